@@ -89,6 +89,7 @@ class [[nodiscard]] Result {
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
   T& operator*() & { return value(); }
+  const T& operator*() const& { return value(); }
   T&& operator*() && { return std::move(*this).value(); }
   T value_or(T other) && { return ok_ ? std::move(storage_.value) : std::move(other); }
 
