@@ -5,7 +5,7 @@
 #   *_fuzz.cc     -> one fuzz target each, in the fuzz preset
 #   *_bench.cc    -> one benchmark each, in the release preset
 #   DEPS          -> the modules whose headers this one may include (tools/check_include_law.py reads this line)
-#   LIBS          -> libraries from outside
+#   LIBS          -> libraries from outside; TEST_LIBS for the tests only
 # program(NAME FOLDER LIBS ...) - one executable from FOLDER's *.cc, its tests beside.
 
 set(MEMKV_TEST_TIMEOUT 120 CACHE STRING "Seconds before a single unit test is killed")
@@ -76,7 +76,7 @@ function(memkv_add_benchmarks)
 endfunction()
 
 function(module name)
-  cmake_parse_arguments(M "" "" "DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(M "" "" "DEPS;LIBS;TEST_LIBS" ${ARGN})
   memkv_split_sources(${CMAKE_CURRENT_SOURCE_DIR} src)
   set(links ${M_LIBS})
   foreach(dep IN LISTS M_DEPS)
@@ -92,7 +92,7 @@ function(module name)
   endif()
   target_include_directories(${target} ${scope} ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(${target} ${scope} ${links})
-  memkv_add_tests(${name}_test SOURCES ${src_test} LIBS ${target})
+  memkv_add_tests(${name}_test SOURCES ${src_test} LIBS ${target} ${M_TEST_LIBS})
   memkv_add_fuzzers(SOURCES ${src_fuzz} LIBS ${target})
   memkv_add_benchmarks(SOURCES ${src_bench} LIBS ${target})
 endfunction()

@@ -9,6 +9,7 @@ Each folder of src/ names what it may include in the `module(NAME DEPS ...)` lin
   - heavy headers stand in .cc files only, liburing in src/io only.
 tools/, bench/, sim/ and tests/ may include anything.
 """
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -28,8 +29,7 @@ def modules():
             sys.exit(f"{file.relative_to(ROOT)}: no module(NAME DEPS ...) line")
         words = match.group(2).split()
         deps = words[words.index("DEPS") + 1 :] if "DEPS" in words else []
-        if "LIBS" in deps:
-            deps = deps[: deps.index("LIBS")]
+        deps = list(itertools.takewhile(lambda word: not word.isupper(), deps))
         if match.group(1) != file.parent.name:
             sys.exit(f"{file.relative_to(ROOT)}: module {match.group(1)} is not named like its folder")
         laws[match.group(1)] = set(deps)

@@ -1,5 +1,6 @@
 #pragma once
-/// Seed of a chunk's checksums: made from where the chunk belongs, so that bytes of another place never verify (docs/wire-protocol.md, "Checksums").
+/// Seed of a chunk's checksums: made from where the chunk belongs, so that bytes of another place never verify
+/// (docs/wire-protocol.md, "Checksums").
 
 #include <cstdint>
 #include <string_view>
