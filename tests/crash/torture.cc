@@ -24,6 +24,8 @@ using Bytes = std::vector<unsigned char>;
 constexpr int kWriters = 4;
 constexpr int kKeysPerWriter = 24;
 constexpr uint64_t kAbsent = 0;
+constexpr int kKillsPerStore = 20;             // then a fresh store, so that the log never wraps: nothing is evicted, so nothing may be missing
+constexpr uint64_t kDriveBytes = 1ull << 30;
 const size_t kSizes[] = {1, 100, 4096, 40'000, 65'536, 65'537, 562'176, 1'048'576, 2'097'152, 2'097'153, 5'000'000};
 
 size_t size_of(uint64_t version) { return kSizes[mix(version) % std::size(kSizes)]; }
@@ -34,6 +36,7 @@ struct KeyState {
 };
 
 struct Totals {
+  std::atomic<int64_t> budget{0};   ///< bytes that may still be written in this round
   std::atomic<uint64_t> acknowledged{0}, unknown{0}, checked{0}, removed_checked{0}, refused{0}, lost{0}, wrong{0}, revived{0};
 };
 
@@ -67,7 +70,7 @@ class Writer {
     const int k = static_cast<int>(random_ % kKeysPerWriter);
     const bool removes = random_ / 64 % 5 == 0;
     KeyState& state = keys_[k];
-    const uint64_t version = removes ? kAbsent : ++version_;
+    const uint64_t version = removes ? kAbsent : next_version(totals);
     const Bytes bytes = removes ? Bytes() : pattern(key(k), version, size_of(version));
     Batch batch;
     removes ? batch.remove(key(k)) : batch.put(key(k), bytes);
@@ -81,6 +84,16 @@ class Writer {
       state.may_be.insert(version);
       ++totals.unknown;
     }
+  }
+
+  /// Once the round's bytes are spent only small blocks follow, slowly.
+  uint64_t next_version(Totals& totals) {
+    const bool spent = totals.budget <= 0;
+    if (spent) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    do ++version_;
+    while (spent && size_of(version_) > 4096);
+    totals.budget -= static_cast<int64_t>(size_of(version_));
+    return version_;
   }
 
   void check_key(Client& client, int k, Totals& totals) {
@@ -125,44 +138,58 @@ class Writer {
   std::map<int, KeyState> keys_;
 };
 
-int torture(int kills, uint64_t seed, int drives) {
+void run_writers(std::vector<Writer>& writers, ServerProcess& server, const std::string& credential, int load_ms, Totals& totals) {
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (Writer& w : writers) threads.emplace_back([&] { w.run(server.address(), credential, stop, totals); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(load_ms));
+  server.kill_now();
+  stop = true;
+  for (auto& t : threads) t.join();
+}
+
+uint64_t bad(const Totals& totals) { return totals.lost + totals.wrong + totals.revived; }
+
+/// One store: `kills` rounds of load, kill, reopen, check.
+void torture_store(int kills, uint64_t seed, int drives, Totals& totals) {
   const TempDir dir;
-  const std::string config = setup_file_drives(dir, drives, "512MiB", 2);   // large enough that nothing is evicted
+  const std::string config = setup_file_drives(dir, drives, std::to_string(kDriveBytes >> 20) + "MiB", 2);
   const std::string credential = credential_of(dir);
   std::vector<Writer> writers;
   for (int w = 0; w < kWriters; ++w) writers.emplace_back(w + static_cast<int>(seed % 1000) * kWriters);
-  Totals totals;
   uint64_t random = mix(seed);
-  for (int round = 0; round <= kills; ++round) {
+  for (int round = 0; round <= kills && bad(totals) == 0; ++round) {
     auto server = ServerProcess::start({.args = {"--config", config}, .dir = dir.path()});
     {
       Client client = Client::connect(options_for(server->address(), credential)).value();
       for (Writer& w : writers) w.check(client, totals);
     }
-    if (totals.lost + totals.wrong + totals.revived > 0) break;
+    if (bad(totals) > 0) break;
     if (round == kills) {
       if (server->stop() != 0) ++totals.lost;
       break;
     }
-    std::atomic<bool> stop{false};
-    std::vector<std::thread> threads;
-    for (Writer& w : writers) threads.emplace_back([&] { w.run(server->address(), credential, stop, totals); });
     random = mix(random);
-    std::this_thread::sleep_for(std::chrono::milliseconds(100 + random % 500));
-    server->kill_now();
-    stop = true;
-    for (auto& t : threads) t.join();
-    std::printf("kill %d of %d: %lu changes acknowledged, %lu unknown so far\n", round + 1, kills, static_cast<unsigned long>(totals.acknowledged),
+    totals.budget = static_cast<int64_t>(kDriveBytes * static_cast<uint64_t>(drives) / kKillsPerStore / 2);
+    run_writers(writers, *server, credential, 100 + static_cast<int>(random % 500), totals);
+    std::printf("kill %d: %lu changes acknowledged, %lu unknown so far\n", round + 1, static_cast<unsigned long>(totals.acknowledged),
                 static_cast<unsigned long>(totals.unknown));
     std::fflush(stdout);
   }
-  const uint64_t bad = totals.lost + totals.wrong + totals.revived;
+}
+
+int torture(int kills, uint64_t seed, int drives) {
+  Totals totals;
+  for (int done = 0; done < kills && bad(totals) == 0; done += kKillsPerStore) {
+    torture_store(std::min(kKillsPerStore, kills - done), mix(seed + static_cast<uint64_t>(done)), drives, totals);
+  }
+  const bool passed = bad(totals) == 0 && totals.acknowledged > 0;
   std::printf("torture: %s: %d kills, %lu changes acknowledged, %lu unknown, %lu blocks and %lu removals checked, %lu lost, %lu wrong, %lu revived\n",
-              bad == 0 && totals.acknowledged > 0 ? "passed" : "FAILED", kills, static_cast<unsigned long>(totals.acknowledged),
+              passed ? "passed" : "FAILED", kills, static_cast<unsigned long>(totals.acknowledged),
               static_cast<unsigned long>(totals.unknown), static_cast<unsigned long>(totals.checked),
               static_cast<unsigned long>(totals.removed_checked), static_cast<unsigned long>(totals.lost), static_cast<unsigned long>(totals.wrong),
               static_cast<unsigned long>(totals.revived));
-  return bad == 0 && totals.acknowledged > 0 ? 0 : 1;
+  return passed ? 0 : 1;
 }
 
 }  // namespace
