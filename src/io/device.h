@@ -21,6 +21,7 @@ struct DeviceInfo {
   bool volatile_cache = false;    ///< reports a write-back cache: acknowledged writes need dsync
   bool durable = true;            ///< false: RAM; promises nothing over a restart
   bool raw = false;               ///< a block device, not a file
+  bool direct = true;             ///< O_DIRECT (or memory); false where the file system refuses it
 };
 
 /// Asynchronous device. Offsets, lengths and addresses are multiples of kSectorBytes.

@@ -27,7 +27,10 @@ struct IoOp {
 
   // Below: private to the reactor that holds the op.
   enum class Kind : uint8_t { kIdle, kAccept, kConnect, kRecv, kSend, kRead, kWrite, kSync, kPost };
+  /// Where a reactor that queues ops itself keeps this one: not yet tried, waiting for its fd, completed, or with a device thread.
+  enum class Place : uint8_t { kNone, kReady, kArmed, kDone, kThread };
   Kind kind = Kind::kIdle;
+  Place place = Place::kNone;
   bool canceled = false;
   bool dsync = false;
   int fd = -1;
@@ -50,6 +53,7 @@ struct Timer {
   // Private to the reactor.
   static constexpr size_t kNotArmed = ~size_t{0};
   size_t heap_index = kNotArmed;
+  uint64_t order = 0;  // of arming: equal deadlines run first armed, first run
 };
 
 /// Event loop of one thread. Thread: the one that runs it, except `wake`.
@@ -67,6 +71,7 @@ class Reactor {
   virtual std::string_view name() const = 0;  ///< "io_uring", "epoll", "sim"
 
   virtual Result<void> accept(IoOp& op, int listen_fd) = 0;  ///< result: new fd, SOCK_NONBLOCK|SOCK_CLOEXEC
+  /// `address` is copied. `fd` may be made non-blocking.
   virtual Result<void> connect(IoOp& op, int fd, const sockaddr* address, socklen_t length) = 0;
   virtual Result<void> recv(IoOp& op, int fd, std::span<const iovec> pieces) = 0;
   virtual Result<void> send(IoOp& op, int fd, std::span<const iovec> pieces) = 0;

@@ -1,0 +1,102 @@
+#include "io/device_threads.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace memkv::io {
+namespace {
+
+/// Signals are for the threads of the program, not for these: started with all of them blocked.
+class BlockSignals {
+ public:
+  BlockSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before_);
+  }
+  ~BlockSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
+ private:
+  sigset_t before_{};
+};
+
+}  // namespace
+
+DeviceThreads::DeviceThreads(uint32_t threads, Waker& waker) : waker_(waker) {
+  BlockSignals blocked;
+  for (uint32_t i = 0; i < threads; i++) {
+    threads_.emplace_back([this] { run(); });
+    pthread_setname_np(threads_.back().native_handle(), "memkv-device");
+  }
+}
+
+DeviceThreads::~DeviceThreads() {
+  {
+    std::lock_guard lock(mutex_);
+    MEMKV_ASSERT(queued_.empty());
+    stopping_ = true;
+  }
+  work_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void DeviceThreads::submit(IoOp& op) {
+  op.place = IoOp::Place::kReady;
+  {
+    std::lock_guard lock(mutex_);
+    queued_.push(op);
+  }
+  work_.notify_one();
+}
+
+bool DeviceThreads::withdraw(IoOp& op) {
+  std::lock_guard lock(mutex_);
+  if (op.place != IoOp::Place::kReady) return false;
+  queued_.remove(op);
+  return true;
+}
+
+void DeviceThreads::take_done(OpQueue& into) {
+  MEMKV_ASSERT(into.empty());
+  std::lock_guard lock(mutex_);
+  any_done_.store(false);
+  into.swap(done_);
+}
+
+void DeviceThreads::run() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    work_.wait(lock, [this] { return stopping_ || !queued_.empty(); });
+    IoOp* op = queued_.pop();
+    if (op == nullptr) return;
+    op->place = IoOp::Place::kThread;
+    lock.unlock();
+    const int32_t result = perform(*op);
+    lock.lock();
+    op->result = result;
+    done_.push(*op);
+    any_done_.store(true);
+    waker_.notify();
+  }
+}
+
+int32_t DeviceThreads::perform(const IoOp& op) {
+  const iovec* pieces = op.message.msg_iov;
+  const int count = static_cast<int>(op.message.msg_iovlen);
+  const auto offset = static_cast<off_t>(op.offset);
+  ssize_t moved = -1;
+  do {
+    switch (op.kind) {
+      case IoOp::Kind::kRead: moved = preadv(op.fd, pieces, count, offset); break;
+      case IoOp::Kind::kWrite: moved = pwritev2(op.fd, pieces, count, offset, op.dsync ? RWF_DSYNC : 0); break;
+      case IoOp::Kind::kSync: moved = fdatasync(op.fd); break;
+      default: MEMKV_ASSERT(false);
+    }
+  } while (moved < 0 && errno == EINTR);
+  return moved < 0 ? -errno : static_cast<int32_t>(moved);
+}
+
+}  // namespace memkv::io

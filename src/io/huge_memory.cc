@@ -1,0 +1,79 @@
+#include "io/huge_memory.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/bytes.h"
+
+namespace memkv::io {
+namespace {
+
+constexpr size_t kSmallPageBytes = 4096;
+
+void prefault_all(std::byte* data, size_t bytes) {
+  // MADV_POPULATE_WRITE (Linux 5.14) is one call; touching each page is the way without it.
+  if (madvise(data, bytes, MADV_POPULATE_WRITE) == 0) return;
+  for (size_t at = 0; at < bytes; at += kSmallPageBytes) *static_cast<volatile std::byte*>(data + at) = std::byte{0};
+}
+
+}  // namespace
+
+bool HugeMemory::map_reserved(size_t bytes, bool prefault) {
+  // Without a prefault a page that is missing later would be a SIGBUS: only mappings that are whole from the start are taken.
+  if (!prefault) return false;
+  const size_t rounded = base::align_up(bytes, kHugePageBytes);
+  void* at = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (21 << MAP_HUGE_SHIFT),
+                  -1, 0);
+  if (at == MAP_FAILED) return false;
+  if (madvise(at, rounded, MADV_POPULATE_WRITE) != 0) {
+    munmap(at, rounded);
+    return false;
+  }
+  mapping_ = at;
+  mapping_bytes_ = rounded;
+  data_ = static_cast<std::byte*>(at);
+  reserved_ = true;
+  return true;
+}
+
+int HugeMemory::map_aligned(size_t bytes) {
+  const size_t with_slack = base::align_up(bytes, kHugePageBytes) + kHugePageBytes;
+  void* at = mmap(nullptr, with_slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED) return errno;
+  mapping_ = at;
+  mapping_bytes_ = with_slack;
+  data_ = reinterpret_cast<std::byte*>(base::align_up(reinterpret_cast<uintptr_t>(at), kHugePageBytes));
+  madvise(data_, base::align_up(bytes, kHugePageBytes), MADV_HUGEPAGE);  // a hint
+  return 0;
+}
+
+Result<HugeMemory> HugeMemory::make(size_t bytes, bool prefault) {
+  MEMKV_ASSERT(bytes > 0);
+  HugeMemory memory;
+  memory.size_ = bytes;
+  if (memory.map_reserved(bytes, prefault)) return memory;
+  if (const int failed = memory.map_aligned(bytes); failed != 0) return Error{Status::kNoSpace, failed, "mmap"};
+  if (prefault) prefault_all(memory.data_, bytes);
+  return memory;
+}
+
+HugeMemory::HugeMemory(HugeMemory&& other) noexcept { *this = std::move(other); }
+
+HugeMemory& HugeMemory::operator=(HugeMemory&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  std::swap(mapping_, other.mapping_);
+  std::swap(mapping_bytes_, other.mapping_bytes_);
+  std::swap(reserved_, other.reserved_);
+  return *this;
+}
+
+HugeMemory::~HugeMemory() {
+  if (mapping_) munmap(mapping_, mapping_bytes_);
+}
+
+}  // namespace memkv::io

@@ -1,0 +1,40 @@
+#pragma once
+/// Anonymous memory on 2 MiB pages where the machine has them.
+
+#include <cstddef>
+#include <span>
+
+#include "memkv/error.h"
+
+namespace memkv::io {
+
+inline constexpr size_t kHugePageBytes = size_t{2} << 20;
+
+/// Owns a mapping that starts on 2 MiB: from reserved hugepages (MAP_HUGETLB) if there are enough, else with MADV_HUGEPAGE. Zeroed.
+class HugeMemory {
+ public:
+  /// `prefault`: touch it all now, so that no request pays for a page fault (2 us for 4 KiB, 270 us for 2 MiB).
+  /// Fails with kNoSpace and the errno of mmap.
+  static Result<HugeMemory> make(size_t bytes, bool prefault);
+  HugeMemory() = default;
+  HugeMemory(HugeMemory&& other) noexcept;
+  HugeMemory& operator=(HugeMemory&& other) noexcept;
+  ~HugeMemory();
+
+  std::byte* data() const { return data_; }
+  size_t size() const { return size_; }
+  std::span<std::byte> bytes() const { return {data_, size_}; }
+  bool reserved() const { return reserved_; }  ///< lies in MAP_HUGETLB pages
+
+ private:
+  bool map_reserved(size_t bytes, bool prefault);
+  int map_aligned(size_t bytes);
+
+  std::byte* data_ = nullptr;
+  size_t size_ = 0;
+  void* mapping_ = nullptr;
+  size_t mapping_bytes_ = 0;
+  bool reserved_ = false;
+};
+
+}  // namespace memkv::io

@@ -1,0 +1,62 @@
+#pragma once
+/// Sockets as set up before a reactor drives them. Everything here may block or allocate: for main, door and set-up only.
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "memkv/error.h"
+
+namespace memkv::io {
+
+/// One address that connect() or bind() takes.
+struct SocketAddress {
+  sockaddr_storage storage{};
+  socklen_t length = 0;
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+  int family() const { return storage.ss_family; }
+};
+
+struct HostPort {
+  std::string host;
+  uint16_t port = 0;
+};
+
+/// "10.0.0.1:9900", "name:9900", "[::1]:9900". Fails with a sentence on anything else.
+Result<HostPort, Message> parse_host_port(std::string_view text);
+/// The inverse: an IPv6 host is put in brackets.
+std::string format_host_port(std::string_view host, uint16_t port);
+std::string to_string(const SocketAddress& address);
+/// "?" for what has none.
+std::string local_address(int fd);
+std::string peer_address(int fd);
+/// Port that a listening socket got, useful after asking for port 0. 0 on failure.
+uint16_t local_port(int fd);
+
+/// getaddrinfo, in its order of preference; never empty on ok. Blocks, for seconds at worst.
+Result<std::vector<SocketAddress>, Message> resolve(const std::string& host, uint16_t port);
+
+struct ListenOptions {
+  std::string congestion;  ///< TCP congestion control that accepted sockets inherit; empty: the system's
+  int backlog = 1024;
+};
+/// A listening socket, non-blocking, SO_REUSEADDR, on the first address of `host`. An empty host is all addresses, IPv6 and IPv4.
+Result<base::UniqueFd, Message> listen_tcp(const std::string& host, uint16_t port, const ListenOptions& options);
+/// A fresh non-blocking TCP socket of the address's family, TCP_NODELAY set.
+Result<base::UniqueFd> make_tcp_socket(const SocketAddress& address);
+
+Result<void> set_nodelay(int fd);
+/// Wants to be writable only while less than `bytes` are unsent: replies that come later then need not queue behind data.
+Result<void> set_notsent_lowat(int fd, uint32_t bytes);
+Result<void> set_congestion(int fd, const std::string& name);
+std::string get_congestion(int fd);  ///< empty when unknown
+
+/// RLIMIT_MEMLOCK, soft; UINT64_MAX when unlimited or when the process may lock what it likes.
+uint64_t memlock_limit_bytes();
+
+}  // namespace memkv::io
