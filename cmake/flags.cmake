@@ -24,7 +24,7 @@ endif()
 if(MEMKV_SANITIZE)
   # GCC's flow analysis reports false positives in instrumented code.
   add_compile_options(-fsanitize=${MEMKV_SANITIZE} -fno-omit-frame-pointer -Wno-maybe-uninitialized
-                      $<$<CXX_COMPILER_ID:GNU>:-Wno-tsan>)
+                      $<$<CXX_COMPILER_ID:GNU>:-Wno-tsan> $<$<CXX_COMPILER_ID:Clang>:-Wno-unknown-warning-option>)
   add_link_options(-fsanitize=${MEMKV_SANITIZE})
   if(MEMKV_SANITIZE MATCHES undefined)
     add_compile_options(-fno-sanitize-recover=undefined)
