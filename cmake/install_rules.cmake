@@ -32,5 +32,9 @@ configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/memkv-config.cmake.in 
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/memkv-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/memkv-config.cmake ${PROJECT_BINARY_DIR}/memkv-config-version.cmake
         DESTINATION ${package_dir})
+# Relative to the file itself, so that `cmake --install --prefix` may move it.
+set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+file(RELATIVE_PATH MEMKV_PC_TO_PREFIX /${pkgconfig_dir} /)
+string(REGEX REPLACE "/$" "" MEMKV_PC_TO_PREFIX ${MEMKV_PC_TO_PREFIX})
 configure_file(${PROJECT_SOURCE_DIR}/cmake/memkv.pc.in ${PROJECT_BINARY_DIR}/memkv.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/memkv.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${PROJECT_BINARY_DIR}/memkv.pc DESTINATION ${pkgconfig_dir})
