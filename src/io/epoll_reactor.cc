@@ -201,7 +201,7 @@ void EpollReactor::cancel(IoOp& op) {
   op.canceled = true;
   if (is_device(op)) {
     // Not read outside the pool's lock: a thread may be changing `place`.
-    if (devices_->withdraw(op)) finish_later(op, -ECANCELED);
+    if (devices_ && devices_->withdraw(op)) finish_later(op, -ECANCELED);
     return;
   }
   if (op.place == IoOp::Place::kDone) {

@@ -24,33 +24,13 @@
 #include "base/unique_fd.h"
 #include "io/sim_reactor.h"
 #include "io/socket.h"
+#include "io/test_ops.h"
 
 namespace memkv::io {
 namespace {
 
 constexpr uint64_t kMs = 1'000'000;
 constexpr uint64_t kPatienceNs = 10'000 * kMs;
-
-/// An op that counts its completions and may do something at each.
-struct TestOp {
-  IoOp op;
-  int count = 0;
-  int32_t result = INT32_MIN;
-  std::function<void(TestOp&)> then;
-
-  TestOp() { arm(); }
-  IoOp& arm() {
-    op.context = this;
-    op.on_done = [](IoOp& done, int32_t moved) {
-      auto& self = *static_cast<TestOp*>(done.context);
-      EXPECT_FALSE(done.pending());
-      self.count++;
-      self.result = moved;
-      if (self.then) self.then(self);
-    };
-    return op;
-  }
-};
 
 struct TestTimer {
   Timer timer;
