@@ -10,6 +10,10 @@
 
 set(MEMKV_TEST_TIMEOUT 120 CACHE STRING "Seconds before a single unit test is killed")
 
+if(MEMKV_FUZZ)
+  add_custom_target(fuzzers)
+endif()
+
 function(memkv_split_sources folder prefix)
   file(GLOB_RECURSE all CONFIGURE_DEPENDS ${folder}/*.cc)
   foreach(kind test fuzz bench)
@@ -58,6 +62,7 @@ function(memkv_add_fuzzers)
     add_executable(${target} ${source})
     target_link_libraries(${target} PRIVATE ${F_LIBS})
     target_link_options(${target} PRIVATE -fsanitize=fuzzer)
+    add_dependencies(fuzzers ${target})
     set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/fuzzers)
   endforeach()
 endfunction()
