@@ -343,6 +343,7 @@ size_t EpollReactor::on_event(int fd) {
 }
 
 size_t EpollReactor::poll(uint64_t wait_ns) {
+  turns_without_poll_ = 0;
   std::array<epoll_event, kEventsMax> events;
   const int count = wait_events(events, wait_ns);
   size_t ran = 0;
@@ -367,13 +368,14 @@ size_t EpollReactor::run_once(uint64_t wait_ns) {
   size_t ran = 0;
   const bool busy = !ready_.empty() || !finished_.empty() || device_done();
   if (!busy) wait_ns = wait_until_timer(wait_ns);
-  if (busy || wait_ns == 0) {
-    if (ready_.empty() || ++turns_without_poll_ >= kTurnsWithoutPoll) ran += poll(0), turns_without_poll_ = 0;
+  if (busy) {
+    if (++turns_without_poll_ >= kTurnsWithoutPoll) ran += poll(0);
+  } else if (wait_ns == 0) {
+    ran += poll(0);
   } else {
     waker_.begin_sleep();
     ran += poll(woken() || device_done() ? 0 : wait_ns);
     waker_.end_sleep();
-    turns_without_poll_ = 0;
   }
   ran += run_ready();
   ran += run_devices();

