@@ -96,7 +96,9 @@ class Arena final : public SlotArena {
   std::span<std::byte> memory() const override { return memory_.bytes(); }
 
  private:
-  struct Range { size_t first, last; };
+  struct Range {
+    size_t first, last;
+  };
 
   /// The class that fits and the next one up: small things must not use up the few large slots.
   Range candidates(uint32_t bytes) const {

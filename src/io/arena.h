@@ -10,10 +10,12 @@
 
 namespace memkv::io {
 
-/// Room for an extent header in front of every slot's payload, so that a chunk is written to a drive from where it was received.
+/// Room for an extent header in front of every slot's payload, so that a chunk is written to a drive from where it was
+/// received.
 inline constexpr uint32_t kSlotHeadroom = 4096;
 
-/// A borrowed slot. `data` is 4 KiB aligned and has kSlotHeadroom bytes of writable room in front and `capacity` bytes behind it.
+/// A borrowed slot. `data` is 4 KiB aligned and has kSlotHeadroom bytes of writable room in front and `capacity` bytes
+/// behind it.
 struct Slot {
   std::byte* data = nullptr;
   uint32_t capacity = 0;
@@ -22,10 +24,13 @@ struct Slot {
   explicit operator bool() const { return data != nullptr; }
 };
 
-struct SlotClass { uint32_t payload_bytes; uint32_t count; };
+struct SlotClass {
+  uint32_t payload_bytes;
+  uint32_t count;
+};
 
-/// Fixed pools of slots in hugepage-backed memory (MAP_HUGETLB if reserved, else MADV_HUGEPAGE on 2 MiB-aligned memory), faulted in at start.
-/// Thread: one (worker or client context). Nothing is allocated after make().
+/// Fixed pools of slots in hugepage-backed memory (MAP_HUGETLB if reserved, else MADV_HUGEPAGE on 2 MiB-aligned
+/// memory), faulted in at start. Thread: one (worker or client context). Nothing is allocated after make().
 class SlotArena {
  public:
   static Result<std::unique_ptr<SlotArena>> make(std::span<const SlotClass> classes);
@@ -35,7 +40,7 @@ class SlotArena {
   virtual void give_back(Slot slot) = 0;
   virtual size_t in_use() const = 0;
   virtual size_t free_of(uint32_t bytes) const = 0;  ///< slots that take(bytes) could still hand out
-  virtual std::span<std::byte> memory() const = 0;    ///< for Reactor::register_memory
+  virtual std::span<std::byte> memory() const = 0;   ///< for Reactor::register_memory
 };
 
 }  // namespace memkv::io

@@ -15,17 +15,18 @@ inline constexpr uint32_t kSectorBytes = 4096;  ///< format unit of every device
 
 /// What is known of a device when it is opened.
 struct DeviceInfo {
-  std::string path;               ///< for messages
-  uint64_t size_bytes = 0;        ///< rounded down to kSectorBytes
-  uint32_t sector_bytes = 4096;   ///< the drive's own logical sector (512 or 4096)
-  bool volatile_cache = false;    ///< reports a write-back cache: acknowledged writes need dsync
-  bool durable = true;            ///< false: RAM; promises nothing over a restart
-  bool raw = false;               ///< a block device, not a file
-  bool direct = true;             ///< O_DIRECT (or memory); false where the file system refuses it
+  std::string path;              ///< for messages
+  uint64_t size_bytes = 0;       ///< rounded down to kSectorBytes
+  uint32_t sector_bytes = 4096;  ///< the drive's own logical sector (512 or 4096)
+  bool volatile_cache = false;   ///< reports a write-back cache: acknowledged writes need dsync
+  bool durable = true;           ///< false: RAM; promises nothing over a restart
+  bool raw = false;              ///< a block device, not a file
+  bool direct = true;            ///< O_DIRECT (or memory); false where the file system refuses it
 };
 
 /// Asynchronous device. Offsets, lengths and addresses are multiples of kSectorBytes.
-/// A read or write completes whole (bytes == asked) or with -errno; short transfers are continued inside (a short end becomes -EIO).
+/// A read or write completes whole (bytes == asked) or with -errno; short transfers are continued inside (a short end
+/// becomes -EIO).
 class BlockDevice {
  public:
   virtual ~BlockDevice() = default;
@@ -33,15 +34,25 @@ class BlockDevice {
   virtual Result<void> read(IoOp& op, uint64_t offset, std::span<const iovec> pieces) = 0;
   virtual Result<void> write(IoOp& op, uint64_t offset, std::span<const iovec> pieces, bool dsync) = 0;
   virtual Result<void> sync(IoOp& op) = 0;
-  /// The device's own memory at this place (RAM only; else null): read and written in place, valid while the device lives.
-  virtual std::byte* view(uint64_t offset, uint64_t length) { (void)offset; (void)length; return nullptr; }
+  /// The device's own memory at this place (RAM only; else null): read and written in place, valid while the device
+  /// lives.
+  virtual std::byte* view(uint64_t offset, uint64_t length) {
+    (void)offset;
+    (void)length;
+    return nullptr;
+  }
 };
 
-/// Opens a file or a raw device with O_DIRECT (without it where the file system refuses, as tmpfs does; `info` and the log say so).
-/// Takes flock(LOCK_EX) on the very descriptor used for writes, retried for `lock_wait_ms`. One DriveFile per drive and process.
+/// Opens a file or a raw device with O_DIRECT (without it where the file system refuses, as tmpfs does; `info` and the
+/// log say so). Takes flock(LOCK_EX) on the very descriptor used for writes, retried for `lock_wait_ms`. One DriveFile
+/// per drive and process.
 class DriveFile {
  public:
-  struct Options { uint32_t lock_wait_ms = 5000; bool power_loss_protected = false; bool lock = true; };
+  struct Options {
+    uint32_t lock_wait_ms = 5000;
+    bool power_loss_protected = false;
+    bool lock = true;
+  };
   static Result<std::unique_ptr<DriveFile>, Message> open(const std::string& path, const Options& options);
   virtual ~DriveFile() = default;
   virtual const DeviceInfo& info() const = 0;
@@ -53,12 +64,15 @@ class DriveFile {
   virtual Result<void> write_now(uint64_t offset, std::span<const std::byte> bytes) = 0;  ///< durable on return
 };
 
-/// Creates a file of `size` and writes zeros over all of it (fallocated extents are not durable); calls `progress(done, total)`.
-Result<void, Message> create_drive_file(const std::string& path, uint64_t size_bytes, void (*progress)(uint64_t done, uint64_t total, void*), void* context);
+/// Creates a file of `size` and writes zeros over all of it (fallocated extents are not durable); calls `progress(done,
+/// total)`.
+Result<void, Message> create_drive_file(const std::string& path, uint64_t size_bytes,
+                                        void (*progress)(uint64_t done, uint64_t total, void*), void* context);
 
 /// RAM on hugepage-backed memory, with views. `storage` may be shared by several MemoryDevices (one a worker).
 class MemoryStorage;
 std::shared_ptr<MemoryStorage> make_memory_storage(uint64_t size_bytes);
-std::unique_ptr<BlockDevice> make_memory_device(Reactor& reactor, std::shared_ptr<MemoryStorage> storage, bool with_views);
+std::unique_ptr<BlockDevice> make_memory_device(Reactor& reactor, std::shared_ptr<MemoryStorage> storage,
+                                                bool with_views);
 
 }  // namespace memkv::io

@@ -3,6 +3,7 @@
 #include "io/device.h"
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -59,7 +60,8 @@ struct Bench {
     reactor = std::make_unique<SimReactor>();
     auto storage = make_memory_storage(kSize);
     if (kind == "memory") device = make_memory_device(*reactor, storage, true);
-    if (kind == "faulty") device = std::make_unique<FaultyDevice>(*reactor, storage, FaultPlan{.latency_ns_max = 1000}, 1);
+    if (kind == "faulty")
+      device = std::make_unique<FaultyDevice>(*reactor, storage, FaultPlan{.latency_ns_max = 1000}, 1);
   }
   int32_t wait(TestOp& op, int count = 1) {
     for (int i = 0; i < 10'000 && op.count < count; i++) reactor->run_once(1'000'000);
@@ -103,7 +105,8 @@ TEST_P(BlockDeviceContract, PiecesAreGatheredAndScattered) {
   AlignedBytes out(16 * 4096), in(16 * 4096);
   base::Random(8).fill({out.data(), out.size()});
   std::vector<iovec> from, into;
-  for (size_t i = 0; i < 16; i++) from.push_back(out.piece((15 - i) * 4096, 4096)), into.push_back(in.piece(i * 4096, 4096));
+  for (size_t i = 0; i < 16; i++)
+    from.push_back(out.piece((15 - i) * 4096, 4096)), into.push_back(in.piece(i * 4096, 4096));
   TestOp write, read;
   ASSERT_TRUE(bench.device->write(write.op, 0, from, false));
   EXPECT_EQ(bench.wait(write), 16 * 4096);
@@ -131,7 +134,9 @@ TEST_P(BlockDeviceContract, NeverInsideTheSubmitAndAgainFromTheCompletion) {
   const iovec piece = bytes.piece();
   TestOp op;
   op.then = [&](TestOp& self) {
-    if (self.count < 5) { ASSERT_TRUE(bench.device->write(self.arm(), 0, {&piece, 1}, false)); }
+    if (self.count < 5) {
+      ASSERT_TRUE(bench.device->write(self.arm(), 0, {&piece, 1}, false));
+    }
   };
   ASSERT_TRUE(bench.device->write(op.op, 0, {&piece, 1}, false));
   EXPECT_TRUE(op.op.pending());
@@ -214,13 +219,14 @@ TEST(CreateDriveFile, FillsReportsAndRefuses) {
   };
   ASSERT_TRUE(create_drive_file(folder.file("a"), size, progress, &seen));
   EXPECT_EQ(seen, (std::vector<uint64_t>{8 << 20, size}));
-  struct stat status{};
+  struct stat status {};
   ASSERT_EQ(stat(folder.file("a").c_str(), &status), 0);
   EXPECT_EQ(static_cast<uint64_t>(status.st_size), size);
   EXPECT_GE(static_cast<uint64_t>(status.st_blocks) * 512, size);
   EXPECT_EQ(create_drive_file(folder.file("a"), size, nullptr, nullptr).error().status, Status::kExists);
   EXPECT_EQ(create_drive_file(folder.file("b"), 4097, nullptr, nullptr).error().status, Status::kInvalid);
-  EXPECT_NE(create_drive_file(folder.file("no/c"), 4096, nullptr, nullptr).error().text.find("no such"), std::string::npos);
+  EXPECT_NE(create_drive_file(folder.file("no/c"), 4096, nullptr, nullptr).error().text.find("no such"),
+            std::string::npos);
 }
 
 /// A reactor whose transfers are cut short at random places, to see that devices go on.
@@ -228,7 +234,9 @@ class ShortReactor final : public Reactor {
  public:
   ShortReactor(SimReactor& sim, std::vector<std::byte>& file) : sim_(sim), file_(file) {}
   std::string_view name() const override { return "short"; }
-  Result<void> read(IoOp& op, int, uint64_t offset, std::span<const iovec> pieces) override { return move(op, offset, pieces, true); }
+  Result<void> read(IoOp& op, int, uint64_t offset, std::span<const iovec> pieces) override {
+    return move(op, offset, pieces, true);
+  }
   Result<void> write(IoOp& op, int, uint64_t offset, std::span<const iovec> pieces, bool) override {
     return move(op, offset, pieces, false);
   }

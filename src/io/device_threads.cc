@@ -90,10 +90,17 @@ int32_t DeviceThreads::perform(const IoOp& op) {
   ssize_t moved = -1;
   do {
     switch (op.kind) {
-      case IoOp::Kind::kRead: moved = preadv(op.fd, pieces, count, offset); break;
-      case IoOp::Kind::kWrite: moved = pwritev2(op.fd, pieces, count, offset, op.dsync ? RWF_DSYNC : 0); break;
-      case IoOp::Kind::kSync: moved = fdatasync(op.fd); break;
-      default: MEMKV_ASSERT(false);
+      case IoOp::Kind::kRead:
+        moved = preadv(op.fd, pieces, count, offset);
+        break;
+      case IoOp::Kind::kWrite:
+        moved = pwritev2(op.fd, pieces, count, offset, op.dsync ? RWF_DSYNC : 0);
+        break;
+      case IoOp::Kind::kSync:
+        moved = fdatasync(op.fd);
+        break;
+      default:
+        MEMKV_ASSERT(false);
     }
   } while (moved < 0 && errno == EINTR);
   return moved < 0 ? -errno : static_cast<int32_t>(moved);

@@ -11,8 +11,8 @@
 
 namespace memkv::io {
 
-/// Holds the only mutex of io. At most as many ops as the reactor admits, all linked through IoOp, so nothing is allocated.
-/// Thread: the reactor's, but for the pool's own threads.
+/// Holds the only mutex of io. At most as many ops as the reactor admits, all linked through IoOp, so nothing is
+/// allocated. Thread: the reactor's, but for the pool's own threads.
 class DeviceThreads {
  public:
   DeviceThreads(uint32_t threads, Waker& waker);

@@ -40,7 +40,8 @@ bool aligned(uint64_t offset, std::span<const iovec> pieces) {
   return all;
 }
 
-/// One op on its way through the device: stands between the caller's op and the reactor's, and carries on after a short transfer.
+/// One op on its way through the device: stands between the caller's op and the reactor's, and carries on after a short
+/// transfer.
 struct Passage {
   IoOp inner;
   IoOp* outer = nullptr;
@@ -121,9 +122,12 @@ Result<void> FileDevice::submit(Passage& passage, std::span<const iovec> pieces)
   };
   const uint64_t at = passage.offset + passage.done;
   switch (passage.outer->kind) {
-    case IoOp::Kind::kRead: return reactor_.read(passage.inner, file_.fd(), at, pieces);
-    case IoOp::Kind::kWrite: return reactor_.write(passage.inner, file_.fd(), at, pieces, passage.dsync);
-    default: return reactor_.sync(passage.inner, file_.fd());
+    case IoOp::Kind::kRead:
+      return reactor_.read(passage.inner, file_.fd(), at, pieces);
+    case IoOp::Kind::kWrite:
+      return reactor_.write(passage.inner, file_.fd(), at, pieces, passage.dsync);
+    default:
+      return reactor_.sync(passage.inner, file_.fd());
   }
 }
 
@@ -160,23 +164,36 @@ Message message_of(const std::string& path, int error) {
   const auto text = [&](const char* rest) { return Message{Status::kInvalid, path + ": " + rest}; };
   switch (error) {
     case ENOENT:
-    case ENOTDIR: return text("no such file or device");
+    case ENOTDIR:
+      return text("no such file or device");
     case EACCES:
-    case EPERM: return text("permission denied: the server's user needs to read and write it");
-    case EISDIR: return text("is a directory; give a file or a block device");
-    case EBUSY: return text("the block device is in use (mounted, part of an array, or opened by another process)");
-    case EROFS: return text("is read-only");
-    case EWOULDBLOCK: return text("in use by another process");
+    case EPERM:
+      return text("permission denied: the server's user needs to read and write it");
+    case EISDIR:
+      return text("is a directory; give a file or a block device");
+    case EBUSY:
+      return text("the block device is in use (mounted, part of an array, or opened by another process)");
+    case EROFS:
+      return text("is read-only");
+    case EWOULDBLOCK:
+      return text("in use by another process");
     case ENOSPC:
-    case EDQUOT: return {Status::kNoSpace, path + ": no space left on the file system"};
-    case EEXIST: return {Status::kExists, path + ": already exists"};
-    default: return {Status::kIo, path + ": " + strerror(error)};
+    case EDQUOT:
+      return {Status::kNoSpace, path + ": no space left on the file system"};
+    case EEXIST:
+      return {Status::kExists, path + ": already exists"};
+    default:
+      return {Status::kIo, path + ": " + strerror(error)};
   }
 }
 
 Message with_status(Message message, Status status) { return message.status = status, std::move(message); }
 
-struct Opened { base::UniqueFd fd; bool direct = true; int error = 0; };
+struct Opened {
+  base::UniqueFd fd;
+  bool direct = true;
+  int error = 0;
+};
 
 Opened open_direct(const std::string& path, int flags, mode_t mode = 0) {
   Opened opened;
@@ -194,7 +211,8 @@ void sleep_ms(uint64_t ms) {
   nanosleep(&pause, nullptr);
 }
 
-/// Tries until it no longer fails with `busy` or the time is over: a killed process lets go only when its last writes have landed.
+/// Tries until it no longer fails with `busy` or the time is over: a killed process lets go only when its last writes
+/// have landed.
 template <typename Try>
 int retry_while_busy(uint32_t wait_ms, int busy, Try&& attempt) {
   for (uint64_t waited = 0;; waited += kLockRetryMs) {
@@ -309,7 +327,8 @@ Result<DeviceInfo, Message> describe(int fd, const std::string& path, const stru
   if (options.power_loss_protected) info.volatile_cache = false;
   if (info.size_bytes == 0) return Message{Status::kInvalid, path + ": has no room (size 0)"};
   if (info.sector_bytes > kSectorBytes) {
-    return Message{Status::kInvalid, path + ": sectors of " + std::to_string(info.sector_bytes) + " bytes; at most 4096 are supported"};
+    return Message{Status::kInvalid,
+                   path + ": sectors of " + std::to_string(info.sector_bytes) + " bytes; at most 4096 are supported"};
   }
   return info;
 }
@@ -317,7 +336,7 @@ Result<DeviceInfo, Message> describe(int fd, const std::string& path, const stru
 }  // namespace
 
 Result<std::unique_ptr<DriveFile>, Message> DriveFile::open(const std::string& path, const Options& options) {
-  struct stat status{};
+  struct stat status {};
   if (stat(path.c_str(), &status) < 0) return message_of(path, errno);
   if (S_ISDIR(status.st_mode)) return message_of(path, EISDIR);
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {

@@ -1,5 +1,5 @@
-/// The reactor over epoll, for where io_uring is forbidden. Sockets are tried first and watched only when they would block;
-/// device I/O goes to threads.
+/// The reactor over epoll, for where io_uring is forbidden. Sockets are tried first and watched only when they would
+/// block; device I/O goes to threads.
 
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -49,13 +49,14 @@ class EpollReactor final : public LoopBase {
   size_t run_once(uint64_t wait_ns) override;
 
  private:
-  /// What is known of one descriptor number. `armed` is trusted only while an op waits: then the owner cannot have closed it.
+  /// What is known of one descriptor number. `armed` is trusted only while an op waits: then the owner cannot have
+  /// closed it.
   struct Socket {
-    IoOp* in = nullptr;   // recv or accept
-    IoOp* out = nullptr;  // send or connect
-    uint32_t armed = 0;   // events that the kernel will report, once
-    bool added = false;   // a guess: after a close and reuse of the number the kernel knows better
-    bool drained = false; // the last recv got less than it asked: the next would block
+    IoOp* in = nullptr;    // recv or accept
+    IoOp* out = nullptr;   // send or connect
+    uint32_t armed = 0;    // events that the kernel will report, once
+    bool added = false;    // a guess: after a close and reuse of the number the kernel knows better
+    bool drained = false;  // the last recv got less than it asked: the next would block
   };
 
   static bool is_input(const IoOp& op) { return op.kind == IoOp::Kind::kRecv || op.kind == IoOp::Kind::kAccept; }
@@ -262,9 +263,12 @@ bool EpollReactor::attempt_connect(IoOp& op) {
 /// Does the op's system call; false when it would block.
 bool EpollReactor::attempt(IoOp& op) {
   switch (op.kind) {
-    case IoOp::Kind::kAccept: return attempt_accept(op);
-    case IoOp::Kind::kConnect: return attempt_connect(op);
-    default: return attempt_move(op);
+    case IoOp::Kind::kAccept:
+      return attempt_accept(op);
+    case IoOp::Kind::kConnect:
+      return attempt_connect(op);
+    default:
+      return attempt_move(op);
   }
 }
 

@@ -134,9 +134,12 @@ int32_t FaultyDevice::take_effect(Flight& flight) {
     return -EIO;
   }
   switch (flight.view.kind) {
-    case OpKind::kRead: return do_read(flight);
-    case OpKind::kWrite: return do_write(flight);
-    default: return do_sync(flight);
+    case OpKind::kRead:
+      return do_read(flight);
+    case OpKind::kWrite:
+      return do_write(flight);
+    default:
+      return do_sync(flight);
   }
 }
 

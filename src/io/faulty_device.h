@@ -14,16 +14,16 @@ namespace memkv::io {
 
 /// How often what goes wrong: probabilities from 0 to 1, per op. All zero is a good drive.
 struct FaultPlan {
-  double read_error = 0;          ///< -EIO
-  double write_error = 0;         ///< -EIO; a random part may have landed
-  double sync_error = 0;          ///< -EIO; nothing more is durable
-  double read_bit_flip = 0;       ///< one bit of the result is wrong, the image is not
-  double write_lost = 0;          ///< claimed done, never lands
-  double write_misdirected = 0;   ///< claimed done, lands at another place
-  double slow = 0;                ///< completes up to `slow_ns_max` later
+  double read_error = 0;         ///< -EIO
+  double write_error = 0;        ///< -EIO; a random part may have landed
+  double sync_error = 0;         ///< -EIO; nothing more is durable
+  double read_bit_flip = 0;      ///< one bit of the result is wrong, the image is not
+  double write_lost = 0;         ///< claimed done, never lands
+  double write_misdirected = 0;  ///< claimed done, lands at another place
+  double slow = 0;               ///< completes up to `slow_ns_max` later
   uint64_t slow_ns_max = 50'000'000;
-  uint64_t latency_ns_max = 0;    ///< every op takes up to this: completions come in another order than submissions
-  bool volatile_cache = false;    ///< a write without dsync stands in a cache until sync, or a dsync write to its sectors
+  uint64_t latency_ns_max = 0;  ///< every op takes up to this: completions come in another order than submissions
+  bool volatile_cache = false;  ///< a write without dsync stands in a cache until sync, or a dsync write to its sectors
 };
 
 /// How often it did.
@@ -33,18 +33,26 @@ struct FaultCounts {
   uint64_t power_cuts = 0;
 };
 
-/// Every op takes its effect when it completes, by a timer of the reactor; until then it is in flight. Replays exactly on a SimReactor.
+/// Every op takes its effect when it completes, by a timer of the reactor; until then it is in flight. Replays exactly
+/// on a SimReactor.
 ///
-/// One FaultyDevice stands for one drive: all users of the drive share it. The image outlives it: after a power cut, open a new device on it.
+/// One FaultyDevice stands for one drive: all users of the drive share it. The image outlives it: after a power cut,
+/// open a new device on it.
 ///
-/// Power cut: call power_cut() while the owner of the ops still lives, since what is in flight is read from its memory. Every op is then
-/// idle again and its `on_done` never runs, so the owner can be destroyed next; the device refuses all that comes later with kIo.
+/// Power cut: call power_cut() while the owner of the ops still lives, since what is in flight is read from its memory.
+/// Every op is then idle again and its `on_done` never runs, so the owner can be destroyed next; the device refuses all
+/// that comes later with kIo.
 ///
 /// Thread: the reactor's.
 class FaultyDevice final : public BlockDevice {
  public:
   enum class OpKind : uint8_t { kRead, kWrite, kSync };
-  struct OpView { OpKind kind; uint64_t offset; uint64_t bytes; bool dsync; };
+  struct OpView {
+    OpKind kind;
+    uint64_t offset;
+    uint64_t bytes;
+    bool dsync;
+  };
   using Gate = std::function<bool(const OpView&)>;
   using OnWrite = std::function<void(uint64_t offset, uint64_t bytes)>;
 
@@ -65,7 +73,8 @@ class FaultyDevice final : public BlockDevice {
   void fail_all() { fail_range(0, ~uint64_t{0}); }
   void heal() { bad_.clear(); }
 
-  /// Ops for which `gate` says true are held when they would complete. An empty gate holds nothing, and what is held stays held.
+  /// Ops for which `gate` says true are held when they would complete. An empty gate holds nothing, and what is held
+  /// stays held.
   void set_gate(Gate gate) { gate_ = std::move(gate); }
   size_t held() const { return held_.size(); }
   OpView held_at(size_t index) const { return held_[index]->view; }
@@ -91,8 +100,13 @@ class FaultyDevice final : public BlockDevice {
     std::span<const iovec> pieces;
     uint64_t cache_age = 0;  // of a sync: what was cached by then
   };
-  struct Range { uint64_t offset, bytes; };
-  struct CachedSector { uint64_t age; std::vector<std::byte> bytes; };
+  struct Range {
+    uint64_t offset, bytes;
+  };
+  struct CachedSector {
+    uint64_t age;
+    std::vector<std::byte> bytes;
+  };
 
   Result<void> start(IoOp& op, const OpView& view, std::span<const iovec> pieces);
   Flight* take_flight();

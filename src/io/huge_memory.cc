@@ -23,11 +23,12 @@ void prefault_all(std::byte* data, size_t bytes) {
 }  // namespace
 
 bool HugeMemory::map_reserved(size_t bytes, bool prefault) {
-  // Without a prefault a page that is missing later would be a SIGBUS: only mappings that are whole from the start are taken.
+  // Without a prefault a page that is missing later would be a SIGBUS: only mappings that are whole from the start are
+  // taken.
   if (!prefault) return false;
   const size_t rounded = base::align_up(bytes, kHugePageBytes);
-  void* at = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (21 << MAP_HUGE_SHIFT),
-                  -1, 0);
+  void* at = mmap(nullptr, rounded, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (21 << MAP_HUGE_SHIFT), -1, 0);
   if (at == MAP_FAILED) return false;
   if (madvise(at, rounded, MADV_POPULATE_WRITE) != 0) {
     munmap(at, rounded);

@@ -10,7 +10,8 @@ namespace memkv::io {
 
 inline constexpr size_t kHugePageBytes = size_t{2} << 20;
 
-/// Owns a mapping that starts on 2 MiB: from reserved hugepages (MAP_HUGETLB) if there are enough, else with MADV_HUGEPAGE. Zeroed.
+/// Owns a mapping that starts on 2 MiB: from reserved hugepages (MAP_HUGETLB) if there are enough, else with
+/// MADV_HUGEPAGE. Zeroed.
 class HugeMemory {
  public:
   /// `prefault`: touch it all now, so that no request pays for a page fault (2 us for 4 KiB, 270 us for 2 MiB).

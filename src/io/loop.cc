@@ -119,7 +119,8 @@ void Waker::notify() {
 
 LoopBase::LoopBase(uint32_t ops_max) : timers_(std::max<size_t>(ops_max, 1024)), ops_max_(ops_max) {}
 
-// Whoever submitted must see its completions before the loop goes: an op left behind is memory that the kernel still writes.
+// Whoever submitted must see its completions before the loop goes: an op left behind is memory that the kernel still
+// writes.
 LoopBase::~LoopBase() { MEMKV_ASSERT(pending_ == 0); }
 
 void LoopBase::bind_thread() {

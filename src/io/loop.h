@@ -1,5 +1,6 @@
 #pragma once
-/// Parts that every reactor is made of: a queue of ops, a heap of timers, and the way another thread wakes a sleeping loop.
+/// Parts that every reactor is made of: a queue of ops, a heap of timers, and the way another thread wakes a sleeping
+/// loop.
 
 #include <atomic>
 #include <cstdint>
@@ -41,7 +42,8 @@ class TimerHeap {
   void stop(Timer& timer);
   uint64_t next_deadline() const { return heap_.empty() ? kNever : heap_[0]->deadline_ns; }
   size_t size() const { return heap_.size(); }
-  /// Runs what was due at `now_ns` when called; timers armed meanwhile wait for the next turn, so a timer cannot starve the loop.
+  /// Runs what was due at `now_ns` when called; timers armed meanwhile wait for the next turn, so a timer cannot starve
+  /// the loop.
   size_t run_due(uint64_t now_ns);
 
  private:
@@ -56,8 +58,8 @@ class TimerHeap {
 };
 
 /// An eventfd that is written only while the loop sleeps, so waking a busy loop costs no system call.
-/// The waker sets its own flag first, then calls notify(); the sleeper calls begin_sleep(), then looks at the flags, then blocks.
-/// It is watched edge-triggered and never read.
+/// The waker sets its own flag first, then calls notify(); the sleeper calls begin_sleep(), then looks at the flags,
+/// then blocks. It is watched edge-triggered and never read.
 class Waker {
  public:
   Waker();

@@ -15,15 +15,16 @@
 
 namespace memkv::io {
 
-/// All memory at start; never blocks. Each push wakes the owner's reactor, which costs a system call only when it sleeps.
-/// Order: items of one pusher come out in the order pushed.
-/// Source: bounded queue of D. Vyukov, with a sequence number per cell.
+/// All memory at start; never blocks. Each push wakes the owner's reactor, which costs a system call only when it
+/// sleeps. Order: items of one pusher come out in the order pushed. Source: bounded queue of D. Vyukov, with a sequence
+/// number per cell.
 template <typename T>
 class Mailbox {
   static_assert(std::is_nothrow_move_constructible_v<T> && std::is_nothrow_default_constructible_v<T>);
 
  public:
-  /// `reactor` (may be null: nobody is woken) outlives the mailbox. Capacity is rounded up to a power of two, at least 2.
+  /// `reactor` (may be null: nobody is woken) outlives the mailbox. Capacity is rounded up to a power of two, at
+  /// least 2.
   Mailbox(size_t capacity, Reactor* reactor)
       : mask_(std::bit_ceil(capacity < 2 ? size_t{2} : capacity) - 1), cells_(new Cell[mask_ + 1]), reactor_(reactor) {
     for (size_t i = 0; i <= mask_; i++) cells_[i].sequence.store(i, std::memory_order_relaxed);

@@ -36,7 +36,9 @@ TEST(Mailbox, RefusedItemsStayWithThePusherAndPoppedOnesLeaveNothing) {
 TEST(MailboxThreads, ManyPushersOneReactor) {
   constexpr uint64_t kPushers = 3, kEach = 20'000;
   auto reactor = std::move(make_reactor({}, nullptr)).value();
-  struct Item { uint64_t pusher, number; };
+  struct Item {
+    uint64_t pusher, number;
+  };
   struct Owner {
     Mailbox<Item> box;
     std::vector<uint64_t> next = std::vector<uint64_t>(kPushers, 0);

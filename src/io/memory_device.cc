@@ -76,7 +76,8 @@ std::shared_ptr<MemoryStorage> make_memory_storage(uint64_t size_bytes) {
   return memory ? std::make_shared<MemoryStorage>(std::move(memory).value()) : nullptr;
 }
 
-std::unique_ptr<BlockDevice> make_memory_device(Reactor& reactor, std::shared_ptr<MemoryStorage> storage, bool with_views) {
+std::unique_ptr<BlockDevice> make_memory_device(Reactor& reactor, std::shared_ptr<MemoryStorage> storage,
+                                                bool with_views) {
   MEMKV_ASSERT(storage != nullptr);
   return std::make_unique<MemoryDevice>(reactor, std::move(storage), with_views);
 }

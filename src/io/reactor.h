@@ -15,7 +15,8 @@
 
 namespace memkv::io {
 
-/// One submission, owned by the submitter and borrowed by the reactor until `on_done` runs. Never moved or freed while pending.
+/// One submission, owned by the submitter and borrowed by the reactor until `on_done` runs. Never moved or freed while
+/// pending.
 struct IoOp {
   /// `result` >= 0: bytes moved (or the accepted fd); < 0: -errno. The op may be submitted again from inside the call.
   using Fn = void (*)(IoOp& op, int32_t result);
@@ -27,7 +28,8 @@ struct IoOp {
 
   // Below: private to the reactor that holds the op.
   enum class Kind : uint8_t { kIdle, kAccept, kConnect, kRecv, kSend, kRead, kWrite, kSync, kPost };
-  /// Where a reactor that queues ops itself keeps this one: not yet tried, waiting for its fd, completed, or with a device thread.
+  /// Where a reactor that queues ops itself keeps this one: not yet tried, waiting for its fd, completed, or with a
+  /// device thread.
   enum class Place : uint8_t { kNone, kReady, kArmed, kDone, kThread };
   Kind kind = Kind::kIdle;
   Place place = Place::kNone;
@@ -59,11 +61,13 @@ struct Timer {
 /// Event loop of one thread. Thread: the one that runs it, except `wake`.
 ///
 /// Contract (one suite, src/io/reactor_test.cc, runs on every implementation):
-/// * A submit returns an error and forgets the op, or returns ok and calls `on_done` exactly once, later, from `run_once`, never inside the submit.
+/// * A submit returns an error and forgets the op, or returns ok and calls `on_done` exactly once, later, from
+/// `run_once`, never inside the submit.
 /// * iovec arrays and the memory they name stay the submitter's and must live until `on_done`.
 /// * recv/send may move fewer bytes than asked; recv result 0 = end of stream. SIGPIPE never fires.
 /// * `cancel` is best effort and asynchronous: `on_done` still runs exactly once, with -ECANCELED or the real result.
-///   Exception, relied upon by the client's quiet-memory rule: on `epoll`, after `cancel(op)` of a recv returns, its memory is not written any more.
+///   Exception, relied upon by the client's quiet-memory rule: on `epoll`, after `cancel(op)` of a recv returns, its
+///   memory is not written any more.
 /// * Device reads and writes of one fd may complete in any order.
 class Reactor {
  public:
@@ -79,14 +83,16 @@ class Reactor {
   /// `dsync`: durable (RWF_DSYNC) before completion.
   virtual Result<void> write(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces, bool dsync) = 0;
   virtual Result<void> sync(IoOp& op, int fd) = 0;  ///< fdatasync
-  /// Completes the op with `result` at the next turn of the loop: how in-memory devices keep the "never inside the submit" rule.
+  /// Completes the op with `result` at the next turn of the loop: how in-memory devices keep the "never inside the
+  /// submit" rule.
   virtual Result<void> post(IoOp& op, int32_t result) = 0;
   virtual void cancel(IoOp& op) = 0;
 
   virtual void start(Timer& timer, uint64_t deadline_ns) = 0;  ///< re-arms if armed
-  virtual void stop(Timer& timer) = 0;                          ///< no-op if not armed; `on_done` does not run afterwards
+  virtual void stop(Timer& timer) = 0;  ///< no-op if not armed; `on_done` does not run afterwards
 
-  /// Tells the loop that this memory is used for device I/O and lives as long as the loop (io_uring registers it). A hint; may fail quietly.
+  /// Tells the loop that this memory is used for device I/O and lives as long as the loop (io_uring registers it). A
+  /// hint; may fail quietly.
   virtual void register_memory(std::span<std::byte> memory) = 0;
 
   virtual uint64_t now_ns() const = 0;  ///< monotonic; the loop's own clock (a simulator's is simulated)
@@ -106,8 +112,9 @@ enum class ReactorKind : uint8_t { kAuto, kUring, kEpoll };
 
 struct ReactorOptions {
   ReactorKind kind = ReactorKind::kAuto;
-  uint32_t ops_max = 4096;        ///< ops in flight; more is kBusy
-  uint32_t device_threads = 4;    ///< epoll only: threads that do blocking device I/O (0: device I/O is refused, as in the client)
+  uint32_t ops_max = 4096;  ///< ops in flight; more is kBusy
+  uint32_t device_threads =
+      4;  ///< epoll only: threads that do blocking device I/O (0: device I/O is refused, as in the client)
 };
 
 /// kAuto: io_uring, or epoll when the kernel forbids it; `why_not_uring` (may be null) then says why in one line.

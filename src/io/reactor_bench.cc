@@ -88,7 +88,8 @@ struct Connection {
     client = std::move(make_tcp_socket(address[0])).value();
     (void)set_congestion(client.get(), "cubic");
     (void)connect(client.get(), address[0].get(), address[0].length);
-    while ((server = base::UniqueFd(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK))).get() < 0) {}
+    while ((server = base::UniqueFd(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK))).get() < 0) {
+    }
     MEMKV_ASSERT(set_nodelay(server.get()).ok());
   }
 };
@@ -105,7 +106,10 @@ void turn(Reactor& reactor) {
 
 void run_client(benchmark::State& state, Reactor& reactor, int fd, size_t bytes) {
   Mover mover(reactor, fd, bytes);
-  struct Round { Mover& mover; bool done; } round{mover, false};
+  struct Round {
+    Mover& mover;
+    bool done;
+  } round{mover, false};
   const auto on_received = [](void* context) { static_cast<Round*>(context)->done = true; };
   static void (*received)(void*);
   received = on_received;

@@ -81,7 +81,9 @@ class ReactorSuite : public ::testing::TestWithParam<const char*> {
     while (!done() && std::chrono::steady_clock::now() < end) reactor->run_once(10 * kMs);
     return done();
   }
-  bool run_until_done(const TestOp& op, int count = 1) { return run_until([&] { return op.count >= count; }); }
+  bool run_until_done(const TestOp& op, int count = 1) {
+    return run_until([&] { return op.count >= count; });
+  }
   /// Runs some turns in which nothing is expected.
   void settle() {
     for (int i = 0; i < 10; i++) reactor->run_once(1 * kMs);
@@ -370,7 +372,8 @@ TEST_P(ReactorIo, SendAndRecvOfOneSocketGoSideBySide) {
   ASSERT_TRUE(run_until_done(recv));
   std::string drain(1u << 20, 0);
   ASSERT_TRUE(run_until([&] {
-    while (read(pair.b.get(), drain.data(), drain.size()) > 0) {}
+    while (read(pair.b.get(), drain.data(), drain.size()) > 0) {
+    }
     return send.count == 3;
   }));
   EXPECT_EQ(a_in, "ping");
@@ -601,7 +604,8 @@ TEST_P(ReactorIo, CanceledFileOpStillCompletesOnce) {
   for (TestOp& op : ops) reactor->cancel(op.op);
   ASSERT_TRUE(run_until([&] { return done == ops.size(); }));
   settle();
-  for (const TestOp& op : ops) EXPECT_TRUE(op.count == 1 && (op.result == 4096 || op.result == -ECANCELED)) << op.result;
+  for (const TestOp& op : ops)
+    EXPECT_TRUE(op.count == 1 && (op.result == 4096 || op.result == -ECANCELED)) << op.result;
 }
 
 TEST_P(ReactorIo, TimerThatRearmsInThePastStarvesNobody) {
@@ -661,8 +665,12 @@ TEST_P(ReactorThreads, NoWakeIsLostUnderLoad) {
   constexpr int kEach = 5000;
   std::atomic<int> asked{0};
   int seen = 0;
-  struct Context { std::atomic<int>& asked; int& seen; } context{asked, seen};
-  reactor->set_on_wake([](void* c) { static_cast<Context*>(c)->seen = static_cast<Context*>(c)->asked.load(); }, &context);
+  struct Context {
+    std::atomic<int>& asked;
+    int& seen;
+  } context{asked, seen};
+  reactor->set_on_wake([](void* c) { static_cast<Context*>(c)->seen = static_cast<Context*>(c)->asked.load(); },
+                       &context);
   std::vector<std::thread> others;
   for (int i = 0; i < 2; i++) {
     others.emplace_back([&] {

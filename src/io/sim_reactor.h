@@ -21,10 +21,12 @@ class SimReactor final : public LoopBase {
   void advance(uint64_t ns);
   /// Runs posted ops and due timers until there are none, without moving the clock. Returns how many ran.
   size_t run_until_idle();
-  /// Runs on, letting time jump from timer to timer, until `done(context)` or until nothing is left. Returns what `done` says last.
+  /// Runs on, letting time jump from timer to timer, until `done(context)` or until nothing is left. Returns what
+  /// `done` says last.
   template <typename Done>
   bool run_until(Done&& done) {
-    while (!done() && step_or_jump()) {}
+    while (!done() && step_or_jump()) {
+    }
     return done();
   }
 

@@ -1,11 +1,11 @@
 #include "io/socket.h"
 
 #include <arpa/inet.h>
+#include <linux/capability.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <linux/capability.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -22,10 +22,14 @@ Message invalid(std::string text) { return {Status::kInvalid, std::move(text)}; 
 
 Message listen_message(const std::string& where, int error) {
   switch (error) {
-    case EADDRINUSE: return {Status::kBusy, "cannot listen on " + where + ": the port is in use"};
-    case EADDRNOTAVAIL: return invalid("cannot listen on " + where + ": this host does not have that address");
-    case EACCES: return invalid("cannot listen on " + where + ": permission denied (ports below 1024 need privileges)");
-    default: return {Status::kIo, "cannot listen on " + where + ": " + strerror(error)};
+    case EADDRINUSE:
+      return {Status::kBusy, "cannot listen on " + where + ": the port is in use"};
+    case EADDRNOTAVAIL:
+      return invalid("cannot listen on " + where + ": this host does not have that address");
+    case EACCES:
+      return invalid("cannot listen on " + where + ": permission denied (ports below 1024 need privileges)");
+    default:
+      return {Status::kIo, "cannot listen on " + where + ": " + strerror(error)};
   }
 }
 
@@ -144,7 +148,9 @@ uint16_t local_port(int fd) {
   return 0;
 }
 
-Result<std::vector<SocketAddress>, Message> resolve(const std::string& host, uint16_t port) { return look_up(host, port, 0); }
+Result<std::vector<SocketAddress>, Message> resolve(const std::string& host, uint16_t port) {
+  return look_up(host, port, 0);
+}
 
 Result<base::UniqueFd, Message> listen_tcp(const std::string& host, uint16_t port, const ListenOptions& options) {
   const std::string where = format_host_port(host.empty() ? "*" : host, port);

@@ -1,5 +1,6 @@
 #pragma once
-/// Sockets as set up before a reactor drives them. Everything here may block or allocate: for main, door and set-up only.
+/// Sockets as set up before a reactor drives them. Everything here may block or allocate: for main, door and set-up
+/// only.
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -45,13 +46,15 @@ struct ListenOptions {
   std::string congestion;  ///< TCP congestion control that accepted sockets inherit; empty: the system's
   int backlog = 1024;
 };
-/// A listening socket, non-blocking, SO_REUSEADDR, on the first address of `host`. An empty host is all addresses, IPv6 and IPv4.
+/// A listening socket, non-blocking, SO_REUSEADDR, on the first address of `host`. An empty host is all addresses, IPv6
+/// and IPv4.
 Result<base::UniqueFd, Message> listen_tcp(const std::string& host, uint16_t port, const ListenOptions& options);
 /// A fresh non-blocking TCP socket of the address's family, TCP_NODELAY set.
 Result<base::UniqueFd> make_tcp_socket(const SocketAddress& address);
 
 Result<void> set_nodelay(int fd);
-/// Wants to be writable only while less than `bytes` are unsent: replies that come later then need not queue behind data.
+/// Wants to be writable only while less than `bytes` are unsent: replies that come later then need not queue behind
+/// data.
 Result<void> set_notsent_lowat(int fd, uint32_t bytes);
 Result<void> set_congestion(int fd, const std::string& name);
 std::string get_congestion(int fd);  ///< empty when unknown

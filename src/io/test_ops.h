@@ -1,8 +1,6 @@
 #pragma once
 /// What tests of this folder share. Test code only.
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -10,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/assert.h"
 #include "io/reactor.h"
 
 namespace memkv::io {
@@ -29,7 +28,7 @@ struct TestOp {
     op.context = this;
     op.on_done = [](IoOp& done, int32_t moved) {
       auto& self = *static_cast<TestOp*>(done.context);
-      EXPECT_FALSE(done.pending());
+      MEMKV_ASSERT(!done.pending());
       self.count++;
       self.result = moved;
       if (self.then) self.then(self);

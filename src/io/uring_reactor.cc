@@ -26,7 +26,8 @@ constexpr size_t kBufferBytesMax = size_t{1} << 30;  // the kernel's limit for o
 constexpr size_t kReapBatch = 64;
 constexpr uint64_t kWaitNsMax = 3600ull * 1'000'000'000;
 
-/// Best first. The ring starts disabled so that the thread that runs the loop, not the one that made it, becomes the single issuer.
+/// Best first. The ring starts disabled so that the thread that runs the loop, not the one that made it, becomes the
+/// single issuer.
 constexpr std::array<uint32_t, 3> kSetupFlags = {
     IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
         IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
@@ -65,12 +66,17 @@ int probe_ring() {
 std::string explain(int failed) {
   const std::string code = std::string(" (") + strerrorname_np(-failed) + ")";
   switch (-failed) {
-    case ENOSYS: return "this kernel has no io_uring" + code;
+    case ENOSYS:
+      return "this kernel has no io_uring" + code;
     case EPERM:
-    case EACCES: return "io_uring is forbidden here, by a seccomp filter or kernel.io_uring_disabled" + code;
-    case ENOMEM: return "no memory for io_uring: raise the locked-memory limit (ulimit -l)" + code;
-    case EOPNOTSUPP: return "this kernel's io_uring is too old" + code;
-    default: return std::string("io_uring cannot be set up: ") + strerror(-failed) + code;
+    case EACCES:
+      return "io_uring is forbidden here, by a seccomp filter or kernel.io_uring_disabled" + code;
+    case ENOMEM:
+      return "no memory for io_uring: raise the locked-memory limit (ulimit -l)" + code;
+    case EOPNOTSUPP:
+      return "this kernel's io_uring is too old" + code;
+    default:
+      return std::string("io_uring cannot be set up: ") + strerror(-failed) + code;
   }
 }
 
@@ -94,7 +100,10 @@ class UringReactor final : public LoopBase {
   size_t run_once(uint64_t wait_ns) override;
 
  private:
-  struct Buffer { std::byte* begin; size_t bytes; };
+  struct Buffer {
+    std::byte* begin;
+    size_t bytes;
+  };
   static constexpr int kNotRegistered = -1;
 
   io_uring_sqe* next_sqe();
@@ -332,7 +341,11 @@ size_t UringReactor::reap() {
   // Bounded by what is there now, so that completions which submit again cannot keep timers waiting.
   for (uint32_t left = io_uring_cq_ready(&ring_); left > 0;) {
     std::array<io_uring_cqe*, kReapBatch> ready;
-    struct Done { uint64_t user_data; int32_t result; uint32_t flags; };
+    struct Done {
+      uint64_t user_data;
+      int32_t result;
+      uint32_t flags;
+    };
     std::array<Done, kReapBatch> done;
     const uint32_t count = io_uring_peek_batch_cqe(&ring_, ready.data(), std::min<uint32_t>(left, kReapBatch));
     if (count == 0) break;
