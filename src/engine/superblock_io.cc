@@ -1,0 +1,59 @@
+#include "engine/superblock_io.h"
+
+#include <span>
+
+#include "base/bytes.h"
+#include "engine/format_check.h"
+
+namespace memkv::engine {
+
+namespace {
+
+/// How one copy looks, worst first.
+Status judge(const Superblock& block) {
+  if (block.magic != kSuperblockMagic) return Status::kMiss;
+  if (!valid(block)) return Status::kCorrupt;
+  const auto fields = check_fields(block);
+  return fields.ok() ? Status::kOk : fields.error().status;
+}
+
+bool usable(Status status) { return status == Status::kOk || status == Status::kVersion; }
+
+Error neither(Status a, Status b) {
+  const auto any = [a, b](Status status) { return a == status || b == status; };
+  if (any(Status::kCorrupt)) return {Status::kCorrupt, 0, "both superblocks damaged"};
+  if (any(Status::kIo)) return {Status::kIo, 0, "superblocks unreadable"};
+  return {Status::kMiss, 0, "no superblock"};
+}
+
+}  // namespace
+
+Result<void> read_superblock(io::DriveFile& file, MemberDrive& out) {
+  Superblock copies[2];
+  Status found[2];
+  for (int i = 0; i < 2; ++i) {
+    const auto read = file.read_now(kSuperblockOffsets[i], base::mut_bytes_of(&copies[i], sizeof copies[i]));
+    found[i] = read.ok() ? judge(copies[i]) : Status::kIo;
+  }
+  if (!usable(found[0]) && !usable(found[1])) return neither(found[0], found[1]);
+  out.file = &file;
+  out.one_copy = !usable(found[0]) || !usable(found[1]);
+  out.copy = !usable(found[0]) || (usable(found[1]) && copies[1].write_counter > copies[0].write_counter) ? 1 : 0;
+  out.block = copies[out.copy];
+  if (found[out.copy] == Status::kVersion) return Error{Status::kVersion, 0, "superblock of a newer format"};
+  return {};
+}
+
+Result<void> write_superblock(MemberDrive& drive, Superblock next) {
+  next.write_counter = drive.block.write_counter + 1;
+  seal(next);
+  const int copy = 1 - drive.copy;
+  auto written = drive.file->write_now(kSuperblockOffsets[copy], base::bytes_of(&next, sizeof next));
+  if (!written) return written;
+  drive.block = next;
+  drive.copy = copy;
+  drive.one_copy = false;
+  return {};
+}
+
+}  // namespace memkv::engine

@@ -1,0 +1,25 @@
+#pragma once
+/// Reads and writes the two alternating superblock copies of one drive. Blocking. Thread: main.
+
+#include "engine/format.h"
+#include "io/device.h"
+#include "memkv/error.h"
+
+namespace memkv::engine {
+
+/// A drive with its newest superblock, and where that copy lies.
+struct MemberDrive {
+  io::DriveFile* file = nullptr;
+  Superblock block{};
+  int copy = 0;           ///< 0 or 1: the copy that `block` came from
+  bool one_copy = false;  ///< the other copy is damaged or was never written
+};
+
+/// The newer valid copy. kMiss: neither copy has a superblock's magic; kCorrupt: both are damaged or senseless;
+/// kVersion: written by a newer format (the block is filled in); kIo: neither could be read.
+Result<void> read_superblock(io::DriveFile& file, MemberDrive& out);
+
+/// Writes `next` over the older copy, with the next write counter, durably; then it is the drive's newest.
+Result<void> write_superblock(MemberDrive& drive, Superblock next);
+
+}  // namespace memkv::engine
