@@ -3,13 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <array>
 #include <cstring>
-#include <map>
 #include <memory>
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "engine/fake_drive.h"
 #include "engine/format_check.h"
 #include "engine/layout.h"
 #include "engine/membership.h"
@@ -18,59 +17,6 @@ namespace memkv::engine {
 namespace {
 
 using testing::HasSubstr;
-
-using Sector = std::array<std::byte, kBlockBytes>;
-
-/// Writes that still reach any drive of the test; the power is off behind the last.
-struct Power {
-  int64_t writes_left = INT64_MAX;
-  int64_t writes_done = 0;
-};
-
-/// A drive in memory that keeps only what was written to it.
-class FakeDrive final : public io::DriveFile {
- public:
-  FakeDrive(std::string path, uint64_t size_bytes, Power& power) : power_(power) {
-    info_.path = std::move(path);
-    info_.size_bytes = size_bytes;
-  }
-  const io::DeviceInfo& info() const override { return info_; }
-  int fd() const override { return -1; }
-  std::unique_ptr<io::BlockDevice> bind(io::Reactor&) override { return nullptr; }
-  Result<void> read_now(uint64_t offset, std::span<std::byte> out) override {
-    if (fail_reads) return Error{Status::kIo, 5, "fake"};
-    EXPECT_LE(offset + out.size(), info_.size_bytes);
-    for (size_t at = 0; at < out.size(); at += kBlockBytes) {
-      const auto found = sectors.find(offset + at);
-      if (found == sectors.end())
-        std::memset(out.data() + at, 0, kBlockBytes);
-      else
-        std::memcpy(out.data() + at, found->second.data(), kBlockBytes);
-    }
-    return {};
-  }
-  Result<void> write_now(uint64_t offset, std::span<const std::byte> bytes) override {
-    EXPECT_TRUE(offset % kBlockBytes == 0 && bytes.size() % kBlockBytes == 0);
-    EXPECT_LE(offset + bytes.size(), info_.size_bytes);
-    if (fail_writes || power_.writes_left <= 0) return Error{Status::kIo, 5, "fake"};
-    --power_.writes_left;
-    ++power_.writes_done;
-    for (size_t at = 0; at < bytes.size(); at += kBlockBytes) {
-      std::memcpy(sectors[offset + at].data(), bytes.data() + at, kBlockBytes);
-    }
-    return {};
-  }
-  Superblock& copy(int i) { return *reinterpret_cast<Superblock*>(sectors[kSuperblockOffsets[i]].data()); }
-  void resize(uint64_t size_bytes) { info_.size_bytes = size_bytes; }
-
-  std::map<uint64_t, Sector> sectors;
-  bool fail_reads = false;
-  bool fail_writes = false;
-
- private:
-  io::DeviceInfo info_;
-  Power& power_;
-};
 
 constexpr uint64_t kDriveBytes = uint64_t{1} << 30;
 
@@ -132,7 +78,7 @@ class VolumeTest : public testing::Test {
   bool marked(size_t i) { return drives_[i]->sectors[first_segment()][0] == std::byte{42}; }
   static uint64_t first_segment() { return kSlicesOffset + 2 * kBlockBytes; }
 
-  Power power_;
+  FakePower power_;
   std::vector<std::unique_ptr<FakeDrive>> drives_;
 };
 

@@ -1,0 +1,76 @@
+#pragma once
+/// A drive for tests of the set-up code: blocking access only, keeps just what was written to it.
+
+#include <array>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "base/assert.h"
+#include "engine/format.h"
+#include "io/device.h"
+
+namespace memkv::engine {
+
+/// Writes that still reach any drive of the test; the power is off behind the last.
+struct FakePower {
+  int64_t writes_left = INT64_MAX;
+  int64_t writes_done = 0;
+};
+
+class FakeDrive final : public io::DriveFile {
+ public:
+  FakeDrive(std::string path, uint64_t size_bytes, FakePower& power) : power_(power) {
+    info_.path = std::move(path);
+    info_.size_bytes = size_bytes;
+  }
+
+  const io::DeviceInfo& info() const override { return info_; }
+  int fd() const override { return -1; }
+  std::unique_ptr<io::BlockDevice> bind(io::Reactor&) override { return nullptr; }
+  Result<void> read_now(uint64_t offset, std::span<std::byte> out) override {
+    check(offset, out.size());
+    if (fail_reads) return Error{Status::kIo, 5, "fake"};
+    for (size_t at = 0; at < out.size(); at += kBlockBytes) {
+      const auto found = sectors.find(offset + at);
+      if (found == sectors.end()) {
+        std::memset(out.data() + at, 0, kBlockBytes);
+      } else {
+        std::memcpy(out.data() + at, found->second.data(), kBlockBytes);
+      }
+    }
+    return {};
+  }
+  Result<void> write_now(uint64_t offset, std::span<const std::byte> bytes) override {
+    check(offset, bytes.size());
+    if (fail_writes || power_.writes_left <= 0) return Error{Status::kIo, 5, "fake"};
+    --power_.writes_left;
+    ++power_.writes_done;
+    for (size_t at = 0; at < bytes.size(); at += kBlockBytes) {
+      std::memcpy(sectors[offset + at].data(), bytes.data() + at, kBlockBytes);
+    }
+    return {};
+  }
+
+  /// A superblock copy, to look at or to damage.
+  Superblock& copy(int i) { return *reinterpret_cast<Superblock*>(sectors[kSuperblockOffsets[i]].data()); }
+  void resize(uint64_t size_bytes) { info_.size_bytes = size_bytes; }
+
+  struct alignas(8) Sector : std::array<std::byte, kBlockBytes> {};
+  std::map<uint64_t, Sector> sectors;
+  bool fail_reads = false;
+  bool fail_writes = false;
+
+ private:
+  void check(uint64_t offset, uint64_t bytes) const {
+    MEMKV_ASSERT(offset % kBlockBytes == 0 && bytes % kBlockBytes == 0);
+    MEMKV_ASSERT(offset <= info_.size_bytes && bytes <= info_.size_bytes - offset);
+  }
+
+  io::DeviceInfo info_;
+  FakePower& power_;
+};
+
+}  // namespace memkv::engine
