@@ -1,0 +1,90 @@
+/// What every link does with frames, whatever carries them.
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/assert.h"
+#include "transport/tcp_link.h"
+
+namespace memkv::transport {
+
+void FrameQueue::push(OutFrame& frame) {
+  frame.next = nullptr;
+  (tail_ ? tail_->next : head_) = &frame;
+  tail_ = &frame;
+}
+
+OutFrame* FrameQueue::pop() {
+  OutFrame* frame = head_;
+  if (!frame) return nullptr;
+  head_ = frame->next;
+  if (!head_) tail_ = nullptr;
+  frame->next = nullptr;
+  return frame;
+}
+
+Result<void> prepare(OutFrame& frame) {
+  MEMKV_ASSERT(!frame.queued, "a frame is sent again only after its on_done");
+  MEMKV_ASSERT(frame.on_done != nullptr);
+  if (frame.body.size() > wire::kBodyBytesMax) return Error{Status::kInvalid, 0, "send: body too large"};
+  if (frame.payload.size() > kPiecesPerPayloadMax) return Error{Status::kInvalid, 0, "send: too many pieces"};
+  uint64_t bytes = 0;
+  for (const iovec& piece : frame.payload) bytes += piece.iov_len;
+  if (bytes > wire::kPayloadBytesMax) return Error{Status::kInvalid, 0, "send: payload too large"};
+  frame.payload_bytes = static_cast<uint32_t>(bytes);
+  frame.queued = true;
+  return {};
+}
+
+void encode_header(OutFrame& frame, uint64_t sequence, const base::SipKey& key) {
+  wire::FrameHeader header;
+  header.opcode = frame.opcode;
+  header.body_bytes = static_cast<uint32_t>(frame.body.size());
+  header.payload_bytes = frame.payload_bytes;
+  header.request_id = frame.request_id;
+  header.sequence = sequence;
+  header.mac = wire::make_mac(key, header, frame.body);
+  wire::encode(header, frame.header);
+}
+
+Result<void> check_header(const wire::FrameHeader& header, uint64_t expected_sequence) {
+  if (header.version != wire::kVersionMax) return Error{Status::kInvalid, 0, "frame: wrong version"};
+  if (header.opcode < wire::Opcode::kWelcome) return Error{Status::kInvalid, 0, "frame: handshake is over"};
+  if (header.sequence != expected_sequence) return Error{Status::kInvalid, 0, "frame: out of sequence"};
+  return {};
+}
+
+void PieceCursor::put(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const iovec& piece = pieces_[index_];
+    const size_t n = std::min(piece.iov_len - offset_, bytes.size());
+    if (n > 0) std::memcpy(static_cast<std::byte*>(piece.iov_base) + offset_, bytes.data(), n);
+    advance(n);
+    if (n == 0) index_++;  // an empty piece
+    bytes = bytes.subspan(n);
+  }
+}
+
+void PieceCursor::advance(size_t bytes) {
+  while (bytes > 0) {
+    const size_t n = std::min(pieces_[index_].iov_len - offset_, bytes);
+    offset_ += n;
+    bytes -= n;
+    if (offset_ == pieces_[index_].iov_len) index_++, offset_ = 0;
+  }
+}
+
+size_t PieceCursor::rest(std::span<iovec> out, size_t& total) const {
+  size_t count = 0;
+  size_t offset = offset_;
+  total = 0;
+  for (size_t i = index_; i < pieces_.size() && count < out.size(); i++, offset = 0) {
+    const size_t n = pieces_[i].iov_len - offset;
+    if (n == 0) continue;
+    out[count++] = {static_cast<std::byte*>(pieces_[i].iov_base) + offset, n};
+    total += n;
+  }
+  return count;
+}
+
+}  // namespace memkv::transport

@@ -1,0 +1,134 @@
+#include "transport/handshake_io.h"
+
+#include <cerrno>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace memkv::transport {
+namespace {
+
+constexpr uint64_t kRetryNs = 1'000'000;
+
+}  // namespace
+
+HandshakeIo::HandshakeIo(io::Reactor& reactor, int fd, uint64_t deadline_ns) : reactor_(reactor), fd_(fd) {
+  op_.context = timer_.context = this;
+  op_.on_done = [](io::IoOp& op, int32_t result) { static_cast<HandshakeIo*>(op.context)->on_op(result); };
+  timer_.on_done = [](io::Timer& timer) { static_cast<HandshakeIo*>(timer.context)->on_deadline(); };
+  if (deadline_ns > 0) reactor_.start(timer_, deadline_ns);
+}
+
+HandshakeIo::~HandshakeIo() {
+  MEMKV_ASSERT(!op_.pending(), "destroyed before its end");
+  reactor_.stop(timer_);
+}
+
+void HandshakeIo::connect(const sockaddr* address, socklen_t length) {
+  step_ = Step::kConnect;
+  if (auto r = reactor_.connect(op_, fd_.get(), address, length); !r) fail(r.error());
+}
+
+void HandshakeIo::read_frame() {
+  step_ = Step::kHeader;
+  have_ = 0;
+  want_ = wire::kHeaderBytes;
+  submit_read();
+}
+
+void HandshakeIo::submit_read() {
+  piece_ = {buffer_.data() + have_, want_ - have_};
+  if (auto r = reactor_.recv(op_, fd_.get(), {&piece_, 1}); !r) fail(r.error());
+}
+
+void HandshakeIo::write(std::span<const std::byte> bytes) {
+  step_ = Step::kWrite;
+  out_ = bytes;
+  submit_write();
+}
+
+void HandshakeIo::submit_write() {
+  piece_ = {const_cast<std::byte*>(out_.data()), out_.size()};
+  if (auto r = reactor_.send(op_, fd_.get(), {&piece_, 1}); !r) {
+    if (failing_) return end_soon();
+    fail(r.error());
+  }
+}
+
+void HandshakeIo::fail(const Error& why, std::span<const std::byte> farewell) {
+  if (failing_) return;
+  failing_ = true;
+  why_ = why;
+  if (op_.pending()) return reactor_.cancel(op_);
+  if (farewell.empty()) return end_soon();
+  write(farewell);
+}
+
+/// The end comes from the reactor, never inside a call of the owner; a timer stands in when no op is to be had.
+void HandshakeIo::end_soon() {
+  step_ = Step::kEnd;
+  reactor_.stop(timer_);
+  if (!reactor_.post(op_, 0)) reactor_.start(timer_, reactor_.now_ns() + kRetryNs);
+}
+
+void HandshakeIo::on_deadline() {
+  if (step_ == Step::kEnd) return on_end(Error{why_});
+  if (failing_) {  // the peer does not take the farewell
+    if (op_.pending()) return reactor_.cancel(op_);
+    return;
+  }
+  fail(Error{Status::kDeadline, 0, "the handshake took too long"});
+}
+
+void HandshakeIo::on_op(int32_t result) {
+  if (failing_) {
+    if (step_ == Step::kWrite && result > 0 && static_cast<size_t>(result) < out_.size()) {
+      out_ = out_.subspan(static_cast<size_t>(result));
+      return submit_write();
+    }
+    reactor_.stop(timer_);
+    return on_end(Error{why_});
+  }
+  if (result < 0) {
+    const char* what = step_ == Step::kConnect ? "connect failed" : "the connection broke in the handshake";
+    return fail(Error{Status::kUnavailable, -result, what});
+  }
+  const auto bytes = static_cast<size_t>(result);
+  switch (step_) {
+    case Step::kConnect:
+      return on_connected();
+    case Step::kHeader:
+    case Step::kBody:
+      return on_read(bytes);
+    case Step::kWrite:
+      out_ = out_.subspan(bytes);
+      return out_.empty() ? on_written() : submit_write();
+    default:
+      MEMKV_ASSERT(false, "an op without a step");
+  }
+}
+
+void HandshakeIo::on_read(size_t bytes) {
+  if (bytes == 0) return fail(Error{Status::kUnavailable, 0, "the peer closed the connection in the handshake"});
+  have_ += bytes;
+  if (have_ < want_) return submit_read();
+  if (step_ == Step::kHeader) {
+    auto header = wire::decode_header(std::span(buffer_).first<wire::kHeaderBytes>());
+    if (!header) return fail(header.error());
+    if (header->version != 0 || header->payload_bytes != 0 ||
+        header->body_bytes > wire::kHelloBytesMax - wire::kHeaderBytes) {
+      return fail(Error{Status::kInvalid, 0, "handshake: bad frame"});
+    }
+    step_ = Step::kBody;
+    want_ += header->body_bytes;
+    if (have_ < want_) return submit_read();
+  }
+  on_frame({buffer_.data(), want_});
+}
+
+int HandshakeIo::release_fd() {
+  reactor_.stop(timer_);
+  return fd_.release();
+}
+
+}  // namespace memkv::transport
