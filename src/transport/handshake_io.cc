@@ -61,6 +61,7 @@ void HandshakeIo::fail(const Error& why, std::span<const std::byte> farewell) {
   why_ = why;
   if (op_.pending()) return reactor_.cancel(op_);
   if (farewell.empty()) return end_soon();
+  farewell_ = true;
   write(farewell);
 }
 
@@ -74,15 +75,15 @@ void HandshakeIo::end_soon() {
 void HandshakeIo::on_deadline() {
   if (step_ == Step::kEnd) return on_end(Error{why_});
   if (failing_) {  // the peer does not take the farewell
-    if (op_.pending()) return reactor_.cancel(op_);
-    return;
+    farewell_ = false;
+    return reactor_.cancel(op_);
   }
   fail(Error{Status::kDeadline, 0, "the handshake took too long"});
 }
 
 void HandshakeIo::on_op(int32_t result) {
   if (failing_) {
-    if (step_ == Step::kWrite && result > 0 && static_cast<size_t>(result) < out_.size()) {
+    if (farewell_ && result > 0 && static_cast<size_t>(result) < out_.size()) {
       out_ = out_.subspan(static_cast<size_t>(result));
       return submit_write();
     }

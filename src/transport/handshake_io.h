@@ -53,6 +53,7 @@ class HandshakeIo {
   io::Timer timer_;
   Step step_ = Step::kIdle;
   bool failing_ = false;
+  bool farewell_ = false;  // what is being written is the last that the peer hears
   Error why_;
   std::span<const std::byte> out_;
   iovec piece_{};

@@ -1,0 +1,242 @@
+/// Two links in memory: the same rules as over a socket, without one.
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+#include "transport/tcp_link.h"
+
+namespace memkv::transport {
+namespace {
+
+/// Payload moves in steps, a step a turn, so that an owner sees payloads that are only partly there.
+constexpr size_t kStepBytes = 64 * 1024;
+constexpr uint64_t kRetryNs = 1'000'000;
+
+/// One end. Its turn moves its frames into the other end's owner. Thread: the reactor's.
+class LoopbackLink final : public Link {
+ public:
+  LoopbackLink(io::Reactor& reactor, const base::SipKey& send_key, const base::SipKey& receive_key, LinkOwner& owner);
+  ~LoopbackLink() override;
+  LoopbackLink(const LoopbackLink&) = delete;
+  LoopbackLink& operator=(const LoopbackLink&) = delete;
+  void set_peer(LoopbackLink& peer) { peer_ = &peer; }
+
+  Result<void> send(OutFrame& frame) override;
+  void resume(PayloadTarget target) override;
+  bool redirect() override;
+  void close(Status why) override { begin_close(Error{why, 0, "closed by its owner"}); }
+  uint64_t bytes_queued() const override { return bytes_queued_; }
+  uint64_t last_progress_ns() const override { return last_progress_ns_; }
+  int fd() const override { return -1; }
+
+ private:
+  void schedule();
+  void on_turn();
+  void begin_close(const Error& why);
+  void finish_close();
+  void fail_frames(FrameQueue& queue);
+  bool start_frame();
+  bool move_payload();
+  void finish_frame();
+  void receive_frame(OutFrame& frame);
+  void set_target(PayloadTarget target);
+  bool connected() const { return !closing_ && peer_ && !peer_->closing_; }
+
+  io::Reactor& reactor_;
+  LinkOwner& owner_;
+  const base::SipKey send_key_;
+  const base::SipKey receive_key_;
+  LoopbackLink* peer_ = nullptr;  // null once either end has closed
+  io::IoOp turn_op_;
+  io::Timer retry_timer_;
+  bool closing_ = false;
+  Error why_;
+  uint64_t bytes_queued_ = 0;
+  uint64_t last_progress_ns_;
+
+  // As sender.
+  FrameQueue plain_;
+  FrameQueue loaded_;
+  FrameQueue started_;  // at most one
+  uint64_t send_sequence_ = 0;
+  size_t piece_ = 0;
+  size_t offset_ = 0;
+
+  // As receiver.
+  uint64_t receive_sequence_ = 0;
+  size_t payload_left_ = 0;
+  bool in_payload_ = false;
+  bool paused_ = false;
+  bool into_ = false;
+  PieceCursor target_;
+};
+
+LoopbackLink::LoopbackLink(io::Reactor& reactor, const base::SipKey& send_key, const base::SipKey& receive_key,
+                           LinkOwner& owner)
+    : reactor_(reactor),
+      owner_(owner),
+      send_key_(send_key),
+      receive_key_(receive_key),
+      last_progress_ns_(reactor.now_ns()) {
+  turn_op_.context = retry_timer_.context = this;
+  turn_op_.on_done = [](io::IoOp& op, int32_t) { static_cast<LoopbackLink*>(op.context)->on_turn(); };
+  retry_timer_.on_done = [](io::Timer& timer) { static_cast<LoopbackLink*>(timer.context)->on_turn(); };
+}
+
+LoopbackLink::~LoopbackLink() {
+  MEMKV_ASSERT(!turn_op_.pending(), "only after on_closed");
+  reactor_.stop(retry_timer_);
+  if (peer_) peer_->peer_ = nullptr;
+}
+
+void LoopbackLink::schedule() {
+  if (turn_op_.pending() || retry_timer_.armed()) return;
+  if (!reactor_.post(turn_op_, 0)) reactor_.start(retry_timer_, reactor_.now_ns() + kRetryNs);
+}
+
+void LoopbackLink::begin_close(const Error& why) {
+  if (closing_) return;
+  closing_ = true;
+  why_ = why;
+  schedule();
+  LoopbackLink* peer = std::exchange(peer_, nullptr);
+  if (!peer) return;
+  peer->peer_ = nullptr;
+  peer->begin_close(Error{Status::kUnavailable, 0, "the peer closed the connection"});
+}
+
+void LoopbackLink::finish_close() {
+  if (turn_op_.pending() || retry_timer_.armed()) return;
+  bytes_queued_ = 0;
+  fail_frames(started_);
+  fail_frames(plain_);
+  fail_frames(loaded_);
+  owner_.on_closed(*this, Error{why_});  // may destroy this
+}
+
+void LoopbackLink::fail_frames(FrameQueue& queue) {
+  while (OutFrame* frame = queue.pop()) {
+    frame->queued = false;
+    frame->on_done(*frame, false);
+  }
+}
+
+Result<void> LoopbackLink::send(OutFrame& frame) {
+  if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
+  if (auto prepared = prepare(frame); !prepared) return prepared;
+  (frame.payload_bytes > 0 ? loaded_ : plain_).push(frame);
+  bytes_queued_ += wire_bytes(frame);
+  schedule();
+  return {};
+}
+
+void LoopbackLink::on_turn() {
+  // Neither end can be destroyed in here: that takes a turn of its own.
+  while (connected()) {
+    if (started_.empty() && !start_frame()) break;
+    if (!connected()) break;
+    if (peer_->payload_left_ > 0) {
+      if (peer_->paused_) break;
+      if (!move_payload()) {
+        schedule();
+        break;
+      }
+    }
+    finish_frame();
+  }
+  if (closing_) finish_close();  // the last statement: it may destroy this
+}
+
+/// False: nothing to send.
+bool LoopbackLink::start_frame() {
+  OutFrame* frame = plain_.empty() ? loaded_.pop() : plain_.pop();
+  if (!frame) return false;
+  encode_header(*frame, send_sequence_++, send_key_);
+  started_.push(*frame);
+  piece_ = offset_ = 0;
+  bytes_queued_ -= wire_bytes(*frame) - frame->payload_bytes;
+  peer_->receive_frame(*frame);
+  return true;
+}
+
+void LoopbackLink::receive_frame(OutFrame& frame) {
+  auto header = wire::decode_header(frame.header);
+  if (!header) return begin_close(header.error());
+  if (auto checked = check_header(*header, receive_sequence_++); !checked) return begin_close(checked.error());
+  if (!wire::check_mac(receive_key_, *header, frame.body)) {
+    return begin_close(Error{Status::kUnauthorized, 0, "frame: wrong MAC"});
+  }
+  last_progress_ns_ = reactor_.now_ns();
+  const PayloadTarget target = owner_.on_frame(*this, *header, frame.body);
+  if (header->payload_bytes == 0 || closing_) return;
+  in_payload_ = true;
+  payload_left_ = header->payload_bytes;
+  set_target(target);
+}
+
+/// Moves a step; false: more is left.
+bool LoopbackLink::move_payload() {
+  const OutFrame& frame = *started_.front();
+  for (size_t left = std::min(kStepBytes, peer_->payload_left_); left > 0;) {
+    const iovec& piece = frame.payload[piece_];
+    const size_t n = std::min(left, piece.iov_len - offset_);
+    if (peer_->into_ && n > 0) peer_->target_.put({static_cast<const std::byte*>(piece.iov_base) + offset_, n});
+    offset_ += n;
+    left -= n;
+    peer_->payload_left_ -= n;
+    bytes_queued_ -= n;
+    if (offset_ == piece.iov_len) piece_++, offset_ = 0;
+  }
+  last_progress_ns_ = peer_->last_progress_ns_ = reactor_.now_ns();
+  return peer_->payload_left_ == 0;
+}
+
+/// The sender hears of it first, as over a socket.
+void LoopbackLink::finish_frame() {
+  OutFrame* frame = started_.pop();
+  LoopbackLink* peer = peer_;
+  frame->queued = false;
+  frame->on_done(*frame, true);
+  if (!peer->in_payload_ || peer->closing_) return;
+  peer->in_payload_ = peer->into_ = false;
+  peer->target_ = {};
+  peer->owner_.on_payload(*peer);
+}
+
+void LoopbackLink::set_target(PayloadTarget target) {
+  paused_ = target.kind == PayloadTarget::Kind::kPause;
+  into_ = target.kind == PayloadTarget::Kind::kInto;
+  if (!into_) return;
+  size_t bytes = 0;
+  for (const iovec& piece : target.pieces) bytes += piece.iov_len;
+  MEMKV_ASSERT(bytes == payload_left_, "the target must hold exactly the payload");
+  target_ = PieceCursor(target.pieces);
+}
+
+void LoopbackLink::resume(PayloadTarget target) {
+  if (closing_) return;
+  MEMKV_ASSERT(paused_ && target.kind != PayloadTarget::Kind::kPause, "resume() answers kPause");
+  set_target(target);
+  if (peer_) peer_->schedule();
+}
+
+bool LoopbackLink::redirect() {
+  if (in_payload_ && paused_) resume(PayloadTarget::sink());
+  into_ = false;
+  target_ = {};
+  return true;
+}
+
+}  // namespace
+
+LinkPair make_loopback_links(io::Reactor& reactor, const wire::SessionKeys& keys, LinkOwner& client_owner,
+                             LinkOwner& server_owner) {
+  auto client = std::make_unique<LoopbackLink>(reactor, keys.client_to_server, keys.server_to_client, client_owner);
+  auto server = std::make_unique<LoopbackLink>(reactor, keys.server_to_client, keys.client_to_server, server_owner);
+  client->set_peer(*server);
+  server->set_peer(*client);
+  return {std::move(client), std::move(server)};
+}
+
+}  // namespace memkv::transport
