@@ -89,6 +89,7 @@ LinkPair make_loopback_links(io::Reactor& reactor, const wire::SessionKeys& keys
 class Connector {
  public:
   using Fn = void (*)(void* context, Result<std::unique_ptr<Link>> link, std::string_view server_name, std::string_view goodbye_text);
+  /// `deadline_ns`: on the reactor's clock, 0 = none.
   struct Options { wire::Secret secret{}; wire::Hello hello; std::string client_name; std::string congestion; uint64_t deadline_ns = 0; };
   static std::unique_ptr<Connector> make(io::Reactor& reactor, const sockaddr* address, socklen_t length, Options options, LinkOwner& owner, Fn on_done, void* context);
   virtual ~Connector() = default;

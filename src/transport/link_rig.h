@@ -1,0 +1,145 @@
+#pragma once
+/// For tests: two connected links on one reactor, and owners that write down what they hear.
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "io/socket.h"
+#include "transport/link.h"
+
+namespace memkv::transport {
+
+enum class Carrier { kEpoll, kUring, kLoopback };
+
+inline std::string name_of(Carrier carrier) {
+  return carrier == Carrier::kEpoll ? "TcpEpoll" : carrier == Carrier::kUring ? "TcpUring" : "Loopback";
+}
+
+struct Heard {
+  wire::Opcode opcode;
+  uint64_t request_id;
+  std::string body;
+  std::string payload;
+};
+
+/// Takes payloads into memory of its own, in pieces, unless told otherwise.
+class TestOwner : public LinkOwner {
+ public:
+  PayloadTarget on_frame(Link& link, const wire::FrameHeader& header, std::span<const std::byte> body) override {
+    heard.push_back({header.opcode, header.request_id, {reinterpret_cast<const char*>(body.data()), body.size()}, {}});
+    payload_bytes = header.payload_bytes;
+    if (also_on_frame) also_on_frame(link);
+    if (header.payload_bytes == 0) complete++;
+    return mode == PayloadTarget::Kind::kInto    ? target()
+           : mode == PayloadTarget::Kind::kPause ? PayloadTarget::pause()
+                                                 : PayloadTarget::sink();
+  }
+  void on_payload(Link& link) override {
+    if (mode != PayloadTarget::Kind::kSink) heard.back().payload = memory;
+    complete++;
+    if (also_on_payload) also_on_payload(link);
+  }
+  void on_closed(Link&, const Error& why) override {
+    closed_count++;
+    closed = why;
+    if (destroy) destroy->reset();
+  }
+  PayloadTarget target() {
+    memory.assign(payload_bytes, '?');
+    pieces.clear();
+    const size_t step = piece_bytes;
+    for (size_t at = 0; at < memory.size(); at += step) {
+      pieces.push_back({memory.data() + at, std::min(step, memory.size() - at)});
+    }
+    return PayloadTarget::into(pieces);
+  }
+
+  PayloadTarget::Kind mode = PayloadTarget::Kind::kInto;
+  size_t piece_bytes = 100'000;
+  std::vector<Heard> heard;
+  std::string memory;
+  std::vector<iovec> pieces;
+  size_t payload_bytes = 0;
+  size_t complete = 0;  // frames heard with all of their payload
+  int closed_count = 0;
+  Error closed;
+  std::unique_ptr<Link>* destroy = nullptr;  // from inside on_closed
+  std::function<void(Link&)> also_on_frame;
+  std::function<void(Link&)> also_on_payload;
+};
+
+struct TestFrame : OutFrame {
+  TestFrame(wire::Opcode code, uint64_t id, std::string text, std::string load) : body_text(std::move(text)),
+                                                                                 payload_text(std::move(load)) {
+    opcode = code;
+    request_id = id;
+    body = {reinterpret_cast<const std::byte*>(body_text.data()), body_text.size()};
+    const size_t half = payload_text.size() / 2;
+    if (!payload_text.empty()) {
+      load_pieces = {{payload_text.data(), half}, {payload_text.data() + half, payload_text.size() - half}};
+      payload = load_pieces;
+    }
+    on_done = [](OutFrame& frame, bool whole) {
+      auto& self = static_cast<TestFrame&>(frame);
+      self.done++;
+      self.sent = whole;
+    };
+  }
+  TestFrame(const TestFrame&) = delete;
+  TestFrame& operator=(const TestFrame&) = delete;
+
+  std::string body_text;
+  std::string payload_text;
+  std::vector<iovec> load_pieces;
+  int done = 0;
+  bool sent = false;
+};
+
+inline std::string pattern(size_t bytes, uint32_t seed) {
+  std::string text(bytes, '\0');
+  uint32_t x = seed * 2654435761u + 1;
+  for (char& c : text) x = x * 1664525u + 1013904223u, c = static_cast<char>(x >> 24);
+  return text;
+}
+
+inline wire::SessionKeys test_keys() { return {{1, 2}, {3, 4}}; }
+
+/// Connected TCP sockets on this machine.
+inline std::pair<int, int> tcp_pair() {
+  auto listener = io::listen_tcp("127.0.0.1", 0, {});
+  EXPECT_TRUE(listener);
+  auto addresses = io::resolve("127.0.0.1", io::local_port(listener->get()));
+  const int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(connect(client, addresses->front().get(), addresses->front().length), 0);
+  const int server = accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  return {client, server};
+}
+
+inline std::unique_ptr<io::Reactor> make_test_reactor(Carrier carrier) {
+  io::ReactorOptions options;
+  options.kind = carrier == Carrier::kUring ? io::ReactorKind::kUring : io::ReactorKind::kEpoll;
+  options.ops_max = 256;
+  options.device_threads = 0;
+  std::string why;
+  auto reactor = io::make_reactor(options, &why);
+  return reactor ? std::move(*reactor) : nullptr;
+}
+
+template <typename Done>
+bool run_until(io::Reactor& reactor, Done&& done, uint64_t limit_ns = 10'000'000'000) {
+  const uint64_t end = reactor.now_ns() + limit_ns;
+  while (!done()) {
+    if (reactor.now_ns() > end) return false;
+    reactor.run_once(10'000'000);
+  }
+  return true;
+}
+
+}  // namespace memkv::transport
