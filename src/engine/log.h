@@ -1,0 +1,205 @@
+#pragma once
+/// One append stream: the segments of one shard on one drive. Extents go out in order, several in flight, and are
+/// acknowledged in order.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "engine/format_check.h"
+#include "engine/index.h"
+#include "engine/store.h"
+
+namespace memkv::engine {
+
+/// Memory for extents that share records, handed out by the shard.
+inline constexpr uint32_t kExtentBufferBytes = 256 * 1024;
+
+/// One record on its way into a log. Owned by the op that appends it, borrowed until on_done (exactly once, never
+/// inside append()).
+struct Append {
+  using Fn = void (*)(Append& append);
+  RecordHeader header{};  ///< digest, namespace, sequence, kind, checksum ... set by the owner; sizes by the log
+  std::string_view key;
+  std::byte* payload = nullptr;  ///< lone records: 4 KiB aligned, 4 KiB of room in front, capacity rounded up to 4 KiB
+  std::span<const uint64_t> sums;
+  std::span<const PresentRange> ranges;
+  bool lone = false;            ///< an extent of its own, header in front of the payload
+  bool move = false;            ///< of reclaim: may use the last free segment
+  uint64_t reserved_block = 0;  ///< memory mode: the record lies in the segment already (block of its header); 0 = not
+  uint64_t reserved_epoch = 0;
+  uint64_t deadline_ns = ~uint64_t{0};
+  Fn on_done = nullptr;
+  void* context = nullptr;
+  Status status = Status::kInternal;
+  Place place;  ///< of the payload, when kOk
+  uint64_t epoch = 0;
+  Append* next = nullptr;
+};
+
+/// First in, first out list of appends.
+struct AppendQueue {
+  Append* head = nullptr;
+  Append* tail = nullptr;
+  uint64_t bytes = 0;
+  bool empty() const { return head == nullptr; }
+  void push(Append& a);
+  Append* pop();
+  void prepend(AppendQueue& other);
+};
+
+/// What the log asks of its shard.
+class LogOwner {
+ public:
+  virtual ~LogOwner() = default;
+  virtual std::byte* take_extent_buffer() = 0;  ///< null: none free; pump() comes again
+  virtual void give_extent_buffer(std::byte* b) = 0;
+  virtual void on_segment_needed(uint8_t drive) = 0;  ///< free segments are getting few: reclaim
+  virtual void on_log_failed(uint8_t drive, const char* why) = 0;
+};
+
+/// Thread: worker.
+class Log {
+ public:
+  struct Config {
+    DriveSlice slice;
+    uint32_t shard = 0;
+    uint8_t store_id[16] = {};
+    uint32_t writes_max = 4;
+    bool memory_mode = false;
+  };
+  Log(io::Reactor& reactor, const Config& config, LogOwner& owner, StoreCounters& counters);
+  ~Log();
+
+  /// Start of a log that was never written, or where recovery ended.
+  struct Position {
+    uint64_t newest_epoch = 0;  ///< 0: no segment was ever opened
+    uint64_t oldest_epoch = 1;
+    uint32_t cursor_block = 0;  ///< next free block of the newest segment
+    uint64_t chain = 0;         ///< checksum of the last header
+    bool sealed = false;        ///< the newest segment has its footer
+  };
+  void start(const Position& position);
+  /// Recovery: a record of the newest, still open segment, for its footer.
+  void add_footer_entry(const RecordHeader& header, base::Bytes head_payload);
+
+  void append(Append& append);
+  void pump();
+  /// Fails what waits and is past its deadline.
+  void expire(uint64_t now_ns);
+  /// No more writes: everything waiting fails with `status`; what is in flight ends by itself.
+  void stop(Status status);
+  bool idle() const { return in_flight_ == 0 && fresh_.empty() && moves_.empty() && phase_io_idle(); }
+  bool out() const { return out_ || stopped_; }
+
+  // Memory mode: room that is filled in place.
+  struct Room {
+    std::byte* data = nullptr;
+    uint64_t block = 0;
+    uint64_t epoch = 0;
+  };
+  Room reserve(uint32_t bytes);
+  void abandon(uint64_t epoch, uint64_t block, uint32_t bytes);
+
+  // Segments.
+  uint64_t oldest_epoch() const { return oldest_; }
+  uint64_t newest_epoch() const { return newest_; }
+  uint64_t segments() const { return segments_.size(); }
+  uint64_t free_segments() const { return newest_ == 0 ? segments() : segments() - (newest_ - oldest_ + 1); }
+  uint64_t segment_start(uint64_t epoch) const;    ///< offset on the drive
+  uint64_t epoch_at(uint64_t drive_offset) const;  ///< 0: nothing live there
+  void pin(uint64_t epoch) { ++segment_of(epoch).pins; }
+  void unpin(uint64_t epoch);
+  uint32_t pins(uint64_t epoch) { return segment_of(epoch).pins; }
+  uint32_t data_end(uint64_t epoch) { return epoch == newest_ ? cursor_ : segment_of(epoch).data_end; }
+  void set_data_end(uint64_t epoch, uint32_t block) { segment_of(epoch).data_end = block; }
+  /// The oldest segment is free for writing again. Its pins are 0 and it is not the newest.
+  void free_oldest();
+  bool can_reclaim() const { return newest_ > oldest_; }
+  uint64_t queued_bytes() const { return fresh_.bytes + flight_bytes_; }
+  uint64_t usable_bytes() const { return segments() * (config_.slice.segment_bytes - 2 * kBlockBytes); }
+  const Config& config() const { return config_; }
+  io::BlockDevice& device() { return *config_.slice.device; }
+  uint64_t seed() const { return seed_; }
+
+ private:
+  enum class Phase : uint8_t { kOpen, kDrain, kFooter, kNeedSegment, kHeader };
+  struct Segment {
+    uint32_t pins = 0;
+    uint32_t data_end = 1;
+  };
+  struct Write {
+    io::IoOp io;
+    iovec piece{};
+    Append* records = nullptr;
+    std::byte* buffer = nullptr;
+    uint64_t chain_before = 0;
+    uint32_t start_block = 0;
+    uint32_t blocks = 0;
+    uint32_t footer_bytes = 0;
+    int32_t result = 0;
+    bool done = false;
+    Log* log = nullptr;
+  };
+
+  Segment& segment_of(uint64_t epoch) { return segments_[epoch % segments_.size()]; }
+  bool phase_io_idle() const { return !footer_io_.pending() && !header_io_.pending(); }
+  uint32_t segment_blocks() const { return static_cast<uint32_t>(config_.slice.segment_bytes / kBlockBytes); }
+  bool fits(uint32_t blocks, uint32_t footer_more) const;
+  AppendQueue& next_queue();
+  bool submit_next();
+  bool submit_lone(Append& a);
+  bool submit_group();
+  bool submit(Write& w, std::byte* memory);
+  void fill_extent_header(ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes, uint32_t block) const;
+  void set_sizes(Append& a, uint32_t place_in_extent);
+  void complete_front();
+  void acknowledge(Write& w);
+  void fail_from_front();
+  void seal();
+  void write_footer();
+  void need_segment();
+  void write_header();
+  void fail(const char* why);
+  void fail_queue(AppendQueue& q, Status status);
+  void finish(Append& a, Status status);
+  void request_reclaim();
+  static void on_write(io::IoOp& op, int32_t result);
+  static void on_footer(io::IoOp& op, int32_t result);
+  static void on_header(io::IoOp& op, int32_t result);
+  static void on_post(io::IoOp& op, int32_t result);
+  static uint32_t entry_bytes(const Append& a);
+
+  io::Reactor& reactor_;
+  Config config_;
+  LogOwner& owner_;
+  StoreCounters& counters_;
+  uint64_t seed_;
+  std::vector<Segment> segments_;
+  uint64_t newest_ = 0, oldest_ = 1;
+  uint32_t cursor_ = 0;
+  uint64_t chain_ = 0;
+  uint64_t complete_epoch_ = 0;
+  uint32_t complete_block_ = 0;
+  Phase phase_ = Phase::kNeedSegment;
+  bool out_ = false, stopped_ = false, posted_ = false;
+  uint32_t errors_ = 0;
+  AppendQueue fresh_, moves_, done_;
+  std::vector<Write> writes_;  // ring: [first_, first_ + in_flight_)
+  uint32_t first_ = 0, in_flight_ = 0;
+  uint64_t flight_bytes_ = 0;
+  std::unique_ptr<std::byte[]> footer_memory_;
+  uint32_t footer_capacity_ = 0;
+  std::unique_ptr<FooterBuilder> footer_;
+  uint32_t footer_used_ = 0;  // entries acknowledged and in flight
+  uint64_t sequence_max_ = 0;
+  std::byte* header_block_ = nullptr;  // 4 KiB aligned
+  std::byte* footer_block_ = nullptr;  // aligned copy of the footer on its way
+  io::IoOp footer_io_, header_io_, post_io_;
+  iovec footer_piece_{}, header_piece_{};
+};
+
+}  // namespace memkv::engine

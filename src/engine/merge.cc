@@ -1,0 +1,431 @@
+/// Changes that need more than one record: commits of uploads, and range writes with their read-modify-write. One at a
+/// time in a shard, since they share the merge buffers; the key is locked meanwhile.
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/chunk_seed.h"
+#include "base/log.h"
+#include "engine/store_impl.h"
+
+namespace memkv::engine {
+namespace {
+
+/// Union of present ranges: sorted, disjoint, not touching.
+void add_range(std::vector<PresentRange>& ranges, PresentRange r) {
+  if (r.begin == r.end) return;
+  std::vector<PresentRange> out;
+  for (const PresentRange& o : ranges) {
+    if (o.end < r.begin || o.begin > r.end) {
+      out.push_back(o);
+    } else {
+      r.begin = std::min(r.begin, o.begin);
+      r.end = std::max(r.end, o.end);
+    }
+  }
+  out.push_back(r);
+  std::sort(out.begin(), out.end(), [](const PresentRange& a, const PresentRange& b) { return a.begin < b.begin; });
+  ranges = std::move(out);
+}
+
+}  // namespace
+
+void StoreImpl::write(WriteOp& op) {
+  const uint64_t in_chunk = op.offset % base::kChunkBytes;
+  if (op.key.key.empty() || op.key.key.size() > kKeyBytesMax || in_chunk + op.payload.size > base::kChunkBytes) {
+    return complete(op, Status::kInvalid);
+  }
+  if (op.offset + op.payload.size > block_bytes_max()) return complete(op, Status::kTooLarge);
+  if (!index_has_room(4)) return complete(op, Status::kBusy);
+  OpState* st = take_state(op);
+  if (st == nullptr) return;
+  start_tick();
+  st->left = 2;
+  lock(*st, op.key.digest, write_locked);
+}
+
+void StoreImpl::write_locked(OpState& st) { st.store->queue_merge(st); }
+
+void StoreImpl::queue_merge(OpState& st) {
+  merge_queue_.push_back(&st);
+  start_merge();
+}
+
+/// `left` tells what waits: 0 a commit, 1 a chunk to be staged at an offset, 2 a write.
+void StoreImpl::start_merge() {
+  if (merge_.st != nullptr || merge_queue_.empty()) return;
+  OpState& st = *merge_queue_.front();
+  merge_queue_.pop_front();
+  merge_ = {};
+  merge_.st = &st;
+  if (st.left == 1) {
+    ChunkOp& op = static_cast<ChunkOp&>(*st.op);
+    UploadState* u = upload_of(op.upload->id);
+    if (u == nullptr) return end_merge(Status::kCanceled);
+    st.digest = u->key.digest;
+    merge_.upload = u;
+    merge_.key = u->key_bytes;
+    merge_.chunk = op.chunk_number;
+    merge_.in_chunk = op.offset_in_chunk;
+    merge_.source = op.payload.data;
+    merge_.source_bytes = op.payload.size;
+    return merge_chunk();
+  }
+  const Entry* old = live(st.digest);
+  if (st.left == 0) {
+    CommitOp& op = static_cast<CommitOp&>(*st.op);
+    UploadState* u = upload_of(op.upload->id);
+    if (u == nullptr) return end_merge(Status::kInvalid);
+    merge_.upload = u;
+    merge_.key = u->key_bytes;
+    merge_.block_bytes = u->range_write && old != nullptr ? std::max(u->total, block_bytes_of(*old)) : u->total;
+    for (const auto& [n, ref] : u->chunks) merge_.parts.emplace_back(n, ref);
+    if (u->range_write) {
+      for (const auto& part : merge_.parts) merge_.todo.push_back(part.first);
+    }
+    return merge_next();
+  }
+  WriteOp& op = static_cast<WriteOp&>(*st.op);
+  merge_.key.assign(op.key.key);
+  merge_.chunk = static_cast<uint32_t>(op.offset / base::kChunkBytes);
+  merge_.in_chunk = op.offset % base::kChunkBytes;
+  merge_.source = op.payload.data;
+  merge_.source_bytes = op.payload.size;
+  merge_.block_bytes = std::max(op.offset + op.payload.size, old != nullptr ? block_bytes_of(*old) : 0);
+  merge_.whole_result = merge_.chunk == 0 && (old == nullptr || !old->has(kHead));
+  merge_chunk();
+}
+
+void StoreImpl::end_merge(Status status) {
+  OpState& st = *merge_.st;
+  const bool is_chunk = st.left == 1;
+  UploadState* u = merge_.upload;
+  merge_.st = nullptr;
+  if (u != nullptr && is_chunk) {
+    --u->in_flight;
+    if (status != Status::kOk) u->failed = true;
+    if (u->closing) close_upload(*u);
+  }
+  if (u != nullptr && !is_chunk)
+    abort(*static_cast<CommitOp&>(*st.op).upload);  // committed or failed: closed either way
+  finish(st, status);
+  start_merge();
+}
+
+/// Commit of a range write: staged chunks that leave a part of the old chunk in place are merged with it, one after
+/// another.
+void StoreImpl::merge_next() {
+  if (merge_.todo.empty()) {
+    // A block that was one record becomes chunk 0, unless this change replaced it.
+    const Entry* old = live(merge_.st->digest);
+    const bool grows = old != nullptr && !old->has(kHead) && !merge_.whole_result &&
+                       (merge_.upload == nullptr || merge_.upload->range_write);
+    const bool replaced =
+        std::any_of(merge_.parts.begin(), merge_.parts.end(), [](const auto& p) { return p.first == 0; });
+    if (grows && !replaced && old->length() > 0) {
+      merge_.old_record = ref_of(*old);
+      return load(merge_.old_record, merge_buffers_[0].data(), &merge_.ranges, 0, grown_loaded);
+    }
+    return merge_head();
+  }
+  merge_.chunk = merge_.todo.back();
+  merge_.todo.pop_back();
+  merge_.source = nullptr;
+  merge_chunk();
+}
+
+void StoreImpl::merge_chunk() {
+  Merge& m = merge_;
+  OpState& st = *m.st;
+  m.ranges.clear();
+  m.old_record = {};
+  if (st.left != 1) {
+    const Entry* block = live(st.digest);
+    const Entry* old = nullptr;
+    if (block != nullptr)
+      old = block->has(kHead) ? index_.find(chunk_digest(st.digest, m.chunk)) : (m.chunk == 0 ? block : nullptr);
+    if (old != nullptr) m.old_record = ref_of(*old);
+  }
+  uint64_t from = m.in_chunk, to = m.in_chunk + m.source_bytes;
+  if (m.source == nullptr) {
+    const auto part = std::find_if(m.parts.begin(), m.parts.end(), [&](const auto& p) { return p.first == m.chunk; });
+    m.new_record = part->second;
+    from = 0;
+    to = m.new_record.length;
+    if (m.old_record.length == 0 || (!m.new_record.has_holes && m.old_record.length <= to))
+      return merge_next();  // it covers the chunk
+  }
+  const bool covers = from == 0 && to >= m.old_record.length;
+  if (m.old_record.length > 0 && !covers)
+    return load(m.old_record, merge_buffers_[0].data(), &m.ranges, m.chunk, old_loaded);
+  old_loaded(st);
+}
+
+/// Reads a record whole, checks it, and tells which of its bytes are present.
+void StoreImpl::load(const RecordRef& ref, std::byte* data, std::vector<PresentRange>* ranges, uint32_t chunk,
+                     void (*step)(OpState&)) {
+  OpState& st = *merge_.st;
+  st.record = ref;
+  st.attempts = chunk;
+  merge_.old_ranges.clear();
+  st.status = Status::kOk;
+  (void)ranges;
+  const uint64_t padded = base::align_up(ref.length, kBlockBytes);
+  if (!start_read(st, ref, 0, padded, data, ref.lone(), step)) end_merge(Status::kBusy);
+}
+
+namespace {
+/// What a load brought: moves a small record to the buffer's start; kCorrupt if the bytes are not the record's.
+struct Loaded {
+  Status status = Status::kOk;
+  std::vector<PresentRange> ranges;
+};
+}  // namespace
+
+static Loaded check_loaded(OpState& st, std::byte* data, uint64_t ns, std::string_view key, uint32_t chunk,
+                           const std::vector<PresentRange>& header_ranges, bool header_ok) {
+  Loaded out;
+  if (st.io_result < 0) return {Status::kIo, {}};
+  const RecordRef& r = st.record;
+  if (!r.lone()) std::memmove(data, data + r.place.unit * kPackBytes % kBlockBytes, r.length);
+  if (base::chunk_checksum_of({data, r.length}, base::chunk_seed(ns, key, chunk)) != r.checksum)
+    return {Status::kCorrupt, {}};
+  if (r.has_holes && !header_ok) return {Status::kCorrupt, {}};
+  if (r.has_holes)
+    out.ranges = header_ranges;
+  else
+    out.ranges.push_back({0, r.length});
+  return out;
+}
+
+/// The old chunk is in buffer 0 (or there is none): lay the new bytes over it.
+void StoreImpl::old_loaded(OpState& st) {
+  StoreImpl& s = *st.store;
+  Merge& m = s.merge_;
+  std::byte* data = s.merge_buffers_[0].data();
+  uint32_t length = 0;
+  const bool loaded =
+      m.old_record.length > 0 && st.record.sequence == m.old_record.sequence && st.epoch != 0 && st.log != nullptr;
+  const uint64_t ns = st.left == 2 ? static_cast<WriteOp&>(*st.op).key.namespace_id : m.upload->key.namespace_id;
+  m.ranges.clear();
+  if (loaded || (m.old_record.length > 0 && st.io_result < 0)) {
+    if (st.epoch != 0) st.log->unpin(st.epoch);
+    st.epoch = 0;
+    RecordHeader h;
+    std::vector<PresentRange> header_ranges;
+    const bool header_ok =
+        m.old_record.has_holes && s.header_record(data - kBlockBytes, st.digest, m.chunk, h, nullptr, &header_ranges);
+    const Loaded old = check_loaded(st, data, ns, m.key, m.chunk, header_ranges, header_ok);
+    st.record = {};
+    if (old.status != Status::kOk) {
+      s.drop_block(st.digest, s.counters_.dropped_corrupt);
+      return s.end_merge(old.status);
+    }
+    m.ranges = old.ranges;
+    length = m.old_record.length;
+  }
+  if (m.source == nullptr) {  // the staged chunk is on a drive: read it into the other buffer
+    m.old_record.length = length;
+    return s.load(m.new_record, s.merge_buffers_[1].data(), nullptr, m.chunk, new_loaded);
+  }
+  const auto end = static_cast<uint32_t>(m.in_chunk + m.source_bytes);
+  if (length < m.in_chunk) std::memset(data + length, 0, m.in_chunk - length);
+  if (m.source_bytes != 0) std::memcpy(data + m.in_chunk, m.source, m.source_bytes);
+  add_range(m.ranges, {static_cast<uint32_t>(m.in_chunk), end});
+  length = std::max(length, end);
+  const bool whole = m.whole_result && st.left == 2;
+  s.append_merged(whole ? RecordKind::kWhole : RecordKind::kChunk, m.chunk, length, data, merged_appended);
+}
+
+void StoreImpl::new_loaded(OpState& st) {
+  StoreImpl& s = *st.store;
+  Merge& m = s.merge_;
+  std::byte* data = s.merge_buffers_[0].data();
+  std::byte* fresh = s.merge_buffers_[1].data();
+  if (st.epoch != 0) st.log->unpin(st.epoch);
+  st.epoch = 0;
+  RecordHeader h;
+  std::vector<PresentRange> header_ranges;
+  const bool header_ok =
+      m.new_record.has_holes && s.header_record(fresh - kBlockBytes, st.digest, m.chunk, h, nullptr, &header_ranges);
+  const Loaded loaded = check_loaded(st, fresh, m.upload->key.namespace_id, m.key, m.chunk, header_ranges, header_ok);
+  st.record = {};
+  if (loaded.status != Status::kOk) return s.end_merge(loaded.status);
+  uint32_t length = m.old_record.length;
+  if (length < m.new_record.length) std::memset(data + length, 0, m.new_record.length - length);
+  for (const PresentRange& r : loaded.ranges) {
+    std::memcpy(data + r.begin, fresh + r.begin, r.end - r.begin);
+    add_range(m.ranges, r);
+  }
+  length = std::max(length, m.new_record.length);
+  s.append_merged(RecordKind::kChunk, m.chunk, length, data, merged_appended);
+}
+
+/// Appends what stands in `data` as a chunk (or whole record), with fresh sums, and its present ranges where it has
+/// holes.
+void StoreImpl::append_merged(RecordKind kind, uint32_t chunk, uint32_t length, std::byte* data,
+                              void (*done)(Append&)) {
+  Merge& m = merge_;
+  OpState& st = *m.st;
+  if (m.ranges.size() == 1 && m.ranges[0].begin == 0 && m.ranges[0].end == length) m.ranges.clear();
+  if (m.ranges.size() > kRangesMax) return end_merge(Status::kTooLarge);
+  const uint64_t ns = st.left == 2 ? static_cast<WriteOp&>(*st.op).key.namespace_id : m.upload->key.namespace_id;
+  const uint64_t seed = base::chunk_seed(ns, m.key, chunk);
+  m.sums.resize(base::grain_count(length));
+  base::grain_sums({data, length}, seed, m.sums.data());
+  Append& a = st.append;
+  a = {};
+  a.header.digest[0] = st.digest.lo;
+  a.header.digest[1] = st.digest.hi;
+  a.header.namespace_id = ns;
+  a.header.kind = kind;
+  a.header.sequence = next_sequence();
+  a.header.chunk_number = chunk;
+  a.header.payload_bytes = length;
+  a.header.checksum = base::chunk_checksum(m.sums.data(), m.sums.size(), length, seed);
+  a.key = m.key;
+  a.payload = data;
+  a.sums = m.sums;
+  a.ranges = m.ranges;
+  a.deadline_ns = st.op->deadline_ns;
+  a.on_done = done;
+  a.context = &st;
+  Log* log = choose_log(st.digest, chunk, 0);
+  if (log == nullptr) return end_merge(Status::kIo);
+  counters_.user_bytes_written += m.source != nullptr ? m.source_bytes : 0;
+  log->append(a);
+}
+
+void StoreImpl::merged_appended(Append& a) {
+  OpState& st = *static_cast<OpState*>(a.context);
+  StoreImpl& s = *st.store;
+  Merge& m = s.merge_;
+  if (a.status != Status::kOk) return s.end_merge(a.status);
+  const RecordRef ref{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, !a.ranges.empty()};
+  if (st.left == 1) {
+    m.upload->chunks[m.chunk] = ref;
+    return s.end_merge(Status::kOk);
+  }
+  if (a.header.kind == RecordKind::kWhole) {
+    st.op->generation = ref.sequence;
+    const Entry* old = s.live(st.digest);
+    const bool elsewhere = old != nullptr && old->place().drive != ref.place.drive;
+    const Place old_place = elsewhere ? old->place() : Place{};
+    s.install_block(st, ref, false, a.header.namespace_id, 0, ref.length, {});
+    if (elsewhere) return s.tombstone_then(st, old_place, ref.sequence, commit_done);
+    return commit_done(st);
+  }
+  std::erase_if(m.parts, [&](const auto& p) { return p.first == m.chunk; });
+  m.parts.emplace_back(m.chunk, ref);
+  s.merge_next();
+}
+
+/// The old block was one record: it is in buffer 0 and becomes chunk 0.
+void StoreImpl::grown_loaded(OpState& st) {
+  StoreImpl& s = *st.store;
+  Merge& m = s.merge_;
+  std::byte* data = s.merge_buffers_[0].data();
+  if (st.epoch != 0) st.log->unpin(st.epoch);
+  st.epoch = 0;
+  const uint64_t ns = st.left == 2 ? static_cast<WriteOp&>(*st.op).key.namespace_id : m.upload->key.namespace_id;
+  RecordHeader h;
+  std::vector<PresentRange> header_ranges;
+  const bool header_ok =
+      m.old_record.has_holes && s.header_record(data - kBlockBytes, st.digest, 0, h, nullptr, &header_ranges);
+  const Loaded old = check_loaded(st, data, ns, m.key, 0, header_ranges, header_ok);
+  st.record = {};
+  if (old.status != Status::kOk) return s.end_merge(old.status);
+  m.ranges = old.ranges;
+  m.source = nullptr;
+  s.append_merged(RecordKind::kChunk, 0, m.old_record.length, data, grown_appended);
+}
+
+void StoreImpl::grown_appended(Append& a) {
+  OpState& st = *static_cast<OpState*>(a.context);
+  StoreImpl& s = *st.store;
+  if (a.status != Status::kOk) return s.end_merge(a.status);
+  s.merge_.parts.emplace_back(
+      0, RecordRef{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, !a.ranges.empty()});
+  s.merge_head();
+}
+
+/// All chunks are durable: the head commits them.
+void StoreImpl::merge_head() {
+  Merge& m = merge_;
+  const uint32_t count = chunk_count(m.block_bytes);
+  std::vector<uint64_t> sequences(count, 0);
+  const bool keeps = m.upload == nullptr || m.upload->range_write;
+  const Entry* old = live(m.st->digest);
+  if (keeps && old != nullptr && old->has(kHead)) {
+    for (uint32_t n = 0; n < count; ++n) {
+      if (const Entry* c = index_.find(chunk_digest(m.st->digest, n))) sequences[n] = c->sequence();
+    }
+  }
+  for (const auto& [n, ref] : m.parts) sequences[n] = ref.sequence;
+  append_head(*m.st, m.block_bytes, sequences);
+}
+
+void StoreImpl::append_head(OpState& st, uint64_t block_bytes, std::span<const uint64_t> sequences) {
+  Merge& m = merge_;
+  std::byte* data = merge_buffers_[1].data();
+  const uint32_t bytes = head_payload_bytes(sequences.size());
+  if (bytes > base::kChunkBytes) return end_merge(Status::kTooLarge);
+  const HeadPayload head{block_bytes, static_cast<uint32_t>(sequences.size()), 0};
+  std::memcpy(data, &head, sizeof head);
+  std::memcpy(data + sizeof head, sequences.data(), sequences.size_bytes());
+  const uint64_t ns = m.upload != nullptr ? m.upload->key.namespace_id : static_cast<WriteOp&>(*st.op).key.namespace_id;
+  const uint64_t seed = base::chunk_seed(ns, m.key, 0);
+  m.sums.resize(base::grain_count(bytes));
+  base::grain_sums({data, bytes}, seed, m.sums.data());
+  Append& a = st.append;
+  a = {};
+  a.header.digest[0] = st.digest.lo;
+  a.header.digest[1] = st.digest.hi;
+  a.header.namespace_id = ns;
+  a.header.kind = RecordKind::kHead;
+  a.header.sequence = next_sequence();
+  a.header.payload_bytes = bytes;
+  a.header.checksum = base::chunk_checksum(m.sums.data(), m.sums.size(), bytes, seed);
+  a.key = m.key;
+  a.payload = data;
+  a.sums = m.sums;
+  a.deadline_ns = st.op->deadline_ns;
+  a.on_done = head_appended;
+  a.context = &st;
+  Log* log = choose_log(st.digest, 0, 0);
+  if (log == nullptr) return end_merge(Status::kIo);
+  log->append(a);
+}
+
+void StoreImpl::head_appended(Append& a) {
+  OpState& st = *static_cast<OpState*>(a.context);
+  StoreImpl& s = *st.store;
+  Merge& m = s.merge_;
+  if (a.status != Status::kOk) return s.end_merge(a.status);
+  st.op->generation = a.header.sequence;
+  const bool lost = std::any_of(m.parts.begin(), m.parts.end(),
+                                [&](const auto& p) { return s.usable_log(p.second.place.drive) == nullptr; }) ||
+                    (m.upload != nullptr && m.upload->failed);
+  const Entry* old = s.live(st.digest);
+  const bool elsewhere = old != nullptr && old->place().drive != a.place.drive;
+  const Place old_place = elsewhere ? old->place() : Place{};
+  const RecordRef ref{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, false};
+  // Parts that reclaim moved meanwhile lie elsewhere now.
+  if (m.upload != nullptr) {
+    for (auto& [n, part] : m.parts) {
+      const auto staged = m.upload->chunks.find(n);
+      if (staged != m.upload->chunks.end() && staged->second.sequence == part.sequence) part = staged->second;
+    }
+  }
+  s.install_block(st, ref, true, a.header.namespace_id, 0, m.block_bytes, m.parts);
+  if (lost) {
+    s.drop_block(st.digest, s.counters_.dropped_drive_out);
+    st.status = Status::kIo;
+  }
+  if (elsewhere) return s.tombstone_then(st, old_place, a.header.sequence, commit_done);
+  commit_done(st);
+}
+
+void StoreImpl::commit_done(OpState& st) { st.store->end_merge(st.status); }
+
+}  // namespace memkv::engine

@@ -1,0 +1,253 @@
+/// Reclaim = eviction: the oldest segment of a log goes; what was hit since it was written is appended again, the rest
+/// is dropped.
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/log.h"
+#include "engine/store_impl.h"
+#include "engine/test_rules.h"
+
+namespace memkv::engine {
+
+std::byte* StoreImpl::take_extent_buffer() {
+  if (extent_buffers_.empty()) return nullptr;
+  std::byte* b = extent_buffers_.back();
+  extent_buffers_.pop_back();
+  return b;
+}
+
+void StoreImpl::give_extent_buffer(std::byte* b) { extent_buffers_.push_back(b); }
+
+void StoreImpl::on_segment_needed(uint8_t drive) {
+  reclaim_wanted_[drive] = 1;
+  if (!reclaim_.active && !closing_) reclaim_start();
+}
+
+/// One log at a time; the next one that asked when this one has enough.
+void StoreImpl::reclaim_start() {
+  if (reclaim_.active || closing_) return;
+  for (size_t d = 0; d < logs_.size(); ++d) {
+    Log* log = usable_log(static_cast<uint8_t>(d));
+    if (!reclaim_wanted_[d] || log == nullptr) continue;
+    if (!log->can_reclaim()) {
+      reclaim_wanted_[d] = 0;
+      continue;
+    }
+    reclaim_.active = true;
+    reclaim_.log = log;
+    reclaim_.epoch = log->oldest_epoch();
+    reclaim_.block = 1;
+    reclaim_.end = log->data_end(reclaim_.epoch);
+    reclaim_.moved_bytes = 0;
+    start_tick();
+    return reclaim_extent();
+  }
+}
+
+/// Reads the next extent: its first block, or all of it when something in it is to be moved.
+void StoreImpl::reclaim_extent() {
+  Reclaim& r = reclaim_;
+  if (closing_ || r.log->out() || r.block >= r.end) return reclaim_end();
+  const uint64_t bytes = r.whole_extent ? r.extent_bytes : kBlockBytes;
+  r.piece = {move_buffer_.memory, bytes};
+  r.io.context = this;
+  r.io.on_done = on_reclaim_read;
+  const uint64_t offset = r.log->segment_start(r.epoch) + uint64_t{r.block} * kBlockBytes;
+  if (!r.log->device().read(r.io, offset, {&r.piece, 1}).ok()) {
+    r.active = false;  // the tick tries again
+    r.whole_extent = false;
+  }
+}
+
+void StoreImpl::on_reclaim_read(io::IoOp& op, int32_t result) {
+  StoreImpl& s = *static_cast<StoreImpl*>(op.context);
+  Reclaim& r = s.reclaim_;
+  const size_t bytes = r.piece.iov_len;
+  auto extent = result < 0 ? Result<ExtentHeader>(Error{Status::kIo, -result, "read"})
+                           : peek_extent({s.move_buffer_.memory, bytes});
+  if (!extent || extent->epoch != r.epoch || extent->block_in_segment != r.block ||
+      extent->extent_bytes > base::kChunkBytes + 2 * kBlockBytes) {
+    // What cannot be walked cannot be moved: entries that still point into the segment are dropped when it is freed.
+    r.block = r.end;
+    r.whole_extent = false;
+    return s.reclaim_extent();
+  }
+  r.extent_bytes = extent->extent_bytes;
+  if (!r.whole_extent && extent->header_bytes > kBlockBytes) {
+    r.whole_extent = true;
+    return s.reclaim_extent();
+  }
+  s.reclaim_records();
+}
+
+/// Decides for each record of the extent in the buffer.
+void StoreImpl::reclaim_records() {
+  Reclaim& r = reclaim_;
+  const base::Bytes bytes(move_buffer_.memory, r.piece.iov_len);
+  auto extent = open_extent(bytes, seed_);
+  const uint64_t start = r.log->segment_start(r.epoch) + uint64_t{r.block} * kBlockBytes;
+  if (extent) {
+    RecordReader reader(*extent, bytes);
+    RecordView view;
+    bool need_all = false;
+    for (auto next = reader.next(view); next && *next; next = reader.next(view)) {
+      const uint64_t unit = start / kPackBytes + view.header.payload_place;
+      const bool moves = wants_move(view.header, unit);
+      if (moves && !r.whole_extent) {
+        need_all = true;
+        break;
+      }
+    }
+    if (need_all) {
+      r.whole_extent = true;
+      return reclaim_extent();
+    }
+    RecordReader again(*extent, bytes);
+    for (auto next = again.next(view); next && *next; next = again.next(view)) {
+      const uint64_t unit = start / kPackBytes + view.header.payload_place;
+      const Digest digest{view.header.digest[0], view.header.digest[1]};
+      if (view.header.kind >= RecordKind::kTombstone) continue;
+      if (wants_move(view.header, unit)) {
+        std::vector<uint64_t> sums;
+        std::vector<PresentRange> ranges;
+        for (size_t i = 0; i < view.header.grain_count; ++i) sums.push_back(view.grain_sum(i));
+        for (size_t i = 0; i < view.header.range_count; ++i) ranges.push_back(view.range(i));
+        std::byte* payload = move_buffer_.memory + uint64_t{view.header.payload_place} * kPackBytes;
+        const bool lone = view.header.payload_bytes > kLoneOver || !ranges.empty();
+        if (reclaim_record(view.header, view.key, sums, ranges, payload, lone)) continue;
+      }
+      const bool chunk = view.header.kind == RecordKind::kChunk;
+      const Digest entry_digest = chunk ? chunk_digest(digest, view.header.chunk_number) : digest;
+      const Entry* e = index_.find(entry_digest);
+      if (e != nullptr && e->sequence() == view.header.sequence &&
+          e->place() == Place{r.log->config().slice.drive_index, unit}) {
+        drop_block(digest, counters_.dropped_evicted);
+      } else if (chunk) {
+        for (auto& [id, u] : uploads_) {
+          const auto staged = u->chunks.find(view.header.chunk_number);
+          if (u->key.digest == digest && staged != u->chunks.end() && staged->second.sequence == view.header.sequence)
+            u->failed = true;
+        }
+      }
+    }
+  }
+  r.block += r.extent_bytes / kBlockBytes;
+  r.whole_extent = false;
+  if (r.moves_in_flight == 0) reclaim_extent();  // else the last move goes on: it needs the buffer
+}
+
+/// Live, and hit since it was written (or a chunk of an upload under way), and there is budget.
+bool StoreImpl::wants_move(const RecordHeader& h, uint64_t unit) {
+  Reclaim& r = reclaim_;
+  if (h.kind >= RecordKind::kTombstone) return false;
+  if (r.moved_bytes + h.payload_bytes > r.log->config().slice.segment_bytes / 2) return false;
+  const Digest digest{h.digest[0], h.digest[1]};
+  const bool chunk = h.kind == RecordKind::kChunk;
+  const Entry* e = index_.find(chunk ? chunk_digest(digest, h.chunk_number) : digest);
+  const Place here{r.log->config().slice.drive_index, unit};
+  if (e != nullptr && e->sequence() == h.sequence && e->place() == here) {
+    if (e->has(kHit) || !chunk) return e->has(kHit);
+    const Entry* head = index_.find(digest);
+    return head != nullptr && head->has(kHit);
+  }
+  if (!chunk) return false;
+  for (const auto& [id, u] : uploads_) {
+    const auto staged = u->chunks.find(h.chunk_number);
+    if (u->key.digest == digest && staged != u->chunks.end() && staged->second.sequence == h.sequence) return true;
+  }
+  return false;
+}
+
+namespace {
+/// A record on its way to the log's front, with its own copy of what the header needs.
+struct Move : Append {
+  StoreImpl* store = nullptr;
+  std::string key_bytes;
+  std::vector<uint64_t> sum_list;
+  std::vector<PresentRange> range_list;
+  Place from;
+};
+}  // namespace
+
+bool StoreImpl::reclaim_record(const RecordHeader& h, std::string_view key, std::span<const uint64_t> sums,
+                               std::span<const PresentRange> ranges, std::byte* payload, bool lone) {
+  Reclaim& r = reclaim_;
+  auto* m = new Move;  // reclaim is off the ops' path
+  m->store = this;
+  m->header = h;
+  m->header.flags |= kRecordMoved;
+  m->key_bytes.assign(key);
+  m->sum_list.assign(sums.begin(), sums.end());
+  m->range_list.assign(ranges.begin(), ranges.end());
+  m->key = m->key_bytes;
+  m->sums = m->sum_list;
+  m->ranges = m->range_list;
+  m->payload = payload;
+  m->lone = lone;
+  m->move = true;
+  const uint64_t start = r.log->segment_start(r.epoch) + uint64_t{r.block} * kBlockBytes;
+  m->from = {r.log->config().slice.drive_index, start / kPackBytes + h.payload_place};
+  m->on_done = on_moved;
+  m->context = m;
+  r.moved_bytes += h.payload_bytes;
+  ++r.moves_in_flight;
+  r.log->append(*m);
+  return true;
+}
+
+void StoreImpl::on_moved(Append& a) {
+  Move& m = static_cast<Move&>(a);
+  StoreImpl& s = *m.store;
+  const Digest digest{m.header.digest[0], m.header.digest[1]};
+  const bool chunk = m.header.kind == RecordKind::kChunk;
+  Entry* e = s.index_.find(chunk ? chunk_digest(digest, m.header.chunk_number) : digest);
+  if (e != nullptr && e->sequence() == m.header.sequence && e->place() == m.from) {
+    if (a.status == Status::kOk) {
+      e->set_place(a.place);
+      e->set(kHit, false);
+      s.counters_.bytes_moved += m.header.payload_bytes;
+    } else {
+      s.drop_block(digest, s.counters_.dropped_evicted);
+    }
+  } else if (chunk) {
+    for (auto& [id, u] : s.uploads_) {
+      const auto staged = u->chunks.find(m.header.chunk_number);
+      if (u->key.digest != digest || staged == u->chunks.end() || staged->second.sequence != m.header.sequence)
+        continue;
+      if (a.status == Status::kOk)
+        staged->second.place = a.place;
+      else
+        u->failed = true;
+    }
+  }
+  delete &m;
+  if (--s.reclaim_.moves_in_flight == 0) s.reclaim_extent();
+}
+
+/// Everything was decided: the segment is free once no read is in it.
+void StoreImpl::reclaim_end() {
+  Reclaim& r = reclaim_;
+  r.whole_extent = false;
+  if (r.log->out() || closing_) {
+    r.active = false;
+    return;
+  }
+  if (r.log->pins(r.epoch) > 0 && rules().freed_waits) {
+    r.active = false;  // the last unpin asks again; what was moved meanwhile is not moved twice
+    reclaim_wanted_[r.log->config().slice.drive_index] = 1;
+    start_tick();
+    return;
+  }
+  Log* log = r.log;
+  r.active = false;
+  log->free_oldest();
+  const uint64_t enough = log->segments() >= 32 ? 4 : 3;
+  const bool index_full = index_.size() + states_used_ + 64 > index_.entries_max() - index_.entries_max() / 32;
+  if (log->free_segments() >= std::min<uint64_t>(enough, log->segments() - 1) && !index_full) {
+    reclaim_wanted_[log->config().slice.drive_index] = 0;
+  }
+  reclaim_start();
+}
+
+}  // namespace memkv::engine

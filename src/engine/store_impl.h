@@ -1,0 +1,277 @@
+#pragma once
+/// The parts of a shard's store that its source files share. Private to the engine.
+
+#include <array>
+#include <deque>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/assert.h"
+#include "base/checksum.h"
+#include "engine/log.h"
+#include "engine/store.h"
+
+namespace memkv::engine {
+
+inline constexpr uint32_t kOpStates = 2048;               ///< ops in flight in a shard; more is kBusy
+inline constexpr uint64_t kLoneOver = base::kGrainBytes;  ///< longer payloads stand alone in their extent
+
+/// A record as the index or an upload knows it.
+struct RecordRef {
+  Place place;
+  uint64_t sequence = 0;
+  uint64_t checksum = 0;
+  uint32_t length = 0;
+  bool has_holes = false;
+  bool lone() const { return length > kLoneOver || has_holes; }
+};
+
+/// One 4 KiB + 2 MiB + 4 KiB buffer for merges and moves.
+struct BigBuffer {
+  std::byte* memory = nullptr;  ///< header room first
+  std::byte* data() const { return memory + kBlockBytes; }
+};
+
+class StoreImpl;
+
+/// Everything one op needs besides the caller's struct. From a fixed pool.
+struct OpState {
+  StoreImpl* store = nullptr;
+  StoreOp* op = nullptr;
+  Append append;                       // the record
+  Append tombstone;                    // in the old record's log
+  void (*locked)(OpState&) = nullptr;  // runs when the key is ours
+  void (*step)(OpState&) = nullptr;    // what follows the append, or the load
+  Digest digest{};
+  bool holds_lock = false;
+  OpState* lock_next = nullptr;  // waiters for the same key
+  OpState* bucket_next = nullptr;
+  io::IoOp io[2];
+  iovec piece[2]{};
+  int io_left = 0;
+  int32_t io_result = 0;
+  uint64_t epoch = 0;  // pinned segment
+  Log* log = nullptr;
+  RecordRef record;  // being read
+  uint32_t attempts = 0;
+  uint32_t left = 0;  // flush: logs to go
+  Status status = Status::kOk;
+  OpState* next = nullptr;  // free list, queues
+  bool free = true;
+};
+
+/// An upload under way.
+struct UploadState {
+  uint64_t id = 0;
+  BlockKey key;
+  std::string key_bytes;
+  uint64_t total = 0;
+  bool if_absent = false, range_write = false, failed = false, closing = false;
+  uint32_t in_flight = 0;
+  std::unordered_map<uint32_t, RecordRef> chunks;
+};
+
+/// A read-modify-write under way: one at a time in a shard, since it needs the merge buffers.
+struct Merge {
+  OpState* st = nullptr;
+  UploadState* upload = nullptr;                      // commit of a range write
+  std::vector<std::pair<uint32_t, RecordRef>> parts;  // chunks of this change, final ones
+  std::vector<uint32_t> todo;                         // staged chunks still to look at
+  bool whole_result = false;                          // the block stays one record
+  uint64_t block_bytes = 0;
+  uint32_t chunk = 0;  // being merged
+  uint64_t in_chunk = 0;
+  const std::byte* source = nullptr;  // write op: the new bytes
+  uint32_t source_bytes = 0;
+  RecordRef old_record, new_record;
+  std::vector<PresentRange> ranges, old_ranges;
+  std::vector<uint64_t> sums;
+  std::string key;
+};
+
+/// Reclaim of one log's oldest segment.
+struct Reclaim {
+  Log* log = nullptr;
+  bool active = false;
+  uint64_t epoch = 0;
+  uint32_t block = 0, end = 0;
+  uint64_t moved_bytes = 0;
+  uint32_t moves_in_flight = 0;
+  io::IoOp io;
+  iovec piece{};
+  uint32_t extent_bytes = 0;
+  bool whole_extent = false;  // the buffer holds all of it
+};
+
+class StoreImpl final : public Store, public LogOwner {
+ public:
+  StoreImpl(io::Reactor& reactor, StoreOptions options);
+  ~StoreImpl() override;
+
+  void open(StoreOp& op) override;
+  void close(StoreOp& op) override;
+  void put(PutOp& op) override;
+  Status begin(Upload& upload, uint64_t total_bytes, bool if_absent, bool range_write) override;
+  void put_chunk(ChunkOp& op) override;
+  void commit(CommitOp& op) override;
+  void abort(Upload& upload) override;
+  void write(WriteOp& op) override;
+  Lookup lookup(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation) override;
+  void read(ReadOp& op) override;
+  void release(ReadOp& op) override;
+  bool exists(const BlockKey& key) override;
+  bool stat(const BlockKey& key, BlockStat& out) override;
+  bool touch(const BlockKey& key) override;
+  void remove(RemoveOp& op) override;
+  void flush_namespace(FlushOp& op) override;
+  void suspect(RemoveOp& op, uint64_t offset) override;
+  uint64_t list(uint64_t ns, uint64_t cursor, uint32_t limit, void (*visit)(void*, const ListEntry&),
+                void* context) override;
+  void read_key(KeyOp& op) override;
+  Reservation reserve(uint32_t bytes) override;
+  void abandon(Reservation reservation) override;
+  void take_drive_out(uint8_t drive_index, const char* why) override;
+  const StoreCounters& counters() const override;
+  uint64_t block_bytes_max() const override { return usable_ / 4; }
+  void complete(StoreOp& op, Status status);     ///< later, from the loop
+  void finish_walk(OpState& st, Status status);  ///< end of a read_key
+  size_t ops_in_flight() const override { return states_used_ + uploads_.size() + reservations_.size(); }
+
+ private:
+  friend class Recovery;
+  // --- store.cc: pools, locks, completion
+  OpState* take_state(StoreOp& op);
+  void free_state(OpState& st);
+  void finish(OpState& st, Status status);  // gives everything back, then completes
+  void lock(OpState& st, Digest digest, void (*locked)(OpState&));
+  void unlock(OpState& st);
+  static void on_post(io::IoOp& op, int32_t);
+  static void on_tick(io::Timer& timer);
+  void start_tick();
+  uint64_t next_sequence();
+  void extend_reservation();
+  Log* log_of(uint8_t drive) const { return drive < logs_.size() ? logs_[drive].get() : nullptr; }
+  Log* usable_log(uint8_t drive) const {
+    Log* log = log_of(drive);
+    return log != nullptr && !log->out() ? log : nullptr;
+  }
+  Log* choose_log(Digest digest, uint32_t chunk, uint32_t attempt) const;
+  uint16_t namespace_index(uint64_t id);
+  Entry* live(Digest digest);  // null also when its drive is out (then dropped)
+  RecordRef ref_of(const Entry& e) const;
+  uint64_t block_bytes_of(const Entry& e) const { return e.has(kHead) ? e.checksum() : e.length(); }
+  uint32_t chunk_count(uint64_t bytes) const {
+    return static_cast<uint32_t>((bytes + base::kChunkBytes - 1) / base::kChunkBytes);
+  }
+  void drop_block(Digest digest, uint64_t& counter);                 // from the index only
+  void drop_durably(Digest digest, uint64_t ns, uint64_t& counter);  // with a tombstone
+  void erase_chunks(Digest digest, uint64_t block_bytes);
+  Entry* install(Digest digest, uint64_t ns, const RecordRef& ref, uint16_t flags, uint32_t expiry_s);
+  void install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s, uint64_t block_bytes,
+                     std::span<const std::pair<uint32_t, RecordRef>> chunks);
+  bool index_has_room(uint64_t entries);
+  // --- put
+  static void put_locked(OpState& st);
+  void put_append(OpState& st);
+  static void put_appended(Append& a);
+  void tombstone_then(OpState& st, Place old_place, uint64_t sequence, void (*step)(OpState&));
+  static void tombstone_done(Append& a);
+  static void put_done(OpState& st);
+  static void remove_locked(OpState& st);
+  static void removed(OpState& st);
+  // --- read.cc
+  bool start_read(OpState& st, const RecordRef& ref, uint64_t from, uint64_t to, std::byte* buffer, bool with_header,
+                  void (*step)(OpState&));
+  static void on_io(io::IoOp& op, int32_t result);
+  static void read_done(OpState& st);
+  Status deliver(OpState& st, ReadOp& op, const std::byte* grains, uint64_t first_grain_at, const std::byte* header);
+  bool header_record(const std::byte* header, Digest digest, uint32_t chunk, RecordHeader& h,
+                     std::vector<uint64_t>* sums, std::vector<PresentRange>* ranges);
+  // --- upload.cc
+  UploadState* upload_of(uint64_t id);
+  void stage_append(OpState& st);
+  static void staged(Append& a);
+  static void commit_locked(OpState& st);
+  void append_head(OpState& st, uint64_t block_bytes, std::span<const uint64_t> sequences);
+  static void head_appended(Append& a);
+  static void commit_done(OpState& st);
+  void close_upload(UploadState& u);
+  // --- merge.cc
+  void queue_merge(OpState& st);
+  void start_merge();
+  void end_merge(Status status);
+  static void write_locked(OpState& st);
+  void merge_next();
+  void merge_chunk();
+  void load(const RecordRef& ref, std::byte* data, std::vector<PresentRange>* ranges, uint32_t chunk,
+            void (*step)(OpState&));
+  static void old_loaded(OpState& st);
+  static void new_loaded(OpState& st);
+  static void grown_loaded(OpState& st);
+  void append_merged(RecordKind kind, uint32_t chunk, uint32_t length, std::byte* data, void (*done)(Append&));
+  static void merged_appended(Append& a);
+  static void grown_appended(Append& a);
+  void merge_head();
+  // --- reclaim.cc
+  std::byte* take_extent_buffer() override;
+  void give_extent_buffer(std::byte* b) override;
+  void on_segment_needed(uint8_t drive) override;
+  void on_log_failed(uint8_t drive, const char* why) override;
+  void reclaim_start();
+  void reclaim_extent();
+  static void on_reclaim_read(io::IoOp& op, int32_t result);
+  void reclaim_records();
+  bool reclaim_record(const RecordHeader& h, std::string_view key, std::span<const uint64_t> sums,
+                      std::span<const PresentRange> ranges, std::byte* payload, bool lone);
+  bool wants_move(const RecordHeader& h, uint64_t unit);
+  static void on_moved(Append& a);
+  void reclaim_end();
+
+  io::Reactor& reactor_;
+  StoreOptions options_;
+  StoreCounters counters_{};
+  uint64_t seed_;
+  uint64_t usable_ = 0;
+  Index index_;
+  std::vector<std::unique_ptr<Log>> logs_;
+  std::vector<uint64_t> namespaces_;
+  std::vector<OpState> states_;
+  OpState* free_states_ = nullptr;
+  size_t states_used_ = 0;
+  std::vector<OpState*> lock_buckets_;
+  StoreOp* done_head_ = nullptr;
+  StoreOp* done_tail_ = nullptr;
+  io::IoOp post_io_;
+  bool posted_ = false;
+  io::Timer tick_;
+  uint64_t sequence_ = 1, sequence_end_ = 0;
+  std::vector<std::byte*> extent_buffers_;
+  std::vector<void*> owned_memory_;
+  std::vector<BigBuffer> merge_buffers_;  // two
+  BigBuffer move_buffer_;
+  std::deque<OpState*> merge_queue_;
+  Merge merge_;
+  std::unordered_map<uint64_t, std::unique_ptr<UploadState>> uploads_;
+  uint64_t next_upload_ = 1;
+  struct RoomOut {
+    uint8_t drive;
+    uint64_t epoch, block;
+    uint32_t bytes;
+    std::byte* data;
+  };
+  std::unordered_map<uint64_t, RoomOut> reservations_;
+  std::unordered_map<const std::byte*, uint64_t> reserved_at_;
+  uint64_t next_reservation_ = 1;
+  Reclaim reclaim_;
+  std::vector<uint8_t> reclaim_wanted_;
+  std::deque<Append> moves_;
+  std::vector<Append*> free_moves_;
+  std::vector<std::byte> anchor_memory_;
+  bool closing_ = false;
+  StoreOp* close_op_ = nullptr;
+  mutable StoreCounters snapshot_{};
+};
+
+}  // namespace memkv::engine
