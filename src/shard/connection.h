@@ -1,0 +1,141 @@
+#pragma once
+/// The server's side of one link: frames in, ops and replies out.
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/intrusive_list.h"
+#include "shard/frame_out.h"
+#include "shard/op.h"
+#include "transport/link.h"
+#include "wire/messages.h"
+
+namespace memkv::shard {
+
+inline constexpr uint32_t kFramesPerConnectionMax = 64;  ///< replies wait beyond it, and share frames
+inline constexpr uint32_t kControlFramesMax = 256;       ///< a client that asks and never reads is cut beyond it
+inline constexpr uint32_t kUploadsPerConnectionMax = 64;
+inline constexpr uint64_t kStalledReaderNs = 10'000'000'000;
+inline constexpr uint64_t kServerDeadlineNs = 30'000'000'000;  ///< of ops that name none
+
+/// From a fixed pool of the worker. Thread: worker.
+class Connection final : public transport::LinkOwner {
+ public:
+  Connection() = default;
+
+  /// A new life, without a link.
+  void open(Worker& worker, uint64_t namespace_id);
+  /// Sends WELCOME.
+  void attach(std::unique_ptr<transport::Link> link);
+  /// Nothing of it is in use any more: ready for the pool.
+  void recycle();
+
+  transport::PayloadTarget on_frame(transport::Link& link, const wire::FrameHeader& header,
+                                    std::span<const std::byte> body) override;
+  void on_payload(transport::Link& link) override;
+  void on_closed(transport::Link& link, const Error& why) override;
+
+  Worker& worker() { return *worker_; }
+  uint64_t namespace_id() const { return namespace_id_; }
+  transport::Link* link() { return link_.get(); }
+
+  /// Replies to what is done. False: no frame is free, try again later.
+  bool flush();
+  /// Tries once more to find room for the payload that the link holds back.
+  bool try_room();
+  /// A frame of at most kFrameBodyBytes, made by `encode(body) -> bytes`. False: none free.
+  template <typename Encode>
+  bool send_control(wire::Opcode opcode, uint64_t request_id, Encode&& encode) {
+    FrameOut* frame = take_control_frame();
+    if (frame == nullptr) return false;
+    frame->out.opcode = opcode;
+    frame->out.request_id = request_id;
+    frame->out.body = {frame->body.data(), encode(std::span<std::byte>(frame->body))};
+    return send(*frame);
+  }
+  /// A request that has no reply of its own for failures (EXISTS, LIST, STATUS): a REPLY with one op 0.
+  void fail_request(uint64_t request_id, Status status);
+  /// Queues; false: the link is closed (frame and ops are back in their pools).
+  bool send(FrameOut& frame);
+  FrameOut* take_control_frame();
+  void say_ready();
+  void say_credit(uint16_t limit);
+  /// GOODBYE, and once it has left, close. What was sent before leaves first.
+  void leave(Status status, std::string_view text);
+  void close(Status why);
+  void protocol_error(const char* what);
+
+  // For ops.
+  void op_done(Op& op);
+  void abort_uploads();
+
+  bool closed() const { return closed_; }
+  bool closing() const { return closing_; }
+  bool leaving() const { return leaving_; }
+  bool idle() const { return live_.empty() && frames_out_ == 0 && incoming_count_ == 0; }
+  bool reapable() const { return closed_ && live_.empty() && frames_out_ == 0 && extra_ == 0; }
+  uint64_t uploads_open() const { return uploads_.size(); }
+  void add_upload(Upload& upload) { uploads_.push_back(upload); }
+  void remove_upload(Upload& upload) { uploads_.remove(upload); }
+  void hold() { extra_++; }  ///< list, status and exists under way
+  void unhold();
+  void free_op(Op& op);
+
+  base::ListLink<Connection> waiting_link, dirty_link, reaping_link, worker_link;
+
+ private:
+  /// One payload of the frame that is being received.
+  struct Incoming {
+    Op* op = nullptr;  ///< null: rejected, its bytes are read into nothing
+    uint32_t length = 0;
+  };
+
+  transport::PayloadTarget on_ops(const wire::FrameHeader& header, std::span<const std::byte> body);
+  Op* admit(const wire::Op& wire_op, Request& request, uint64_t now_ns);
+  Status check(Op& op);
+  void reject_all(uint64_t request_id, std::span<const std::byte> body, Status status);
+  bool take_room(Op& op);
+  bool take_all_room();
+  void give_room_back();
+  transport::PayloadTarget target();
+  void received(Op& op);
+  void on_exists(uint64_t request_id, std::span<const std::byte> body);
+  void on_cancel(std::span<const std::byte> body);
+  void on_goodbye();
+  bool flush(Request& request);
+  bool flush_plain(Request& request);
+  bool flush_payloads(Request& request);
+  bool flush_canceled(Op& op);
+  bool flush_map();
+  void drop_replies();
+  static void on_frame_done(transport::OutFrame& out, bool sent);
+  void end_frame(FrameOut& frame, bool sent);
+
+  Worker* worker_ = nullptr;
+  std::unique_ptr<transport::Link> link_;
+  uint64_t namespace_id_ = 0;
+  uint32_t frames_out_ = 0;
+  uint32_t extra_ = 0;
+  uint16_t credit_told_ = 0;
+  bool closing_ = false;  ///< close() was called: no more replies
+  bool closed_ = false;   ///< the link said so
+  bool owes_map_ = false;
+  bool leaving_ = false;  ///< GOODBYE is on its way: nothing more is taken
+  bool paused_ = false;
+
+  base::IntrusiveList<Op, &Op::link> live_;
+  base::IntrusiveList<Request, &Request::link> replying_;
+  base::IntrusiveList<Upload, &Upload::link> uploads_;
+  uint32_t incoming_count_ = 0;
+  std::array<Incoming, wire::kOpsPerFrameMax> incoming_{};
+  uint32_t piece_count_ = 0;
+  std::array<iovec, wire::kOpsPerFrameMax> pieces_{};
+};
+
+/// LIST, STATUS: requests that are no ops (list_op.cc, status_op.cc).
+void start_list(Connection& connection, uint64_t request_id, std::span<const std::byte> body);
+void start_status(Connection& connection, uint64_t request_id);
+
+}  // namespace memkv::shard

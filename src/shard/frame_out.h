@@ -1,0 +1,28 @@
+#pragma once
+/// Frames on their way to a client, from a fixed pool.
+
+#include <array>
+#include <memory>
+
+#include "shard/op.h"
+#include "transport/link.h"
+
+namespace memkv::shard {
+
+inline constexpr size_t kFrameBodyBytes = 4096;
+inline constexpr size_t kFramePiecesMax = 64;
+/// Gets share a reply frame up to here: their slots come back together.
+inline constexpr uint32_t kSharedPayloadMax = 256 * 1024;
+
+/// Owned by the worker's pool, lent to the link until on_done.
+struct FrameOut {
+  transport::OutFrame out;
+  Connection* connection = nullptr;
+  OpQueue ops;                                          ///< whose payload this frame carries
+  void (*after)(FrameOut& frame, bool sent) = nullptr;  ///< for what is not an op
+  void* after_context = nullptr;
+  std::array<iovec, kFramePiecesMax> pieces{};
+  std::array<std::byte, kFrameBodyBytes> body;
+};
+
+}  // namespace memkv::shard

@@ -1,0 +1,70 @@
+/// get: a lookup in memory, a slot where the bytes do not lie in memory already, a read.
+
+#include "base/assert.h"
+#include "shard/connection.h"
+#include "shard/op.h"
+#include "shard/worker.h"
+
+namespace memkv::shard {
+namespace {
+
+constexpr uint8_t kAttemptsMax = 4;  ///< a block that is replaced again and again under our hands
+
+void read(Op& op);
+
+void on_read(engine::StoreOp& store_op) {
+  Op& op = *static_cast<Op*>(store_op.context);
+  auto& read_op = std::get<engine::ReadOp>(op.store_op);
+  op.reading = read_op.status == Status::kOk && read_op.data != nullptr;
+  op.reply_generation = read_op.generation;
+  op.reply_block_bytes = read_op.block_bytes;
+  if (op.canceled) return finish(op, Status::kCanceled);
+  if (read_op.status == Status::kBusy && ++op.attempts < kAttemptsMax) {
+    release_resources(op);
+    return run_later(op, start);
+  }
+  if (read_op.status != Status::kOk) return finish(op, read_op.status);
+  op.reply_data = read_op.data;
+  op.reply_bytes = read_op.bytes;
+  op.reply_flags = read_op.whole_chunk ? wire::kReplyWholeChunk : 0;
+  op.reply_sums = read_op.sums;
+  op.reply_sum_count = read_op.sum_count;
+  finish(op, Status::kOk);
+}
+
+void read(Op& op) {
+  auto& read_op = op.store_op.emplace<engine::ReadOp>();
+  read_op.on_done = on_read;
+  read_op.context = &op;
+  read_op.deadline_ns = op.deadline_ns;
+  read_op.key = op.key;
+  read_op.offset = op.offset;
+  read_op.length = op.length;
+  read_op.if_generation = op.generation;
+  read_op.verify = (op.flags & wire::kOpVerify) != 0;
+  read_op.buffer = op.slot.data;
+  read_op.buffer_bytes = op.slot.capacity;
+  op.shard->store->read(read_op);
+}
+
+}  // namespace
+
+void start_get(Op& op) {
+  const engine::Lookup found = op.shard->store->lookup(op.key, op.offset, op.length, op.generation);
+  op.reply_generation = found.generation;
+  op.reply_block_bytes = found.block_bytes;
+  if (found.status != Status::kOk || found.bytes == 0) return finish(op, found.status);
+  if (found.buffer_bytes > 0) {
+    Worker& worker = worker_of(op);
+    if (!worker.gets_wait() || op.phase == Phase::kWaitsSlot) op.slot = worker.slots().take(found.buffer_bytes);
+    if (!op.slot) {
+      if (op.phase != Phase::kWaitsSlot) worker.wait_for_slot(op);
+      return;
+    }
+    if (op.phase == Phase::kWaitsSlot) worker.stop_waiting(op);
+  }
+  op.phase = Phase::kRunning;
+  read(op);
+}
+
+}  // namespace memkv::shard

@@ -1,0 +1,97 @@
+/// LIST: entries from the index of one shard after the other, their keys read from the drives.
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "shard/connection.h"
+#include "shard/request_ops.h"
+#include "shard/worker.h"
+
+namespace memkv::shard {
+namespace {
+
+/// Wire cursor: position in the worker's list of shards above, the store's cursor below. 0 = from the start, and the
+/// end.
+constexpr uint32_t kCursorBits = 58;
+constexpr uint64_t kCursorMask = (uint64_t{1} << kCursorBits) - 1;
+
+void next_key(ListOp& list);
+
+void reply(ListOp& list, uint64_t cursor) {
+  Connection& connection = *list.connection;
+  FrameOut* frame = connection.take_control_frame();
+  if (frame == nullptr) {
+    connection.close(Status::kBusy);
+    return end(list);
+  }
+  frame->out.opcode = wire::Opcode::kListReply;
+  frame->out.request_id = list.request_id;
+  frame->out.body = list.encoder->finish(cursor);
+  frame->after_context = &list;
+  frame->after = [](FrameOut& done, bool) { end(*static_cast<ListOp*>(done.after_context)); };
+  (void)connection.send(*frame);
+}
+
+void on_key(engine::StoreOp& store_op) {
+  ListOp& list = *static_cast<ListOp*>(store_op.context);
+  const auto& entry = list.entries[list.at++];
+  if (store_op.status == Status::kOk) {
+    const wire::ListItem item{entry.generation, entry.block_bytes, {list.key.data(), list.key_op.key_bytes_out}};
+    const bool fits = list.encoder->add(item);
+    MEMKV_ASSERT(fits, "kListEntriesMax keys fit a frame");
+  }
+  next_key(list);
+}
+
+void next_key(ListOp& list) {
+  if (list.connection->closing()) return end(list);
+  if (list.at == list.count) return reply(list, list.next_cursor);
+  auto& entry = list.entries[list.at];
+  list.key_op = {};
+  list.key_op.on_done = on_key;
+  list.key_op.context = &list;
+  list.key_op.key.digest = entry.digest;
+  list.key_op.key.namespace_id = list.connection->namespace_id();
+  list.key_op.key_out = list.key.data();
+  list.shard->store->read_key(list.key_op);
+}
+
+}  // namespace
+
+void end(ListOp& list) {
+  Connection& connection = *list.connection;
+  connection.worker().list_ops().give_back(list);
+  connection.unhold();
+}
+
+void start_list(Connection& connection, uint64_t request_id, std::span<const std::byte> body) {
+  const auto wanted = wire::decode_list(body);
+  if (!wanted) return connection.protocol_error(wanted.error().what);
+  Worker& worker = connection.worker();
+  if (worker.draining()) return connection.fail_request(request_id, Status::kUnavailable);
+  if (!worker.ready()) return connection.fail_request(request_id, Status::kNotReady);
+  const size_t at = wanted->cursor >> kCursorBits;
+  if (at >= worker.shards().size()) return connection.fail_request(request_id, Status::kInvalid);
+  ListOp* list = worker.list_ops().take();
+  if (list == nullptr) return connection.fail_request(request_id, Status::kBusy);
+  connection.hold();
+  list->connection = &connection;
+  list->request_id = request_id;
+  list->shard = &worker.shards()[at];
+  list->at = list->count = 0;
+  list->encoder.emplace(list->body);
+  const uint32_t limit = wanted->limit == 0 ? kListEntriesMax : std::min(wanted->limit, kListEntriesMax);
+  const auto visit = [](void* context, const engine::Store::ListEntry& entry) {
+    auto& to = *static_cast<ListOp*>(context);
+    if (to.count < kListEntriesMax) to.entries[to.count++] = entry;
+  };
+  const uint64_t next =
+      list->shard->store->list(connection.namespace_id(), wanted->cursor & kCursorMask, limit, visit, list);
+  MEMKV_ASSERT(next <= kCursorMask);
+  list->next_cursor = next != 0                         ? (uint64_t{at} << kCursorBits) | next
+                      : at + 1 < worker.shards().size() ? uint64_t{at + 1} << kCursorBits
+                                                        : 0;
+  next_key(*list);
+}
+
+}  // namespace memkv::shard

@@ -1,0 +1,150 @@
+#include "shard/op.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/checksum.h"
+#include "base/hash.h"
+#include "shard/connection.h"
+#include "shard/worker.h"
+
+namespace memkv::shard {
+
+namespace {
+
+constexpr uint32_t kHashStepBytes = 256 * 1024;
+
+using Start = void (*)(Op&);
+
+Start start_of(wire::OpKind kind) {
+  switch (kind) {
+    case wire::OpKind::kGet:
+      return start_get;
+    case wire::OpKind::kPut:
+      return start_put;
+    case wire::OpKind::kWrite:
+      return start_write;
+    case wire::OpKind::kBegin:
+      return start_begin;
+    case wire::OpKind::kChunk:
+      return start_chunk;
+    case wire::OpKind::kCommit:
+      return start_commit;
+    case wire::OpKind::kAbort:
+      return start_abort;
+    case wire::OpKind::kRemove:
+      return start_remove;
+    case wire::OpKind::kTouch:
+      return start_touch;
+    case wire::OpKind::kStat:
+      return start_stat;
+    case wire::OpKind::kFlush:
+      return start_flush;
+    case wire::OpKind::kSuspect:
+      return start_suspect;
+    case wire::OpKind::kPin:
+      break;
+  }
+  MEMKV_ASSERT(false, "check() lets only known kinds through");
+}
+
+}  // namespace
+
+Worker& worker_of(const Op& op) { return op.connection->worker(); }
+
+bool expired(const Op& op) { return worker_of(op).now_ns() >= op.deadline_ns; }
+
+void start(Op& op) {
+  MEMKV_ASSERT(op.received && !op.chain_open);
+  if (op.chain_failed || op.canceled || op.connection->closing()) return finish(op, Status::kCanceled);
+  if (expired(op)) {
+    Worker& worker = worker_of(op);
+    worker.count(worker.mutable_stats().deadlines_missed);
+    return finish(op, Status::kDeadline);
+  }
+  op.phase = Phase::kRunning;
+  start_of(op.kind)(op);
+}
+
+void run_later(Op& op, void (*step)(Op&)) {
+  op.step = step;
+  worker_of(op).run_later(op);
+}
+
+void finish(Op& op, Status status) {
+  MEMKV_ASSERT(op.phase != Phase::kDone && op.phase != Phase::kSending, "finished twice");
+  op.status = status;
+  op.phase = Phase::kDone;
+  if (op.reply_bytes == 0 || op.canceled) {
+    op.reply_bytes = 0;
+    release_resources(op);
+  }
+  if (Op* next = std::exchange(op.chained, nullptr)) {
+    next->chain_open = false;
+    next->chain_failed = is_failure(status);
+    if (next->received && next->phase == Phase::kWaiting) run_later(*next, start);
+  }
+  op.connection->op_done(op);
+}
+
+void release_resources(Op& op) {
+  Worker& worker = worker_of(op);
+  if (std::exchange(op.reading, false)) op.shard->store->release(std::get<engine::ReadOp>(op.store_op));
+  if (op.slot) worker.slots().give_back(std::exchange(op.slot, {}));
+  if (op.reservation.data != nullptr) op.shard->store->abandon(std::exchange(op.reservation, {}));
+  worker.room_freed();
+}
+
+HashStep hash_step(Op& op) {
+  const bool make = (op.flags & wire::kOpServerChecksum) != 0;
+  const uint64_t in_chunk = op.kind == wire::OpKind::kPut ? 0 : op.offset % kChunkBytesMax;
+  const auto sum_index = [&](uint64_t at) {
+    return static_cast<size_t>(at / base::kGrainBytes - in_chunk / base::kGrainBytes);
+  };
+  uint32_t budget = kHashStepBytes;
+  while (op.hashed_bytes < op.length && budget > 0) {
+    const uint64_t at = in_chunk + op.hashed_bytes;
+    const uint64_t grain = at / base::kGrainBytes;
+    const uint64_t piece = std::min<uint64_t>((grain + 1) * base::kGrainBytes - at, op.length - op.hashed_bytes);
+    const uint64_t sum = base::xxh3({op.data() + op.hashed_bytes, piece}, op.seed + grain);
+    uint64_t& expected = op.sums[sum_index(at)];
+    if (make) {
+      expected = sum;
+    } else if (expected != sum) {
+      return HashStep::kBad;
+    }
+    op.hashed_bytes += static_cast<uint32_t>(piece);
+    budget -= std::min(budget, static_cast<uint32_t>(piece));
+  }
+  if (op.hashed_bytes < op.length) return HashStep::kMore;
+  op.sum_count = op.length == 0 ? 0 : static_cast<uint16_t>(sum_index(in_chunk + op.length - 1) + 1);
+  return HashStep::kGood;
+}
+
+namespace {
+
+void verify_more(Op& op) {
+  if (op.canceled) return finish(op, Status::kCanceled);
+  switch (hash_step(op)) {
+    case HashStep::kMore:
+      return run_later(op, verify_more);
+    case HashStep::kGood:
+      op.phase = Phase::kRunning;
+      return op.verified(op);
+    case HashStep::kBad:
+      break;
+  }
+  Worker& worker = worker_of(op);
+  worker.count(worker.mutable_stats().checksum_mismatches);
+  finish(op, Status::kCorrupt);
+}
+
+}  // namespace
+
+void verify_payload(Op& op, void (*then)(Op&)) {
+  op.verified = then;
+  verify_more(op);
+}
+
+}  // namespace memkv::shard

@@ -1,0 +1,163 @@
+#pragma once
+/// One op of a client under way in a worker, from its frame to its reply.
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <variant>
+
+#include "base/intrusive_list.h"
+#include "engine/store.h"
+#include "io/arena.h"
+#include "wire/messages.h"
+
+namespace memkv::shard {
+
+class Connection;
+class Worker;
+struct Op;
+
+/// A shard as its worker holds it.
+struct Shard {
+  uint32_t number = 0;
+  std::unique_ptr<engine::Store> store;
+};
+
+/// A large put or range write of a connection, from begin to commit or abort. Thread: worker.
+struct Upload {
+  engine::Upload engine;
+  Connection* connection = nullptr;
+  Shard* shard = nullptr;
+  uint64_t id = 0;   ///< as the client knows it; 0 = free
+  uint32_t ops = 0;  ///< chunks and commit that have a context: the upload lives at least as long
+  bool range_write = false;
+  bool closed = false;  ///< aborted or committed
+  std::array<char, kKeyBytesMax> key_bytes;
+  std::string_view key;         ///< in key_bytes
+  base::ListLink<Upload> link;  ///< of its connection
+};
+
+enum class Phase : uint8_t {
+  kWaiting,    ///< for its payload, or for the op that it is chained to
+  kReady,      ///< in the worker's ready queue
+  kWaitsSlot,  ///< a get without a slot to read into
+  kRunning,    ///< with the store
+  kDone,       ///< to be replied
+  kSending,    ///< its payload is with the link
+};
+
+/// The ops of one OPS frame that have no reply yet.
+struct Request;
+
+/// Fixed pool per worker. Owns its slot, reservation or pinned read until its reply has left.
+struct Op {
+  Connection* connection = nullptr;
+  Request* request = nullptr;
+  Shard* shard = nullptr;
+  Upload* upload = nullptr;
+  Op* chained = nullptr;            ///< starts when this one is done
+  void (*step)(Op&) = nullptr;      ///< what the ready queue runs
+  void (*verified)(Op&) = nullptr;  ///< what follows when all sums are right
+
+  wire::OpKind kind{};
+  uint8_t flags = 0;
+  uint8_t priority = 0;
+  uint16_t index = 0;
+  uint32_t length = 0;
+  uint32_t chunk_number = 0;
+  uint32_t expiry_s = 0;
+  uint64_t offset = 0;
+  uint64_t generation = 0;
+  uint64_t deadline_ns = 0;
+
+  Phase phase = Phase::kWaiting;
+  bool received = false;    ///< payload complete, or none to come
+  bool chain_open = false;  ///< still waits for the previous op
+  bool chain_failed = false;
+  bool canceled = false;  ///< by CANCEL: answered CANCELED instead of a reply
+  uint8_t attempts = 0;
+
+  engine::BlockKey key;
+  io::Slot slot;
+  engine::Reservation reservation;
+  bool reading = false;  ///< the store holds bytes for us until release()
+
+  // Checksums of the payload, verified or made step by step.
+  uint64_t seed = 0;
+  uint32_t hashed_bytes = 0;
+  uint16_t sum_count = 0;
+  std::array<uint64_t, wire::kSumsMax> sums{};
+
+  // The reply.
+  Status status = Status::kInternal;
+  uint8_t reply_flags = 0;
+  uint32_t reply_expiry_s = 0;
+  uint64_t reply_generation = 0;
+  uint64_t reply_block_bytes = 0;
+  const std::byte* reply_data = nullptr;
+  uint32_t reply_bytes = 0;
+  const uint64_t* reply_sums = nullptr;
+  uint16_t reply_sum_count = 0;
+
+  std::variant<std::monostate, engine::PutOp, engine::ChunkOp, engine::CommitOp, engine::WriteOp, engine::ReadOp,
+               engine::RemoveOp, engine::FlushOp>
+      store_op;
+
+  base::ListLink<Op> link;        ///< of its connection
+  base::ListLink<Op> queue_link;  ///< ready, waiting for a slot, done, or in a frame
+  std::array<char, kKeyBytesMax> key_bytes;
+
+  std::byte* data() const { return reservation.data != nullptr ? reservation.data : slot.data; }
+  engine::PayloadIn payload() const { return {data(), length, sums.data()}; }
+};
+
+using OpQueue = base::IntrusiveList<Op, &Op::queue_link>;
+
+struct Request {
+  Connection* connection = nullptr;
+  uint64_t id = 0;
+  uint32_t live = 0;             ///< ops not yet replied
+  OpQueue done;                  ///< replies without payload
+  OpQueue done_payload;          ///< replies with payload
+  base::ListLink<Request> link;  ///< of its connection's list of requests that have something to reply
+};
+
+/// Ends the op with this status: its reply goes out at the end of the turn. Never frees the op.
+void finish(Op& op, Status status);
+/// Runs `step` in this turn of the loop or the next.
+void run_later(Op& op, void (*step)(Op&));
+/// Begins the op's work; its payload is there, the op it was chained to is done.
+void start(Op& op);
+/// Gives back slot, reservation and pinned bytes.
+void release_resources(Op& op);
+/// The deadline has passed.
+bool expired(const Op& op);
+
+Worker& worker_of(const Op& op);
+
+// One file each: the first step of every kind.
+void start_get(Op& op);
+void start_put(Op& op);
+void start_write(Op& op);
+void start_begin(Op& op);
+void start_chunk(Op& op);
+void start_commit(Op& op);
+void start_abort(Op& op);
+void start_remove(Op& op);
+void start_touch(Op& op);
+void start_stat(Op& op);
+void start_flush(Op& op);
+void start_suspect(Op& op);
+
+/// An upload that no op uses and that is closed goes back to its pool.
+void close_upload(Upload& upload);
+void release_upload(Upload& upload);
+
+enum class HashStep : uint8_t { kMore, kGood, kBad };
+/// Verifies, or makes, the sums of the payload: at most 256 KiB a call.
+HashStep hash_step(Op& op);
+/// Verifies all of the payload, in as many turns as it takes, then runs `then`; a mismatch ends the op with kCorrupt.
+void verify_payload(Op& op, void (*then)(Op&));
+
+}  // namespace memkv::shard

@@ -1,0 +1,106 @@
+/// Where payloads of puts go: into slots, or straight into the log (memory mode).
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "shard/connection.h"
+#include "shard/worker.h"
+
+namespace memkv::shard {
+
+using transport::PayloadTarget;
+
+namespace {
+
+/// Whole chunks can be received where they stay.
+bool may_reserve(const Op& op) {
+  if (op.length == 0) return false;
+  if (op.kind == wire::OpKind::kPut) return true;
+  return op.kind == wire::OpKind::kChunk && op.offset == 0 && !op.upload->range_write;
+}
+
+}  // namespace
+
+bool Connection::take_room(Op& op) {
+  if (may_reserve(op)) op.reservation = op.shard->store->reserve(op.length);
+  if (op.reservation.data != nullptr) return true;
+  op.slot = worker_->slots().take(std::max(op.length, 1u));
+  return static_cast<bool>(op.slot);
+}
+
+/// Room for all payloads of the frame or for none, so that two clients never wait for each other's half.
+bool Connection::take_all_room() {
+  for (uint32_t i = 0; i < incoming_count_; i++) {
+    Op* op = incoming_[i].op;
+    if (op == nullptr || take_room(*op)) continue;
+    for (uint32_t j = 0; j < i; j++) {
+      if (incoming_[j].op != nullptr) release_resources(*incoming_[j].op);
+    }
+    if (worker_->slots().in_use() > 0) return false;
+    // Nobody else holds a slot: this frame never fits as a whole. What does fit is taken, the rest is busy.
+    for (uint32_t j = 0; j < incoming_count_; j++) {
+      Incoming& incoming = incoming_[j];
+      if (incoming.op == nullptr || take_room(*incoming.op)) continue;
+      finish(*incoming.op, Status::kBusy);
+      incoming.op = nullptr;
+    }
+    return true;
+  }
+  return true;
+}
+
+/// The pieces of the whole payload, in op order; rejected ones go where nobody reads.
+PayloadTarget Connection::target() {
+  piece_count_ = 0;
+  bool any = false;
+  for (uint32_t i = 0; i < incoming_count_; i++) {
+    const Incoming& incoming = incoming_[i];
+    if (incoming.length == 0) continue;
+    any = any || incoming.op != nullptr;
+    pieces_[piece_count_++] = {incoming.op != nullptr ? incoming.op->data() : worker_->scratch(), incoming.length};
+  }
+  if (!any) return PayloadTarget::sink();
+  return PayloadTarget::into(std::span<const iovec>(pieces_.data(), piece_count_));
+}
+
+bool Connection::try_room() {
+  MEMKV_ASSERT(paused_ && incoming_count_ > 0);
+  if (!take_all_room()) return false;
+  paused_ = false;
+  link_->resume(target());
+  return true;
+}
+
+void Connection::on_payload(transport::Link&) {
+  const uint32_t count = incoming_count_;
+  incoming_count_ = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    worker_->count(worker_->mutable_stats().payload_bytes_in, incoming_[i].length);
+    if (incoming_[i].op != nullptr) received(*incoming_[i].op);
+  }
+}
+
+void Connection::received(Op& op) {
+  MEMKV_ASSERT(op.phase == Phase::kWaiting && !op.received);
+  op.received = true;
+  if (closing_) {
+    if (!op.chain_open) finish(op, Status::kCanceled);
+  } else if (!op.chain_open) {
+    start(op);
+  }
+}
+
+/// The frame that was being received never became whole.
+void Connection::give_room_back() {
+  const uint32_t count = incoming_count_;
+  incoming_count_ = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    Op* op = incoming_[i].op;
+    if (op == nullptr || op->phase == Phase::kDone) continue;
+    release_resources(*op);
+    op->received = true;
+    if (!op->chain_open) finish(*op, Status::kCanceled);
+  }
+}
+
+}  // namespace memkv::shard

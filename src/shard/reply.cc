@@ -1,0 +1,204 @@
+/// What is done becomes reply frames, once per turn of the loop.
+
+#include <utility>
+
+#include "base/assert.h"
+#include "shard/connection.h"
+#include "shard/worker.h"
+
+namespace memkv::shard {
+
+namespace {
+
+wire::OpReply reply_of(const Op& op) {
+  wire::OpReply reply;
+  reply.index = op.index;
+  reply.status = op.status;
+  reply.flags = op.reply_flags;
+  reply.payload_bytes = op.reply_bytes;
+  reply.generation = op.reply_generation;
+  reply.block_bytes = op.reply_block_bytes;
+  reply.expiry_s = op.reply_expiry_s;
+  return reply;
+}
+
+bool add(wire::ReplyEncoder& encoder, const Op& op) {
+  return encoder.add(reply_of(op), {op.reply_sums, op.reply_sum_count});
+}
+
+}  // namespace
+
+void Connection::op_done(Op& op) {
+  Request& request = *op.request;
+  (op.reply_bytes > 0 ? request.done_payload : request.done).push_back(op);
+  if (!request.link.linked()) replying_.push_back(request);
+  worker_->dirty(*this);
+}
+
+/// The op and its reply are over.
+void Connection::free_op(Op& op) {
+  release_resources(op);
+  live_.remove(op);
+  Request& request = *op.request;
+  MEMKV_ASSERT(request.live > 0);
+  if (--request.live == 0) {
+    if (request.link.linked()) replying_.remove(request);
+    worker_->requests().give_back(request);
+  }
+  if (Upload* upload = std::exchange(op.upload, nullptr)) {
+    upload->ops--;
+    release_upload(*upload);
+  }
+  op.store_op.emplace<std::monostate>();
+  worker_->ops().give_back(op);
+}
+
+bool Connection::flush() {
+  if (closing_) {
+    drop_replies();
+    return true;
+  }
+  while (Request* request = replying_.front()) {
+    if (!flush(*request)) return closing_;
+  }
+  return flush_map();
+}
+
+bool Connection::flush(Request& request) {
+  const uint64_t id = request.id;
+  if (!flush_plain(request)) return false;
+  // free_op() may have given the request back.
+  if (closing_ || replying_.front() != &request || request.id != id) return !closing_;
+  if (!flush_payloads(request)) return false;
+  if (replying_.front() == &request && request.done.empty() && request.done_payload.empty()) replying_.remove(request);
+  return true;
+}
+
+bool Connection::flush_canceled(Op& op) {
+  const wire::Cancel canceled{op.request->id, op.index};
+  return send_control(wire::Opcode::kCanceled, op.request->id, [&](auto body) { return wire::encode(canceled, body); });
+}
+
+bool Connection::flush_plain(Request& request) {
+  while (!request.done.empty()) {
+    if (frames_out_ >= kFramesPerConnectionMax) return false;
+    if (request.done.front()->canceled && request.done.front()->status == Status::kCanceled) {
+      Op& op = *request.done.front();
+      if (!flush_canceled(op)) return false;
+      request.done.remove(op);
+      const bool last = request.live == 1;
+      free_op(op);
+      if (last) return true;
+      continue;
+    }
+    FrameOut* frame = take_control_frame();
+    if (frame == nullptr) return false;
+    wire::ReplyEncoder encoder(frame->body);
+    frame->out.opcode = wire::Opcode::kReply;
+    frame->out.request_id = request.id;
+    bool last = false;
+    while (Op* op = request.done.front()) {
+      if ((op->canceled && op->status == Status::kCanceled) || !add(encoder, *op)) break;
+      request.done.remove(*op);
+      last = request.live == 1;
+      free_op(*op);
+      if (last) break;
+    }
+    frame->out.body = encoder.finish();
+    if (!send(*frame)) return false;
+    if (last) return true;
+  }
+  return true;
+}
+
+bool Connection::flush_payloads(Request& request) {
+  while (!request.done_payload.empty()) {
+    if (frames_out_ >= kFramesPerConnectionMax) return false;
+    FrameOut* frame = take_control_frame();
+    if (frame == nullptr) return false;
+    wire::ReplyEncoder encoder(frame->body);
+    frame->out.opcode = wire::Opcode::kReply;
+    frame->out.request_id = request.id;
+    size_t pieces = 0;
+    uint32_t bytes = 0;
+    while (Op* op = request.done_payload.front()) {
+      if (pieces == kFramePiecesMax || (pieces > 0 && bytes + op->reply_bytes > kSharedPayloadMax)) break;
+      if (!add(encoder, *op)) break;
+      frame->pieces[pieces++] = {const_cast<std::byte*>(op->reply_data), op->reply_bytes};
+      bytes += op->reply_bytes;
+      request.done_payload.remove(*op);
+      op->phase = Phase::kSending;
+      frame->ops.push_back(*op);
+    }
+    MEMKV_ASSERT(pieces > 0, "one reply always fits a frame");
+    frame->out.body = encoder.finish();
+    frame->out.payload = {frame->pieces.data(), pieces};
+    worker_->count(worker_->mutable_stats().payload_bytes_out, bytes);
+    if (!send(*frame)) return false;
+  }
+  return true;
+}
+
+bool Connection::flush_map() {
+  if (!owes_map_ || closing_) return true;
+  const Identity& identity = worker_->identity();
+  const wire::WorkerMap map{identity.worker_count, identity.shard_count, identity.worker_of_shard};
+  if (!send_control(wire::Opcode::kWorkerMap, 0, [&](auto body) { return wire::encode(map, body); })) return false;
+  owes_map_ = false;
+  return true;
+}
+
+/// Nobody will read them.
+void Connection::drop_replies() {
+  owes_map_ = false;
+  while (Request* request = replying_.front()) {
+    bool freed = false;
+    while (!freed) {
+      OpQueue& queue = !request->done.empty() ? request->done : request->done_payload;
+      Op* op = queue.pop_front();
+      if (op == nullptr) break;
+      freed = request->live == 1;
+      free_op(*op);
+    }
+    if (!freed) replying_.remove(*request);
+  }
+}
+
+FrameOut* Connection::take_control_frame() {
+  if (closing_ || frames_out_ >= kControlFramesMax) return nullptr;
+  FrameOut* frame = worker_->take_frame();
+  if (frame == nullptr) return nullptr;
+  frames_out_++;
+  frame->connection = this;
+  frame->after = nullptr;
+  frame->out.context = frame;
+  frame->out.on_done = on_frame_done;
+  frame->out.body = {};
+  frame->out.payload = {};
+  frame->out.request_id = 0;
+  return frame;
+}
+
+bool Connection::send(FrameOut& frame) {
+  if (!closing_ && link_->send(frame.out)) return true;
+  closing_ = true;  // a link that takes no frames is dead: on_closed is on its way
+  end_frame(frame, false);
+  worker_->dirty(*this);
+  return false;
+}
+
+void Connection::on_frame_done(transport::OutFrame& out, bool sent) {
+  auto& frame = *static_cast<FrameOut*>(out.context);
+  frame.connection->end_frame(frame, sent);
+}
+
+void Connection::end_frame(FrameOut& frame, bool sent) {
+  while (Op* op = frame.ops.pop_front()) free_op(*op);
+  if (frame.after != nullptr) frame.after(frame, sent);
+  MEMKV_ASSERT(frames_out_ > 0);
+  frames_out_--;
+  worker_->give_back(frame);
+  if (!replying_.empty() || closed_ || owes_map_) worker_->dirty(*this);
+}
+
+}  // namespace memkv::shard

@@ -1,0 +1,116 @@
+/// begin, chunk, commit, abort: a block of several chunks, or a range write over several.
+
+#include "base/assert.h"
+#include "base/checksum.h"
+#include "shard/connection.h"
+#include "shard/op.h"
+#include "shard/worker.h"
+
+namespace memkv::shard {
+namespace {
+
+void on_done(engine::StoreOp& store_op) {
+  Op& op = *static_cast<Op*>(store_op.context);
+  op.reply_generation = store_op.generation;
+  finish(op, store_op.status);
+}
+
+void write_out(Op& op) {
+  Upload& upload = *op.upload;
+  if (upload.closed) return finish(op, Status::kCanceled);  // aborted while this was verified
+  if (op.flags & wire::kOpServerChecksum) {
+    if (op.offset == 0) {
+      // A range inside a chunk may have 33 pieces; one from its start has at most 32.
+      op.sums[wire::kSumsMax - 1] = base::chunk_checksum(op.sums.data(), op.sum_count, op.length, op.seed);
+      op.reply_sums = &op.sums[wire::kSumsMax - 1];
+      op.reply_sum_count = 1;
+      op.reply_flags = wire::kReplyWholeChunk;
+    } else {
+      op.reply_sums = op.sums.data();
+      op.reply_sum_count = op.sum_count;
+    }
+  }
+  auto& chunk = op.store_op.emplace<engine::ChunkOp>();
+  chunk.on_done = on_done;
+  chunk.context = &op;
+  chunk.deadline_ns = op.deadline_ns;
+  chunk.upload = &upload.engine;
+  chunk.chunk_number = op.chunk_number;
+  chunk.offset_in_chunk = static_cast<uint32_t>(op.offset);
+  chunk.payload = op.payload();
+  op.reservation = {};
+  op.shard->store->put_chunk(chunk);
+}
+
+}  // namespace
+
+void start_begin(Op& op) {
+  Worker& worker = worker_of(op);
+  Connection& connection = *op.connection;
+  Upload* upload = connection.uploads_open() < kUploadsPerConnectionMax ? worker.uploads().take() : nullptr;
+  if (upload == nullptr) return finish(op, Status::kBusy);
+  upload->engine = {};
+  upload->engine.key = op.key;
+  upload->engine.key.key = {upload->key_bytes.data(), op.key.key.copy(upload->key_bytes.data(), kKeyBytesMax)};
+  const bool range_write = (op.flags & wire::kOpRangeWrite) != 0;
+  const Status status =
+      op.shard->store->begin(upload->engine, op.offset, (op.flags & wire::kOpIfAbsent) != 0, range_write);
+  if (status != Status::kOk) {
+    worker.uploads().give_back(*upload);
+    return finish(op, status);
+  }
+  upload->key = {upload->key_bytes.data(), op.key.key.size()};
+  upload->connection = &connection;
+  upload->shard = op.shard;
+  upload->ops = 0;
+  upload->range_write = range_write;
+  upload->closed = false;
+  upload->id = worker.new_upload_id(*upload);
+  connection.add_upload(*upload);
+  op.reply_generation = upload->id;
+  finish(op, Status::kOk);
+}
+
+void start_chunk(Op& op) {
+  if (op.upload->closed) return finish(op, Status::kInvalid);
+  op.seed = engine::checksum_seed(op.key.namespace_id, op.upload->key, op.chunk_number);
+  verify_payload(op, write_out);
+}
+
+void start_commit(Op& op) {
+  Upload& upload = *op.upload;
+  if (upload.closed || upload.ops > 1) return finish(op, Status::kInvalid);  // chunks without their replies
+  close_upload(upload);
+  auto& commit = op.store_op.emplace<engine::CommitOp>();
+  commit.on_done = on_done;
+  commit.context = &op;
+  commit.deadline_ns = op.deadline_ns;
+  commit.upload = &upload.engine;
+  op.shard->store->commit(commit);
+}
+
+void start_abort(Op& op) {
+  Upload& upload = *op.upload;
+  if (upload.closed) return finish(op, Status::kInvalid);
+  op.shard->store->abort(upload.engine);
+  close_upload(upload);
+  finish(op, Status::kOk);
+}
+
+void close_upload(Upload& upload) {
+  if (!upload.closed) {
+    upload.closed = true;
+    upload.connection->remove_upload(upload);
+  }
+  release_upload(upload);
+}
+
+void release_upload(Upload& upload) {
+  if (!upload.closed || upload.ops > 0) return;
+  Worker& worker = upload.connection->worker();
+  upload.id = 0;
+  upload.connection = nullptr;
+  worker.uploads().give_back(upload);
+}
+
+}  // namespace memkv::shard

@@ -1,0 +1,395 @@
+#include "shard/worker.h"
+
+#include <sched.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+namespace memkv::shard {
+namespace {
+
+constexpr size_t kMailboxCapacity = 4096;
+constexpr size_t kListOps = 4;
+constexpr size_t kStatusOps = 8;
+constexpr uint64_t kTickNs = 100'000'000;
+constexpr uint64_t kSleepNs = 1'000'000'000;
+constexpr uint16_t kCreditMax = 64;
+constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, newer than the headers of Debian 12's kernel
+
+/// Takes the pages of a memory device now: a first touch costs up to 0.27 ms for 2 MiB.
+void prefault(const engine::DriveSlice& slice) {
+  std::byte* memory = slice.device->view(slice.offset_bytes, slice.size_bytes);
+  if (memory == nullptr) return;
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(memory) & ~(page - 1);
+  const uintptr_t end = reinterpret_cast<uintptr_t>(memory) + slice.size_bytes;
+  (void)madvise(reinterpret_cast<void*>(begin), end - begin,
+                kPopulateWrite);  // a hint: without it pages come when touched
+}
+
+}  // namespace
+
+engine::StoreCounters WorkerStats::store_counters() const {
+  std::array<uint64_t, kStoreWords> words;
+  for (size_t i = 0; i < kStoreWords; i++) words[i] = store[i].load(std::memory_order_relaxed);
+  engine::StoreCounters counters{};
+  std::memcpy(&counters, words.data(), sizeof counters);
+  return counters;
+}
+
+Result<std::unique_ptr<Worker>> Worker::make(std::unique_ptr<io::Reactor> reactor, const Identity& identity,
+                                             WorkerOptions options) {
+  auto slots = io::SlotArena::make(options.slots);
+  if (!slots) return slots.error();
+  reactor->register_memory((*slots)->memory());
+  return std::unique_ptr<Worker>(
+      new Worker(std::move(reactor), std::move(slots).value(), identity, std::move(options)));
+}
+
+Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotArena> slots, const Identity& identity,
+               WorkerOptions options)
+    : reactor_(std::move(reactor)),
+      slots_(std::move(slots)),
+      identity_(identity),
+      options_(std::move(options)),
+      mailbox_(kMailboxCapacity, reactor_.get()),
+      ops_(options_.ops_max),
+      requests_(options_.ops_max),
+      uploads_(options_.uploads_max),
+      frames_(options_.frames_max),
+      list_ops_(kListOps),
+      status_ops_(kStatusOps),
+      connections_(options_.connections_max),
+      scratch_(new std::byte[kChunkBytesMax]) {
+  shards_.reserve(32);  // ops and uploads point into it
+  uint64_t total = 0;
+  for (const io::SlotClass& shape : options_.slots) total += shape.count;
+  stats_.slots_total.store(total, std::memory_order_relaxed);
+  credit_ = compute_credit();
+}
+
+Worker::~Worker() {
+  // A connection that was pushed and never read.
+  while (auto message = mailbox_.pop()) {
+    if (message->fd >= 0) ::close(message->fd);
+  }
+}
+
+void Worker::add_store(uint32_t number, std::unique_ptr<engine::Store> store) {
+  MEMKV_ASSERT(number < shard_by_number_.size() && shards_.size() < shards_.capacity());
+  block_bytes_max_ = shards_.empty() ? store->block_bytes_max() : std::min(block_bytes_max_, store->block_bytes_max());
+  shards_.push_back({number, std::move(store)});
+  shard_by_number_[number] = &shards_.back();
+}
+
+void Worker::start() {
+  for (ShardPlan& plan : plans_) {
+    if (options_.prefault_devices) {
+      for (const engine::DriveSlice& slice : plan.options.slices) {
+        if (slice.device != nullptr) prefault(slice);
+      }
+    }
+    add_store(plan.number, engine::Store::make(*reactor_, std::move(plan.options)));
+  }
+  plans_.clear();
+  tick_timer_.on_done = [](io::Timer& timer) { static_cast<Worker*>(timer.context)->tick(); };
+  tick_timer_.context = this;
+  reactor_->start(tick_timer_, now_ns() + kTickNs);
+  lifecycle_left_ = shards_.size();
+  lifecycle_ops_.resize(shards_.size());
+  for (size_t i = 0; i < shards_.size(); i++) {
+    lifecycle_ops_[i].on_done = [](engine::StoreOp& op) { static_cast<Worker*>(op.context)->on_opened(op); };
+    lifecycle_ops_[i].context = this;
+    shards_[i].store->open(lifecycle_ops_[i]);
+  }
+  if (shards_.empty()) set_state(State::kReady);
+}
+
+void Worker::on_opened(engine::StoreOp& op) {
+  if (op.status != Status::kOk) open_status_ = op.status;
+  if (--lifecycle_left_ > 0 || state() != State::kOpening) return;
+  publish();
+  if (open_status_ != Status::kOk) return set_state(State::kFailed);
+  set_state(State::kReady);
+  for (Connection& connection : open_) connection.say_ready();
+}
+
+void Worker::run() {
+  start();
+  uint64_t busy_until = 0;
+  while (state() != State::kStopped) {
+    const uint64_t now = now_ns();
+    const bool spin = now < busy_until;
+    turned_ = 0;
+    turn(spin ? 0 : kSleepNs);
+    if (turned_ > 0) {
+      busy_until = now_ns() + options_.spin_ns;
+    } else if (spin) {
+      sched_yield();
+    }
+  }
+  check_whole();
+}
+
+void Worker::turn(uint64_t wait_ns) {
+  turned_ += reactor_->run_once(quiet() ? wait_ns : 0);
+  read_mailbox();
+  run_ready();
+  if (room_freed_) serve_waiters();
+  flush_dirty();
+  reap();
+  if (draining()) step_drain();
+}
+
+void Worker::read_mailbox() {
+  while (auto message = mailbox_.pop()) {
+    turned_++;
+    switch (message->kind) {
+      case WorkerMessage::Kind::kConnection:
+        adopt(*message);
+        break;
+      case WorkerMessage::Kind::kDriveOut:
+        for (Shard& shard : shards_) shard.store->take_drive_out(message->drive_index, "taken out of the store");
+        break;
+      case WorkerMessage::Kind::kStop:
+        begin_drain();
+        break;
+      case WorkerMessage::Kind::kNone:
+        break;
+    }
+  }
+}
+
+void Worker::adopt(const WorkerMessage& message) {
+  Connection* connection = draining() ? nullptr : open_connection(message.namespace_id);
+  if (connection == nullptr) {
+    count(stats_.busy);
+    MEMKV_LOG_EVERY(10, kWarn, "worker {}: no room for another connection (at most {})", index(),
+                    options_.connections_max);
+    ::close(message.fd);
+    return;
+  }
+  connection->attach(
+      transport::make_tcp_link(*reactor_, message.fd, transport::Role::kServer, message.keys, *connection));
+}
+
+Connection* Worker::open_connection(uint64_t namespace_id) {
+  Connection* connection = connections_.take();
+  if (connection == nullptr) return nullptr;
+  connection->open(*this, namespace_id);
+  open_.push_back(*connection);
+  stats_.connections.store(static_cast<uint32_t>(connections_.in_use()), std::memory_order_relaxed);
+  return connection;
+}
+
+Shard* Worker::shard_of(std::string_view key, uint64_t namespace_id) {
+  return shard_by_number_[wire::shard_of(key, identity_.shard_seed, namespace_id, identity_.shard_count)];
+}
+
+/// What is queued now; what queues itself again waits for the next turn.
+void Worker::run_ready() {
+  for (size_t left = ready_.size(); left > 0; left--) {
+    Op* op = ready_.pop_front();
+    op->phase = Phase::kWaiting;
+    op->step(*op);
+    turned_++;
+  }
+}
+
+void Worker::run_later(Op& op) {
+  op.phase = Phase::kReady;
+  ready_.push_back(op);
+}
+
+void Worker::wait_for_slot(Op& op) {
+  op.phase = Phase::kWaitsSlot;
+  waiting_ops_.push_back(op);
+}
+
+void Worker::wait_for_room(Connection& connection) { waiting_connections_.push_back(connection); }
+void Worker::stop_waiting(Op& op) { waiting_ops_.remove(op); }
+void Worker::stop_waiting(Connection& connection) {
+  if (connection.waiting_link.linked()) waiting_connections_.remove(connection);
+}
+
+/// First come, first served, gets and puts in turn.
+void Worker::serve_waiters() {
+  room_freed_ = false;
+  bool progress = true;
+  while (progress) {
+    progress = false;
+    if (Op* op = waiting_ops_.front()) {
+      if (expired(*op)) {
+        stop_waiting(*op);
+        count(stats_.deadlines_missed);
+        finish(*op, Status::kDeadline);
+      } else {
+        start_get(*op);
+      }
+      progress = op->phase != Phase::kWaitsSlot;
+    }
+    if (Connection* connection = waiting_connections_.front(); connection != nullptr && connection->try_room()) {
+      stop_waiting(*connection);
+      progress = true;
+    }
+  }
+  room_freed_ = false;
+}
+
+void Worker::dirty(Connection& connection) {
+  if (!connection.dirty_link.linked()) dirty_.push_back(connection);
+}
+
+void Worker::give_back(FrameOut& frame) {
+  frames_.give_back(frame);
+  frame_freed_ = true;
+}
+
+void Worker::flush_dirty() {
+  for (size_t left = dirty_.size(); left > 0; left--) {
+    Connection* connection = dirty_.pop_front();
+    if (!connection->flush()) stuck_.push_back(*connection);
+    if (connection->reapable() && !connection->reaping_link.linked()) reaping_.push_back(*connection);
+  }
+  // Those without a frame wait until one comes back.
+  if (!std::exchange(frame_freed_, false)) return;
+  while (Connection* connection = stuck_.pop_front()) dirty_.push_back(*connection);
+}
+
+void Worker::reap() {
+  while (Connection* connection = reaping_.pop_front()) {
+    if (!connection->reapable()) continue;
+    if (connection->dirty_link.linked()) (dirty_.contains(*connection) ? dirty_ : stuck_).remove(*connection);
+    open_.remove(*connection);
+    connection->recycle();
+    connections_.give_back(*connection);
+    stats_.connections.store(static_cast<uint32_t>(connections_.in_use()), std::memory_order_relaxed);
+  }
+}
+
+void Worker::tick() {
+  reactor_->start(tick_timer_, now_ns() + kTickNs);
+  room_freed_ = room_freed_ || !waiting_ops_.empty() || !waiting_connections_.empty();
+  frame_freed_ = frame_freed_ || !stuck_.empty();
+  cut_stalled();
+  publish();
+  const uint16_t credit = compute_credit();
+  // Small moves are not worth a frame to everybody.
+  if (credit * 4 <= credit_ * 3 || credit * 3 >= credit_ * 4) {
+    credit_ = credit;
+    for (Connection& connection : open_) connection.say_credit(credit_);
+  }
+}
+
+void Worker::cut_stalled() {
+  const uint64_t now = now_ns();
+  for (Connection& connection : open_) {
+    transport::Link* link = connection.link();
+    if (link == nullptr || connection.closing() || link->bytes_queued() == 0) continue;
+    if (now < link->last_progress_ns() + kStalledReaderNs) continue;
+    MEMKV_LOG_EVERY(10, kWarn, "worker {}: a client that does not read its replies is cut", index());
+    count(stats_.connections_cut);
+    connection.close(Status::kDeadline);
+  }
+}
+
+/// Every connection's share of the slots for large payloads, half of them kept for gets.
+uint16_t Worker::compute_credit() const {
+  uint32_t large = 0;
+  for (const io::SlotClass& shape : options_.slots) {
+    if (shape.payload_bytes >= kChunkBytesMax) large += shape.count;
+  }
+  const size_t connections = std::max<size_t>(connections_.in_use(), 4);
+  return static_cast<uint16_t>(std::clamp<size_t>(large / 2 / connections, 2, kCreditMax));
+}
+
+void Worker::publish() {
+  engine::StoreCounters sum{};
+  std::array<uint64_t, WorkerStats::kStoreWords> words{};
+  uint64_t recovery_ns = 0;
+  for (const Shard& shard : shards_) {
+    std::array<uint64_t, WorkerStats::kStoreWords> one;
+    const engine::StoreCounters& counters = shard.store->counters();
+    std::memcpy(one.data(), &counters, sizeof counters);
+    for (size_t i = 0; i < words.size(); i++) words[i] += one[i];
+    recovery_ns = std::max(recovery_ns, counters.recovery_ns);
+  }
+  std::memcpy(&sum, words.data(), sizeof sum);
+  sum.recovery_ns = recovery_ns;  // they recover side by side
+  std::memcpy(words.data(), &sum, sizeof sum);
+  for (size_t i = 0; i < words.size(); i++) stats_.store[i].store(words[i], std::memory_order_relaxed);
+  stats_.ops_in_use.store(ops_.in_use(), std::memory_order_relaxed);
+  stats_.slots_in_use.store(slots_->in_use(), std::memory_order_relaxed);
+}
+
+uint64_t Worker::new_upload_id(const Upload& upload) {
+  const auto at = static_cast<uint64_t>(&upload - uploads_.begin());
+  return (++upload_serial_ << 16) | at;
+}
+
+Upload* Worker::find_upload(uint64_t id) {
+  const uint64_t at = id & 0xffff;
+  if (id == 0 || at >= uploads_.size()) return nullptr;
+  Upload& upload = uploads_.begin()[at];
+  return upload.id == id ? &upload : nullptr;
+}
+
+void Worker::set_state(State state) {
+  state_.store(state, std::memory_order_release);
+  if (identity_.on_change != nullptr) identity_.on_change(identity_.context);
+}
+
+void Worker::begin_drain() {
+  if (draining() && state() != State::kFailed) return;
+  drain_until_ns_ = now_ns() + options_.drain_ns;
+  set_state(State::kDraining);
+}
+
+void Worker::step_drain() {
+  if (state() != State::kDraining) return;
+  const bool late = now_ns() >= drain_until_ns_;
+  for (Connection& connection : open_) {
+    if (late) {
+      connection.close(Status::kUnavailable);
+    } else if (connection.idle()) {
+      connection.leave(Status::kUnavailable, "the server is stopping");
+    }
+  }
+  // Stores that are still opening are closed when they are done with that.
+  if (open_.empty() && ops_.in_use() == 0 && lifecycle_left_ == 0) close_stores();
+}
+
+void Worker::close_stores() {
+  set_state(State::kClosing);
+  reactor_->stop(tick_timer_);
+  lifecycle_left_ = shards_.size();
+  for (size_t i = 0; i < shards_.size(); i++) {
+    lifecycle_ops_[i] = {};
+    lifecycle_ops_[i].on_done = [](engine::StoreOp& op) {
+      auto& worker = *static_cast<Worker*>(op.context);
+      if (--worker.lifecycle_left_ == 0) {
+        worker.publish();
+        worker.set_state(State::kStopped);
+      }
+    };
+    lifecycle_ops_[i].context = this;
+    shards_[i].store->close(lifecycle_ops_[i]);
+  }
+  if (shards_.empty()) set_state(State::kStopped);
+}
+
+void Worker::check_whole() const {
+  MEMKV_ASSERT(ops_.in_use() == 0 && requests_.in_use() == 0 && uploads_.in_use() == 0);
+  MEMKV_ASSERT(frames_.in_use() == 0 && connections_.in_use() == 0);
+  MEMKV_ASSERT(list_ops_.in_use() == 0 && status_ops_.in_use() == 0);
+  MEMKV_ASSERT(slots_->in_use() == 0);
+  for (const Shard& shard : shards_) MEMKV_ASSERT(shard.store->ops_in_flight() == 0);
+}
+
+}  // namespace memkv::shard
