@@ -117,7 +117,7 @@ uint64_t Log::epoch_at(uint64_t drive_offset) const {
 
 void Log::unpin(uint64_t epoch) {
   MEMKV_ASSERT(segment_of(epoch).pins > 0);
-  if (--segment_of(epoch).pins == 0 && epoch == oldest_) request_reclaim();
+  if (--segment_of(epoch).pins == 0 && epoch == oldest_) owner_.on_oldest_unpinned(config_.slice.drive_index);
 }
 
 void Log::free_oldest() {

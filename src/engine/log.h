@@ -57,7 +57,8 @@ class LogOwner {
   virtual ~LogOwner() = default;
   virtual std::byte* take_extent_buffer() = 0;  ///< null: none free; pump() comes again
   virtual void give_extent_buffer(std::byte* b) = 0;
-  virtual void on_segment_needed(uint8_t drive) = 0;  ///< free segments are getting few: reclaim
+  virtual void on_segment_needed(uint8_t drive) = 0;   ///< free segments are getting few: reclaim
+  virtual void on_oldest_unpinned(uint8_t drive) = 0;  ///< reclaim may have waited for that
   virtual void on_log_failed(uint8_t drive, const char* why) = 0;
 };
 

@@ -24,6 +24,10 @@ void StoreImpl::on_segment_needed(uint8_t drive) {
   if (!reclaim_.active && !closing_) reclaim_start();
 }
 
+void StoreImpl::on_oldest_unpinned(uint8_t drive) {
+  if (reclaim_wanted_[drive] != 0) reclaim_start();
+}
+
 /// One log at a time; the next one that asked when this one has enough.
 void StoreImpl::reclaim_start() {
   if (reclaim_.active || closing_) return;

@@ -218,6 +218,7 @@ class StoreImpl final : public Store, public LogOwner {
   std::byte* take_extent_buffer() override;
   void give_extent_buffer(std::byte* b) override;
   void on_segment_needed(uint8_t drive) override;
+  void on_oldest_unpinned(uint8_t drive) override;
   void on_log_failed(uint8_t drive, const char* why) override;
   void reclaim_start();
   void reclaim_extent();
