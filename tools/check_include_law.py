@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 HEAVY = re.compile(r"^(CLI/|nlohmann/|httplib\.h|yaml-cpp/|liburing\.h|gtest/|gmock/|benchmark/|spdlog/|openssl/)")
-TEST_HELPER = re.compile(r"_(testing|test|harness)\.h$")
+TEST_HELPER = re.compile(r"_(testing|rig)\.h$|^test_.*\.h$|^fake_.*\.h$")
 
 
 def modules():
