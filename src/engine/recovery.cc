@@ -67,21 +67,30 @@ uint64_t Recovery::read_anchors() {
   return end;
 }
 
+Anchor Recovery::make_anchor(const Log& log, uint64_t sequence_end) const {
+  Anchor a{};
+  std::memcpy(a.store_id, s_.options_.store_id, sizeof a.store_id);
+  a.drive_index = log.config().slice.drive_index;
+  a.shard = s_.options_.shard;
+  a.sequence_end = sequence_end;
+  a.write_counter = sequence_end / kSequenceReservation;
+  seal(a);
+  return a;
+}
+
+/// The copies alternate, so that a torn write leaves the reservation before.
+uint64_t Recovery::anchor_offset(const Log& log, uint64_t sequence_end) {
+  return log.config().slice.offset_bytes + (sequence_end / kSequenceReservation % 2) * kBlockBytes;
+}
+
 bool Recovery::write_anchors(uint64_t sequence_end) {
-  std::byte* block = static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, kBlockBytes));
+  auto* block = static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, kBlockBytes));
   bool any = false;
   for (auto& log : s_.logs_) {
     if (!log || log->out()) continue;
-    Anchor a{};
-    std::memcpy(a.store_id, s_.options_.store_id, sizeof a.store_id);
-    a.drive_index = log->config().slice.drive_index;
-    a.shard = s_.options_.shard;
-    a.sequence_end = sequence_end;
-    a.write_counter = sequence_end >> 24;
-    seal(a);
+    const Anchor a = make_anchor(*log, sequence_end);
     std::memcpy(block, &a, sizeof a);
-    const uint64_t copy = (sequence_end >> 24) & 1;
-    any |= wait(*log, log->config().slice.offset_bytes + copy * kBlockBytes, block, kBlockBytes, true) >= 0;
+    any |= wait(*log, anchor_offset(*log, sequence_end), block, kBlockBytes, true) >= 0;
   }
   std::free(block);
   return any;

@@ -16,6 +16,8 @@ class Recovery {
   Status run();
   /// Writes the sequence reservation on every online drive of the shard. False: on none.
   bool write_anchors(uint64_t sequence_end);
+  Anchor make_anchor(const Log& log, uint64_t sequence_end) const;
+  static uint64_t anchor_offset(const Log& log, uint64_t sequence_end);
 
  private:
   struct Found {

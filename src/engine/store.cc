@@ -199,18 +199,73 @@ void StoreImpl::on_tick(io::Timer& timer) {
 // --------------------------------------------------------------------------------------------------------
 
 uint64_t StoreImpl::next_sequence() {
-  MEMKV_ASSERT(sequence_ < kSequenceMax);
+  MEMKV_ASSERT(sequence_ < kSequenceMax && sequence_ < sequence_end_, "the sequence reservation ran out");
   if (!options_.memory_mode && sequence_end_ - sequence_ == kSequenceReservation / 2) extend_reservation();
   return sequence_++;
 }
 
-/// Rule 6, long before the range runs out: the next range is durable on every drive before its first number is used.
+namespace {
+
+/// The anchors of one new reservation on their way to the drives. Rare: once in 2^23 changes.
+struct AnchorWrite {
+  uint64_t sequence_end = 0;
+  size_t left = 0;
+  bool any = false;
+  uint64_t* reserved = nullptr;
+  size_t* in_flight = nullptr;
+  struct One {
+    io::IoOp io;
+    iovec piece{};
+    std::byte* block = nullptr;
+    AnchorWrite* all = nullptr;
+  };
+  std::deque<One> writes;
+
+  static void on_done(io::IoOp& op, int32_t result) {
+    One& one = *static_cast<One*>(op.context);
+    AnchorWrite* all = one.all;
+    std::free(one.block);
+    all->any |= result >= 0;
+    if (--all->left > 0) return;
+    if (all->any) *all->reserved = all->sequence_end;
+    --*all->in_flight;
+    delete all;
+  }
+};
+
+}  // namespace
+
+/// Rule 6, long before the range runs out: the next range is durable before its first number is used.
 void StoreImpl::extend_reservation() {
-  const uint64_t end = sequence_end_ + kSequenceReservation;
-  if (Recovery(*this).write_anchors(end))
-    sequence_end_ = end;
-  else
+  auto* all = new AnchorWrite;
+  all->sequence_end = sequence_end_ + kSequenceReservation;
+  all->reserved = &sequence_end_;
+  all->in_flight = &anchors_in_flight_;
+  ++anchors_in_flight_;
+  all->left = 1;
+  for (auto& log : logs_) {
+    if (!log || log->out()) continue;
+    auto& one = all->writes.emplace_back();
+    one.all = all;
+    one.block = static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, kBlockBytes));
+    const Anchor a = Recovery(*this).make_anchor(*log, all->sequence_end);
+    std::memcpy(one.block, &a, sizeof a);
+    one.piece = {one.block, kBlockBytes};
+    one.io.context = &one;
+    one.io.on_done = AnchorWrite::on_done;
+    ++all->left;
+    const uint64_t offset = Recovery::anchor_offset(*log, all->sequence_end);
+    if (!log->device().write(one.io, offset, {&one.piece, 1}, log->config().slice.dsync)) {
+      std::free(one.block);
+      --all->left;
+      all->writes.pop_back();
+    }
+  }
+  if (--all->left == 0) {
     MEMKV_LOG(kError, "shard {}: no drive takes the sequence reservation", options_.shard);
+    --anchors_in_flight_;
+    delete all;
+  }
 }
 
 // --- index
@@ -221,6 +276,7 @@ uint16_t StoreImpl::namespace_index(uint64_t id) {
     if (namespaces_[i] == id) return static_cast<uint16_t>(i);
   }
   namespaces_.push_back(id);
+  flushed_.push_back(0);
   return static_cast<uint16_t>(namespaces_.size() - 1);
 }
 
@@ -284,6 +340,7 @@ Entry* StoreImpl::install(Digest digest, uint64_t ns, const RecordRef& ref, uint
 /// The one step in which a new version becomes the block: its head (or whole record) and all its chunks.
 void StoreImpl::install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s,
                               uint64_t block_bytes, std::span<const std::pair<uint32_t, RecordRef>> chunks) {
+  if (ref.sequence < flushed_[namespace_index(ns)]) return;  // flushed on its way
   const Entry* old = index_.find(st.digest);
   if (old == nullptr) ++counters_.blocks;
   if (old != nullptr && old->has(kHead)) {
@@ -456,6 +513,11 @@ void StoreImpl::tombstone_done(Append& a) {
 
 void StoreImpl::remove(RemoveOp& op) {
   ++counters_.removes;
+  start_remove(op, 0);
+}
+
+void StoreImpl::start_remove(RemoveOp& op, Generation if_generation) {
+  op.private_state[0] = if_generation;
   OpState* st = take_state(op);
   if (st == nullptr) return;
   start_tick();
@@ -465,7 +527,8 @@ void StoreImpl::remove(RemoveOp& op) {
 void StoreImpl::remove_locked(OpState& st) {
   StoreImpl& s = *st.store;
   const Entry* e = s.live(st.digest);
-  if (e == nullptr) return s.finish(st, Status::kMiss);
+  const uint64_t if_generation = st.op->private_state[0];
+  if (e == nullptr || (if_generation != 0 && e->sequence() != if_generation)) return s.finish(st, Status::kMiss);
   const uint64_t sequence = s.next_sequence();
   st.op->generation = sequence;
   s.tombstone_then(st, e->place(), sequence, removed);
@@ -482,15 +545,15 @@ namespace {
 struct OwnRemove : RemoveOp {};
 }  // namespace
 
-void StoreImpl::drop_durably(Digest digest, uint64_t ns, uint64_t& counter) {
+void StoreImpl::drop_durably(Digest digest, uint64_t ns, Generation generation, uint64_t& counter) {
   const Entry* e = index_.find(digest);
-  if (e == nullptr) return;
+  if (e == nullptr || e->sequence() != generation) return;
   ++counter;
   auto* op = new OwnRemove;  // rare: a record was found damaged
   op->key.digest = digest;
   op->key.namespace_id = ns;
   op->on_done = [](StoreOp& done) { delete static_cast<OwnRemove*>(&done); };
-  remove(*op);
+  start_remove(*op, generation);
 }
 
 // --- memory only
@@ -501,8 +564,19 @@ bool StoreImpl::exists(const BlockKey& key) { return live(key.digest) != nullptr
 bool StoreImpl::stat(const BlockKey& key, BlockStat& out) {
   const Entry* e = live(key.digest);
   if (e == nullptr) return false;
-  out = {e->sequence(), block_bytes_of(*e), e->expiry_s(), e->has(kHasHoles)};
+  out = {e->sequence(), block_bytes_of(*e), e->expiry_s(), has_holes(key.digest, *e)};
   return true;
+}
+
+bool StoreImpl::has_holes(Digest digest, const Entry& e) const {
+  if (!e.has(kHead)) return e.has(kHasHoles);
+  const uint64_t bytes = e.checksum();
+  for (uint32_t n = 0, count = chunk_count(bytes); n < count; ++n) {
+    const Entry* c = index_.find(chunk_digest(digest, n));
+    const uint64_t full = std::min(bytes - n * base::kChunkBytes, base::kChunkBytes);
+    if (c == nullptr || c->has(kHasHoles) || c->length() < full) return true;
+  }
+  return false;
 }
 
 bool StoreImpl::touch(const BlockKey& key) {
@@ -538,7 +612,15 @@ const StoreCounters& StoreImpl::counters() const {
 void StoreImpl::flush_namespace(FlushOp& op) {
   OpState* st = take_state(op);
   if (st == nullptr) return;
+  start_tick();
+  st->left = 3;
+  queue_merge(*st);  // a merge under way would carry bytes from before the flush to behind it
+}
+
+void StoreImpl::start_flush(OpState* st) {
+  FlushOp& op = static_cast<FlushOp&>(*st->op);
   const uint64_t sequence = next_sequence();
+  flushed_[namespace_index(op.namespace_id)] = sequence;
   op.generation = sequence;
   struct Flush : Append {
     OpState* st;
@@ -622,7 +704,7 @@ void StoreImpl::close(StoreOp& op) {
     if (log) log->stop(Status::kCanceled);
   }
   for (int i = 0; i < 100000; ++i) {
-    bool busy = states_used_ > 0 || reclaim_.io.pending() || reclaim_.moves_in_flight > 0;
+    bool busy = states_used_ > 0 || anchors_in_flight_ > 0 || reclaim_.io.pending() || reclaim_.moves_in_flight > 0;
     for (const auto& log : logs_) busy |= log && !log->idle();
     if (!busy) break;
     reactor_.run_once(1'000'000);

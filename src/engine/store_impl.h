@@ -165,8 +165,11 @@ class StoreImpl final : public Store, public LogOwner {
   uint32_t chunk_count(uint64_t bytes) const {
     return static_cast<uint32_t>((bytes + base::kChunkBytes - 1) / base::kChunkBytes);
   }
-  void drop_block(Digest digest, uint64_t& counter);                 // from the index only
-  void drop_durably(Digest digest, uint64_t ns, uint64_t& counter);  // with a tombstone
+  bool has_holes(Digest digest, const Entry& e) const;
+  void drop_block(Digest digest, uint64_t& counter);  // from the index only
+  /// With a tombstone, and only while it is still this version.
+  void drop_durably(Digest digest, uint64_t ns, Generation generation, uint64_t& counter);
+  void start_remove(RemoveOp& op, Generation if_generation);
   void erase_chunks(Digest digest, uint64_t block_bytes);
   Entry* install(Digest digest, uint64_t ns, const RecordRef& ref, uint16_t flags, uint32_t expiry_s);
   void install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s, uint64_t block_bytes,
@@ -181,10 +184,12 @@ class StoreImpl final : public Store, public LogOwner {
   static void put_done(OpState& st);
   static void remove_locked(OpState& st);
   static void removed(OpState& st);
+  void start_flush(OpState* st);
   // --- read.cc
   bool start_read(OpState& st, const RecordRef& ref, uint64_t from, uint64_t to, std::byte* buffer, bool with_header,
                   void (*step)(OpState&));
   static void on_io(io::IoOp& op, int32_t result);
+  void start_read_op(ReadOp& op, bool over_holes);
   static void read_done(OpState& st);
   Status deliver(OpState& st, ReadOp& op, const std::byte* grains, uint64_t first_grain_at, const std::byte* header);
   bool header_record(const std::byte* header, Digest digest, uint32_t chunk, RecordHeader& h,
@@ -195,6 +200,7 @@ class StoreImpl final : public Store, public LogOwner {
   static void staged(Append& a);
   static void commit_locked(OpState& st);
   void append_head(OpState& st, uint64_t block_bytes, std::span<const uint64_t> sequences);
+  bool kept_chunk_is_gone(const Append& head) const;
   static void head_appended(Append& a);
   static void commit_done(OpState& st);
   void close_upload(UploadState& u);
@@ -228,6 +234,7 @@ class StoreImpl final : public Store, public LogOwner {
                       std::span<const PresentRange> ranges, std::byte* payload, bool lone);
   bool wants_move(const RecordHeader& h, uint64_t unit);
   static void on_moved(Append& a);
+  void bury(Append& copy);
   void reclaim_end();
 
   io::Reactor& reactor_;
@@ -238,6 +245,7 @@ class StoreImpl final : public Store, public LogOwner {
   Index index_;
   std::vector<std::unique_ptr<Log>> logs_;
   std::vector<uint64_t> namespaces_;
+  std::vector<uint64_t> flushed_;  // by namespace: sequence of its last flush in this life
   std::vector<OpState> states_;
   OpState* free_states_ = nullptr;
   size_t states_used_ = 0;
@@ -267,10 +275,8 @@ class StoreImpl final : public Store, public LogOwner {
   uint64_t next_reservation_ = 1;
   Reclaim reclaim_;
   std::vector<uint8_t> reclaim_wanted_;
-  std::deque<Append> moves_;
-  std::vector<Append*> free_moves_;
-  std::vector<std::byte> anchor_memory_;
   bool closing_ = false;
+  size_t anchors_in_flight_ = 0;
   StoreOp* close_op_ = nullptr;
   mutable StoreCounters snapshot_{};
 };
