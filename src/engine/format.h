@@ -1,15 +1,16 @@
 #pragma once
-/// The data-file format, byte for byte. Documented in docs/data-file.md; golden files in tests/golden. All integers little-endian.
+/// The data-file format, byte for byte. Documented in docs/data-file.md; golden files in tests/golden. All integers
+/// little-endian.
 ///
 /// A drive:   [superblock A 4 KiB @0] [superblock B 4 KiB @512 KiB] [slices from 1 MiB: one per shard, equal size]
-/// A slice:   [anchor A 4 KiB] [anchor B 4 KiB] [segment 0] [segment 1] ...          (a slice holds one *log*: a ring of segments)
-/// A segment: [segment header 4 KiB] [extent] [extent] ... (unused) [footer, ends at the segment's end]
-/// An extent: [header: 1 or more 4 KiB blocks: ExtentHeader, then records' headers] [payloads]
+/// A slice:   [anchor A 4 KiB] [anchor B 4 KiB] [segment 0] [segment 1] ...          (a slice holds one *log*: a ring
+/// of segments) A segment: [segment header 4 KiB] [extent] [extent] ... (unused) [footer, ends at the segment's end] An
+/// extent: [header: 1 or more 4 KiB blocks: ExtentHeader, then records' headers] [payloads]
 ///
-/// Epochs of a log are consecutive; epoch e lives in ring position e mod segment count. Live epochs are [oldest, newest].
-/// Records of at most one grain (64 KiB) share extents: payloads packed at 64 bytes, those that are multiples of 4 KiB on 4 KiB.
-/// A record of more than one grain is alone in its extent, whose header is exactly one 4 KiB block directly before the payload:
-/// so its grain sums are found from the payload's place.
+/// Epochs of a log are consecutive; epoch e lives in ring position e mod segment count. Live epochs are [oldest,
+/// newest]. Records of at most one grain (64 KiB) share extents: payloads packed at 64 bytes, those that are multiples
+/// of 4 KiB on 4 KiB. A record of more than one grain is alone in its extent, whose header is exactly one 4 KiB block
+/// directly before the payload: so its grain sums are found from the payload's place.
 
 #include <cstddef>
 #include <cstdint>
@@ -17,8 +18,8 @@
 
 namespace memkv::engine {
 
-inline constexpr uint32_t kBlockBytes = 4096;                 ///< format unit
-inline constexpr uint32_t kPackBytes = 64;                    ///< granularity of places
+inline constexpr uint32_t kBlockBytes = 4096;  ///< format unit
+inline constexpr uint32_t kPackBytes = 64;     ///< granularity of places
 inline constexpr uint64_t kSuperblockOffsets[2] = {0, 512 * 1024};
 inline constexpr uint64_t kSlicesOffset = 1024 * 1024;
 inline constexpr uint32_t kFormatVersion = 1;
@@ -26,7 +27,7 @@ inline constexpr uint32_t kDrivesMax = 48;
 inline constexpr uint32_t kShardsMax = 32;
 inline constexpr uint32_t kNamespacesMax = 64;
 inline constexpr uint32_t kSegmentChunksMax = 32;
-inline constexpr uint32_t kRangesMax = 64;                    ///< present ranges of one chunk with holes
+inline constexpr uint32_t kRangesMax = 64;  ///< present ranges of one chunk with holes
 inline constexpr uint64_t kSequenceReservation = uint64_t{1} << 24;
 inline constexpr uint64_t kSequenceMax = (uint64_t{1} << 48) - 1;
 
@@ -39,36 +40,38 @@ inline constexpr uint64_t kSegmentMagic = 0x314745535f564b4d;     // "MKV_SEG1"
 inline constexpr uint64_t kExtentMagic = 0x315458455f564b4d;      // "MKV_EXT1"
 inline constexpr uint64_t kFooterMagic = 0x31544f465f564b4d;      // "MKV_FOT1"
 
-/// Checksums of all format structures: XXH3-64 over the structure with its checksum field zero, seeded with StoreId's first 8 bytes
-/// (superblock: seed 0).
-struct StoreIdBytes { uint8_t bytes[16]; };
+/// Checksums of all format structures: XXH3-64 over the structure with its checksum field zero, seeded with StoreId's
+/// first 8 bytes (superblock: seed 0).
+struct StoreIdBytes {
+  uint8_t bytes[16];
+};
 
-struct SuperblockMember {       // 24 bytes
+struct SuperblockMember {  // 24 bytes
   uint8_t drive_id[16];
   uint64_t size_bytes;
 };
-struct SuperblockNamespace {    // 40 bytes
-  char name[32];                // zero padded
-  uint64_t id;                  // random, never 0
+struct SuperblockNamespace {  // 40 bytes
+  char name[32];              // zero padded
+  uint64_t id;                // random, never 0
 };
 
 /// 4096 bytes. Two alternating copies; the valid one with the higher write counter wins.
 struct Superblock {
   uint64_t magic;
   uint32_t format_version;
-  uint32_t shard_count;         // power of two
+  uint32_t shard_count;  // power of two
   uint64_t write_counter;
   uint64_t checksum;
   uint8_t store_id[16];
-  uint8_t drive_id[16];         // of the drive this copy lies on
-  uint64_t membership_epoch;    // grows when a drive goes out
-  uint64_t members_in;          // bitmap over members[]: still in at membership_epoch
-  uint64_t shard_seed;          // public; in HELLO
-  uint64_t digest_key[2];       // secret; SipHash-128 key of digests
-  uint64_t segment_bytes;       // of this drive
-  uint64_t slice_bytes;         // of this drive
+  uint8_t drive_id[16];       // of the drive this copy lies on
+  uint64_t membership_epoch;  // grows when a drive goes out
+  uint64_t members_in;        // bitmap over members[]: still in at membership_epoch
+  uint64_t shard_seed;        // public; in HELLO
+  uint64_t digest_key[2];     // secret; SipHash-128 key of digests
+  uint64_t segment_bytes;     // of this drive
+  uint64_t slice_bytes;       // of this drive
   uint64_t created_wall_s;
-  uint32_t drive_index;         // of this drive in members[]
+  uint32_t drive_index;  // of this drive in members[]
   uint32_t member_count;
   uint32_t namespace_count;
   uint32_t stripe_width;
@@ -86,7 +89,7 @@ struct Anchor {
   uint8_t store_id[16];
   uint32_t drive_index;
   uint32_t shard;
-  uint64_t sequence_end;        // no sequence at or above this was ever given out
+  uint64_t sequence_end;  // no sequence at or above this was ever given out
   uint8_t reserved[4096 - 56];
 };
 
@@ -97,43 +100,48 @@ struct SegmentHeader {
   uint8_t store_id[16];
   uint32_t drive_index;
   uint32_t shard;
-  uint32_t segment_index;       // ring position
+  uint32_t segment_index;  // ring position
   uint32_t format_version;
-  uint64_t epoch;               // from 1, consecutive per log
-  uint64_t oldest_epoch;        // oldest live epoch of the log when this segment was opened
-  uint64_t previous_checksum;   // last header's checksum of the chain before this segment (0 for epoch 1)
+  uint64_t epoch;              // from 1, consecutive per log
+  uint64_t oldest_epoch;       // oldest live epoch of the log when this segment was opened
+  uint64_t previous_checksum;  // last header's checksum of the chain before this segment (0 for epoch 1)
   uint8_t reserved[4096 - 72];
 };
 
 enum class RecordKind : uint8_t {
-  kWhole = 1,       ///< a block of at most one chunk
-  kChunk = 2,       ///< one chunk of a larger block; live only if a live head names its sequence
-  kHead = 3,        ///< commits a block of several chunks; payload: HeadPayload + chunk sequences
-  kTombstone = 4,   ///< kills whole and head records of this digest in this log with a lower sequence
-  kFlush = 5,       ///< namespace tombstone: kills everything of the namespace in this log with a lower sequence
+  kWhole = 1,      ///< a block of at most one chunk
+  kChunk = 2,      ///< one chunk of a larger block; live only if a live head names its sequence
+  kHead = 3,       ///< commits a block of several chunks; payload: HeadPayload + chunk sequences
+  kTombstone = 4,  ///< kills whole and head records of this digest in this log with a lower sequence
+  kFlush = 5,      ///< namespace tombstone: kills everything of the namespace in this log with a lower sequence
 };
 
-/// 64 bytes, then key (padded with zeros to 8), then grain_count * 8 bytes of grain sums, then range_count * 8 bytes of PresentRange.
+/// 64 bytes, then key (padded with zeros to 8), then grain_count * 8 bytes of grain sums, then range_count * 8 bytes of
+/// PresentRange.
 struct RecordHeader {
   uint64_t digest[2];
   uint64_t namespace_id;
-  uint64_t sequence;            // 48 bits
+  uint64_t sequence;  // 48 bits
   uint32_t payload_bytes;
-  uint32_t payload_place;       // in 64-byte units: from the extent's start in an extent, from the segment's start in a footer
-  uint64_t checksum;            // base/checksum.h chunk_checksum; 0 for tombstones
+  uint32_t
+      payload_place;  // in 64-byte units: from the extent's start in an extent, from the segment's start in a footer
+  uint64_t checksum;  // base/checksum.h chunk_checksum; 0 for tombstones
   uint32_t chunk_number;
-  uint32_t expiry_s;            // unix seconds, 0 = never (behaviour comes later)
+  uint32_t expiry_s;  // unix seconds, 0 = never (behaviour comes later)
   RecordKind kind;
-  uint8_t flags;                // RecordFlags
-  uint8_t priority;             // hint, reserved
-  uint8_t range_count;          // 0 = no holes
+  uint8_t flags;        // RecordFlags
+  uint8_t priority;     // hint, reserved
+  uint8_t range_count;  // 0 = no holes
   uint16_t key_bytes;
   uint16_t grain_count;
 };
 enum RecordFlags : uint8_t { kRecordPinned = 1, kRecordMoved = 2 };
 
 /// A byte range [begin, end) of the chunk that is present; sorted, disjoint, not touching.
-struct PresentRange { uint32_t begin; uint32_t end; };
+struct PresentRange {
+  uint32_t begin;
+  uint32_t end;
+};
 
 /// Payload of a head record, followed by chunk_count uint64 sequences (0 = that chunk is absent).
 struct HeadPayload {
@@ -145,29 +153,30 @@ struct HeadPayload {
 /// 64 bytes at the start of every extent (4 KiB aligned).
 struct ExtentHeader {
   uint64_t magic;
-  uint64_t checksum;            // over all header_bytes
+  uint64_t checksum;  // over all header_bytes
   uint64_t epoch;
-  uint64_t previous_checksum;   // of the previous extent header of this log, or of the segment header
-  uint32_t block_in_segment;    // own location, 4 KiB units from the segment's start
-  uint32_t header_bytes;        // multiple of 4096
-  uint32_t extent_bytes;        // header + payloads, multiple of 4096
+  uint64_t previous_checksum;  // of the previous extent header of this log, or of the segment header
+  uint32_t block_in_segment;   // own location, 4 KiB units from the segment's start
+  uint32_t header_bytes;       // multiple of 4096
+  uint32_t extent_bytes;       // header + payloads, multiple of 4096
   uint16_t record_count;
   uint16_t reserved;
-  uint64_t complete_epoch;      // everything before (complete_epoch, complete_block) had completed when this was submitted
+  uint64_t complete_epoch;  // everything before (complete_epoch, complete_block) had completed when this was submitted
   uint32_t complete_block;
   uint32_t reserved1;
 };
 
-/// Last 64 bytes of a sealed segment. The footer is [segment end - footer_bytes, segment end): entries first, zero padding, this trailer.
-/// Entries: RecordHeader with key_bytes = grain_count = range_count as in the record, but only for heads followed by bytes: the HeadPayload and sequences.
+/// Last 64 bytes of a sealed segment. The footer is [segment end - footer_bytes, segment end): entries first, zero
+/// padding, this trailer. Entries: RecordHeader with key_bytes = grain_count = range_count as in the record, but only
+/// for heads followed by bytes: the HeadPayload and sequences.
 struct FooterTrailer {
   uint64_t magic;
-  uint64_t checksum;            // over all footer_bytes
+  uint64_t checksum;  // over all footer_bytes
   uint64_t epoch;
-  uint64_t last_checksum;       // of the last extent header (the chain's end)
+  uint64_t last_checksum;  // of the last extent header (the chain's end)
   uint32_t record_count;
-  uint32_t footer_bytes;        // multiple of 4096
-  uint32_t data_end_block;      // first block behind the last extent
+  uint32_t footer_bytes;    // multiple of 4096
+  uint32_t data_end_block;  // first block behind the last extent
   uint32_t reserved0;
   uint64_t sequence_max;
   uint64_t reserved1;

@@ -51,11 +51,15 @@ void StoreImpl::queue_merge(OpState& st) {
   start_merge();
 }
 
-/// `left` tells what waits: 0 a commit, 1 a chunk to be staged at an offset, 2 a write.
+/// `left` tells what waits: 0 a commit, 1 a chunk to be staged at an offset, 2 a write, 3 a flush.
 void StoreImpl::start_merge() {
   if (merge_.st != nullptr || merge_queue_.empty()) return;
   OpState& st = *merge_queue_.front();
   merge_queue_.pop_front();
+  if (st.left == 3) {
+    start_flush(&st);
+    return start_merge();
+  }
   merge_ = {};
   merge_.st = &st;
   if (st.left == 1) {
@@ -309,7 +313,7 @@ void StoreImpl::merged_appended(Append& a) {
   if (a.header.kind == RecordKind::kWhole) {
     st.op->generation = ref.sequence;
     const Entry* old = s.live(st.digest);
-    const bool elsewhere = old != nullptr && old->place().drive != ref.place.drive;
+    const bool elsewhere = s.outlives(old, ref.place);
     const Place old_place = elsewhere ? old->place() : Place{};
     s.install_block(st, ref, false, a.header.namespace_id, 0, ref.length, {});
     if (elsewhere) return s.tombstone_then(st, old_place, ref.sequence, commit_done);
@@ -397,6 +401,20 @@ void StoreImpl::append_head(OpState& st, uint64_t block_bytes, std::span<const u
   log->append(a);
 }
 
+/// A chunk that the new head keeps from the old block is not in the index any more.
+bool StoreImpl::kept_chunk_is_gone(const Append& head) const {
+  const auto view = parse_head({head.payload, head.header.payload_bytes});
+  MEMKV_ASSERT(view.ok());
+  const auto& parts = merge_.parts;
+  for (uint32_t n = 0; n < view->head.chunk_count; ++n) {
+    const uint64_t sequence = view->sequence(n);
+    if (sequence == 0 || std::any_of(parts.begin(), parts.end(), [n](const auto& p) { return p.first == n; })) continue;
+    const Entry* c = index_.find(chunk_digest(merge_.st->digest, n));
+    if (c == nullptr || c->sequence() != sequence) return true;
+  }
+  return false;
+}
+
 void StoreImpl::head_appended(Append& a) {
   OpState& st = *static_cast<OpState*>(a.context);
   StoreImpl& s = *st.store;
@@ -407,7 +425,7 @@ void StoreImpl::head_appended(Append& a) {
                                 [&](const auto& p) { return s.usable_log(p.second.place.drive) == nullptr; }) ||
                     (m.upload != nullptr && m.upload->failed);
   const Entry* old = s.live(st.digest);
-  const bool elsewhere = old != nullptr && old->place().drive != a.place.drive;
+  const bool elsewhere = s.outlives(old, a.place);
   const Place old_place = elsewhere ? old->place() : Place{};
   const RecordRef ref{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, false};
   // Parts that reclaim moved meanwhile lie elsewhere now.
@@ -417,7 +435,10 @@ void StoreImpl::head_appended(Append& a) {
       if (staged != m.upload->chunks.end() && staged->second.sequence == part.sequence) part = staged->second;
     }
   }
+  const bool evicted = s.kept_chunk_is_gone(a);
   s.install_block(st, ref, true, a.header.namespace_id, 0, m.block_bytes, m.parts);
+  if (evicted && !lost)
+    s.drop_block(st.digest, s.counters_.dropped_evicted);  // old bytes went while the head was written
   if (lost) {
     s.drop_block(st.digest, s.counters_.dropped_drive_out);
     st.status = Status::kIo;

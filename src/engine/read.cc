@@ -132,8 +132,13 @@ void StoreImpl::on_io(io::IoOp& op, int32_t result) {
   if (--st.io_left == 0) st.step(st);
 }
 
-void StoreImpl::read(ReadOp& op) {
+void StoreImpl::read(ReadOp& op) { start_read_op(op, /*over_holes=*/false); }
+
+/// `over_holes`: to verify a record, not to deliver it, the bytes of its holes are fine too.
+void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
   ++counters_.gets;
+  op.private_state[5] = 0;  // 1: the block was dropped
+  op.private_state[6] = over_holes;
   op.bytes = 0;
   op.data = nullptr;
   op.sum_count = 0;
@@ -189,18 +194,14 @@ void StoreImpl::read_done(OpState& st) {
   } else {
     first = op.buffer + offset % kBlockBytes;
   }
-  Status status = Status::kOk;
-  if (st.io_result < 0) {
-    MEMKV_LOG_EVERY(1, kWarn, "drive {}: a read failed ({}); the block is a miss", st.record.place.drive, st.io_result);
-    s.drop_durably(st.digest, op.key.namespace_id, s.counters_.dropped_corrupt);
+  const bool failed = st.io_result < 0;
+  Status status = failed ? Status::kIo : s.deliver(st, op, first, first_at, header);
+  if (failed || status == Status::kCorrupt) {
+    MEMKV_LOG_EVERY(1, kWarn, "drive {}: {}; the block is dropped", st.record.place.drive,
+                    failed ? "a read failed" : "a record failed its checksum");
+    s.drop_durably(st.digest, op.key.namespace_id, op.generation, s.counters_.dropped_corrupt);
+    op.private_state[5] = 1;
     status = Status::kMiss;
-  } else {
-    status = s.deliver(st, op, first, first_at, header);
-    if (status == Status::kCorrupt) {
-      MEMKV_LOG_EVERY(1, kWarn, "drive {}: a record failed its checksum; the block is dropped", st.record.place.drive);
-      s.drop_durably(st.digest, op.key.namespace_id, s.counters_.dropped_corrupt);
-      status = Status::kMiss;
-    }
   }
   if (status == Status::kOk) {
     op.private_state[0] = st.epoch;  // the pin stays until release()
@@ -265,7 +266,7 @@ Status StoreImpl::deliver(OpState& st, ReadOp& op, const std::byte* grains, uint
     if (r.has_holes) {
       const bool present = std::any_of(ranges.begin(), ranges.end(),
                                        [&](const PresentRange& p) { return p.begin <= from && to <= p.end; });
-      if (!present) return Status::kMiss;
+      if (!present && op.private_state[6] == 0) return Status::kMiss;
     }
   } else {
     stored[0] = base::xxh3({grains, r.length}, seed);
@@ -321,12 +322,13 @@ void StoreImpl::suspect(RemoveOp& op, uint64_t offset) {
   own->store = this;
   own->on_done = [](StoreOp& done) {
     auto* r = static_cast<OwnRead*>(&done);
-    const Status status = done.status == Status::kOk ? Status::kOk : Status::kCorrupt;
+    const bool dropped = r->private_state[5] != 0;
+    const Status status = dropped ? Status::kCorrupt : done.status;
     r->store->release(*r);
     r->store->complete(*r->waiting, status);
     delete r;
   };
-  read(*own);
+  start_read_op(*own, /*over_holes=*/true);
 }
 
 void StoreImpl::read_key(KeyOp& op) {

@@ -42,6 +42,7 @@ void StoreImpl::reclaim_start() {
     reclaim_.log = log;
     reclaim_.epoch = log->oldest_epoch();
     reclaim_.block = 1;
+    reclaim_.blind = false;
     reclaim_.end = log->data_end(reclaim_.epoch);
     reclaim_.moved_bytes = 0;
     start_tick();
@@ -75,6 +76,7 @@ void StoreImpl::on_reclaim_read(io::IoOp& op, int32_t result) {
     // What cannot be walked cannot be moved: entries that still point into the segment are dropped when it is freed.
     r.block = r.end;
     r.whole_extent = false;
+    r.blind = true;
     return s.reclaim_extent();
   }
   r.extent_bytes = extent->extent_bytes;
@@ -225,8 +227,49 @@ void StoreImpl::on_moved(Append& a) {
         u->failed = true;
     }
   }
-  delete &m;
+  const bool dead = !chunk && a.status == Status::kOk &&
+                    (e == nullptr || e->sequence() != m.header.sequence || e->place() != a.place);
+  if (dead) {
+    s.bury(m);
+  } else {
+    delete &m;
+  }
   if (--s.reclaim_.moves_in_flight == 0) s.reclaim_extent();
+}
+
+/// The record was replaced or removed while it was moved. Its copy lies behind what killed it, and would outlive that
+/// in the log: it gets a tombstone of its own behind it.
+void StoreImpl::bury(Append& copy) {
+  Move& m = static_cast<Move&>(copy);
+  Log* log = log_of(m.from.drive);
+  const RecordHeader record = m.header;
+  m.header = {};
+  std::copy_n(record.digest, 2, m.header.digest);
+  m.header.namespace_id = record.namespace_id;
+  m.header.kind = RecordKind::kTombstone;
+  m.header.sequence = record.sequence + 1;
+  m.key = {};
+  m.sums = {};
+  m.ranges = {};
+  m.payload = nullptr;
+  m.lone = false;
+  m.on_done = [](Append& done) { delete &static_cast<Move&>(done); };
+  log->append(m);
+}
+
+/// The long way round, where a segment's headers do not say what is in it: all entries that point there.
+void StoreImpl::drop_all_in(const Log& log, uint64_t epoch) {
+  std::vector<Digest> gone;
+  uint64_t cursor = 0;
+  while (const Entry* e = index_.next(cursor)) {
+    const Place place = e->place();
+    if (place.drive == log.config().slice.drive_index && log.epoch_at(place.unit * kPackBytes) == epoch)
+      gone.push_back(e->digest());
+  }
+  for (const Digest& d : gone) {
+    if (const Entry* e = index_.find(d); e == nullptr) continue;
+    drop_block(d, counters_.dropped_evicted);
+  }
 }
 
 /// Everything was decided: the segment is free once no read is in it.
@@ -245,6 +288,7 @@ void StoreImpl::reclaim_end() {
   }
   Log* log = r.log;
   r.active = false;
+  if (r.blind) drop_all_in(*log, r.epoch);
   log->free_oldest();
   const uint64_t enough = log->segments() >= 32 ? 4 : 3;
   const bool index_full = index_.size() + states_used_ + 64 > index_.entries_max() - index_.entries_max() / 32;

@@ -19,6 +19,29 @@ struct DigestHash {
 
 }  // namespace
 
+void Recovery::Tombs::Tomb::add(uint64_t sequence, uint64_t epoch, uint64_t offset) {
+  highest = std::max(highest, sequence);
+  if (epoch < last_epoch || (epoch == last_epoch && offset < last_offset)) return;
+  last = sequence;
+  last_epoch = epoch;
+  last_offset = offset;
+}
+
+bool Recovery::Tombs::Tomb::covers(const Found& f) const {
+  const uint64_t offset = f.place.unit * kPackBytes;
+  return last > f.header.sequence && (last_epoch > f.epoch || (last_epoch == f.epoch && last_offset >= offset));
+}
+
+const Recovery::Tombs::Tomb* Recovery::Tombs::of_digest(const Found& f) const {
+  const auto it = by_digest.find(fold(f.header.digest));
+  return it == by_digest.end() ? nullptr : &it->second;
+}
+
+const Recovery::Tombs::Tomb* Recovery::Tombs::of_namespace(const Found& f) const {
+  const auto it = by_namespace.find(f.header.namespace_id);
+  return it == by_namespace.end() ? nullptr : &it->second;
+}
+
 void StoreImpl::open(StoreOp& op) {
   const uint64_t started = reactor_.now_ns();
   const Status status = Recovery(*this).run();
@@ -132,13 +155,11 @@ void Recovery::take(Log& log, uint64_t epoch, const RecordHeader& h, uint64_t pa
   sequence_max_ = std::max(sequence_max_, h.sequence);
   Tombs& tombs = tombs_[log.config().slice.drive_index];
   if (h.kind == RecordKind::kTombstone) {
-    uint64_t& t = tombs.by_digest[fold(h.digest)];
-    t = std::max(t, h.sequence);
+    tombs.by_digest[fold(h.digest)].add(h.sequence, epoch, payload_offset);
     return;
   }
   if (h.kind == RecordKind::kFlush) {
-    uint64_t& t = tombs.by_namespace[h.namespace_id];
-    t = std::max(t, h.sequence);
+    tombs.by_namespace[h.namespace_id].add(h.sequence, epoch, payload_offset);
     return;
   }
   Found f;
@@ -371,14 +392,21 @@ Status Recovery::run() {
 
 /// The highest sequence of each digest wins, if no tombstone of its own log kills it; then heads claim their chunks.
 void Recovery::resolve() {
+  // Chunks live and die with the head that names them: an upload may begin before a flush and commit behind it.
   const auto killed = [&](const Found& f) {
     const Tombs& t = tombs_[f.place.drive];
-    if (const auto it = t.by_namespace.find(f.header.namespace_id);
-        it != t.by_namespace.end() && f.header.sequence < it->second)
-      return true;
-    if (f.header.kind == RecordKind::kChunk) return false;
-    const auto it = t.by_digest.find(fold(f.header.digest));
-    return it != t.by_digest.end() && f.header.sequence < it->second;
+    const Tombs::Tomb* by_namespace = t.of_namespace(f);
+    const Tombs::Tomb* by_digest = t.of_digest(f);
+    return (by_namespace != nullptr && by_namespace->kills(f)) || (by_digest != nullptr && by_digest->kills(f));
+  };
+  const auto outlives = [&](const Found& f) {
+    const Tombs& t = tombs_[f.place.drive];
+    const Tombs::Tomb* by_namespace = t.of_namespace(f);
+    const Tombs::Tomb* by_digest = t.of_digest(f);
+    return (by_namespace == nullptr || !by_namespace->covers(f)) && (by_digest == nullptr || !by_digest->covers(f));
+  };
+  const auto behind = [](const Found& f, const Found& other) {
+    return f.epoch > other.epoch || (f.epoch == other.epoch && f.place.unit > other.place.unit);
   };
   std::unordered_map<Digest, size_t, DigestHash> winner;
   for (size_t i = 0; i < commits_.size(); ++i) {
@@ -393,10 +421,14 @@ void Recovery::resolve() {
     if (newer) it->second = i;
   }
   for (const Found& f : commits_) {
-    if (killed(f)) continue;
     const Digest d{f.header.digest[0], f.header.digest[1]};
+    if (killed(f)) {
+      if (outlives(f)) missing_.push_back({f.place.drive, d, f.header.sequence + 1});
+      continue;
+    }
     const Found& best = commits_[winner.at(d)];
-    if (best.place.drive != f.place.drive && best.header.sequence > f.header.sequence)
+    const bool elsewhere = best.place.drive != f.place.drive || behind(f, best);
+    if (elsewhere && best.header.sequence > f.header.sequence)
       missing_.push_back({f.place.drive, d, best.header.sequence});
   }
   // Chunks by (digest, number, sequence); of a moved record and its original the younger place.
@@ -405,7 +437,6 @@ void Recovery::resolve() {
     return fold(digest) ^ (sequence * 0xD6E8FEB86659FD93ull) ^ (uint64_t{n} << 40);
   };
   for (size_t i = 0; i < chunks_.size(); ++i) {
-    if (killed(chunks_[i])) continue;
     auto [it, fresh] = chunk_at.emplace(
         chunk_key(chunks_[i].header.digest, chunks_[i].header.chunk_number, chunks_[i].header.sequence), i);
     if (!fresh && chunks_[i].epoch > chunks_[it->second].epoch) it->second = i;

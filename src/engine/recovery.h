@@ -28,8 +28,19 @@ class Recovery {
     uint64_t block_bytes = 0;
   };
   struct Tombs {
-    std::unordered_map<uint64_t, uint64_t> by_digest;  // digest.lo ^ hi -> highest sequence
-    std::unordered_map<uint64_t, uint64_t> by_namespace;
+    /// A log keeps its last tombstone longest: what lies behind it needs another.
+    struct Tomb {
+      uint64_t highest = 0;  // sequence
+      uint64_t last = 0;     // sequence of the one furthest on in the log
+      uint64_t last_epoch = 0, last_offset = 0;
+      void add(uint64_t sequence, uint64_t epoch, uint64_t offset);
+      bool kills(const Found& f) const { return f.header.sequence < highest; }
+      bool covers(const Found& f) const;
+    };
+    std::unordered_map<uint64_t, Tomb> by_digest;  // digest folded
+    std::unordered_map<uint64_t, Tomb> by_namespace;
+    const Tomb* of_digest(const Found& f) const;
+    const Tomb* of_namespace(const Found& f) const;
   };
   struct Mark {
     uint64_t epoch = 0;

@@ -478,12 +478,24 @@ void StoreImpl::put_appended(Append& a) {
   PutOp& op = static_cast<PutOp&>(*st.op);
   op.generation = a.header.sequence;
   const Entry* old = s.live(st.digest);
-  const bool elsewhere = old != nullptr && old->place().drive != a.place.drive;
+  const bool elsewhere = s.outlives(old, a.place);
   const Place old_place = elsewhere ? old->place() : Place{};
   const RecordRef ref{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, !a.ranges.empty()};
   s.install_block(st, ref, false, op.key.namespace_id, a.header.expiry_s, ref.length, {});
   if (elsewhere) return s.tombstone_then(st, old_place, a.header.sequence, put_done);
   put_done(st);
+}
+
+/// The old record would still be in its log when what replaces or kills it, at `fresh`, has left: it lies in another
+/// log, or behind (reclaim moved it meanwhile). It needs a tombstone of its own.
+bool StoreImpl::outlives(const Entry* old, Place fresh) const {
+  if (old == nullptr) return false;
+  const Place place = old->place();
+  if (place.drive != fresh.drive) return true;
+  const Log& log = *log_of(fresh.drive);
+  const uint64_t old_epoch = log.epoch_at(place.unit * kPackBytes);
+  const uint64_t new_epoch = log.epoch_at(fresh.unit * kPackBytes);
+  return old_epoch > new_epoch || (old_epoch == new_epoch && place.unit > fresh.unit);
 }
 
 void StoreImpl::put_done(OpState& st) { st.store->finish(st, st.status); }
@@ -536,6 +548,13 @@ void StoreImpl::remove_locked(OpState& st) {
 
 void StoreImpl::removed(OpState& st) {
   uint64_t not_counted = 0;
+  StoreImpl& s = *st.store;
+  const Entry* e = s.index_.find(st.digest);
+  const Append& t = st.tombstone;
+  if (e != nullptr && st.status == Status::kOk && t.status == Status::kOk && t.on_done != nullptr &&
+      s.outlives(e, t.place)) {
+    return s.tombstone_then(st, e->place(), t.header.sequence, removed);
+  }
   if (st.status == Status::kOk) st.store->drop_block(st.digest, not_counted);
   st.store->finish(st, st.status);
 }

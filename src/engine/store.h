@@ -1,5 +1,6 @@
 #pragma once
-/// One shard's store: index, logs, reclaim, recovery. Single-threaded, no sockets. The op state machines of src/shard sit on it.
+/// One shard's store: index, logs, reclaim, recovery. Single-threaded, no sockets. The op state machines of src/shard
+/// sit on it.
 
 #include <cstdint>
 #include <memory>
@@ -17,7 +18,7 @@
 
 namespace memkv::engine {
 
-using Digest = base::Hash128;   ///< SipHash-128 (secret of the store) over namespace id and key
+using Digest = base::Hash128;  ///< SipHash-128 (secret of the store) over namespace id and key
 
 /// A key as the engine sees it. `key` is borrowed until the op is done.
 struct BlockKey {
@@ -28,46 +29,48 @@ struct BlockKey {
 
 /// This shard's part of one drive.
 struct DriveSlice {
-  io::BlockDevice* device = nullptr;   ///< borrowed; null = the member is missing or out (its blocks are misses)
+  io::BlockDevice* device = nullptr;  ///< borrowed; null = the member is missing or out (its blocks are misses)
   uint8_t drive_index = 0;
   uint64_t offset_bytes = 0;
   uint64_t size_bytes = 0;
   uint64_t segment_bytes = 0;
-  bool dsync = false;                  ///< writes need RWF_DSYNC (volatile cache without power-loss protection)
+  bool dsync = false;  ///< writes need RWF_DSYNC (volatile cache without power-loss protection)
 };
 
 struct StoreOptions {
   uint8_t store_id[16] = {};
   uint32_t shard = 0;
-  std::vector<DriveSlice> slices;      ///< by drive index
+  std::vector<DriveSlice> slices;  ///< by drive index
   uint32_t stripe_width = 4;
-  uint64_t index_entries_max = 0;      ///< 64 bytes of memory each at the load limit
-  uint32_t writes_in_flight_max = 4;   ///< device writes per log
-  uint32_t move_buffers = 4;           ///< 2 MiB + 4 KiB each, for reclaim and merges
-  bool memory_mode = false;            ///< devices give views: reserve and read in place, nothing survives a restart
+  uint64_t index_entries_max = 0;     ///< 64 bytes of memory each at the load limit
+  uint32_t writes_in_flight_max = 4;  ///< device writes per log
+  uint32_t move_buffers = 4;          ///< 2 MiB + 4 KiB each, for reclaim and merges
+  bool memory_mode = false;           ///< devices give views: reserve and read in place, nothing survives a restart
   /// Called once when a drive was taken out by this shard (errors, crawling): tell the membership. Thread: worker.
   void (*on_drive_out)(void* context, uint8_t drive_index, const char* why) = nullptr;
   void* on_drive_out_context = nullptr;
 };
 
-/// Common head of the engine's asynchronous ops: owned by the caller, borrowed until `on_done`, which runs exactly once, never inside the call.
+/// Common head of the engine's asynchronous ops: owned by the caller, borrowed until `on_done`, which runs exactly
+/// once, never inside the call.
 struct StoreOp {
   using Fn = void (*)(StoreOp& op);
   Fn on_done = nullptr;
   void* context = nullptr;
-  Status status = Status::kInternal;   ///< result
-  Generation generation = 0;           ///< result: of the block after a change, of the block read
-  uint64_t deadline_ns = ~uint64_t{0}; ///< a put waits for room up to here, then kNoSpace/kDeadline
-  StoreOp* next = nullptr;             ///< private: queues
-  uint64_t private_state[24] = {};     ///< private to the store
+  Status status = Status::kInternal;    ///< result
+  Generation generation = 0;            ///< result: of the block after a change, of the block read
+  uint64_t deadline_ns = ~uint64_t{0};  ///< a put waits for room up to here, then kNoSpace/kDeadline
+  StoreOp* next = nullptr;              ///< private: queues
+  uint64_t private_state[24] = {};      ///< private to the store
 };
 
-/// Bytes of one record on their way in. `data` is slot memory: 4 KiB aligned, io::kSlotHeadroom writable bytes in front of it, capacity rounded up to
-/// 4 KiB behind it; untouched by the owner until on_done. Or memory of a Reservation.
+/// Bytes of one record on their way in. `data` is slot memory: 4 KiB aligned, io::kSlotHeadroom writable bytes in front
+/// of it, capacity rounded up to 4 KiB behind it; untouched by the owner until on_done. Or memory of a Reservation.
 struct PayloadIn {
   std::byte* data = nullptr;
-  uint32_t size = 0;                   ///< 0 .. 2 MiB
-  const uint64_t* grain_sums = nullptr;  ///< base::grain_count(size) values, seeded as of checksum_seed(); already verified by the caller
+  uint32_t size = 0;  ///< 0 .. 2 MiB
+  const uint64_t* grain_sums =
+      nullptr;  ///< base::grain_count(size) values, seeded as of checksum_seed(); already verified by the caller
 };
 
 /// Put of a whole block of at most one chunk.
@@ -76,58 +79,67 @@ struct PutOp : StoreOp {
   PayloadIn payload;
   uint32_t expiry_s = 0;
   uint8_t priority = 0;
-  bool if_absent = false;              ///< -> kExists with the present generation
+  bool if_absent = false;  ///< -> kExists with the present generation
 };
 
-/// A large put, or a large range write, under way. Chunks stand outside the index until commit. Owned by the caller; open from begin() to commit/abort.
+/// A large put, or a large range write, under way. Chunks stand outside the index until commit. Owned by the caller;
+/// open from begin() to commit/abort.
 struct Upload {
-  BlockKey key;                        ///< the key's bytes are copied by begin()
-  uint64_t id = 0;                     ///< 0 = closed
+  BlockKey key;     ///< the key's bytes are copied by begin()
+  uint64_t id = 0;  ///< 0 = closed
 };
 struct ChunkOp : StoreOp {
   Upload* upload = nullptr;
   uint32_t chunk_number = 0;
-  uint32_t offset_in_chunk = 0;        ///< range writes: where payload starts in the chunk
+  uint32_t offset_in_chunk = 0;  ///< range writes: where payload starts in the chunk
   PayloadIn payload;
 };
-struct CommitOp : StoreOp { Upload* upload = nullptr; };
+struct CommitOp : StoreOp {
+  Upload* upload = nullptr;
+};
 
-/// write(offset) inside one chunk of a block that may or may not exist: read-modify-write where needed, then a new record (and head).
+/// write(offset) inside one chunk of a block that may or may not exist: read-modify-write where needed, then a new
+/// record (and head).
 struct WriteOp : StoreOp {
   BlockKey key;
   uint64_t offset = 0;
-  PayloadIn payload;                   ///< lies inside one chunk; grain sums are over the payload cut at the *chunk's* grain boundaries
+  PayloadIn payload;  ///< lies inside one chunk; grain sums are over the payload cut at the *chunk's* grain boundaries
 };
 
 /// A get, step 1 (synchronous, memory only): what is there. Step 2 `read` brings the bytes.
 struct Lookup {
-  Status status = Status::kMiss;       ///< kOk, kMiss, kChanged
+  Status status = Status::kMiss;  ///< kOk, kMiss, kChanged
   Generation generation = 0;
   uint64_t block_bytes = 0;
-  uint32_t bytes = 0;                  ///< that will be delivered (range clipped to the block's end)
-  uint32_t buffer_bytes = 0;           ///< slot capacity needed by read(); 0: read in place, no slot needed
+  uint32_t bytes = 0;         ///< that will be delivered (range clipped to the block's end)
+  uint32_t buffer_bytes = 0;  ///< slot capacity needed by read(); 0: read in place, no slot needed
 };
 
 /// A get, step 2: one range inside one chunk.
 struct ReadOp : StoreOp {
   BlockKey key;
-  uint64_t offset = 0;                 ///< in the block
-  uint32_t length = 0;                 ///< must not cross a chunk boundary
-  Generation if_generation = 0;        ///< 0 = any
-  bool verify = false;                 ///< the store verifies all bytes itself (client asked, or suspect)
-  std::byte* buffer = nullptr;         ///< slot memory as in PayloadIn, >= Lookup.buffer_bytes; null when read in place
+  uint64_t offset = 0;           ///< in the block
+  uint32_t length = 0;           ///< must not cross a chunk boundary
+  Generation if_generation = 0;  ///< 0 = any
+  bool verify = false;           ///< the store verifies all bytes itself (client asked, or suspect)
+  std::byte* buffer = nullptr;   ///< slot memory as in PayloadIn, >= Lookup.buffer_bytes; null when read in place
   uint32_t buffer_bytes = 0;
   // Results
   uint64_t block_bytes = 0;
-  const std::byte* data = nullptr;     ///< `bytes` valid until release(); inside buffer or the device's view
+  const std::byte* data = nullptr;  ///< `bytes` valid until release(); inside buffer or the device's view
   uint32_t bytes = 0;
-  bool whole_chunk = false;            ///< sums[0] is the chunk's checksum; else sums are per piece cut at the chunk's grain boundaries
+  bool whole_chunk =
+      false;  ///< sums[0] is the chunk's checksum; else sums are per piece cut at the chunk's grain boundaries
   uint16_t sum_count = 0;
   uint64_t sums[33] = {};
 };
 
-struct RemoveOp : StoreOp { BlockKey key; };
-struct FlushOp : StoreOp { uint64_t namespace_id = 0; };
+struct RemoveOp : StoreOp {
+  BlockKey key;
+};
+struct FlushOp : StoreOp {
+  uint64_t namespace_id = 0;
+};
 
 struct BlockStat {
   Generation generation = 0;
@@ -138,14 +150,14 @@ struct BlockStat {
 
 /// In-place room of memory mode: the payload is received straight into the log.
 struct Reservation {
-  std::byte* data = nullptr;           ///< null: no room right now, or not memory mode
+  std::byte* data = nullptr;  ///< null: no room right now, or not memory mode
   uint64_t id = 0;
 };
 
 struct StoreCounters {
   uint64_t puts, gets, hits, misses, removes;
   uint64_t blocks, bytes_used, bytes_usable;
-  uint64_t user_bytes_written, device_bytes_written, bytes_moved;   ///< write amplification = device / user
+  uint64_t user_bytes_written, device_bytes_written, bytes_moved;  ///< write amplification = device / user
   uint64_t dropped_evicted, dropped_corrupt, dropped_drive_out, dropped_index_full;
   uint64_t segments_reclaimed, index_entries, index_entries_max;
   uint64_t recovered_records, recovered_torn, recovered_rot, recovery_ns;
@@ -163,38 +175,50 @@ class Store {
   virtual void close(StoreOp& op) = 0;
 
   virtual void put(PutOp& op) = 0;
-  /// total_bytes: of the block for a put (base 0); for a range write `range_write` = true and chunks may be partial at both ends.
+  /// total_bytes: of the block for a put (base 0); for a range write `range_write` = true and chunks may be partial at
+  /// both ends.
   virtual Status begin(Upload& upload, uint64_t total_bytes, bool if_absent, bool range_write) = 0;
   virtual void put_chunk(ChunkOp& op) = 0;
-  virtual void commit(CommitOp& op) = 0;    ///< installs head and chunks in one step; closes the upload
-  virtual void abort(Upload& upload) = 0;   ///< allowed while chunks are in flight; they finish and are dead
+  virtual void commit(CommitOp& op) = 0;   ///< installs head and chunks in one step; closes the upload
+  virtual void abort(Upload& upload) = 0;  ///< allowed while chunks are in flight; they finish and are dead
   virtual void write(WriteOp& op) = 0;
 
   virtual Lookup lookup(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation) = 0;
-  virtual void read(ReadOp& op) = 0;        ///< looks up again; kMiss/kChanged/kBusy(buffer too small now) as status
-  virtual void release(ReadOp& op) = 0;     ///< after on_done of a read with data: the bytes are not needed any more
+  virtual void read(ReadOp& op) = 0;     ///< looks up again; kMiss/kChanged/kBusy(buffer too small now) as status
+  virtual void release(ReadOp& op) = 0;  ///< after on_done of a read with data: the bytes are not needed any more
   virtual bool exists(const BlockKey& key) = 0;
   virtual bool stat(const BlockKey& key, BlockStat& out) = 0;
   virtual bool touch(const BlockKey& key) = 0;
-  virtual void remove(RemoveOp& op) = 0;    ///< kOk or kMiss
+  virtual void remove(RemoveOp& op) = 0;  ///< kOk or kMiss
   virtual void flush_namespace(FlushOp& op) = 0;
-  /// Somebody saw a checksum mismatch: re-read, verify, drop with a tombstone if really bad. status kOk = it was fine, kCorrupt = dropped.
+  /// Somebody saw a checksum mismatch: re-read, verify, drop with a tombstone if really bad. status kOk = it was fine,
+  /// kCorrupt = dropped.
   virtual void suspect(RemoveOp& op, uint64_t offset) = 0;
-  /// Lists whole blocks of a namespace: calls `visit` for up to `limit` entries from `cursor` (0 = start), returns the next cursor (0 = end).
-  /// Keys stand in record headers on the drives: the caller reads them by read_key.
-  struct ListEntry { Digest digest; Generation generation; uint64_t block_bytes; };
-  virtual uint64_t list(uint64_t namespace_id, uint64_t cursor, uint32_t limit, void (*visit)(void*, const ListEntry&), void* context) = 0;
-  /// Reads the key of a listed block from its record header: op.key.digest/namespace in, `key_out` (1 KiB room) filled, size in key_bytes_out.
-  struct KeyOp : StoreOp { BlockKey key; char* key_out = nullptr; uint16_t key_bytes_out = 0; };
+  /// Lists whole blocks of a namespace: calls `visit` for up to `limit` entries from `cursor` (0 = start), returns the
+  /// next cursor (0 = end). Keys stand in record headers on the drives: the caller reads them by read_key.
+  struct ListEntry {
+    Digest digest;
+    Generation generation;
+    uint64_t block_bytes;
+  };
+  virtual uint64_t list(uint64_t namespace_id, uint64_t cursor, uint32_t limit, void (*visit)(void*, const ListEntry&),
+                        void* context) = 0;
+  /// Reads the key of a listed block from its record header: op.key.digest/namespace in, `key_out` (1 KiB room) filled,
+  /// size in key_bytes_out.
+  struct KeyOp : StoreOp {
+    BlockKey key;
+    char* key_out = nullptr;
+    uint16_t key_bytes_out = 0;
+  };
   virtual void read_key(KeyOp& op) = 0;
 
   virtual Reservation reserve(uint32_t bytes) = 0;
-  virtual void abandon(Reservation reservation) = 0;   ///< a reservation whose put never came
+  virtual void abandon(Reservation reservation) = 0;  ///< a reservation whose put never came
 
   virtual void take_drive_out(uint8_t drive_index, const char* why) = 0;
   virtual const StoreCounters& counters() const = 0;
-  virtual uint64_t block_bytes_max() const = 0;        ///< a quarter of the shard's usable bytes
-  virtual size_t ops_in_flight() const = 0;            ///< 0 at rest
+  virtual uint64_t block_bytes_max() const = 0;  ///< a quarter of the shard's usable bytes
+  virtual size_t ops_in_flight() const = 0;      ///< 0 at rest
 };
 
 /// Checksum seed of a chunk: known to clients too (docs/wire-protocol.md). grain i uses seed + i.

@@ -102,6 +102,7 @@ struct Reclaim {
   io::IoOp io;
   iovec piece{};
   uint32_t extent_bytes = 0;
+  bool blind = false;         // a part of the segment could not be walked
   bool whole_extent = false;  // the buffer holds all of it
 };
 
@@ -181,6 +182,7 @@ class StoreImpl final : public Store, public LogOwner {
   static void put_appended(Append& a);
   void tombstone_then(OpState& st, Place old_place, uint64_t sequence, void (*step)(OpState&));
   static void tombstone_done(Append& a);
+  bool outlives(const Entry* old, Place fresh) const;
   static void put_done(OpState& st);
   static void remove_locked(OpState& st);
   static void removed(OpState& st);
@@ -236,6 +238,7 @@ class StoreImpl final : public Store, public LogOwner {
   static void on_moved(Append& a);
   void bury(Append& copy);
   void reclaim_end();
+  void drop_all_in(const Log& log, uint64_t epoch);
 
   io::Reactor& reactor_;
   StoreOptions options_;

@@ -1,5 +1,6 @@
 #pragma once
-/// A store's drives as a set: format, open, membership, namespaces. Blocking; main thread, before workers start and on membership changes.
+/// A store's drives as a set: format, open, membership, namespaces. Blocking; main thread, before workers start and on
+/// membership changes.
 
 #include <cstdint>
 #include <memory>
@@ -14,29 +15,32 @@
 namespace memkv::engine {
 
 struct FormatOptions {
-  uint32_t shards = 0;             ///< 0 = one per 4 GiB of all drives together, power of two, 1..32
+  uint32_t shards = 0;  ///< 0 = one per 4 GiB of all drives together, power of two, 1..32
   uint32_t stripe_width = 4;
-  bool force = false;              ///< overwrite drives that hold a MemKV superblock
+  bool force = false;  ///< overwrite drives that hold a MemKV superblock
 };
 
 /// The set of opened member drives and their agreed membership.
 class Volume {
  public:
-  /// Writes superblocks and anchors on all drives (sizes may differ). Errors name the drive, what is wrong and what to do:
-  /// too small, already formatted (by which store), duplicate path.
+  /// Writes superblocks and anchors on all drives (sizes may differ). Errors name the drive, what is wrong and what to
+  /// do: too small, already formatted (by which store), duplicate path.
   static Result<void, Message> format(const std::vector<io::DriveFile*>& drives, const FormatOptions& options);
 
-  struct OpenOptions { std::vector<std::string> accept_loss; };
-  /// Reads and reconciles superblocks. Errors: not formatted, newer format, both superblocks damaged, drive of another store, duplicate drive,
-  /// half or fewer of the newest members (unless accept_loss names the missing). Stale members (lower epoch) come back empty.
-  /// More than half: opens degraded, `missing()` names them.
-  static Result<std::unique_ptr<Volume>, Message> open(const std::vector<io::DriveFile*>& drives, const OpenOptions& options);
+  struct OpenOptions {
+    std::vector<std::string> accept_loss;
+  };
+  /// Reads and reconciles superblocks. Errors: not formatted, newer format, both superblocks damaged, drive of another
+  /// store, duplicate drive, half or fewer of the newest members (unless accept_loss names the missing). Stale members
+  /// (lower epoch) come back empty. More than half: opens degraded, `missing()` names them.
+  static Result<std::unique_ptr<Volume>, Message> open(const std::vector<io::DriveFile*>& drives,
+                                                       const OpenOptions& options);
   virtual ~Volume() = default;
 
-  virtual const Superblock& superblock() const = 0;                      ///< store-wide fields
-  virtual uint32_t drive_count() const = 0;                              ///< members, with those missing
-  virtual io::DriveFile* drive(uint32_t index) const = 0;                ///< null: missing or out
-  virtual const Superblock& superblock_of(uint32_t index) const = 0;     ///< per-drive fields (segment_bytes, slice_bytes)
+  virtual const Superblock& superblock() const = 0;                   ///< store-wide fields
+  virtual uint32_t drive_count() const = 0;                           ///< members, with those missing
+  virtual io::DriveFile* drive(uint32_t index) const = 0;             ///< null: missing or out
+  virtual const Superblock& superblock_of(uint32_t index) const = 0;  ///< per-drive fields (segment_bytes, slice_bytes)
   virtual std::vector<std::string> missing() const = 0;
   /// Writes the next membership epoch without this drive on all others, durably. Thread: main.
   virtual Result<void> take_out(uint32_t index) = 0;
