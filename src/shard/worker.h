@@ -102,6 +102,9 @@ class Worker {
   /// One turn of the loop; waits at most `wait_ns` when there is nothing to do. run() calls it again and again.
   void turn(uint64_t wait_ns);
 
+  /// Asserts that every pool is whole: nothing leaked. run() does it at its end.
+  void check_whole() const;
+
   /// Thread: any. False when the mailbox is full.
   [[nodiscard]] bool push(const WorkerMessage& message) { return mailbox_.push(message); }
   State state() const { return state_.load(std::memory_order_acquire); }  ///< Thread: any
@@ -172,7 +175,7 @@ class Worker {
   void begin_drain();
   void step_drain();
   void close_stores();
-  void check_whole() const;
+
   bool quiet() const { return ready_.empty() && dirty_.empty() && reaping_.empty() && !room_freed_; }
 
   std::unique_ptr<io::Reactor> reactor_;

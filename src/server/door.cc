@@ -1,0 +1,176 @@
+#include "server/door.h"
+
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "io/socket.h"
+
+namespace memkv::server {
+namespace {
+
+constexpr uint64_t kRetryNs = 10'000'000;
+constexpr uint64_t kWaitNs = 1'000'000'000;
+
+}  // namespace
+
+Result<std::unique_ptr<Door>, Message> Door::make(const DoorOptions& options, std::vector<Credential> credentials,
+                                                  std::vector<shard::Worker*> workers) {
+  io::ListenOptions listen{.congestion = options.congestion};
+  auto fd = io::listen_tcp(options.host, options.port, listen);
+  if (!fd) return fd.error();
+  io::ReactorOptions reactor_options{
+      .kind = io::ReactorKind::kEpoll, .ops_max = options.half_open_max * 4 + 64, .device_threads = 0};
+  auto reactor = io::make_reactor(reactor_options, nullptr);
+  if (!reactor) return Message{reactor.error().status, std::string("door: ") + reactor.error().what};
+  return std::unique_ptr<Door>(
+      new Door(options, std::move(credentials), std::move(workers), std::move(reactor).value(), std::move(fd).value()));
+}
+
+Door::Door(DoorOptions options, std::vector<Credential> credentials, std::vector<shard::Worker*> workers,
+           std::unique_ptr<io::Reactor> reactor, base::UniqueFd listen)
+    : options_(std::move(options)),
+      credentials_(std::move(credentials)),
+      workers_(std::move(workers)),
+      reactor_(std::move(reactor)),
+      listen_(std::move(listen)),
+      port_(io::local_port(listen_.get())),
+      guests_(options_.half_open_max) {
+  accept_op_.on_done = [](io::IoOp& op, int32_t result) { static_cast<Door*>(op.context)->on_accepted(result); };
+  accept_op_.context = this;
+  retry_timer_.on_done = [](io::Timer& timer) { static_cast<Door*>(timer.context)->listen(); };
+  retry_timer_.context = this;
+}
+
+Door::~Door() { MEMKV_ASSERT(guests_.in_use() == 0, "run() ends when the last guest is gone"); }
+
+void Door::run() {
+  listen();
+  while (!stop_.load(std::memory_order_acquire)) reactor_->run_once(kWaitNs);
+  if (accept_op_.pending()) reactor_->cancel(accept_op_);
+  reactor_->stop(retry_timer_);
+  for (Guest& guest : shaking_) ::shutdown(guest.fd, SHUT_RDWR);
+  while (accept_op_.pending() || !shaking_.empty()) reactor_->run_once(kRetryNs);
+}
+
+void Door::stop() {
+  stop_.store(true, std::memory_order_release);
+  reactor_->wake();
+}
+
+void Door::listen() {
+  if (stop_.load(std::memory_order_acquire) || accept_op_.pending()) return;
+  if (guests_.free() == 0) return;  // whoever leaves opens the door again
+  if (!reactor_->accept(accept_op_, listen_.get())) reactor_->start(retry_timer_, reactor_->now_ns() + kRetryNs);
+}
+
+void Door::on_accepted(int32_t result) {
+  if (result >= 0) {
+    admit(result);
+    return listen();
+  }
+  if (result == -ECANCELED) return;
+  if (result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM) {
+    MEMKV_LOG_EVERY(10, kWarn, "cannot accept connections ({}): raise the limit of open files", std::strerror(-result));
+    cut_oldest();
+    return reactor_->start(retry_timer_, reactor_->now_ns() + kRetryNs);
+  }
+  listen();  // that one connection was gone before it was taken
+}
+
+void Door::admit(int fd) {
+  if (stop_.load(std::memory_order_acquire)) {
+    ::close(fd);
+    return;
+  }
+  Guest* guest = guests_.take();
+  MEMKV_ASSERT(guest != nullptr, "listen() sees to it");
+  guest->door = this;
+  guest->fd = fd;
+  shaking_.push_back(*guest);
+  half_open_.store(static_cast<uint32_t>(shaking_.size()), std::memory_order_relaxed);
+  guest->acceptor = transport::Acceptor::make(
+      *reactor_, fd, wire::ServerHandshake(find_secret, this, options_.server_name),
+      reactor_->now_ns() + options_.handshake_ns,
+      [](void* context, transport::Acceptor&, Result<transport::Acceptor::Accepted> accepted) {
+        auto& shaken = *static_cast<Guest*>(context);
+        shaken.door->on_shaken(shaken, std::move(accepted));
+      },
+      guest);
+  if (guests_.free() == 0) cut_oldest();
+}
+
+/// Its acceptor sees the end of the stream and says so.
+void Door::cut_oldest() {
+  Guest* oldest = shaking_.front();
+  if (oldest == nullptr) return;
+  MEMKV_LOG_EVERY(10, kWarn, "{} connections are shaking hands: the oldest is cut", shaking_.size());
+  ::shutdown(oldest->fd, SHUT_RDWR);
+}
+
+void Door::on_shaken(Guest& guest, Result<transport::Acceptor::Accepted> accepted) {
+  shaking_.remove(guest);
+  half_open_.store(static_cast<uint32_t>(shaking_.size()), std::memory_order_relaxed);
+  if (accepted) {
+    hand_over(*accepted);
+  } else {
+    refused_.fetch_add(1, std::memory_order_relaxed);
+    if (accepted.error().status == Status::kUnauthorized || accepted.error().status == Status::kVersion) {
+      MEMKV_LOG_EVERY(5, kWarn, "a client is refused: {}", accepted.error().what);
+    }
+  }
+  guest.acceptor.reset();
+  guests_.give_back(guest);
+  listen();
+}
+
+void Door::hand_over(const transport::Acceptor::Accepted& accepted) {
+  const auto found = std::find_if(credentials_.begin(), credentials_.end(),
+                                  [&](const Credential& c) { return c.id == accepted.key_id; });
+  MEMKV_ASSERT(found != credentials_.end(), "a proof made with no key of ours");
+  const auto least = std::min_element(workers_.begin(), workers_.end(), [](shard::Worker* a, shard::Worker* b) {
+    return a->stats().connections.load(std::memory_order_relaxed) <
+           b->stats().connections.load(std::memory_order_relaxed);
+  });
+  shard::Worker* worker = accepted.wanted_worker < workers_.size() ? workers_[accepted.wanted_worker] : *least;
+  shard::WorkerMessage message;
+  message.kind = shard::WorkerMessage::Kind::kConnection;
+  message.fd = accepted.fd;
+  message.namespace_id = found->namespace_id;
+  message.keys = accepted.keys;
+  if (worker->push(message)) return;
+  MEMKV_LOG_EVERY(10, kWarn, "worker {} has no room for another connection", worker->index());
+  ::close(accepted.fd);
+}
+
+bool Door::find_secret(void* context, const wire::KeyId& id, wire::Secret& out) {
+  for (const Credential& credential : static_cast<Door*>(context)->credentials_) {
+    if (credential.id != id) continue;
+    out = credential.secret;
+    return true;
+  }
+  return false;
+}
+
+bool is_loopback(const std::string& host) {
+  if (host.empty()) return false;
+  const auto addresses = io::resolve(host, 0);
+  if (!addresses) return false;
+  return std::all_of(addresses->begin(), addresses->end(), [](const io::SocketAddress& address) {
+    if (address.family() == AF_INET) {
+      const auto* in4 = reinterpret_cast<const sockaddr_in*>(&address.storage);
+      return (ntohl(in4->sin_addr.s_addr) >> 24) == 127;
+    }
+    const auto* in6 = reinterpret_cast<const sockaddr_in6*>(&address.storage);
+    return address.family() == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+  });
+}
+
+}  // namespace memkv::server

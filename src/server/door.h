@@ -1,0 +1,88 @@
+#pragma once
+/// The door: one thread accepts connections, shakes hands, and gives each to a worker.
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/intrusive_list.h"
+#include "base/unique_fd.h"
+#include "io/reactor.h"
+#include "memkv/error.h"
+#include "shard/worker.h"
+#include "transport/link.h"
+#include "wire/handshake.h"
+
+namespace memkv::server {
+
+struct Credential {
+  wire::KeyId id{};
+  wire::Secret secret{};
+  uint64_t namespace_id = 0;
+};
+
+struct DoorOptions {
+  std::string host;
+  uint16_t port = 0;
+  std::string congestion;  ///< empty: the system's
+  std::string server_name;
+  uint32_t half_open_max = 1024;  ///< shaking hands; beyond it the oldest is cut
+  uint64_t handshake_ns = 5'000'000'000;
+};
+
+/// Thread: its own (run()), but for what says otherwise.
+class Door {
+ public:
+  /// Thread: main. Binds the port. `workers` outlive the door.
+  static Result<std::unique_ptr<Door>, Message> make(const DoorOptions& options, std::vector<Credential> credentials,
+                                                     std::vector<shard::Worker*> workers);
+  ~Door();
+  uint16_t port() const { return port_; }          ///< Thread: any
+  int listen_fd() const { return listen_.get(); }  ///< Thread: any
+  void run();
+  void stop();  ///< Thread: any
+  uint64_t refused() const {
+    return refused_.load(std::memory_order_relaxed);
+  }  ///< Thread: any; handshakes that failed
+  uint32_t half_open() const { return half_open_.load(std::memory_order_relaxed); }  ///< Thread: any
+
+ private:
+  /// A connection that is shaking hands.
+  struct Guest {
+    Door* door = nullptr;
+    std::unique_ptr<transport::Acceptor> acceptor;
+    int fd = -1;  ///< the acceptor's; for cutting it
+    base::ListLink<Guest> link;
+  };
+
+  Door(DoorOptions options, std::vector<Credential> credentials, std::vector<shard::Worker*> workers,
+       std::unique_ptr<io::Reactor> reactor, base::UniqueFd listen);
+  void listen();
+  void on_accepted(int32_t result);
+  void admit(int fd);
+  void on_shaken(Guest& guest, Result<transport::Acceptor::Accepted> accepted);
+  void hand_over(const transport::Acceptor::Accepted& accepted);
+  void cut_oldest();
+  static bool find_secret(void* context, const wire::KeyId& id, wire::Secret& out);
+
+  const DoorOptions options_;
+  const std::vector<Credential> credentials_;
+  const std::vector<shard::Worker*> workers_;
+  std::unique_ptr<io::Reactor> reactor_;
+  base::UniqueFd listen_;
+  uint16_t port_ = 0;
+  io::IoOp accept_op_;
+  io::Timer retry_timer_;
+  shard::Pool<Guest> guests_;
+  base::IntrusiveList<Guest, &Guest::link> shaking_;  ///< oldest first
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> refused_{0};
+  std::atomic<uint32_t> half_open_{0};
+};
+
+/// True if nobody outside this machine can reach `host`.
+bool is_loopback(const std::string& host);
+
+}  // namespace memkv::server

@@ -1,0 +1,357 @@
+#include "server/options.h"
+
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "base/units.h"
+#include "io/socket.h"
+
+namespace memkv::server {
+namespace {
+
+using Known = std::vector<std::string_view>;
+
+Message wrong(std::string text) { return {Status::kInvalid, std::move(text)}; }
+
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); j++) row[j] = j;
+  for (size_t i = 1; i <= a.size(); i++) {
+    size_t diagonal = std::exchange(row[0], i);
+    for (size_t j = 1; j <= b.size(); j++) {
+      const size_t above = row[j];
+      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+std::string joined(const Known& words) { return fmt::format("{}", fmt::join(words, ", ")); }
+
+/// Walks one document. The first error stops it: every reader then returns at once.
+class Parser {
+ public:
+  Parser(const std::string& file, Options& options) : file_(file), options_(options) {}
+
+  Result<void, Message> parse(std::string_view text) {
+    YAML::Node root;
+    try {
+      root = YAML::Load(std::string(text));
+    } catch (const YAML::Exception& e) {
+      return wrong(
+          fmt::format("{}, line {}, column {}: not YAML: {}", file_, e.mark.line + 1, e.mark.column + 1, e.msg));
+    }
+    if (root.IsNull()) return {};
+    try {
+      read_root(root);
+    } catch (const YAML::Exception& e) {
+      return wrong(fmt::format("{}, line {}, column {}: {}", file_, e.mark.line + 1, e.mark.column + 1, e.msg));
+    }
+    if (error_.empty()) return {};
+    return wrong(error_);
+  }
+
+ private:
+  std::string where(const YAML::Node& node, std::string_view key) const {
+    return fmt::format("{}, line {}, column {}: {}", file_, node.Mark().line + 1, node.Mark().column + 1, key);
+  }
+  void fail(std::string text) {
+    if (error_.empty()) error_ = std::move(text);
+  }
+
+  /// Calls `take(key, full name, value)` for each entry, all of whose keys are known.
+  template <typename Take>
+  void each(const YAML::Node& node, std::string_view path, const Known& known, Take&& take) {
+    if (node.IsNull()) return;
+    if (!node.IsMap())
+      return fail(fmt::format("{}: holds {}, one each, not a single value", where(node, path), joined(known)));
+    for (const auto& entry : node) {
+      if (!error_.empty()) return;
+      const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
+      const std::string full = path.empty() ? key : fmt::format("{}.{}", path, key);
+      if (std::find(known.begin(), known.end(), key) == known.end())
+        return unknown(entry.first, full, key, path, known);
+      take(key, full, entry.second);
+    }
+  }
+
+  void unknown(const YAML::Node& node, std::string_view full, std::string_view key, std::string_view path,
+               const Known& known) {
+    const std::string_view near = nearest(key, known);
+    std::string hint = near.empty() ? fmt::format("known here: {}", joined(known))
+                                    : fmt::format("did you mean {}{}{}?", path, path.empty() ? "" : ".", near);
+    fail(fmt::format("{}: unknown key; {}", where(node, full), hint));
+  }
+
+  bool scalar(const YAML::Node& node, std::string_view key, std::string& out, std::string_view what) {
+    if (node.IsScalar()) {
+      out = node.Scalar();
+      return true;
+    }
+    fail(fmt::format("{}: must be {}", where(node, key), what));
+    return false;
+  }
+  template <typename T>
+  bool take(Result<T, Message> result, T& out) {
+    if (!result) {
+      fail(result.error().text);
+      return false;
+    }
+    out = std::move(result).value();
+    return true;
+  }
+
+  void read_root(const YAML::Node& root);
+  void read_network(const YAML::Node& node);
+  void read_storage(const YAML::Node& node);
+  void read_memory(const YAML::Node& node);
+  void read_namespaces(const YAML::Node& node);
+  void read_drives(const YAML::Node& node);
+  void read_drive(const YAML::Node& node);
+  void read_accept_loss(const YAML::Node& node);
+  void read_size(const YAML::Node& node, std::string_view key, uint64_t& out);
+  void read_secret(const YAML::Node& node, std::string_view key, std::string_view name);
+  void read_workers(const YAML::Node& node);
+  void read_log(const YAML::Node& node);
+
+  const std::string& file_;
+  Options& options_;
+  std::string error_;
+};
+
+void Parser::read_root(const YAML::Node& root) {
+  static const Known kKnown = {"name", "network", "namespaces", "storage", "memory", "workers", "io", "log"};
+  each(root, "", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
+    std::string word;
+    if (key == "name") {
+      scalar(node, full, options_.name, "a word");
+      if (options_.name.size() > 256) fail(fmt::format("{}: at most 256 characters", where(node, full)));
+    } else if (key == "network") {
+      read_network(node);
+    } else if (key == "namespaces") {
+      read_namespaces(node);
+    } else if (key == "storage") {
+      read_storage(node);
+    } else if (key == "memory") {
+      read_memory(node);
+    } else if (key == "workers") {
+      read_workers(node);
+    } else if (key == "io") {
+      if (scalar(node, full, word, "auto, uring or epoll")) take(parse_io(word, where(node, full)), options_.io);
+    } else {
+      read_log(node);
+    }
+  });
+}
+
+void Parser::read_network(const YAML::Node& root) {
+  static const Known kKnown = {"address", "auth_key", "congestion"};
+  each(root, "network", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
+    if (key == "address") {
+      if (!scalar(node, full, options_.address, "HOST:PORT")) return;
+      if (auto parsed = io::parse_host_port(options_.address); !parsed) {
+        fail(fmt::format("{}: {}", where(node, full), parsed.error().text));
+      }
+    } else if (key == "auth_key") {
+      read_secret(node, full, "default");
+    } else {
+      scalar(node, full, options_.congestion, "a word, cubic or bbr or system");
+    }
+  });
+}
+
+void Parser::read_secret(const YAML::Node& node, std::string_view key, std::string_view name) {
+  std::string text;
+  if (!scalar(node, key, text, "64 hex digits or @FILE")) return;
+  auto secret = wire::parse_secret(text);
+  if (!secret) return fail(fmt::format("{}: {}", where(node, key), secret.error().text));
+  for (const NamespaceOption& other : options_.namespaces) {
+    if (other.name == name)
+      return fail(fmt::format("{}: the namespace {} has a credential already", where(node, key), name));
+    if (other.secret == *secret) {
+      return fail(fmt::format("{}: the credential is that of the namespace {} too: give each its own", where(node, key),
+                              other.name));
+    }
+  }
+  options_.namespaces.push_back({std::string(name), *secret});
+}
+
+void Parser::read_namespaces(const YAML::Node& root) {
+  static const Known kKnown = {"name", "auth_key"};
+  if (!root.IsSequence())
+    return fail(fmt::format("{}: must be a list of {{name, auth_key}}", where(root, "namespaces")));
+  for (const YAML::Node& item : root) {
+    std::string name;
+    YAML::Node secret;
+    each(item, "namespaces", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
+      if (key == "name") {
+        scalar(node, full, name, "a word");
+      } else {
+        secret = node;
+      }
+    });
+    if (!error_.empty()) return;
+    if (name.empty() || name.size() > 31)
+      return fail(fmt::format("{}: needs a name of 1 to 31 characters", where(item, "namespaces")));
+    if (!secret.IsDefined() || secret.IsNull())
+      return fail(fmt::format("{}: {} needs an auth_key", where(item, "namespaces"), name));
+    read_secret(secret, "namespaces.auth_key", name);
+  }
+}
+
+void Parser::read_storage(const YAML::Node& root) {
+  static const Known kKnown = {"mode", "drives", "accept_loss"};
+  each(root, "storage", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
+    std::string word;
+    if (key == "drives") return read_drives(node);
+    if (key == "accept_loss") return read_accept_loss(node);
+    if (scalar(node, full, word, "direct, file or memory")) take(parse_mode(word, where(node, full)), options_.mode);
+  });
+}
+
+void Parser::read_drives(const YAML::Node& root) {
+  if (!root.IsSequence())
+    return fail(fmt::format("{}: must be a list, one `- media: PATH` each", where(root, "storage.drives")));
+  for (const YAML::Node& item : root) read_drive(item);
+}
+
+void Parser::read_drive(const YAML::Node& item) {
+  static const Known kKnown = {"media", "power_loss_protection"};
+  DriveOption drive;
+  if (item.IsScalar()) {
+    drive.path = item.Scalar();
+  } else {
+    each(item, "storage.drives", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
+      std::string word;
+      if (!scalar(node, full, word, key == "media" ? "a path" : "true or false")) return;
+      if (key == "media") {
+        drive.path = word;
+      } else if (!YAML::convert<bool>::decode(node, drive.power_loss_protected)) {
+        fail(fmt::format("{}: {} is neither true nor false", where(node, full), word));
+      }
+    });
+  }
+  if (error_.empty() && drive.path.empty())
+    fail(fmt::format("{}: names no path: `- media: PATH`", where(item, "storage.drives")));
+  if (error_.empty()) options_.drives.push_back(std::move(drive));
+}
+
+void Parser::read_accept_loss(const YAML::Node& root) {
+  if (!root.IsSequence())
+    return fail(fmt::format("{}: must be a list of names of missing drives", where(root, "storage.accept_loss")));
+  for (const YAML::Node& item : root) {
+    std::string name;
+    if (scalar(item, "storage.accept_loss", name, "a name of a missing drive"))
+      options_.accept_loss.push_back(std::move(name));
+  }
+}
+
+void Parser::read_memory(const YAML::Node& root) {
+  static const Known kKnown = {"max_size", "index_block_size"};
+  each(root, "memory", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
+    read_size(node, full, key == "max_size" ? options_.memory_bytes_max : options_.index_block_bytes);
+  });
+}
+
+void Parser::read_size(const YAML::Node& node, std::string_view key, uint64_t& out) {
+  std::string text;
+  if (!scalar(node, key, text, "a size like 8GiB")) return;
+  if (!take(parse_size_option(text, where(node, key)), out)) return;
+  if (out == 0) fail(fmt::format("{}: must be more than 0", where(node, key)));
+}
+
+void Parser::read_workers(const YAML::Node& node) {
+  std::string word;
+  if (!scalar(node, "workers", word, "a number from 1 to 32")) return;
+  int workers = 0;
+  if (!YAML::convert<int>::decode(node, workers) || workers < 1 || workers > 32) {
+    return fail(fmt::format("{}: {} is not a number from 1 to 32", where(node, "workers"), word));
+  }
+  options_.workers = static_cast<uint32_t>(workers);
+}
+
+void Parser::read_log(const YAML::Node& root) {
+  static const Known kKnown = {"level"};
+  each(root, "log", kKnown, [&](const std::string&, const std::string& full, const YAML::Node& node) {
+    std::string word;
+    if (!scalar(node, full, word, "debug, info, warn, error or off")) return;
+    if (base::parse_log_level(word, &options_.log_level)) return;
+    fail(fmt::format("{}: {} is none of debug, info, warn, error, off", where(node, full), word));
+  });
+}
+
+}  // namespace
+
+std::string_view to_string(StorageMode mode) {
+  switch (mode) {
+    case StorageMode::kDirect:
+      return "direct";
+    case StorageMode::kFile:
+      return "file";
+    case StorageMode::kMemory:
+      return "memory";
+  }
+  return "?";
+}
+
+std::string_view nearest(std::string_view word, const Known& known) {
+  std::string_view best;
+  size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
+  for (const std::string_view name : known) {
+    const size_t distance = edit_distance(word, name);
+    if (distance < best_distance) {
+      best = name;
+      best_distance = distance;
+    }
+  }
+  return best;
+}
+
+Result<StorageMode, Message> parse_mode(std::string_view word, const std::string& where) {
+  if (word == "direct") return StorageMode::kDirect;
+  if (word == "file") return StorageMode::kFile;
+  if (word == "memory") return StorageMode::kMemory;
+  return wrong(fmt::format("{}: {} is none of direct, file, memory", where, word));
+}
+
+Result<io::ReactorKind, Message> parse_io(std::string_view word, const std::string& where) {
+  if (word == "auto") return io::ReactorKind::kAuto;
+  if (word == "uring") return io::ReactorKind::kUring;
+  if (word == "epoll") return io::ReactorKind::kEpoll;
+  return wrong(fmt::format("{}: {} is none of auto, uring, epoll", where, word));
+}
+
+Result<uint64_t, Message> parse_size_option(std::string_view text, const std::string& where) {
+  const bool bare = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+  if (bare) return wrong(fmt::format("{}: {} has no unit: say {}MiB or {}GiB", where, text, text, text));
+  auto size = base::parse_size(text);
+  if (size) return *size;
+  return wrong(fmt::format("{}: {}", where, size.error().text));
+}
+
+Result<Options, Message> parse_options(std::string_view yaml, const std::string& file) {
+  Options options;
+  Parser parser(file, options);
+  if (auto parsed = parser.parse(yaml); !parsed) return parsed.error();
+  return options;
+}
+
+Result<Options, Message> load_options(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in)
+    return wrong(
+        fmt::format("{}: cannot be read ({}): give the file that `memkv setup` printed", file, std::strerror(errno)));
+  std::stringstream text;
+  text << in.rdbuf();
+  if (in.bad()) return wrong(fmt::format("{}: cannot be read: it is not a file", file));
+  return parse_options(text.str(), file);
+}
+
+}  // namespace memkv::server

@@ -1,0 +1,58 @@
+#pragma once
+/// The server's configuration: one YAML file, few keys (docs/operating.md).
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/log.h"
+#include "io/reactor.h"
+#include "memkv/error.h"
+#include "wire/handshake.h"
+
+namespace memkv::server {
+
+enum class StorageMode : uint8_t { kDirect, kFile, kMemory };
+std::string_view to_string(StorageMode mode);
+
+struct DriveOption {
+  std::string path;
+  bool power_loss_protected = false;
+};
+
+/// Who may connect, and what is theirs.
+struct NamespaceOption {
+  std::string name;
+  wire::Secret secret{};
+};
+
+struct Options {
+  std::string name;  ///< as clients may know the server; empty: none
+  std::string address = "0.0.0.0:9900";
+  std::string congestion = "cubic";         ///< "system": leave it
+  std::vector<NamespaceOption> namespaces;  ///< network.auth_key is the namespace "default"
+  StorageMode mode = StorageMode::kDirect;
+  std::vector<DriveOption> drives;
+  std::vector<std::string> accept_loss;
+  uint64_t memory_bytes_max = 0;           ///< memory mode: of the store; else of the slots; 0: chosen by the machine
+  uint64_t index_block_bytes = 32 * 1024;  ///< average block that the index has room for
+  uint32_t workers = 0;                    ///< 0: half the CPUs
+  io::ReactorKind io = io::ReactorKind::kAuto;
+  base::LogLevel log_level = base::LogLevel::kInfo;
+};
+
+/// `file` is for messages: "FILE, line L, column C: KEY: what is wrong, and what to write".
+Result<Options, Message> parse_options(std::string_view yaml, const std::string& file);
+Result<Options, Message> load_options(const std::string& file);
+
+// Words as the command line and the file spell them; `where` starts the message.
+Result<StorageMode, Message> parse_mode(std::string_view word, const std::string& where);
+Result<io::ReactorKind, Message> parse_io(std::string_view word, const std::string& where);
+/// A size needs a unit.
+Result<uint64_t, Message> parse_size_option(std::string_view text, const std::string& where);
+
+/// Of `known`, the one with the smallest edit distance to `word`; empty if none is near.
+std::string_view nearest(std::string_view word, const std::vector<std::string_view>& known);
+
+}  // namespace memkv::server

@@ -1,0 +1,484 @@
+/// `memkv start`: the one place that wires everything together.
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "base/unique_fd.h"
+#include "base/units.h"
+#include "engine/volume.h"
+#include "io/socket.h"
+#include "server/door.h"
+#include "server/options.h"
+#include "server/server.h"
+#include "server/status.h"
+#include "server/storage.h"
+#include "shard/worker.h"
+
+namespace memkv::server {
+namespace {
+
+constexpr int kExitConfig = 2;  // what the user wrote is wrong
+constexpr int kExitFailed = 1;  // the machine did not do it
+constexpr const char* kDefaultDrive = "memkv-data.memkv";
+constexpr uint64_t kDefaultDriveBytes = base::kGiB;
+constexpr uint64_t kSlotBytesPerWorker = 256 * base::kMiB;
+constexpr uint64_t kSlotBytesPerWorkerMemory = 64 * base::kMiB;
+constexpr uint64_t kSlotBytesMin = 16 * base::kMiB;
+constexpr uint64_t kProgressNs = 3 * base::kNsPerSecond;
+constexpr uint64_t kStopNsMax = 25 * base::kNsPerSecond;
+constexpr int kPollMs = 200;
+
+int fail(int code, const std::string& text) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "memkv start: %s\n", text.c_str());
+  return code;
+}
+
+uint32_t cpu_count() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(1u, static_cast<uint32_t>(CPU_COUNT(&set)));
+}
+
+/// One pool's bytes over the classes, largest first: half for whole chunks.
+std::vector<io::SlotClass> slot_classes(uint64_t bytes) {
+  struct Share {
+    uint32_t payload;
+    uint64_t percent;
+    uint32_t least;
+  };
+  // Each holds its payload and a device block before or behind it that a read brings along.
+  static constexpr uint32_t kExtra = 8192;
+  static constexpr Share kShares[] = {
+      {2u << 20, 50, 3}, {1u << 20, 20, 2}, {256u << 10, 15, 4}, {64u << 10, 10, 8}, {8u << 10, 5, 32}};
+  std::vector<io::SlotClass> classes;
+  for (const Share& share : kShares) {
+    const uint64_t each = share.payload + kExtra + io::kSlotHeadroom;
+    const uint64_t count = std::max<uint64_t>(share.least, bytes * share.percent / 100 / each);
+    classes.push_back({share.payload + kExtra, static_cast<uint32_t>(count)});
+  }
+  return classes;
+}
+
+/// From file and command line. Sets `where` to what the user should be told when there is no file.
+Result<Options, Message> gather(const StartOptions& start, bool& embedded) {
+  Options options;
+  const bool has_file = !start.config_file.empty();
+  embedded = !has_file && start.drives.empty() && (start.storage_mode.empty() || start.storage_mode != "memory");
+  if (has_file) {
+    auto loaded = load_options(start.config_file);
+    if (!loaded) return loaded.error();
+    options = std::move(loaded).value();
+  } else {
+    options.address = fmt::format("127.0.0.1:{}", kPortDefault);
+    options.mode = StorageMode::kFile;
+  }
+  if (!start.storage_mode.empty()) {
+    auto mode = parse_mode(start.storage_mode, "--mode");
+    if (!mode) return mode.error();
+    options.mode = *mode;
+  }
+  if (!start.memory_size.empty()) {
+    auto bytes = parse_size_option(start.memory_size, "--memory");
+    if (!bytes) return bytes.error();
+    options.memory_bytes_max = *bytes;
+  }
+  if (!start.io.empty()) {
+    auto kind = parse_io(start.io, "--io");
+    if (!kind) return kind.error();
+    options.io = *kind;
+  }
+  if (!start.drives.empty()) {
+    options.drives.clear();
+    for (const std::string& path : start.drives) options.drives.push_back({path, false});
+  }
+  // ":0": the host stays, another port.
+  if (start.address.starts_with(":")) {
+    auto host = io::parse_host_port(options.address);
+    if (!host) return host.error();
+    options.address = (host->host.find(':') != std::string::npos ? "[" + host->host + "]" : host->host) + start.address;
+  } else if (!start.address.empty()) {
+    options.address = start.address;
+  }
+  if (start.workers != 0) options.workers = start.workers;
+  if (!start.congestion.empty()) options.congestion = start.congestion;
+  options.accept_loss.insert(options.accept_loss.end(), start.accept_loss.begin(), start.accept_loss.end());
+  if (embedded) options.drives = {{kDefaultDrive, false}};
+  if (options.mode != StorageMode::kMemory && options.drives.empty()) {
+    return Message{
+        Status::kInvalid,
+        "storage.drives names no drive: run `memkv setup`, which writes them down, or use storage.mode: memory"};
+  }
+  return options;
+}
+
+/// The file of the embedded default: made and formatted on the first start.
+Result<void, Message> make_default_drive() {
+  if (::access(kDefaultDrive, F_OK) == 0) return {};
+  MEMKV_LOG(kInfo, "making ./{} ({})", kDefaultDrive, base::format_bytes(kDefaultDriveBytes));
+  auto made = io::create_drive_file(
+      kDefaultDrive, kDefaultDriveBytes, [](uint64_t, uint64_t, void*) {}, nullptr);
+  if (!made) return made.error();
+  auto file = io::DriveFile::open(kDefaultDrive, {});
+  if (!file) return file.error();
+  return engine::Volume::format({file->get()}, {});
+}
+
+void raise_open_files() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/// The running server. Thread: main, but for the static callbacks.
+class Server {
+ public:
+  Server(Options options, const StartOptions& start) : options_(std::move(options)), start_(start) {}
+  ~Server();
+  int run();
+
+ private:
+  int prepare();
+  int open_storage();
+  int make_workers();
+  int open_door();
+  Result<std::unique_ptr<io::Reactor>, Message> make_reactor();
+  int serve();
+  int stop(int code);
+  void read_signals(int timeout_ms);
+  void take_drives_out();
+  bool all(shard::Worker::State state) const;
+  void report_progress();
+  bool report_ready();
+  static void on_drive_out(void* context, uint8_t drive_index, const char* why);
+  static void on_change(void* context);
+
+  Options options_;
+  const StartOptions& start_;
+  io::HostPort bind_;
+  base::UniqueFd signals_, events_;
+  std::unique_ptr<Storage> storage_;
+  shard::Identity identity_;
+  Census census_;
+  std::vector<std::unique_ptr<shard::Worker>> workers_;
+  std::vector<Credential> credentials_;
+  std::unique_ptr<Door> door_;
+  std::vector<std::thread> threads_;
+  std::thread door_thread_;
+  std::atomic<uint64_t> drives_failed_{0};  ///< bit i: a store gave drive i up, membership must follow
+  bool stop_wanted_ = false;
+  uint64_t next_progress_ns_ = 0;
+  base::SystemClock clock_;
+};
+
+Server::~Server() { MEMKV_ASSERT(threads_.empty() && !door_thread_.joinable(), "stop() joins them"); }
+
+int Server::run() {
+  if (const int code = prepare(); code != 0) return code;
+  if (const int code = open_storage(); code != 0) return code;
+  if (const int code = make_workers(); code != 0) return code;
+  if (const int code = open_door(); code != 0) return code;
+  for (auto& worker : workers_) threads_.emplace_back([&w = *worker] { w.run(); });
+  door_thread_ = std::thread([this] { door_->run(); });
+  return serve();
+}
+
+int Server::prepare() {
+  base::set_log_level(options_.log_level);
+  ::signal(SIGPIPE, SIG_IGN);
+  raise_open_files();
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);  // before any thread, so that all inherit it
+  signals_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  events_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!signals_ || !events_) return fail(kExitFailed, fmt::format("no signalfd or eventfd: {}", std::strerror(errno)));
+  auto bind = io::parse_host_port(options_.address);
+  if (!bind) return fail(kExitConfig, fmt::format("network.address {}: {}", options_.address, bind.error().text));
+  bind_ = std::move(bind).value();
+  if (options_.namespaces.empty() && !is_loopback(bind_.host)) {
+    return fail(
+        kExitConfig,
+        fmt::format("network.address {} can be reached from other machines and there is no credential: "
+                    "set network.auth_key (64 hex digits or @FILE; `memkv setup` makes one), or listen on 127.0.0.1",
+                    options_.address));
+  }
+  census_.started_ns = clock_.now_ns();
+  census_.started_wall_s = clock_.wall_s();
+  return 0;
+}
+
+int Server::open_storage() {
+  const uint32_t wanted = options_.workers != 0 ? options_.workers : std::max(1u, cpu_count() / 2);
+  auto storage = Storage::open(options_, wanted);
+  if (!storage)
+    return fail(storage.error().status == Status::kInvalid ? kExitConfig : kExitFailed, storage.error().text);
+  storage_ = std::move(storage).value();
+  for (const std::string& name : storage_->missing()) {
+    MEMKV_LOG(kWarn, "degraded: missing {}: its blocks are misses", name);
+  }
+  if (options_.namespaces.empty()) options_.namespaces.push_back({"default", wire::Secret{}});
+  for (const NamespaceOption& space : options_.namespaces) {
+    auto id = storage_->namespace_id(space.name);
+    if (!id) return fail(kExitFailed, id.error().text);
+    credentials_.push_back({wire::key_id_of(space.secret), space.secret, *id});
+  }
+  return 0;
+}
+
+Result<std::unique_ptr<io::Reactor>, Message> Server::make_reactor() {
+  std::string why_not;
+  const io::ReactorOptions options{.kind = options_.io, .ops_max = 16384, .device_threads = 4};
+  auto reactor = io::make_reactor(options, &why_not);
+  if (!reactor) {
+    return Message{reactor.error().status,
+                   fmt::format("io: {}{}{}", reactor.error().what, why_not.empty() ? "" : ": ", why_not)};
+  }
+  if (!why_not.empty() && workers_.empty()) {
+    MEMKV_LOG(kWarn, "io_uring is not available ({}): running on epoll and threads, which costs CPU", why_not);
+  }
+  return std::move(reactor).value();
+}
+
+int Server::make_workers() {
+  const uint32_t shards = storage_->shard_count();
+  const uint32_t wanted = options_.workers != 0 ? options_.workers : std::max(1u, cpu_count() / 2);
+  const uint32_t count = std::min(wanted, shards);
+  if (options_.workers > shards) {
+    MEMKV_LOG(kWarn, "workers: {} wanted, but the store has {} shards: {} run", wanted, shards, count);
+  }
+  base::os_random(base::mut_bytes_of(identity_.boot_id.data(), identity_.boot_id.size()));
+  identity_.store_id = storage_->store_id();
+  identity_.shard_seed = storage_->shard_seed();
+  identity_.digest_key = storage_->digest_key();
+  identity_.worker_count = static_cast<uint16_t>(count);
+  identity_.shard_count = static_cast<uint8_t>(shards);
+  identity_.context = this;
+  identity_.on_change = on_change;
+  identity_.status_json = [](void* context) { return status_json(static_cast<Server*>(context)->census_); };
+  std::vector<std::vector<uint32_t>> shards_of(count);
+  for (uint32_t s = 0; s < shards; s++) {
+    identity_.worker_of_shard[s] = static_cast<uint8_t>(s % count);
+    shards_of[s % count].push_back(s);
+  }
+
+  const bool memory = storage_->memory_mode();
+  uint64_t pool = memory ? kSlotBytesPerWorkerMemory * count : kSlotBytesPerWorker * count;
+  if (!memory && options_.memory_bytes_max != 0) pool = options_.memory_bytes_max;
+  if (memory) pool = std::min(pool, storage_->raw_bytes() / 4);
+  pool = std::max(std::min(pool, machine_memory_bytes() / 4), kSlotBytesMin * count);
+  census_.slot_pool_bytes = pool;
+  if (const uint64_t limit = io::memlock_limit_bytes(); limit < pool) {
+    MEMKV_LOG(kWarn,
+              "the memlock limit is {}: buffers of {} are not registered with the kernel, which costs CPU; raise it "
+              "(ulimit -l)",
+              base::format_bytes(limit), base::format_bytes(pool));
+  }
+  for (uint32_t i = 0; i < count; i++) {
+    auto reactor = make_reactor();
+    if (!reactor) return fail(kExitFailed, reactor.error().text);
+    shard::WorkerOptions worker_options;
+    worker_options.index = static_cast<uint16_t>(i);
+    worker_options.slots = slot_classes(pool / count);
+    worker_options.spin_ns = cpu_count() > 1 ? 50'000 : 0;
+    worker_options.prefault_devices = memory;
+    auto worker = shard::Worker::make(std::move(reactor).value(), identity_, std::move(worker_options));
+    if (!worker)
+      return fail(kExitFailed, fmt::format("memory for worker {}: {} ({})", i, worker.error().what,
+                                           std::strerror(worker.error().sys_errno)));
+    storage_->plan(**worker, shards_of[i], options_.index_block_bytes, on_drive_out, this);
+    workers_.push_back(std::move(worker).value());
+  }
+  return 0;
+}
+
+int Server::open_door() {
+  DoorOptions options;
+  options.host = bind_.host;
+  options.port = bind_.port;
+  options.congestion = options_.congestion == "system" ? "" : options_.congestion;
+  options.server_name = options_.name;
+  std::vector<shard::Worker*> workers;
+  for (auto& worker : workers_) workers.push_back(worker.get());
+  auto door = Door::make(options, credentials_, workers);
+  if (!door) return fail(kExitFailed, door.error().text);
+  door_ = std::move(door).value();
+
+  census_.name = options_.name;
+  census_.address = io::format_host_port(bind_.host.empty() ? "0.0.0.0" : bind_.host, door_->port());
+  census_.mode = to_string(options_.mode);
+  census_.io = workers_.front()->reactor_name();
+  census_.congestion = io::get_congestion(door_->listen_fd());
+  census_.raw_bytes = storage_->raw_bytes();
+  census_.shard_count = storage_->shard_count();
+  census_.drives = storage_->drives();
+  census_.missing = storage_->missing();
+  for (size_t i = 0; i < census_.drives.size(); i++) {
+    census_.drive_states[i].store(census_.drives[i].present ? DriveState::kIn : DriveState::kMissing);
+  }
+  for (auto& worker : workers_) census_.workers.push_back(worker.get());
+  census_.door = door_.get();
+  return 0;
+}
+
+void Server::on_change(void* context) {
+  const uint64_t one = 1;
+  (void)!::write(static_cast<Server*>(context)->events_.get(), &one, sizeof one);
+}
+
+/// Thread: worker.
+void Server::on_drive_out(void* context, uint8_t drive_index, const char* why) {
+  auto& server = *static_cast<Server*>(context);
+  MEMKV_LOG(kError, "drive {} is given up: {}", server.census_.drives[drive_index].path, why);
+  server.drives_failed_.fetch_or(uint64_t{1} << drive_index);
+  on_change(context);
+}
+
+void Server::take_drives_out() {
+  const uint64_t failed = drives_failed_.exchange(0);
+  for (uint8_t i = 0; i < census_.drives.size(); i++) {
+    if ((failed >> i & 1) == 0) continue;
+    if (census_.drive_states[i].exchange(DriveState::kOut) == DriveState::kOut) continue;
+    if (auto done = storage_->take_out(i); !done) {
+      MEMKV_LOG(kError, "drive {}: the membership without it could not be written: {}", census_.drives[i].path,
+                done.error().what);
+    } else {
+      MEMKV_LOG(kWarn, "degraded: drive {} is out of the store, its blocks are misses", census_.drives[i].path);
+    }
+    shard::WorkerMessage message;
+    message.kind = shard::WorkerMessage::Kind::kDriveOut;
+    message.drive_index = i;
+    for (auto& worker : workers_) {
+      while (!worker->push(message)) std::this_thread::yield();
+    }
+  }
+}
+
+bool Server::all(shard::Worker::State state) const {
+  return std::all_of(workers_.begin(), workers_.end(), [&](const auto& worker) { return worker->state() == state; });
+}
+
+/// Waits for a signal, an event, or `timeout_ms`.
+void Server::read_signals(int timeout_ms) {
+  pollfd polled[] = {{signals_.get(), POLLIN, 0}, {events_.get(), POLLIN, 0}};
+  if (::poll(polled, 2, timeout_ms) <= 0) return;
+  uint64_t ignored = 0;
+  (void)!::read(events_.get(), &ignored, sizeof ignored);
+  signalfd_siginfo info{};
+  while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+    if (!stop_wanted_) MEMKV_LOG(kInfo, "stopping: signal {}", info.ssi_signo);
+    stop_wanted_ = true;
+  }
+}
+
+void Server::report_progress() {
+  const uint64_t now = clock_.now_ns();
+  if (next_progress_ns_ == 0) next_progress_ns_ = census_.started_ns + kProgressNs;
+  if (now < next_progress_ns_) return;
+  next_progress_ns_ = now + kProgressNs;
+  uint64_t records = 0;
+  size_t open = 0;
+  for (const auto& worker : workers_) {
+    records += worker->stats().store_counters().recovered_records;
+    open += worker->state() == shard::Worker::State::kReady ? 1 : 0;
+  }
+  MEMKV_LOG(kInfo, "recovering: {} records so far, {} of {} workers are ready", records, open, workers_.size());
+}
+
+bool Server::report_ready() {
+  uint64_t blocks = 0;
+  for (const auto& worker : workers_) blocks += worker->stats().store_counters().blocks;
+  MEMKV_LOG(kInfo, "ready on {} ({} workers, {} shards, {}, congestion control {}, {} blocks, storage {}{})",
+            census_.address, workers_.size(), census_.shard_count, census_.io, census_.congestion, blocks, census_.mode,
+            census_.missing.empty() ? "" : ", degraded");
+  if (start_.ready_file.empty()) return true;
+  const std::string temporary = start_.ready_file + ".new";
+  std::FILE* file = std::fopen(temporary.c_str(), "w");
+  const bool written = file != nullptr && std::fprintf(file, "%s\n", census_.address.c_str()) > 0;
+  if (file != nullptr && std::fclose(file) == 0 && written &&
+      std::rename(temporary.c_str(), start_.ready_file.c_str()) == 0)
+    return true;
+  MEMKV_LOG(kError, "--ready-file {}: {}", start_.ready_file, std::strerror(errno));
+  return false;
+}
+
+int Server::serve() {
+  bool ready = false;
+  while (!stop_wanted_) {
+    read_signals(kPollMs);
+    take_drives_out();
+    if (ready) continue;
+    for (const auto& worker : workers_) {
+      if (worker->state() != shard::Worker::State::kFailed) continue;
+      return stop(fail(kExitFailed, fmt::format("worker {} could not open its shards: {}", worker->index(),
+                                                memkv::to_string(worker->open_status()))));
+    }
+    if (all(shard::Worker::State::kReady)) {
+      ready = true;
+      if (!report_ready()) return stop(kExitFailed);
+    } else {
+      report_progress();
+    }
+  }
+  return stop(0);
+}
+
+/// Door first, then the workers drain. Bounded: what does not end in time is left to the kernel.
+int Server::stop(int code) {
+  door_->stop();
+  door_thread_.join();
+  shard::WorkerMessage message;
+  message.kind = shard::WorkerMessage::Kind::kStop;
+  for (auto& worker : workers_) {
+    while (!worker->push(message)) std::this_thread::yield();
+  }
+  const uint64_t until = clock_.now_ns() + kStopNsMax;
+  while (!all(shard::Worker::State::kStopped) && clock_.now_ns() < until) {
+    read_signals(kPollMs);
+    take_drives_out();
+  }
+  if (!all(shard::Worker::State::kStopped)) {
+    MEMKV_LOG(kError, "ops are still under way after {}: leaving them", base::format_duration_ns(kStopNsMax));
+    std::fflush(nullptr);
+    _exit(kExitFailed);
+  }
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  if (code == 0) MEMKV_LOG(kInfo, "stopped");
+  return code;
+}
+
+}  // namespace
+
+int run_start(const StartOptions& start) {
+  bool embedded = false;
+  auto options = gather(start, embedded);
+  if (!options) return fail(kExitConfig, options.error().text);
+  if (embedded) {
+    MEMKV_LOG(kInfo, "no --config: blocks go to ./{}, without a credential, for this machine only", kDefaultDrive);
+    if (auto made = make_default_drive(); !made) return fail(kExitFailed, made.error().text);
+  }
+  Server server(std::move(options).value(), start);
+  return server.run();
+}
+
+}  // namespace memkv::server

@@ -1,0 +1,139 @@
+#include "server/status.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/clock.h"
+#include "base/hash.h"
+
+namespace memkv::server {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr const char* kVersion = "0.1.0";
+using Counter = std::atomic<uint64_t>;
+
+engine::StoreCounters store_sum(const Census& census) {
+  engine::StoreCounters sum{};
+  auto* words = reinterpret_cast<uint64_t*>(&sum);
+  uint64_t recovery_ns = 0;
+  for (const shard::Worker* worker : census.workers) {
+    const engine::StoreCounters one = worker->stats().store_counters();
+    const auto* add = reinterpret_cast<const uint64_t*>(&one);
+    for (size_t i = 0; i < shard::WorkerStats::kStoreWords; i++) words[i] += add[i];
+    recovery_ns = std::max(recovery_ns, one.recovery_ns);
+  }
+  sum.recovery_ns = recovery_ns;
+  return sum;
+}
+
+uint64_t sum(const Census& census, Counter shard::WorkerStats::*field) {
+  uint64_t total = 0;
+  for (const shard::Worker* worker : census.workers) total += (worker->stats().*field).load(std::memory_order_relaxed);
+  return total;
+}
+
+const char* word_of(DriveState state) {
+  switch (state) {
+    case DriveState::kIn:
+      return "in";
+    case DriveState::kMissing:
+      return "missing";
+    case DriveState::kOut:
+      return "out";
+  }
+  return "?";
+}
+
+Json drives(const Census& census, bool& degraded) {
+  Json list = Json::array();
+  for (size_t i = 0; i < census.drives.size(); i++) {
+    const DriveState state = census.drive_states[i].load(std::memory_order_relaxed);
+    degraded = degraded || state != DriveState::kIn;
+    list.push_back({{"path", census.drives[i].path}, {"state", word_of(state)}, {"bytes", census.drives[i].bytes}});
+  }
+  return list;
+}
+
+Json counters(const engine::StoreCounters& c) {
+  return {{"puts", c.puts},
+          {"gets", c.gets},
+          {"hits", c.hits},
+          {"misses", c.misses},
+          {"removes", c.removes},
+          {"user_bytes_written", c.user_bytes_written},
+          {"device_bytes_written", c.device_bytes_written},
+          {"bytes_moved", c.bytes_moved},
+          {"dropped_evicted", c.dropped_evicted},
+          {"dropped_corrupt", c.dropped_corrupt},
+          {"dropped_drive_out", c.dropped_drive_out},
+          {"dropped_index_full", c.dropped_index_full},
+          {"segments_reclaimed", c.segments_reclaimed},
+          {"recovered_records", c.recovered_records},
+          {"recovered_torn", c.recovered_torn},
+          {"recovered_rot", c.recovered_rot},
+          {"recovery_ms", c.recovery_ns / base::kNsPerMs}};
+}
+
+Json service(const Census& census) {
+  using Stats = shard::WorkerStats;
+  return {{"ops", sum(census, &Stats::ops)},
+          {"ops_in_use", sum(census, &Stats::ops_in_use)},
+          {"payload_bytes_in", sum(census, &Stats::payload_bytes_in)},
+          {"payload_bytes_out", sum(census, &Stats::payload_bytes_out)},
+          {"busy", sum(census, &Stats::busy)},
+          {"wrong_worker", sum(census, &Stats::wrong_worker)},
+          {"deadlines_missed", sum(census, &Stats::deadlines_missed)},
+          {"checksum_mismatches", sum(census, &Stats::checksum_mismatches)},
+          {"connections_cut", sum(census, &Stats::connections_cut)},
+          {"handshakes_refused", census.door != nullptr ? census.door->refused() : 0}};
+}
+
+}  // namespace
+
+std::string status_json(const Census& census) {
+  const engine::StoreCounters c = store_sum(census);
+  base::SystemClock clock;
+  uint32_t connections = 0;
+  bool ready = true;
+  for (const shard::Worker* worker : census.workers) {
+    connections += worker->stats().connections.load(std::memory_order_relaxed);
+    ready = ready && worker->state() == shard::Worker::State::kReady;
+  }
+  bool degraded = false;
+  const Json drive_list = drives(census, degraded);
+  Json json;
+  json["name"] = census.name;
+  json["version"] = kVersion;
+  json["address"] = census.address;
+  json["uptime_s"] = (clock.now_ns() - census.started_ns) / base::kNsPerSecond;
+  json["ready"] = ready;
+  json["degraded"] = degraded;
+  json["missing"] = census.missing;
+  json["transport"] = "tcp";
+  json["io"] = census.io;
+  json["congestion_control"] = census.congestion;
+  json["hash_isa"] = base::hash_isa();
+  json["storage_mode"] = census.mode;
+  json["workers"] = census.workers.size();
+  json["shards"] = census.shard_count;
+  json["connections"] = connections;
+  json["half_open"] = census.door != nullptr ? census.door->half_open() : 0;
+  json["drives"] = drive_list;
+  json["raw_bytes_total"] = census.raw_bytes;
+  json["usable_bytes_total"] = c.bytes_usable;
+  json["used_bytes_total"] = c.bytes_used;
+  json["blocks"] = c.blocks;
+  json["index_entries"] = c.index_entries;
+  json["index_entries_max"] = c.index_entries_max;
+  const double user = static_cast<double>(c.user_bytes_written);
+  json["write_amplification"] = c.user_bytes_written == 0 ? 0.0 : static_cast<double>(c.device_bytes_written) / user;
+  json["memory"] = {{"slot_pool_bytes", census.slot_pool_bytes},
+                    {"slots_total", sum(census, &shard::WorkerStats::slots_total)},
+                    {"slots_in_use", sum(census, &shard::WorkerStats::slots_in_use)}};
+  json["counters"] = counters(c);
+  json["service"] = service(census);
+  return json.dump(2, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace memkv::server

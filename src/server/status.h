@@ -1,0 +1,36 @@
+#pragma once
+/// The server's figures as JSON, for `memkv status`.
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/format.h"
+#include "server/door.h"
+#include "server/storage.h"
+#include "shard/worker.h"
+
+namespace memkv::server {
+
+enum class DriveState : uint8_t { kIn, kMissing, kOut };
+
+/// All that status is made of. Filled by main before the door opens; afterwards only atomics move. Thread: any.
+struct Census {
+  std::string name, address, mode, io, congestion;
+  uint64_t started_ns = 0;
+  uint64_t started_wall_s = 0;
+  uint64_t slot_pool_bytes = 0;
+  uint64_t raw_bytes = 0;
+  uint32_t shard_count = 0;
+  std::vector<DriveInfo> drives;
+  std::array<std::atomic<DriveState>, engine::kDrivesMax> drive_states{};
+  std::vector<std::string> missing;
+  std::vector<const shard::Worker*> workers;
+  const Door* door = nullptr;
+};
+
+std::string status_json(const Census& census);
+
+}  // namespace memkv::server

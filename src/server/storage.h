@@ -1,0 +1,70 @@
+#pragma once
+/// What the server keeps blocks on: the drives of a volume, or memory. Thread: main.
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/siphash.h"
+#include "engine/store.h"
+#include "engine/volume.h"
+#include "io/device.h"
+#include "memkv/error.h"
+#include "server/options.h"
+#include "shard/worker.h"
+
+namespace memkv::server {
+
+struct DriveInfo {
+  std::string path;  ///< of a missing member: what is known of it
+  uint64_t bytes = 0;
+  bool present = false;
+};
+
+/// Opened once, before workers; outlives them.
+class Storage {
+ public:
+  /// Drives: opened and reconciled. Memory: `options.memory_bytes_max` of it, cut for `shards_wanted` shards.
+  static Result<std::unique_ptr<Storage>, Message> open(const Options& options, uint32_t shards_wanted);
+
+  bool memory_mode() const { return volume_ == nullptr; }
+  uint32_t shard_count() const { return shard_count_; }
+  uint64_t raw_bytes() const;
+  const std::vector<DriveInfo>& drives() const { return drives_; }
+  std::vector<std::string> missing() const;
+  std::array<uint8_t, 16> store_id() const { return store_id_; }
+  uint64_t shard_seed() const { return shard_seed_; }
+  base::SipKey digest_key() const { return digest_key_; }
+  Result<uint64_t, Message> namespace_id(const std::string& name);
+  /// Everything a worker needs for its shards: devices bound to its reactor, one plan a shard.
+  void plan(shard::Worker& worker, const std::vector<uint32_t>& shards, uint64_t index_block_bytes,
+            void (*on_drive_out)(void*, uint8_t, const char*), void* context);
+  /// The next membership, without this drive, durably on all others.
+  Result<void> take_out(uint32_t drive_index);
+
+ private:
+  Storage() = default;
+  static Result<std::unique_ptr<Storage>, Message> open_drives(const Options& options);
+  static Result<std::unique_ptr<Storage>, Message> open_memory(const Options& options, uint32_t shards_wanted);
+
+  uint32_t shard_count_ = 1;
+  std::array<uint8_t, 16> store_id_{};
+  uint64_t shard_seed_ = 0;
+  base::SipKey digest_key_{};
+  std::vector<DriveInfo> drives_;
+  std::vector<std::unique_ptr<io::DriveFile>> files_;
+  std::unique_ptr<engine::Volume> volume_;
+  std::shared_ptr<io::MemoryStorage> memory_;
+  uint64_t memory_bytes_ = 0;
+  uint64_t slice_bytes_ = 0;
+  uint64_t segment_bytes_ = 0;
+};
+
+/// Entries that the index of a shard of `bytes` has room for.
+uint64_t index_entries(uint64_t bytes, uint64_t index_block_bytes);
+/// All of the machine's memory.
+uint64_t machine_memory_bytes();
+
+}  // namespace memkv::server
