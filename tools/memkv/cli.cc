@@ -1,0 +1,231 @@
+/// The command line: names, help, examples. Everything that CLI11 touches.
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+
+#include "tools/memkv/options.h"
+#include "tools/memkv/session.h"
+
+namespace memkv::cli {
+namespace {
+
+using Chosen = std::function<int()>;
+
+constexpr const char* kExitCodes =
+    "Exit codes:\n"
+    "  0  done, or a hit\n"
+    "  1  a miss (for several keys: at least one is missing), or put --if-absent found the key\n"
+    "  2  wrong command line or bad input\n"
+    "  3  the server cannot be reached, is not ready, or did not answer in time\n"
+    "  4  the credential was not accepted\n"
+    "  5  any other failure\n";
+
+constexpr const char* kMainFooter =
+    "A first tour:\n"
+    "  memkv setup --drive /var/lib/memkv/d0.memkv:8GiB > memkv.yaml    make a store; also writes the credential "
+    "memkv.key\n"
+    "  memkv start --config memkv.yaml                                  serve it (or just `memkv start` to try)\n"
+    "  export MEMKV_SERVERS=127.0.0.1:9900 MEMKV_AUTH_KEY=@memkv.key\n"
+    "  memkv put prefix/4f2a block.bin\n"
+    "  memkv get prefix/4f2a -o copy.bin\n"
+    "  memkv status\n"
+    "\n"
+    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_CONFIG. An option wins over the environment, "
+    "the\n"
+    "environment over the file.\n"
+    "\n";
+
+CLI::App* add_command(CLI::App& app, const char* name, const char* what, const char* examples) {
+  CLI::App* command = app.add_subcommand(name, what);
+  command->footer(std::string("Examples:\n") + examples + "\n" + kExitCodes);
+  return command;
+}
+
+/// Repeated with one value each, or one comma list.
+CLI::Option* add_list(CLI::App* command, const char* name, std::vector<std::string>& into, const char* what) {
+  return command->add_option(name, into, what)->delimiter(',')->allow_extra_args(false)->type_name("TEXT,...");
+}
+
+void add_common(CLI::App* command, Common& common, bool keys) {
+  const char* group = "Connection";
+  add_list(command, "--servers", common.servers, "name=host:port,... (MEMKV_SERVERS)")->group(group);
+  command->add_option("--auth-key", common.auth_key, "credential: 64 hex characters or @FILE (MEMKV_AUTH_KEY)")
+      ->group(group);
+  command->add_option("--config", common.config, "client settings, YAML (MEMKV_CONFIG)")->group(group);
+  command
+      ->add_option("--timeout", common.timeout,
+                   "how long to wait, such as 500ms or 30s; default 2s to read, 10s to write")
+      ->group(group);
+  command->add_option("--transport", common.transport, "auto or tcp (MEMKV_TRANSPORT)")->group(group);
+  if (keys) command->add_flag("--hex", common.hex, "keys are given, and shown, as hex digits");
+}
+
+void add_setup(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = add_command(
+      app, "setup", "Format drives; print a commented configuration on stdout",
+      "  memkv setup --drive /var/lib/memkv/d0.memkv:8GiB > memkv.yaml         a file of 8 GiB as a drive\n"
+      "  memkv setup --drive /dev/nvme0n1 --drive /dev/nvme1n1 > memkv.yaml    raw drives (all they hold is lost)\n"
+      "  memkv setup > memkv.yaml                                              all unused NVMe drives\n"
+      "A credential is made too, readable by you alone: memkv.key beside where you are, or --auth-key-file. Clients "
+      "need it.\n"
+      "A drive that belongs to a store is left alone unless --force is said.\n");
+  auto options = std::make_shared<server::SetupOptions>();
+  add_list(command, "--drive,--drives", options->drives, "PATH, or PATH:SIZE for a file to be made; may be repeated");
+  command->add_option("--shards", options->shards,
+                      "slices of the key space, a power of two up to 32; default one per 4 GiB");
+  command->add_flag("--force", options->force, "format drives that hold another store");
+  command->add_option("--auth-key-file", options->auth_key_file, "where the new credential goes");
+  command->add_option("--address", options->address, "what the server will listen on")->capture_default_str();
+  command->callback([options, &chosen] { chosen = [options] { return server::run_setup(*options); }; });
+}
+
+void add_start(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = add_command(
+      app, "start", "Run a server until SIGTERM or Ctrl-C",
+      "  memkv start --config memkv.yaml\n"
+      "  memkv start                                         to try: a file in this folder, loopback only, no "
+      "credential\n"
+      "  memkv start --mode memory --memory 4GiB             keep blocks in RAM; nothing survives the end\n"
+      "  memkv start --config memkv.yaml --accept-loss d3    start although more than half of the drives are gone\n"
+      "Options here win over the file.\n");
+  auto options = std::make_shared<server::StartOptions>();
+  command->add_option("--config", options->config_file, "the YAML that `memkv setup` printed");
+  command->add_option("--address", options->address, "host:port to listen on; port 0 takes a free one");
+  command->add_option("--mode", options->storage_mode, "direct, file or memory");
+  command->add_option("--memory", options->memory_size, "size of memory mode, such as 4GiB");
+  add_list(command, "--drive,--drives", options->drives, "drives instead of the file's; may be repeated");
+  add_list(command, "--accept-loss", options->accept_loss,
+           "name of a missing drive whose blocks are given up; may be repeated");
+  command->add_option("--workers", options->workers, "threads that serve; default half of the CPUs");
+  command->add_option("--io", options->io, "auto, uring or epoll");
+  command->add_option("--congestion", options->congestion, "TCP congestion control, such as cubic or bbr");
+  command->add_option("--ready-file", options->ready_file, "written with host:port once the server is ready");
+  command->callback([options, &chosen] { chosen = [options] { return server::run_start(*options); }; });
+}
+
+void add_put(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = add_command(app, "put", "Store a file as a block",
+                                  "  memkv put prefix/4f2a block.bin\n"
+                                  "  tar c model | memkv put backup -          from stdin\n"
+                                  "  memkv put --hex 00ff0a block.bin          a key that is not text\n");
+  auto options = std::make_shared<PutOptions>();
+  command->add_option("KEY", options->key, "1 to 1024 bytes")->required();
+  command->add_option("FILE", options->file, "file to store; - is stdin")->required();
+  command->add_flag("--if-absent", options->if_absent, "leave a block that is there (exit code 1)");
+  add_common(command, options->common, true);
+  command->callback([options, &chosen] { chosen = [options] { return run_put(*options); }; });
+}
+
+void add_get(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = add_command(app, "get", "Read a block to stdout or a file",
+                                  "  memkv get prefix/4f2a -o copy.bin         the file appears whole or not at all\n"
+                                  "  memkv get prefix/4f2a | sha256sum\n"
+                                  "  memkv get prefix/4f2a --offset 1MiB --length 4096 | xxd\n");
+  auto options = std::make_shared<GetOptions>();
+  command->add_option("KEY", options->key, "1 to 1024 bytes")->required();
+  command->add_option("-o,--output", options->file, "file to write; default stdout");
+  command->add_option("--offset", options->offset, "first byte, such as 4096 or 1MiB");
+  command->add_option("--length", options->length, "bytes at most");
+  add_common(command, options->common, true);
+  command->callback([options, &chosen] { chosen = [options] { return run_get(*options); }; });
+}
+
+void add_exists(CLI::App& app, Chosen& chosen) {
+  CLI::App* command =
+      add_command(app, "exists", "Say which keys are there",
+                  "  memkv exists prefix/4f2a && echo there\n"
+                  "  memkv exists a b c                        one line a key; exit code 1 unless all are there\n");
+  auto options = std::make_shared<KeysOptions>();
+  command->add_option("KEY", options->keys, "keys")->required();
+  command->add_flag("-q,--quiet", options->quiet, "only the exit code");
+  add_common(command, options->common, true);
+  command->callback([options, &chosen] { chosen = [options] { return run_exists(*options); }; });
+}
+
+void add_remove(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = add_command(app, "rm", "Remove blocks",
+                                  "  memkv rm prefix/4f2a\n"
+                                  "  memkv rm a b c                            exit code 1 if one was not there\n");
+  auto options = std::make_shared<KeysOptions>();
+  command->add_option("KEY", options->keys, "keys")->required();
+  command->add_flag("-q,--quiet", options->quiet, "say nothing of keys that were not there");
+  add_common(command, options->common, true);
+  command->callback([options, &chosen] { chosen = [options] { return run_remove(*options); }; });
+}
+
+void add_stat(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = add_command(app, "stat", "Show a block's size, generation and server",
+                                  "  memkv stat prefix/4f2a\n"
+                                  "  memkv stat prefix/4f2a --json\n");
+  auto options = std::make_shared<StatOptions>();
+  command->add_option("KEY", options->key, "1 to 1024 bytes")->required();
+  command->add_flag("--json", options->json, "key, key_hex, block_bytes, generation, server");
+  add_common(command, options->common, true);
+  command->callback([options, &chosen] { chosen = [options] { return run_stat(*options); }; });
+}
+
+void add_list_blocks(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = add_command(app, "ls", "List the blocks of this credential's namespace",
+                                  "  memkv ls\n"
+                                  "  memkv ls --server 1 --limit 100 --json\n"
+                                  "Columns: size, generation, server, key (\\xNN for bytes that are not text).\n");
+  auto options = std::make_shared<ListOptions>();
+  command->add_option("--server", options->server, "only this one, by its place in --servers, from 0")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--limit", options->limit, "blocks at most, of each server");
+  command->add_flag("--json", options->json, "a list of key, key_hex, block_bytes, generation, server");
+  add_common(command, options->common, true);
+  command->callback([options, &chosen] { chosen = [options] { return run_list(*options); }; });
+}
+
+void add_flush(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = add_command(app, "flush", "Remove every block of this credential's namespace",
+                                  "  memkv flush                               asks first\n"
+                                  "  memkv flush --yes\n");
+  auto options = std::make_shared<FlushOptions>();
+  command->add_flag("-y,--yes", options->yes, "do not ask");
+  add_common(command, options->common, false);
+  command->callback([options, &chosen] { chosen = [options] { return run_flush(*options); }; });
+}
+
+void add_status(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = add_command(app, "status", "Show how all servers are",
+                                  "  memkv status\n"
+                                  "  memkv status --json | jq '.servers[].status'\n"
+                                  "Exit code 3 if a server does not answer.\n");
+  auto options = std::make_shared<StatusOptions>();
+  command->add_flag("--json", options->json, "{\"servers\": [{name, reachable, status | error}]}");
+  add_common(command, options->common, false);
+  command->callback([options, &chosen] { chosen = [options] { return run_status(*options); }; });
+}
+
+void add_version(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = add_command(app, "version", "Show the version", "  memkv version\n");
+  command->callback([&chosen] { chosen = run_version; });
+}
+
+}  // namespace
+
+int run_command_line(int argc, char** argv) {
+  CLI::App app("MemKV keeps the KV cache of LLM inference: blocks of bytes under keys, on drives or in memory.",
+               "memkv");
+  app.footer(std::string(kMainFooter) + kExitCodes);
+  app.require_subcommand(1);
+  app.set_version_flag("-V,--version", version_text());
+  Chosen chosen;
+  for (const auto add : {add_setup, add_start, add_put, add_get, add_exists, add_remove, add_stat, add_list_blocks,
+                         add_flush, add_status, add_version}) {
+    add(app, chosen);
+  }
+  try {
+    app.parse(argc, argv);
+    return chosen ? chosen() : kExitUsage;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+  } catch (const std::exception& error) {
+    return fail(kExitFailed, error.what());
+  }
+}
+
+}  // namespace memkv::cli

@@ -1,0 +1,81 @@
+#pragma once
+/// What the command line of `memkv` was told. One struct a command; `cli.cc` fills them, the command files run them.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "server/server.h"
+
+namespace memkv::cli {
+
+/// Options of every command that talks to servers. Empty = environment, configuration file, default.
+struct Common {
+  std::vector<std::string> servers;
+  std::string auth_key;   ///< 64 hex characters or @FILE
+  std::string config;     ///< the client's YAML
+  std::string timeout;    ///< "5s"; empty: the client's defaults
+  std::string transport;  ///< auto, tcp
+  bool hex = false;       ///< keys are hex digits
+};
+
+struct PutOptions {
+  Common common;
+  std::string key;
+  std::string file;  ///< "-" is stdin
+  bool if_absent = false;
+};
+
+struct GetOptions {
+  Common common;
+  std::string key;
+  std::string file;    ///< empty or "-" is stdout
+  std::string offset;  ///< sizes as text: "4096", "1MiB"
+  std::string length;  ///< empty: to the end
+};
+
+/// exists, rm
+struct KeysOptions {
+  Common common;
+  std::vector<std::string> keys;
+  bool quiet = false;
+};
+
+struct StatOptions {
+  Common common;
+  std::string key;
+  bool json = false;
+};
+
+struct ListOptions {
+  Common common;
+  int server = -1;  ///< place in the list; -1: all
+  uint64_t limit = 0;
+  bool json = false;
+};
+
+struct FlushOptions {
+  Common common;
+  bool yes = false;
+};
+
+struct StatusOptions {
+  Common common;
+  bool json = false;
+};
+
+int run_put(const PutOptions& options);
+int run_get(const GetOptions& options);
+int run_exists(const KeysOptions& options);
+int run_remove(const KeysOptions& options);
+int run_stat(const StatOptions& options);
+int run_list(const ListOptions& options);
+int run_flush(const FlushOptions& options);
+int run_status(const StatusOptions& options);
+int run_version();
+std::string version_text();
+
+/// Parses, runs the command, returns the exit code.
+int run_command_line(int argc, char** argv);
+
+}  // namespace memkv::cli
