@@ -273,7 +273,8 @@ TEST(Store, MemoryModeReadsInPlace) {
   std::vector<uint64_t> sums(base::grain_count(bytes.size()));
   base::grain_sums({room.data, bytes.size()}, base::chunk_seed(kNamespace, "reserved", 0), sums.data());
   PutOp op;
-  op.key = rig.key("reserved");
+  const std::string name = "reserved";
+  op.key = rig.key(name);
   op.payload = {room.data, 300'000, sums.data()};
   ASSERT_EQ(rig.run(op, [&] { rig.store().put(op); }), Status::kOk);
   rig.expect("reserved", bytes);
