@@ -257,19 +257,24 @@ void StoreImpl::bury(Append& copy) {
   log->append(m);
 }
 
-/// The long way round, where a segment's headers do not say what is in it: all entries that point there.
+/// The long way round, where a segment's headers do not say what is in it: all blocks with a record there.
 void StoreImpl::drop_all_in(const Log& log, uint64_t epoch) {
+  const auto inside = [&](const Entry* e) {
+    if (e == nullptr) return false;
+    const Place place = e->place();
+    return place.drive == log.config().slice.drive_index && log.epoch_at(place.unit * kPackBytes) == epoch;
+  };
   std::vector<Digest> gone;
   uint64_t cursor = 0;
   while (const Entry* e = index_.next(cursor)) {
-    const Place place = e->place();
-    if (place.drive == log.config().slice.drive_index && log.epoch_at(place.unit * kPackBytes) == epoch)
-      gone.push_back(e->digest());
+    if (e->has(kChunk)) continue;
+    bool lost = inside(e);
+    for (uint32_t n = 0, count = e->has(kHead) ? chunk_count(e->checksum()) : 0; n < count && !lost; ++n) {
+      lost = inside(index_.find(chunk_digest(e->digest(), n)));
+    }
+    if (lost) gone.push_back(e->digest());
   }
-  for (const Digest& d : gone) {
-    if (const Entry* e = index_.find(d); e == nullptr) continue;
-    drop_block(d, counters_.dropped_evicted);
-  }
+  for (const Digest& d : gone) drop_block(d, counters_.dropped_evicted);
 }
 
 /// Everything was decided: the segment is free once no read is in it.
