@@ -1,14 +1,13 @@
 #pragma once
 /// The MemKV client. Link `memkv::client`.
 ///
-///   auto client = memkv::Client::connect({.servers = {"kv1=10.0.0.10:9900", "kv2=10.0.0.11:9900"}, .namespace_key = key}).value();
-///   client.put("prefix/4f2a", block);
-///   auto got = client.get("prefix/4f2a", buffer);
-///   memkv::Batch batch; batch.get("a", dst_a).get("b", dst_b, /*offset=*/4096).exists("c");
-///   for (auto& outcome : client.run(batch)) …
+///   auto client = memkv::Client::connect({.servers = {"kv1=10.0.0.10:9900", "kv2=10.0.0.11:9900"}, .namespace_key =
+///   key}).value(); client.put("prefix/4f2a", block); auto got = client.get("prefix/4f2a", buffer); memkv::Batch batch;
+///   batch.get("a", dst_a).get("b", dst_b, /*offset=*/4096).exists("c"); for (auto& outcome : client.run(batch)) …
 ///
-/// Every op takes a list of local pieces. A completed op leaves the caller's memory quiet, whatever its outcome; after anything but a hit the
-/// content of a get's buffer is unspecified. Nothing here throws; nothing hangs longer than the op's deadline.
+/// Every op takes a list of local pieces. A completed op leaves the caller's memory quiet, whatever its outcome; after
+/// anything but a hit the content of a get's buffer is unspecified. Nothing here throws; nothing hangs longer than the
+/// op's deadline.
 
 #include <chrono>
 #include <cstddef>
@@ -31,35 +30,38 @@ using Deadline = std::chrono::nanoseconds;  ///< from now; zero = the default of
 enum class Transport : uint8_t { kAuto, kTcp };
 enum class PutChecksum : uint8_t { kClient, kServer };
 
-/// Settings. Precedence: field set here > MEMKV_* environment > MEMKV_CONFIG file > default. An empty string or vector counts as unset.
+/// Settings. Precedence: field set here > MEMKV_* environment > MEMKV_CONFIG file > default. An empty string or vector
+/// counts as unset.
 struct ClientOptions {
-  std::vector<std::string> servers;      ///< "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma list
-  std::string namespace_key;             ///< 64 hex characters or @FILE; MEMKV_AUTH_KEY; empty = none (loopback servers only)
-  Transport transport = Transport::kAuto;   ///< MEMKV_TRANSPORT
-  uint32_t io_contexts = 0;              ///< 0 = 2
-  uint32_t connections_per_worker = 1;   ///< of one I/O context
-  Deadline get_timeout{0};               ///< 0 = 2 s
-  Deadline put_timeout{0};               ///< 0 = 10 s
+  std::vector<std::string>
+      servers;                ///< "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma list
+  std::string namespace_key;  ///< 64 hex characters or @FILE; MEMKV_AUTH_KEY; empty = none (loopback servers only)
+  Transport transport = Transport::kAuto;  ///< MEMKV_TRANSPORT
+  uint32_t io_contexts = 0;                ///< 0 = 2
+  uint32_t connections_per_worker = 1;     ///< of one I/O context
+  Deadline get_timeout{0};                 ///< 0 = 2 s
+  Deadline put_timeout{0};                 ///< 0 = 10 s
   PutChecksum put_checksum = PutChecksum::kClient;
-  bool verify = true;                    ///< check every byte that arrives
-  std::string congestion;                ///< TCP congestion control; empty = the system's
-  std::string client_name;               ///< shown by the server; empty = program name and pid
-  std::string config_file;               ///< empty = MEMKV_CONFIG
+  bool verify = true;       ///< check every byte that arrives
+  std::string congestion;   ///< TCP congestion control; empty = the system's
+  std::string client_name;  ///< shown by the server; empty = program name and pid
+  std::string config_file;  ///< empty = MEMKV_CONFIG
 };
 
 /// What became of one op of a batch.
 struct Outcome {
   Status status = Status::kInternal;
   Generation generation = 0;
-  uint64_t bytes = 0;                    ///< get: delivered; put, write: stored
-  uint64_t block_bytes = 0;              ///< get, stat: size of the whole block
-  bool exists = false;                   ///< exists, stat
+  uint64_t bytes = 0;        ///< get: delivered; put, write: stored
+  uint64_t block_bytes = 0;  ///< get, stat: size of the whole block
+  bool exists = false;       ///< exists, stat
 
   bool hit() const { return status == Status::kOk; }
   bool ok() const { return is_outcome(status); }
 };
 
-/// Memory registered with the client (one-sided transports register it with the NIC; tcp does nothing). Unregisters on destruction.
+/// Memory registered with the client (one-sided transports register it with the NIC; tcp does nothing). Unregisters on
+/// destruction.
 enum class MemoryKind : uint8_t { kHost, kCuda };
 class Region {
  public:
@@ -67,6 +69,7 @@ class Region {
   Region(Region&&) noexcept;
   Region& operator=(Region&&) noexcept;
   ~Region();
+
  private:
   friend class Client;
   struct State;
@@ -80,9 +83,15 @@ class Gather {
   Gather(std::initializer_list<ConstPiece> pieces) : pieces_(pieces) {}
   Gather(const void* data, size_t size) : pieces_{{data, size}} {}
   template <typename R>
-    requires requires(const R& r) { std::data(r); std::size(r); } && (!std::is_same_v<std::remove_cvref_t<decltype(*std::data(std::declval<const R&>()))>, ConstPiece>)
-  Gather(const R& r) : pieces_{{std::data(r), std::size(r) * sizeof(*std::data(r))}} {}  // NOLINT
+  requires requires(const R& r) {
+    std::data(r);
+    std::size(r);
+  } &&(!std::is_same_v<std::remove_cvref_t<decltype(*std::data(std::declval<const R&>()))>, ConstPiece>)
+      Gather(const R& r)
+      : pieces_{{std::data(r), std::size(r) * sizeof(*std::data(r))}} {
+  }  // NOLINT
   const std::vector<ConstPiece>& pieces() const { return pieces_; }
+
  private:
   std::vector<ConstPiece> pieces_;
 };
@@ -92,15 +101,21 @@ class Scatter {
   Scatter(std::initializer_list<Piece> pieces) : pieces_(pieces) {}
   Scatter(void* data, size_t size) : pieces_{{data, size}} {}
   template <typename R>
-    requires requires(R& r) { std::data(r); std::size(r); } && (!std::is_same_v<std::remove_cvref_t<decltype(*std::data(std::declval<R&>()))>, Piece>) &&
-             (!std::is_const_v<std::remove_reference_t<decltype(*std::data(std::declval<R&>()))>>)
-  Scatter(R&& r) : pieces_{{std::data(r), std::size(r) * sizeof(*std::data(r))}} {}  // NOLINT
+  requires requires(R& r) {
+    std::data(r);
+    std::size(r);
+  } &&(!std::is_same_v<std::remove_cvref_t<decltype(*std::data(std::declval<R&>()))>, Piece>)&&(
+      !std::is_const_v<std::remove_reference_t<decltype(*std::data(std::declval<R&>()))>>)Scatter(R&& r)
+      : pieces_{{std::data(r), std::size(r) * sizeof(*std::data(r))}} {
+  }  // NOLINT
   const std::vector<Piece>& pieces() const { return pieces_; }
+
  private:
   std::vector<Piece> pieces_;
 };
 
-/// A list of ops, run together; each succeeds or fails alone. Keys are copied; memory is borrowed until the op's completion.
+/// A list of ops, run together; each succeeds or fails alone. Keys are copied; memory is borrowed until the op's
+/// completion.
 class Batch {
  public:
   Batch();
@@ -122,24 +137,30 @@ class Batch {
 
   size_t size() const;
   bool empty() const { return size() == 0; }
-  void clear();                          ///< keeps its memory for reuse
+  void clear();  ///< keeps its memory for reuse
   struct Impl;
   Impl& impl() const { return *impl_; }  ///< for the client itself
  private:
   std::unique_ptr<Impl> impl_;
 };
 
-struct ListedBlock { std::string key; uint64_t block_bytes = 0; Generation generation = 0; };
+struct ListedBlock {
+  std::string key;
+  uint64_t block_bytes = 0;
+  Generation generation = 0;
+};
 
 /// Counters of this process's client (docs/operating.md). Snapshot.
 struct ClientCounters {
-  uint64_t ops, hits, misses, failures, unknown, retries, bytes_read, bytes_written, corrupt, connects, breaker_opened, staged_bytes;
+  uint64_t ops, hits, misses, failures, unknown, retries, bytes_read, bytes_written, corrupt, connects, breaker_opened,
+      staged_bytes;
 };
 
 /// Thread-safe client over `io_contexts` I/O threads.
 class Client {
  public:
-  /// Checks the options and starts the I/O threads; a server that is down is not an error here (its keys are misses until it is up).
+  /// Checks the options and starts the I/O threads; a server that is down is not an error here (its keys are misses
+  /// until it is up).
   static Result<Client, Message> connect(ClientOptions options);
   Client(Client&&) noexcept;
   Client& operator=(Client&&) noexcept;
@@ -156,8 +177,8 @@ class Client {
   /// One outcome an op, in order. All frames are sent before the first reply is awaited.
   std::vector<Outcome> run(Batch& batch, Deadline deadline = {});
 
-  /// A batch under way. wait() returns when all ops are complete (never later than the deadline allows); cancel() makes that soon.
-  /// Destroying it cancels and waits until the memory is quiet.
+  /// A batch under way. wait() returns when all ops are complete (never later than the deadline allows); cancel() makes
+  /// that soon. Destroying it cancels and waits until the memory is quiet.
   class Pending {
    public:
     Pending(Pending&&) noexcept;
@@ -166,6 +187,7 @@ class Client {
     bool done() const;
     void cancel();
     const std::vector<Outcome>& wait();
+
    private:
     friend class Client;
     struct State;
@@ -191,13 +213,14 @@ class Client {
   std::string describe() const;
 
   struct Impl;
+
  private:
   explicit Client(std::shared_ptr<Impl> impl);
   std::shared_ptr<Impl> impl_;
 };
 
-/// A client that one thread drives itself: no locks, no other thread. For engines' own progress loops and for benchmarks.
-/// Thread: one at a time, always the same while ops are under way.
+/// A client that one thread drives itself: no locks, no other thread. For engines' own progress loops and for
+/// benchmarks. Thread: one at a time, always the same while ops are under way.
 class Session {
  public:
   static Result<Session, Message> connect(ClientOptions options);
@@ -214,10 +237,11 @@ class Session {
   void cancel(Ticket ticket);
   /// The outcomes of a complete ticket; forgets it.
   std::vector<Outcome> collect(Ticket ticket);
-  void collect(Ticket ticket, std::vector<Outcome>& out);   ///< the same without allocation
+  void collect(Ticket ticket, std::vector<Outcome>& out);  ///< the same without allocation
   std::vector<Outcome> run(Batch& batch, Deadline deadline = {});
   ClientCounters counters() const;
   struct Impl;
+
  private:
   explicit Session(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

@@ -14,11 +14,11 @@ namespace memkv {
 /// What became of one op. Values 0..15 are *outcomes* (the store did its job), values from 16 on are *failures*.
 /// The numbers stand on the wire and in JSON: never renumber, only append. One table: docs/wire-protocol.md.
 enum class Status : uint8_t {
-  kOk = 0,         ///< done: a hit, stored, removed, touched
-  kMiss = 1,       ///< the key (or a byte of the asked range) is not there
-  kExists = 2,     ///< put_if_absent found the key; nothing was written
-  kRefused = 3,    ///< a put that the store chose not to take (breaker open, admission); nothing was written
-  kChanged = 4,    ///< get demanded a generation that is no longer the present one
+  kOk = 0,             ///< done: a hit, stored, removed, touched
+  kMiss = 1,           ///< the key (or a byte of the asked range) is not there
+  kExists = 2,         ///< put_if_absent found the key; nothing was written
+  kRefused = 3,        ///< a put that the store chose not to take (breaker open, admission); nothing was written
+  kChanged = 4,        ///< get demanded a generation that is no longer the present one
   kInvalid = 16,       ///< the request itself is wrong: empty or too long key, bad range, bad option
   kTooLarge = 17,      ///< larger than the store's limit
   kUnauthorized = 18,  ///< the credential was not accepted, or the peer failed to prove its own
@@ -47,8 +47,8 @@ std::string_view to_string(Status s);
 /// A failure: which one, the errno behind it if any, and a static sentence about where. Small, copyable, no allocation.
 struct Error {
   Status status = Status::kInternal;
-  int32_t sys_errno = 0;      ///< 0 if no system call is to blame
-  const char* what = "";      ///< static storage, never freed
+  int32_t sys_errno = 0;  ///< 0 if no system call is to blame
+  const char* what = "";  ///< static storage, never freed
 
   friend bool operator==(const Error& a, const Error& b) { return a.status == b.status; }
 };
@@ -64,12 +64,14 @@ template <typename T, typename E = Error>
 class [[nodiscard]] Result {
  public:
   using value_type = T;
-  Result(T value) : ok_(true) { new (&storage_.value) T(std::move(value)); }  // NOLINT: implicit on purpose
+  Result(T value) : ok_(true) { new (&storage_.value) T(std::move(value)); }   // NOLINT: implicit on purpose
   Result(E error) : ok_(false) { new (&storage_.error) E(std::move(error)); }  // NOLINT: implicit on purpose
   Result(Result&& o) noexcept : ok_(o.ok_) { take(std::move(o)); }
   Result(const Result& o) : ok_(o.ok_) {
-    if (ok_) new (&storage_.value) T(o.storage_.value);
-    else new (&storage_.error) E(o.storage_.error);
+    if (ok_)
+      new (&storage_.value) T(o.storage_.value);
+    else
+      new (&storage_.error) E(o.storage_.error);
   }
   Result& operator=(Result o) noexcept {
     destroy();
@@ -81,11 +83,26 @@ class [[nodiscard]] Result {
 
   bool ok() const { return ok_; }
   explicit operator bool() const { return ok_; }
-  T& value() & { check(ok_); return storage_.value; }
-  const T& value() const& { check(ok_); return storage_.value; }
-  T&& value() && { check(ok_); return std::move(storage_.value); }
-  E& error() & { check(!ok_); return storage_.error; }
-  const E& error() const& { check(!ok_); return storage_.error; }
+  T& value() & {
+    check(ok_);
+    return storage_.value;
+  }
+  const T& value() const& {
+    check(ok_);
+    return storage_.value;
+  }
+  T&& value() && {
+    check(ok_);
+    return std::move(storage_.value);
+  }
+  E& error() & {
+    check(!ok_);
+    return storage_.error;
+  }
+  const E& error() const& {
+    check(!ok_);
+    return storage_.error;
+  }
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
   T& operator*() & { return value(); }
@@ -94,14 +111,20 @@ class [[nodiscard]] Result {
   T value_or(T other) && { return ok_ ? std::move(storage_.value) : std::move(other); }
 
  private:
-  static void check(bool right) { if (!right) std::abort(); }
+  static void check(bool right) {
+    if (!right) std::abort();
+  }
   void take(Result&& o) {
-    if (ok_) new (&storage_.value) T(std::move(o.storage_.value));
-    else new (&storage_.error) E(std::move(o.storage_.error));
+    if (ok_)
+      new (&storage_.value) T(std::move(o.storage_.value));
+    else
+      new (&storage_.error) E(std::move(o.storage_.error));
   }
   void destroy() {
-    if (ok_) storage_.value.~T();
-    else storage_.error.~E();
+    if (ok_)
+      storage_.value.~T();
+    else
+      storage_.error.~E();
   }
   union Storage {
     Storage() {}
@@ -120,8 +143,13 @@ class [[nodiscard]] Result<void, E> {
   Result(E error) : error_(std::move(error)), ok_(false) {}  // NOLINT: implicit on purpose
   bool ok() const { return ok_; }
   explicit operator bool() const { return ok_; }
-  void value() const { if (!ok_) std::abort(); }
-  const E& error() const { if (ok_) std::abort(); return error_; }
+  void value() const {
+    if (!ok_) std::abort();
+  }
+  const E& error() const {
+    if (ok_) std::abort();
+    return error_;
+  }
 
  private:
   E error_{};

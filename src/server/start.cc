@@ -407,7 +407,7 @@ void Server::report_progress() {
 bool Server::report_ready() {
   uint64_t blocks = 0;
   for (const auto& worker : workers_) blocks += worker->stats().store_counters().blocks;
-  MEMKV_LOG(kInfo, "ready on {} ({} workers, {} shards, {}, congestion control {}, {} blocks, storage {}{})",
+  MEMKV_LOG(kInfo, "ready on {} (workers: {}, shards: {}, {}, congestion control {}, blocks: {}, storage {}{})",
             census_.address, workers_.size(), census_.shard_count, census_.io, census_.congestion, blocks, census_.mode,
             census_.missing.empty() ? "" : ", degraded");
   if (start_.ready_file.empty()) return true;

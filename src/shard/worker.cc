@@ -135,6 +135,8 @@ void Worker::run() {
     }
   }
   check_whole();
+  shards_.clear();  // their timers are this thread's
+  devices_.clear();
 }
 
 void Worker::turn(uint64_t wait_ns) {

@@ -11,10 +11,7 @@ class TcpAcceptor final : public Acceptor, private HandshakeIo {
  public:
   TcpAcceptor(io::Reactor& reactor, int fd, wire::ServerHandshake&& handshake, uint64_t deadline_ns, Fn on_done,
               void* context)
-      : HandshakeIo(reactor, fd, deadline_ns),
-        handshake_(std::move(handshake)),
-        on_done_(on_done),
-        context_(context) {
+      : HandshakeIo(reactor, fd, deadline_ns), handshake_(std::move(handshake)), on_done_(on_done), context_(context) {
     read_frame();
   }
 

@@ -69,7 +69,9 @@ class Opening : public testing::TestWithParam<Carrier> {
     self.acceptor.reset();
   }
   template <typename Done>
-  bool run(Done&& done) { return run_until(*reactor, done); }
+  bool run(Done&& done) {
+    return run_until(*reactor, done);
+  }
 
   std::unique_ptr<io::Reactor> reactor;
   base::UniqueFd listener;
@@ -179,7 +181,12 @@ TEST_P(Opening, GarbageAndOversizedHellosAreInvalid) {
 }
 
 TEST_P(Opening, BadFramesCloseTheLink) {
-  struct Case { const char* what; Status status; std::function<void(wire::FrameHeader&)> spoil; bool mac_after; };
+  struct Case {
+    const char* what;
+    Status status;
+    std::function<void(wire::FrameHeader&)> spoil;
+    bool mac_after;
+  };
   const std::vector<Case> cases = {
       {"wrong mac", Status::kUnauthorized, [](wire::FrameHeader& h) { h.mac[3] ^= 1; }, false},
       {"changed id", Status::kUnauthorized, [](wire::FrameHeader& h) { h.request_id++; }, false},
@@ -225,7 +232,8 @@ TEST_P(Opening, FramesThatComeByteByByteAreWhole) {
   const std::string all = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()) + "bodypayload";
   for (char c : all) {
     ASSERT_EQ(write(a, &c, 1), 1);
-    run_until(*reactor, [] { return false; }, 100'000);
+    run_until(
+        *reactor, [] { return false; }, 100'000);
   }
   ASSERT_TRUE(run([&] { return server_owner.complete == 1; }));
   EXPECT_EQ(server_owner.heard[0].body, "body");

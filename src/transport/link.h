@@ -1,5 +1,6 @@
 #pragma once
-/// A link: one authenticated connection as a stream of frames, the same on both ends. Behind it: tcp, loopback (in memory), later shm and rdma.
+/// A link: one authenticated connection as a stream of frames, the same on both ends. Behind it: tcp, loopback (in
+/// memory), later shm and rdma.
 
 #include <sys/uio.h>
 
@@ -28,7 +29,7 @@ struct OutFrame {
   wire::Opcode opcode{};
   uint64_t request_id = 0;
   std::span<const std::byte> body;
-  std::span<const iovec> payload;      ///< at most 64 pieces, at most wire::kPayloadBytesMax
+  std::span<const iovec> payload;  ///< at most 64 pieces, at most wire::kPayloadBytesMax
   // Private to the link.
   OutFrame* next = nullptr;
   uint32_t payload_bytes = 0;
@@ -39,70 +40,97 @@ struct OutFrame {
 /// Where the payload that follows a frame goes.
 struct PayloadTarget {
   enum class Kind : uint8_t { kInto, kSink, kPause } kind = Kind::kSink;
-  std::span<const iovec> pieces;       ///< kInto: sum of lengths == payload bytes; array and memory live until on_payload or redirect()
+  std::span<const iovec>
+      pieces;  ///< kInto: sum of lengths == payload bytes; array and memory live until on_payload or redirect()
   static PayloadTarget into(std::span<const iovec> p) { return {Kind::kInto, p}; }
   static PayloadTarget sink() { return {}; }
-  static PayloadTarget pause() { return {Kind::kPause, {}}; }   ///< no room yet: the link reads nothing more until resume()
+  static PayloadTarget pause() {
+    return {Kind::kPause, {}};
+  }  ///< no room yet: the link reads nothing more until resume()
 };
 
-/// What a link tells its owner. Thread: the reactor's. None of these runs inside a call of the owner into the link, except where said.
+/// What a link tells its owner. Thread: the reactor's. None of these runs inside a call of the owner into the link,
+/// except where said.
 class LinkOwner {
  public:
   virtual ~LinkOwner() = default;
-  /// A whole, MAC-checked header and body. `body` is valid during the call only. With payload_bytes > 0 the returned target is used, else ignored.
+  /// A whole, MAC-checked header and body. `body` is valid during the call only. With payload_bytes > 0 the returned
+  /// target is used, else ignored.
   virtual PayloadTarget on_frame(Link& link, const wire::FrameHeader& header, std::span<const std::byte> body) = 0;
   /// The payload of the last frame is complete (also when it went into the sink).
   virtual void on_payload(Link& link) = 0;
-  /// The link is dead: once, after the last on_done/on_payload. All memory is quiet. The owner may destroy the link from here.
+  /// The link is dead: once, after the last on_done/on_payload. All memory is quiet. The owner may destroy the link
+  /// from here.
   virtual void on_closed(Link& link, const Error& why) = 0;
 };
 
 /// Thread: the reactor's.
 class Link {
  public:
-  virtual ~Link() = default;           ///< only after on_closed
-  /// Queues a frame. Frames without payload overtake queued frames with payload (never one whose bytes already left in part).
-  /// Several queued frames leave in one send. kUnavailable after close.
+  virtual ~Link() = default;  ///< only after on_closed
+  /// Queues a frame. Frames without payload overtake queued frames with payload (never one whose bytes already left in
+  /// part). Several queued frames leave in one send. kUnavailable after close.
   virtual Result<void> send(OutFrame& frame) = 0;
-  virtual void resume(PayloadTarget target) = 0;   ///< after kPause: kInto or kSink
-  /// Quiet memory: what is still to come of the present payload goes into the sink; when this returns true the pieces are not written any more.
-  /// false (io_uring, a receive is in the kernel's hands): on_payload will say when.
+  virtual void resume(PayloadTarget target) = 0;  ///< after kPause: kInto or kSink
+  /// Quiet memory: what is still to come of the present payload goes into the sink; when this returns true the pieces
+  /// are not written any more. false (io_uring, a receive is in the kernel's hands): on_payload will say when.
   virtual bool redirect() = 0;
-  virtual void close(Status why) = 0;              ///< asynchronous; on_closed follows
-  virtual uint64_t bytes_queued() const = 0;       ///< not yet handed to the kernel: a reader that stopped reading
-  virtual uint64_t last_progress_ns() const = 0;   ///< when bytes last moved, either way
-  virtual int fd() const = 0;                      ///< -1: none
+  virtual void close(Status why) = 0;             ///< asynchronous; on_closed follows
+  virtual uint64_t bytes_queued() const = 0;      ///< not yet handed to the kernel: a reader that stopped reading
+  virtual uint64_t last_progress_ns() const = 0;  ///< when bytes last moved, either way
+  virtual int fd() const = 0;                     ///< -1: none
 };
 
-struct LinkStats { uint64_t frames_in, frames_out, bytes_in, bytes_out, sends, recvs; };
+struct LinkStats {
+  uint64_t frames_in, frames_out, bytes_in, bytes_out, sends, recvs;
+};
 
 enum class Role : uint8_t { kClient, kServer };
 
 /// Takes over `fd` (connected, handshake done; no byte beyond it was read). The first frames are MACed with sequence 0.
-std::unique_ptr<Link> make_tcp_link(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys, LinkOwner& owner);
+std::unique_ptr<Link> make_tcp_link(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys,
+                                    LinkOwner& owner);
 /// Two ends in memory, for tests.
-struct LinkPair { std::unique_ptr<Link> client, server; };
-LinkPair make_loopback_links(io::Reactor& reactor, const wire::SessionKeys& keys, LinkOwner& client_owner, LinkOwner& server_owner);
+struct LinkPair {
+  std::unique_ptr<Link> client, server;
+};
+LinkPair make_loopback_links(io::Reactor& reactor, const wire::SessionKeys& keys, LinkOwner& client_owner,
+                             LinkOwner& server_owner);
 
-/// The client's side of opening a connection: non-blocking connect, handshake, WELCOME (the link's first frame goes to `owner.on_frame`).
-/// One attempt; owned by the caller until on_done. Thread: the reactor's.
+/// The client's side of opening a connection: non-blocking connect, handshake, WELCOME (the link's first frame goes to
+/// `owner.on_frame`). One attempt; owned by the caller until on_done. Thread: the reactor's.
 class Connector {
  public:
-  using Fn = void (*)(void* context, Result<std::unique_ptr<Link>> link, std::string_view server_name, std::string_view goodbye_text);
+  using Fn = void (*)(void* context, Result<std::unique_ptr<Link>> link, std::string_view server_name,
+                      std::string_view goodbye_text);
   /// `deadline_ns`: on the reactor's clock, 0 = none.
-  struct Options { wire::Secret secret{}; wire::Hello hello; std::string client_name; std::string congestion; uint64_t deadline_ns = 0; };
-  static std::unique_ptr<Connector> make(io::Reactor& reactor, const sockaddr* address, socklen_t length, Options options, LinkOwner& owner, Fn on_done, void* context);
+  struct Options {
+    wire::Secret secret{};
+    wire::Hello hello;
+    std::string client_name;
+    std::string congestion;
+    uint64_t deadline_ns = 0;
+  };
+  static std::unique_ptr<Connector> make(io::Reactor& reactor, const sockaddr* address, socklen_t length,
+                                         Options options, LinkOwner& owner, Fn on_done, void* context);
   virtual ~Connector() = default;
-  virtual void cancel() = 0;           ///< on_done still runs once, with kCanceled
+  virtual void cancel() = 0;  ///< on_done still runs once, with kCanceled
 };
 
-/// The server's side: reads HELLO and PROOF within `deadline_ns` and kHelloBytesMax, then gives fd, keys, key id and wanted worker. Used by the door.
+/// The server's side: reads HELLO and PROOF within `deadline_ns` and kHelloBytesMax, then gives fd, keys, key id and
+/// wanted worker. Used by the door.
 class Acceptor {
  public:
-  struct Accepted { int fd = -1; wire::SessionKeys keys; wire::KeyId key_id; uint16_t wanted_worker = wire::kAnyWorker; };
+  struct Accepted {
+    int fd = -1;
+    wire::SessionKeys keys;
+    wire::KeyId key_id;
+    uint16_t wanted_worker = wire::kAnyWorker;
+  };
   using Fn = void (*)(void* context, Acceptor& acceptor, Result<Accepted> accepted);
-  static std::unique_ptr<Acceptor> make(io::Reactor& reactor, int fd, wire::ServerHandshake handshake, uint64_t deadline_ns, Fn on_done, void* context);
-  virtual ~Acceptor() = default;       ///< from inside on_done or later
+  static std::unique_ptr<Acceptor> make(io::Reactor& reactor, int fd, wire::ServerHandshake handshake,
+                                        uint64_t deadline_ns, Fn on_done, void* context);
+  virtual ~Acceptor() = default;  ///< from inside on_done or later
 };
 
 }  // namespace memkv::transport

@@ -40,7 +40,9 @@ class LinkContract : public testing::TestWithParam<Carrier> {
     return *frames.back();
   }
   template <typename Done>
-  bool run(Done&& done) { return run_until(*reactor, done); }
+  bool run(Done&& done) {
+    return run_until(*reactor, done);
+  }
   void expect_all_done(bool sent) {
     for (const auto& f : frames) {
       EXPECT_EQ(f->done, 1) << f->request_id;
@@ -74,8 +76,8 @@ TEST_P(LinkContract, SmallFramesKeepTheirOrderBothWays) {
 }
 
 TEST_P(LinkContract, PayloadsOfAllSizesArriveWhole) {
-  const std::vector<size_t> sizes = {1,      2,       100,       16384,  16385,   300,     65536, 2 << 20,
-                                     200000, 2 << 20, 1,         65535,  65537,   1000000, 5,     48};
+  const std::vector<size_t> sizes = {1,      2,       100, 16384, 16385, 300,     65536, 2 << 20,
+                                     200000, 2 << 20, 1,   65535, 65537, 1000000, 5,     48};
   for (size_t round = 0; round < 3; round++) {
     for (size_t size : sizes) {
       const auto seed = static_cast<uint32_t>(size + round);
@@ -117,7 +119,8 @@ TEST_P(LinkContract, PauseStopsUntilResume) {
   ASSERT_TRUE(client->send(frame(Opcode::kOps, "a", pattern(500'000, 6))));
   ASSERT_TRUE(client->send(frame(Opcode::kOps, "b", pattern(500, 7))));
   ASSERT_TRUE(run([&] { return server_owner.heard.size() == 1; }));
-  run_until(*reactor, [] { return false; }, 30'000'000);
+  run_until(
+      *reactor, [] { return false; }, 30'000'000);
   EXPECT_EQ(server_owner.heard.size(), 1u);
   server->resume(server_owner.target());
   EXPECT_EQ(server_owner.complete, 0u) << "nothing inside resume()";
@@ -204,7 +207,10 @@ TEST_P(LinkContract, CloseFromInsideOnFrame) {
 }
 
 TEST_P(LinkContract, AFrameMayBeSentAgainFromItsOnDone) {
-  struct Again { Link* link; int left; } again{client.get(), 100};
+  struct Again {
+    Link* link;
+    int left;
+  } again{client.get(), 100};
   TestFrame& f = frame(Opcode::kPing, "again");
   f.context = &again;
   f.on_done = [](OutFrame& out, bool sent) {

@@ -76,8 +76,8 @@ class TestOwner : public LinkOwner {
 };
 
 struct TestFrame : OutFrame {
-  TestFrame(wire::Opcode code, uint64_t id, std::string text, std::string load) : body_text(std::move(text)),
-                                                                                 payload_text(std::move(load)) {
+  TestFrame(wire::Opcode code, uint64_t id, std::string text, std::string load)
+      : body_text(std::move(text)), payload_text(std::move(load)) {
     opcode = code;
     request_id = id;
     body = {reinterpret_cast<const std::byte*>(body_text.data()), body_text.size()};

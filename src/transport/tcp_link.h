@@ -119,7 +119,7 @@ class TcpLink final : public Link {
   bool expect_large_ = false;    // the last payload was: read little ahead, so that the next goes into its pieces
   bool in_payload_ = false;
   bool paused_ = false;
-  bool into_ = false;             // else the sink
+  bool into_ = false;  // else the sink
   size_t payload_left_ = 0;
   PieceCursor target_;
   size_t direct_bytes_ = 0;  // of the receive in flight, how many go into pieces: 0 = none of the owner's memory

@@ -4,12 +4,14 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/kdf.h>
-#include <openssl/sha.h>
 
 #include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <memory>
+#include <utility>
 
+#include "base/assert.h"
 #include "base/bytes.h"
 #include "base/hex.h"
 #include "base/random.h"
@@ -17,196 +19,295 @@
 namespace memkv::wire {
 namespace {
 
-using Digest256 = std::array<uint8_t, 32>;
+using Digest = std::array<uint8_t, 32>;
+
 constexpr std::string_view kServerLabel = "memkv server proof";
 constexpr std::string_view kClientLabel = "memkv client proof";
-constexpr size_t kProofBytes = 32;
+constexpr size_t kProofBytes = sizeof(Digest);
+constexpr size_t kNameBytesMax = 256;
+constexpr size_t kGoodbyeTextMax = 512;
+constexpr std::streamsize kSecretFileBytesMax = 4096;
 
-Digest256 sha256(std::initializer_list<std::span<const std::byte>> parts) {
-  Digest256 out{};
-  EVP_MD_CTX* ctx = EVP_MD_CTX_new();
-  EVP_DigestInit_ex(ctx, EVP_sha256(), nullptr);
-  for (const auto& p : parts) EVP_DigestUpdate(ctx, p.data(), p.size());
-  EVP_DigestFinal_ex(ctx, out.data(), nullptr);
-  EVP_MD_CTX_free(ctx);
-  return out;
+/// libcrypto fails here only when it is broken or out of memory: going on would mean keys of zeros.
+void must(bool done) { MEMKV_ASSERT(done, "libcrypto failed"); }
+
+template <typename T>
+base::Bytes raw(const T& value) {
+  return base::bytes_of(value.data(), value.size());
+}
+template <typename T>
+void wipe(T& value) {
+  OPENSSL_cleanse(value.data(), value.size());
+}
+void wipe(SessionKeys& keys) { OPENSSL_cleanse(&keys, sizeof keys); }
+void wipe(Agreement& agreement) { OPENSSL_cleanse(&agreement, sizeof agreement); }
+
+Digest sha256(base::Bytes first, base::Bytes second) {
+  const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
+  must(context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1);
+  must(EVP_DigestUpdate(context.get(), first.data(), first.size()) == 1);
+  must(EVP_DigestUpdate(context.get(), second.data(), second.size()) == 1);
+  Digest digest;
+  must(EVP_DigestFinal_ex(context.get(), digest.data(), nullptr) == 1);
+  return digest;
 }
 
-Digest256 make_proof(const Secret& secret, std::string_view label, const Digest256& transcript) {
-  std::array<uint8_t, 64> text{};
+/// HMAC-SHA256(secret, label ‖ transcript).
+Digest make_proof(const Secret& secret, std::string_view label, const Digest& transcript) {
+  std::array<uint8_t, kServerLabel.size() + sizeof(Digest)> text;
+  static_assert(kServerLabel.size() == kClientLabel.size());
   std::memcpy(text.data(), label.data(), label.size());
   std::memcpy(text.data() + label.size(), transcript.data(), transcript.size());
-  Digest256 out{};
-  unsigned int n = 0;
-  HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()), text.data(), label.size() + transcript.size(), out.data(), &n);
-  return out;
+  Digest proof;
+  unsigned int bytes = 0;
+  const auto key_bytes = static_cast<int>(secret.size());
+  const auto* done = HMAC(EVP_sha256(), secret.data(), key_bytes, text.data(), text.size(), proof.data(), &bytes);
+  must(done != nullptr && bytes == proof.size());
+  return proof;
 }
 
-base::SipKey derive(const Secret& secret, const Digest256& transcript, std::string_view info) {
-  std::array<uint8_t, 16> out{};
-  size_t n = out.size();
-  EVP_PKEY_CTX* ctx = EVP_PKEY_CTX_new_id(EVP_PKEY_HKDF, nullptr);
-  EVP_PKEY_derive_init(ctx);
-  EVP_PKEY_CTX_set_hkdf_md(ctx, EVP_sha256());
-  EVP_PKEY_CTX_set1_hkdf_salt(ctx, transcript.data(), static_cast<int>(transcript.size()));
-  EVP_PKEY_CTX_set1_hkdf_key(ctx, secret.data(), static_cast<int>(secret.size()));
-  EVP_PKEY_CTX_add1_hkdf_info(ctx, reinterpret_cast<const unsigned char*>(info.data()), static_cast<int>(info.size()));
-  EVP_PKEY_derive(ctx, out.data(), &n);
-  EVP_PKEY_CTX_free(ctx);
-  const base::SipKey key{base::load_u64(out.data()), base::load_u64(out.data() + 8)};
-  OPENSSL_cleanse(out.data(), out.size());
+/// HKDF-SHA256(secret, salt = transcript, info), 16 bytes.
+base::SipKey derive(const Secret& secret, const Digest& transcript, std::string_view info) {
+  const std::unique_ptr<EVP_PKEY_CTX, void (*)(EVP_PKEY_CTX*)> context(EVP_PKEY_CTX_new_id(EVP_PKEY_HKDF, nullptr),
+                                                                       EVP_PKEY_CTX_free);
+  must(context && EVP_PKEY_derive_init(context.get()) == 1);
+  must(EVP_PKEY_CTX_set_hkdf_md(context.get(), EVP_sha256()) == 1);
+  must(EVP_PKEY_CTX_set1_hkdf_salt(context.get(), transcript.data(), static_cast<int>(transcript.size())) == 1);
+  must(EVP_PKEY_CTX_set1_hkdf_key(context.get(), secret.data(), static_cast<int>(secret.size())) == 1);
+  const auto* label = reinterpret_cast<const unsigned char*>(info.data());
+  must(EVP_PKEY_CTX_add1_hkdf_info(context.get(), label, static_cast<int>(info.size())) == 1);
+  std::array<uint8_t, 16> bytes;
+  size_t count = bytes.size();
+  must(EVP_PKEY_derive(context.get(), bytes.data(), &count) == 1 && count == bytes.size());
+  const base::SipKey key{base::load_u64(bytes.data()), base::load_u64(bytes.data() + 8)};
+  wipe(bytes);
   return key;
 }
 
-SessionKeys session_keys(const Secret& secret, const Digest256& transcript) {
-  return {derive(secret, transcript, "memkv client to server"), derive(secret, transcript, "memkv server to client")};
-}
+bool equal(const Digest& a, const Digest& b) { return CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0; }
 
-/// Writes a frame with the frozen header of the handshake; returns its size.
+/// A whole frame with the frozen header of the handshake; returns its size.
 template <typename Message>
-size_t make_frame(Opcode opcode, const Message& message, std::span<std::byte> out) {
-  FrameHeader h;
-  h.version = 0;
-  h.opcode = opcode;
+size_t make_frame(Opcode opcode, const Message& message, base::MutBytes out) {
+  FrameHeader header;
+  header.version = 0;
+  header.opcode = opcode;
   const size_t body = encode(message, out.subspan(kHeaderBytes));
-  h.body_bytes = static_cast<uint32_t>(body);
-  encode(h, out.first<kHeaderBytes>());
+  MEMKV_ASSERT(body > 0, "handshake messages fit kHelloBytesMax");
+  header.body_bytes = static_cast<uint32_t>(body);
+  encode(header, out.first<kHeaderBytes>());
   return kHeaderBytes + body;
 }
 
-/// Header and body of a whole frame without payload.
 struct Frame {
-  FrameHeader header;
-  std::span<const std::byte> body;
+  Opcode opcode{};
+  base::Bytes body;
 };
 
-Result<Frame> open_frame(std::span<const std::byte> bytes) {
-  if (bytes.size() < kHeaderBytes || bytes.size() > kHelloBytesMax) return Error{Status::kInvalid, 0, "handshake: bad frame size"};
-  auto header = decode_header(bytes.first<kHeaderBytes>());
-  if (!header) return header.error();
-  if (header->payload_bytes != 0 || header->body_bytes != bytes.size() - kHeaderBytes) {
-    return Error{Status::kInvalid, 0, "handshake: lengths do not match"};
+/// A whole frame without payload, in the frozen format.
+Result<Frame> open_frame(base::Bytes bytes) {
+  if (bytes.size() < kHeaderBytes || bytes.size() > kHelloBytesMax) {
+    return Error{Status::kInvalid, 0, "handshake: bad frame size"};
   }
-  return Frame{*header, bytes.subspan(kHeaderBytes)};
+  const auto header = decode_header(bytes.first<kHeaderBytes>());
+  if (!header) return header.error();
+  const FrameHeader& h = header.value();
+  if (h.version != 0 || h.payload_bytes != 0 || h.body_bytes != bytes.size() - kHeaderBytes) {
+    return Error{Status::kInvalid, 0, "handshake: malformed frame"};
+  }
+  return Frame{h.opcode, bytes.subspan(kHeaderBytes)};
+}
+
+Result<base::Bytes> open_frame(base::Bytes bytes, Opcode wanted) {
+  const auto frame = open_frame(bytes);
+  if (!frame) return frame.error();
+  if (frame.value().opcode != wanted) return Error{Status::kInvalid, 0, "handshake: another message was due"};
+  return frame.value().body;
+}
+
+/// The words of a peer that has proven nothing yet, fit for a log or a terminal.
+std::string printable(std::string_view text) {
+  std::string clean(text.substr(0, kGoodbyeTextMax));
+  std::replace_if(
+      clean.begin(), clean.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return clean;
+}
+
+std::string no_common_version(const Hello& hello) {
+  return "no protocol version in common: this server speaks " + std::to_string(kVersionMin) + " to " +
+         std::to_string(kVersionMax) + ", the client " + std::to_string(hello.version_min) + " to " +
+         std::to_string(hello.version_max) + "; upgrade the older one";
+}
+
+/// Empty: the file cannot be read.
+std::string read_secret_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::string text(static_cast<size_t>(kSecretFileBytesMax), '\0');
+  in.read(text.data(), kSecretFileBytesMax);
+  text.resize(static_cast<size_t>(std::max<std::streamsize>(in.gcount(), 0)));
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.pop_back();
+  return text;
 }
 
 }  // namespace
 
 KeyId key_id_of(const Secret& secret) {
-  const Digest256 hash = sha256({base::as_bytes(std::string_view("memkv key id")), base::bytes_of(secret.data(), secret.size())});
+  const Digest hash = sha256(base::as_bytes(std::string_view("memkv key id")), raw(secret));
   KeyId id;
   std::memcpy(id.data(), hash.data(), id.size());
   return id;
 }
 
 Result<Secret, Message> parse_secret(std::string_view text) {
-  std::string content(text);
+  std::string digits(text);
   std::string where = "the credential";
-  if (!content.empty() && content[0] == '@') {
-    const std::string path = content.substr(1);
-    std::ifstream in(path);
-    if (!in) return Message{Status::kInvalid, "the credential file '" + path + "' cannot be read; is the path right, and may you read it?"};
-    content.assign(std::istreambuf_iterator<char>(in), {});
-    while (!content.empty() && (content.back() == '\n' || content.back() == '\r' || content.back() == ' ')) content.pop_back();
+  if (text.starts_with('@')) {
+    const std::string path(text.substr(1));
     where = "the credential in '" + path + "'";
+    digits = read_secret_file(path);
+    if (digits.empty()) {
+      return Message{Status::kInvalid, "the credential file '" + path +
+                                           "' is empty or cannot be read; is the path right, and may you read it?"};
+    }
   }
   Secret secret{};
-  if (content.size() != 64 || !base::hex_decode(content, base::mut_bytes_of(secret.data(), secret.size()))) {
-    return Message{Status::kInvalid, where + " must be 64 hex characters (32 bytes), or @FILE that holds them; it has " +
-                                         std::to_string(content.size()) + " characters. `memkv setup` makes one."};
-  }
-  return secret;
+  const bool parsed =
+      digits.size() == 2 * secret.size() && base::hex_decode(digits, base::mut_bytes_of(secret.data(), secret.size()));
+  const size_t characters = digits.size();
+  wipe(digits);
+  if (parsed) return secret;
+  wipe(secret);
+  return Message{Status::kInvalid, where + " must be 64 hex characters (32 bytes), or @FILE that holds them; it has " +
+                                       std::to_string(characters) + " characters. `memkv setup` makes one."};
 }
 
 Secret make_secret() {
-  Secret secret{};
+  Secret secret;
   base::os_random(base::mut_bytes_of(secret.data(), secret.size()));
   return secret;
+}
+
+Agreement agree(const Secret& secret, std::span<const std::byte> hello, std::span<const std::byte> reply) {
+  const Digest transcript = sha256(hello, reply);
+  Agreement agreement;
+  agreement.server_proof = make_proof(secret, kServerLabel, transcript);
+  agreement.client_proof = make_proof(secret, kClientLabel, transcript);
+  agreement.keys.client_to_server = derive(secret, transcript, "memkv client to server");
+  agreement.keys.server_to_client = derive(secret, transcript, "memkv server to client");
+  return agreement;
 }
 
 ClientHandshake::ClientHandshake(const Secret& secret, Hello hello) : secret_(secret) {
   hello.key_id = key_id_of(secret);
   base::os_random(base::mut_bytes_of(hello.nonce.data(), hello.nonce.size()));
-  hello.client_name = hello.client_name.substr(0, 256);
+  hello.client_name = hello.client_name.substr(0, kNameBytesMax);
+  version_min_ = hello.version_min;
+  version_max_ = hello.version_max;
   hello_bytes_ = make_frame(Opcode::kHello, hello, hello_);
+}
+
+ClientHandshake::~ClientHandshake() {
+  wipe(secret_);
+  wipe(keys_);
 }
 
 std::span<const std::byte> ClientHandshake::start() { return {hello_.data(), hello_bytes_}; }
 
+Error ClientHandshake::on_goodbye(std::span<const std::byte> body) {
+  const auto goodbye = decode_goodbye(body);
+  if (!goodbye) return goodbye.error();
+  goodbye_text_ = printable(goodbye.value().text);
+  const Status status = goodbye.value().status;
+  return Error{is_failure(status) ? status : Status::kUnavailable, 0, "the server said goodbye"};
+}
+
 Result<std::span<const std::byte>> ClientHandshake::on_reply(std::span<const std::byte> bytes) {
-  auto frame = open_frame(bytes);
+  // One answer only: a second guess at the proof would meet a secret that is wiped.
+  if (answered_) return Error{Status::kInvalid, 0, "handshake: a second reply"};
+  answered_ = true;
+  const auto frame = open_frame(bytes);
   if (!frame) return frame.error();
-  if (frame->header.opcode == Opcode::kGoodbye) {
-    auto goodbye = decode_goodbye(frame->body);
-    if (!goodbye) return goodbye.error();
-    goodbye_text_.assign(goodbye->text);
-    return Error{is_failure(goodbye->status) ? goodbye->status : Status::kUnavailable, 0, "the server said goodbye"};
-  }
-  if (frame->header.opcode != Opcode::kHelloReply) return Error{Status::kInvalid, 0, "handshake: not a HELLO_REPLY"};
-  auto reply = decode_hello_reply(frame->body);
+  const base::Bytes body = frame.value().body;
+  if (frame.value().opcode == Opcode::kGoodbye) return on_goodbye(body);
+  if (frame.value().opcode != Opcode::kHelloReply) return Error{Status::kInvalid, 0, "handshake: not a HELLO_REPLY"};
+  const auto reply = decode_hello_reply(body);
   if (!reply) return reply.error();
-  const std::span<const std::byte> hello_body(hello_.data() + kHeaderBytes, hello_bytes_ - kHeaderBytes);
-  const Digest256 transcript = sha256({hello_body, frame->body.first(frame->body.size() - kProofBytes)});
-  const Digest256 expected = make_proof(secret_, kServerLabel, transcript);
-  if (CRYPTO_memcmp(expected.data(), reply->proof.data(), expected.size()) != 0) {
-    return Error{Status::kUnauthorized, 0, "the server does not know this credential"};
-  }
-  if (reply->version < kVersionMin || reply->version > kVersionMax) return Error{Status::kVersion, 0, "the server chose an unknown version"};
-  version_ = reply->version;
-  server_name_.assign(reply->server_name);
-  keys_ = session_keys(secret_, transcript);
-  const size_t n = make_frame(Opcode::kProof, Proof{make_proof(secret_, kClientLabel, transcript)}, proof_);
-  OPENSSL_cleanse(secret_.data(), secret_.size());
-  return std::span<const std::byte>(proof_.data(), n);
+  version_ = reply.value().version;
+  server_name_ = reply.value().server_name;
+  const bool offered = version_ >= version_min_ && version_ <= version_max_;
+  Agreement agreement = agree(secret_, start().subspan(kHeaderBytes), body.first(body.size() - kProofBytes));
+  const bool proven = equal(agreement.server_proof, reply.value().proof);
+  if (proven) keys_ = agreement.keys;
+  const size_t size = make_frame(Opcode::kProof, Proof{agreement.client_proof}, proof_);
+  wipe(agreement);
+  wipe(secret_);
+  if (!proven) return Error{Status::kUnauthorized, 0, "the server does not know this credential"};
+  if (!offered) return Error{Status::kVersion, 0, "the server chose a version that was not offered"};
+  return std::span<const std::byte>(proof_.data(), size);
 }
 
 ServerHandshake::ServerHandshake(FindSecret find, void* context, std::string_view server_name)
-    : find_(find), context_(context), server_name_(server_name.substr(0, 256)) {}
+    : find_(find), context_(context), server_name_(server_name.substr(0, kNameBytesMax)) {}
+
+ServerHandshake::~ServerHandshake() {
+  wipe(expected_proof_);
+  wipe(keys_);
+}
+
+Error ServerHandshake::refuse(Status status, std::string_view text, const char* what) {
+  step_ = Step::kOver;
+  goodbye_bytes_ = make_frame(Opcode::kGoodbye, Goodbye{status, text}, reply_);
+  return Error{status, 0, what};
+}
 
 Result<std::span<const std::byte>> ServerHandshake::on_hello(std::span<const std::byte> bytes) {
-  auto frame = open_frame(bytes);
-  if (!frame) return frame.error();
-  if (frame->header.opcode != Opcode::kHello) return Error{Status::kInvalid, 0, "handshake: not a HELLO"};
-  auto hello = decode_hello(frame->body);
+  if (std::exchange(step_, Step::kOver) != Step::kHello) return Error{Status::kInvalid, 0, "handshake: HELLO is over"};
+  const auto body = open_frame(bytes, Opcode::kHello);
+  if (!body) return body.error();
+  const auto hello = decode_hello(body.value());
   if (!hello) return hello.error();
-  const uint16_t version = std::min<uint16_t>(kVersionMax, hello->version_max);
-  if (version < kVersionMin || version < hello->version_min) {
-    const std::string text = "no protocol version in common: this server speaks " + std::to_string(kVersionMin) + " to " + std::to_string(kVersionMax) +
-                             ", the client " + std::to_string(hello->version_min) + " to " + std::to_string(hello->version_max) +
-                             "; upgrade the older one";
-    goodbye_bytes_ = make_frame(Opcode::kGoodbye, Goodbye{Status::kVersion, text}, reply_);
-    return Error{Status::kVersion, 0, "no protocol version in common"};
+  const uint16_t version = std::min<uint16_t>(kVersionMax, hello.value().version_max);
+  if (version < kVersionMin || version < hello.value().version_min) {
+    return refuse(Status::kVersion, no_common_version(hello.value()), "no protocol version in common");
   }
-  Secret secret{};
-  if (!find_(context_, hello->key_id, secret)) secret = make_secret();
-  key_id_ = hello->key_id;
-  wanted_worker_ = hello->wanted_worker;
+  key_id_ = hello.value().key_id;
+  wanted_worker_ = hello.value().wanted_worker;
   HelloReply reply;
   reply.version = version;
-  base::os_random(base::mut_bytes_of(reply.nonce.data(), reply.nonce.size()));
   reply.server_name = server_name_;
-  const size_t n = make_frame(Opcode::kHelloReply, reply, reply_);
-  const std::span<const std::byte> unproven(reply_.data() + kHeaderBytes, n - kHeaderBytes - kProofBytes);
-  const Digest256 transcript = sha256({frame->body, unproven});
-  const Digest256 proof = make_proof(secret, kServerLabel, transcript);
-  std::memcpy(reply_.data() + n - kProofBytes, proof.data(), proof.size());
-  expected_proof_ = make_proof(secret, kClientLabel, transcript);
-  keys_ = session_keys(secret, transcript);
-  OPENSSL_cleanse(secret.data(), secret.size());
-  return std::span<const std::byte>(reply_.data(), n);
+  base::os_random(base::mut_bytes_of(reply.nonce.data(), reply.nonce.size()));
+  return answer(body.value(), reply);
+}
+
+std::span<const std::byte> ServerHandshake::answer(std::span<const std::byte> hello_body, HelloReply& reply) {
+  Secret secret = make_secret();
+  Secret found{};
+  if (find_(context_, key_id_, found)) secret = found;
+  wipe(found);
+  size_t size = make_frame(Opcode::kHelloReply, reply, reply_);
+  const auto unproven = std::span<const std::byte>(reply_).subspan(kHeaderBytes, size - kHeaderBytes - kProofBytes);
+  Agreement agreement = agree(secret, hello_body, unproven);
+  reply.proof = agreement.server_proof;
+  expected_proof_ = agreement.client_proof;
+  keys_ = agreement.keys;
+  wipe(agreement);
+  wipe(secret);
+  size = make_frame(Opcode::kHelloReply, reply, reply_);
+  step_ = Step::kProof;
+  return {reply_.data(), size};
 }
 
 Result<void> ServerHandshake::on_proof(std::span<const std::byte> bytes) {
-  auto frame = open_frame(bytes);
-  if (!frame) return frame.error();
-  if (frame->header.opcode != Opcode::kProof) return Error{Status::kInvalid, 0, "handshake: not a PROOF"};
-  auto proof = decode_proof(frame->body);
-  if (!proof) return proof.error();
-  if (CRYPTO_memcmp(expected_proof_.data(), proof->proof.data(), expected_proof_.size()) != 0) {
-    goodbye_bytes_ = make_frame(Opcode::kGoodbye, Goodbye{Status::kUnauthorized, "the credential was not accepted"}, reply_);
-    return Error{Status::kUnauthorized, 0, "the client did not prove the credential"};
+  if (std::exchange(step_, Step::kOver) != Step::kProof) {
+    return Error{Status::kInvalid, 0, "handshake: no PROOF is due"};
   }
-  return {};
+  const auto body = open_frame(bytes, Opcode::kProof);
+  if (!body) return body.error();
+  const auto proof = decode_proof(body.value());
+  if (!proof) return proof.error();
+  if (equal(expected_proof_, proof.value().proof)) return {};
+  wipe(keys_);
+  return refuse(Status::kUnauthorized, "the credential was not accepted", "the client did not prove the credential");
 }
 
 }  // namespace memkv::wire

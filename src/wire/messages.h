@@ -1,5 +1,6 @@
 #pragma once
-/// Messages of the wire protocol (docs/wire-protocol.md): plain structs, encode and decode as pure functions over bytes.
+/// Messages of the wire protocol (docs/wire-protocol.md): plain structs, encode and decode as pure functions over
+/// bytes.
 
 #include <array>
 #include <cstddef>
@@ -19,20 +20,39 @@ inline constexpr uint8_t kVersionMin = 1, kVersionMax = 1;
 inline constexpr uint32_t kHeaderBytes = 48;
 inline constexpr uint32_t kBodyBytesMax = 256 * 1024;
 inline constexpr uint32_t kPayloadBytesMax = 2 * 1024 * 1024;
-inline constexpr uint32_t kHelloBytesMax = 4096;       ///< whole frame, before WELCOME
+inline constexpr uint32_t kHelloBytesMax = 4096;  ///< whole frame, before WELCOME
 inline constexpr uint32_t kOpsPerFrameMax = 512;
-inline constexpr uint32_t kKeysPerExistsMax = 16384;   ///< and what fits kBodyBytesMax
-inline constexpr uint32_t kEagerBytesMax = 64 * 1024;  ///< put payloads without credit in flight on a connection
-inline constexpr uint32_t kEagerPayloadMax = 8 * 1024; ///< payloads up to here need no credit
+inline constexpr uint32_t kKeysPerExistsMax = 16384;    ///< and what fits kBodyBytesMax
+inline constexpr uint32_t kEagerBytesMax = 64 * 1024;   ///< put payloads without credit in flight on a connection
+inline constexpr uint32_t kEagerPayloadMax = 8 * 1024;  ///< payloads up to here need no credit
 inline constexpr uint16_t kAnyWorker = 0xffff;
-inline constexpr uint32_t kSumsMax = 33;               ///< a 2 MiB range that starts inside a grain touches 33
+inline constexpr uint32_t kSumsMax = 33;  ///< a 2 MiB range that starts inside a grain touches 33
+inline constexpr uint64_t kOffsetMax = UINT32_MAX * kChunkBytesMax;  ///< in a block: chunk numbers are 32 bits
 
 enum class Opcode : uint8_t {
-  kHello = 1, kHelloReply = 2, kProof = 3, kWelcome = 4,
-  kOps = 16, kReply = 17, kExists = 18, kExistsReply = 19, kCredit = 20,
-  kCancel = 24, kCanceled = 25, kPing = 26, kPong = 27, kStatus = 28, kStatusReply = 29,
-  kRegionAdd = 30, kRegionDrop = 31, kList = 32, kListReply = 33, kWorkerMap = 34,
-  kNotReady = 40, kReady = 41, kGoodbye = 42,
+  kHello = 1,
+  kHelloReply = 2,
+  kProof = 3,
+  kWelcome = 4,
+  kOps = 16,
+  kReply = 17,
+  kExists = 18,
+  kExistsReply = 19,
+  kCredit = 20,
+  kCancel = 24,
+  kCanceled = 25,
+  kPing = 26,
+  kPong = 27,
+  kStatus = 28,
+  kStatusReply = 29,
+  kRegionAdd = 30,
+  kRegionDrop = 31,
+  kList = 32,
+  kListReply = 33,
+  kWorkerMap = 34,
+  kNotReady = 40,
+  kReady = 41,
+  kGoodbye = 42,
 };
 
 struct FrameHeader {
@@ -54,44 +74,60 @@ std::array<uint8_t, 16> make_mac(const base::SipKey& key, const FrameHeader& hea
 bool check_mac(const base::SipKey& key, const FrameHeader& header, std::span<const std::byte> body);
 
 enum class OpKind : uint8_t {
-  kGet = 1, kPut = 2, kWrite = 3, kBegin = 4, kChunk = 5, kCommit = 6, kAbort = 7,
-  kRemove = 8, kTouch = 9, kStat = 10, kFlush = 11, kSuspect = 12, kPin = 13,
+  kGet = 1,
+  kPut = 2,
+  kWrite = 3,
+  kBegin = 4,
+  kChunk = 5,
+  kCommit = 6,
+  kAbort = 7,
+  kRemove = 8,
+  kTouch = 9,
+  kStat = 10,
+  kFlush = 11,
+  kSuspect = 12,
+  kPin = 13,
 };
 enum OpFlags : uint8_t {
   kOpIfAbsent = 1,
-  kOpChained = 2,          ///< starts after the previous op of the frame is done (and fails with kCanceled if that failed)
-  kOpVerify = 4,           ///< get: the server verifies all bytes itself
-  kOpServerChecksum = 8,   ///< put, chunk, write: carries no sums
-  kOpRangeWrite = 16,      ///< begin: a range write, chunks may be partial
+  kOpChained = 2,  ///< starts after the previous op of the frame is done (and fails with kCanceled if that failed)
+  kOpVerify = 4,   ///< get: the server verifies all bytes itself
+  kOpServerChecksum = 8,  ///< put, chunk, write: carries no sums
+  kOpRangeWrite = 16,     ///< begin: a range write, chunks may be partial
 };
 /// True for kinds whose `length` bytes follow as payload.
 constexpr bool has_payload(OpKind k) { return k == OpKind::kPut || k == OpKind::kWrite || k == OpKind::kChunk; }
 
-/// One op of an OPS frame. 40 bytes fixed, then key, then sums.
+/// One op of an OPS frame. 40 bytes fixed, then key, then sums:
+///   0 kind 1 · 1 flags 1 · 2 key bytes 2 · 4 index 2 · 6 priority 1 · 7 zero 1 · 8 deadline_us 4 · 12 length 4 ·
+///   16 offset 8 · 24 generation 8 · 32 expiry_s, of a chunk its number 4 · 36 sum count 2 · 38 zero 2
 struct Op {
   OpKind kind{};
   uint8_t flags = 0;
-  uint16_t index = 0;            ///< names the op in replies; unique in its frame
+  uint16_t index = 0;  ///< names the op in replies; unique in its frame
   uint8_t priority = 0;
-  uint32_t deadline_us = 0;      ///< time left when the frame was made; 0 = the server's own limit
-  uint32_t length = 0;           ///< payload bytes, or the range's length of a get
-  uint64_t offset = 0;           ///< get, write, suspect: in the block; begin: block bytes (put) or end of the range (write); chunk: offset in the chunk
-  uint64_t generation = 0;       ///< get: if_generation; chunk, commit, abort: upload id
-  uint32_t chunk_number = 0;     ///< chunk
-  uint32_t expiry_s = 0;         ///< put, begin: reserved
-  std::string_view key;          ///< borrowed from the frame's body; empty for chunk, commit, abort, flush
+  uint32_t deadline_us = 0;  ///< time left when the frame was made; 0 = the server's own limit
+  uint32_t length = 0;       ///< payload bytes, or the range's length of a get
+  uint64_t offset = 0;  ///< get, write, suspect: in the block; begin: block bytes (put) or end of the range (write);
+                        ///< chunk: offset in the chunk
+  uint64_t generation = 0;    ///< get: if_generation; chunk, commit, abort: upload id
+  uint32_t chunk_number = 0;  ///< chunk
+  uint32_t expiry_s = 0;      ///< put, begin: reserved
+  std::string_view key;       ///< borrowed from the frame's body; empty for chunk, commit, abort, flush
   uint16_t sum_count = 0;
   const std::byte* sums = nullptr;  ///< sum_count * 8 bytes, unaligned, borrowed from the body
   uint64_t sum(size_t i) const;
 };
 
-/// One reply. 32 bytes fixed, then sums.
+/// One reply. 32 bytes fixed, then sums:
+///   0 index 2 · 2 status 1 · 3 flags 1 · 4 payload bytes 4 · 8 generation 8 · 16 block bytes 8 · 24 sum count 2 ·
+///   26 zero 2 · 28 expiry_s 4
 struct OpReply {
   uint16_t index = 0;
   Status status = Status::kInternal;
-  uint8_t flags = 0;             ///< ReplyFlags
+  uint8_t flags = 0;  ///< ReplyFlags
   uint32_t payload_bytes = 0;
-  uint64_t generation = 0;       ///< begin: the upload id
+  uint64_t generation = 0;  ///< begin: the upload id
   uint64_t block_bytes = 0;
   uint32_t expiry_s = 0;
   uint16_t sum_count = 0;
@@ -100,20 +136,22 @@ struct OpReply {
 };
 enum ReplyFlags : uint8_t { kReplyWholeChunk = 1, kReplyHasHoles = 2 };
 
-/// Appends to a caller's buffer; false: no room left (the frame is full, send it and start another).
+/// Appends to a caller's buffer; false: no room left, of ops, bytes or payload (the frame is full: send it and start
+/// another).
 class OpsEncoder {
  public:
   explicit OpsEncoder(std::span<std::byte> body);
   bool add(const Op& op, std::span<const uint64_t> sums);
   uint16_t count() const;
-  std::span<const std::byte> finish();   ///< the body
-  uint64_t payload_bytes() const;        ///< sum of payloads of the ops added
+  std::span<const std::byte> finish();  ///< the body
+  uint64_t payload_bytes() const;       ///< sum of payloads of the ops added
  private:
   std::span<std::byte> body_;
   size_t used_;
   uint16_t count_ = 0;
   uint64_t payload_ = 0;
 };
+/// The same for replies.
 class ReplyEncoder {
  public:
   explicit ReplyEncoder(std::span<std::byte> body);
@@ -121,18 +159,23 @@ class ReplyEncoder {
   uint16_t count() const;
   std::span<const std::byte> finish();
   uint64_t payload_bytes() const;
+
  private:
   std::span<std::byte> body_;
   size_t used_;
   uint16_t count_ = 0;
   uint64_t payload_ = 0;
 };
-/// Walks a body: next() gives ops until the end; kInvalid on the first malformed one. The whole body is checked by validate() first.
+/// Walks a body: next() gives ops until the end. What they hold may be relied upon only after validate().
 class OpsDecoder {
  public:
   explicit OpsDecoder(std::span<const std::byte> body);
-  Result<uint16_t> validate(uint32_t payload_bytes) const;  ///< op count; also: limits, unique indexes, keys 1..1024, payload sum, ranges inside one chunk
+  /// The op count, or kInvalid. Looks at the whole body: known kinds and flags, unique indexes below kOpsPerFrameMax,
+  /// keys of 1..1024 bytes where the kind has one, ranges inside one chunk, as many sums as the range has grain pieces
+  /// (none with kOpServerChecksum), payload lengths that add up to the frame's.
+  Result<uint16_t> validate(uint32_t payload_bytes) const;
   bool next(Op& out);
+
  private:
   std::span<const std::byte> body_;
   size_t at_ = 2;
@@ -141,21 +184,26 @@ class OpsDecoder {
 class ReplyDecoder {
  public:
   explicit ReplyDecoder(std::span<const std::byte> body);
+  /// The reply count, or kInvalid: indexes unique and below kOpsPerFrameMax, payload lengths that add up to the
+  /// frame's. That an op was asked for, and its number of sums, is the caller's to check.
   Result<uint16_t> validate(uint32_t payload_bytes) const;
   bool next(OpReply& out);
+
  private:
   std::span<const std::byte> body_;
   size_t at_ = 2;
   uint16_t left_ = 0;
 };
 
-// EXISTS: u8 touch, 3 zero, u32 count, then per key u16 length + bytes. Reply: u32 count, then bits (bit i of byte i/8).
+/// EXISTS: u8 touch, 3 zero, u32 count, then per key u16 length and bytes. Its reply: u32 count, then the bits (i is in
+/// byte i / 8).
 class ExistsEncoder {
  public:
   ExistsEncoder(std::span<std::byte> body, bool touch);
   bool add(std::string_view key);
   uint32_t count() const;
   std::span<const std::byte> finish();
+
  private:
   std::span<std::byte> body_;
   size_t used_;
@@ -167,52 +215,79 @@ class ExistsDecoder {
   Result<uint32_t> validate() const;
   bool touch() const;
   bool next(std::string_view& key);
+
  private:
   std::span<const std::byte> body_;
   size_t at_ = 8;
   uint32_t left_ = 0;
 };
 size_t encode_exists_reply(std::span<const uint8_t> bits, uint32_t count, std::span<std::byte> out);
-struct ExistsReply { uint32_t count = 0; std::span<const std::byte> bits; };
+struct ExistsReply {
+  uint32_t count = 0;
+  std::span<const std::byte> bits;
+};
 Result<ExistsReply> decode_exists_reply(std::span<const std::byte> body);
 
 struct Hello {
   uint16_t version_min = kVersionMin, version_max = kVersionMax;
   uint32_t features = 0;
-  uint8_t transport = 0;               ///< 0 tcp, 1 shm, 2 rdma
+  uint8_t transport = 0;  ///< 0 tcp, 1 shm, 2 rdma
   uint16_t wanted_worker = kAnyWorker;
   std::array<uint8_t, 8> key_id{};
   std::array<uint8_t, 32> nonce{};
-  std::string_view client_name;        ///< at most 256 bytes
+  std::string_view client_name;  ///< at most 256 bytes
 };
 struct HelloReply {
   uint16_t version = kVersionMax;
   uint32_t features = 0;
   std::array<uint8_t, 32> nonce{};
-  std::string_view server_name;        ///< at most 256 bytes; may be empty
-  std::array<uint8_t, 32> proof{};     ///< last 32 bytes of the body
+  std::string_view server_name;     ///< at most 256 bytes; may be empty
+  std::array<uint8_t, 32> proof{};  ///< last 32 bytes of the body
 };
-struct Proof { std::array<uint8_t, 32> proof{}; };
+struct Proof {
+  std::array<uint8_t, 32> proof{};
+};
 struct Welcome {
   std::array<uint8_t, 16> boot_id{};
   std::array<uint8_t, 16> store_id{};
   uint64_t namespace_id = 0;
   uint64_t shard_seed = 0;
   uint64_t block_bytes_max = 0;
-  uint16_t worker = 0;                 ///< the one that this connection belongs to
+  uint16_t worker = 0;  ///< the one that this connection belongs to
   uint16_t worker_count = 1;
-  uint16_t credit = 1;
+  uint16_t credit = 1;  ///< at least 1
   uint8_t ready = 0;
-  uint8_t shard_count = 1;             ///< 1..32
+  uint8_t shard_count = 1;  ///< 1..32
   std::array<uint8_t, 32> worker_of_shard{};
 };
-struct Cancel { uint64_t request_id = 0; uint16_t op_index = 0; };   // CANCEL and CANCELED
-struct Credit { uint16_t limit = 0; };
-struct WorkerMap { uint16_t worker_count = 1; uint8_t shard_count = 1; std::array<uint8_t, 32> worker_of_shard{}; };
-struct Goodbye { Status status = Status::kOk; std::string_view text; };
-struct List { uint64_t cursor = 0; uint32_t limit = 0; };
-struct ListItem { uint64_t generation = 0; uint64_t block_bytes = 0; std::string_view key; };
+/// CANCEL and CANCELED.
+struct Cancel {
+  uint64_t request_id = 0;
+  uint16_t op_index = 0;
+};
+struct Credit {
+  uint16_t limit = 1;  ///< at least 1
+};
+struct WorkerMap {
+  uint16_t worker_count = 1;
+  uint8_t shard_count = 1;
+  std::array<uint8_t, 32> worker_of_shard{};
+};
+struct Goodbye {
+  Status status = Status::kOk;
+  std::string_view text;  ///< any bytes: clean before it is shown
+};
+struct List {
+  uint64_t cursor = 0;
+  uint32_t limit = 0;
+};
+struct ListItem {
+  uint64_t generation = 0;
+  uint64_t block_bytes = 0;
+  std::string_view key;
+};
 
+/// Bytes written; 0 if `out` is too small.
 size_t encode(const Hello&, std::span<std::byte> out);
 size_t encode(const HelloReply&, std::span<std::byte> out);
 size_t encode(const Proof&, std::span<std::byte> out);
@@ -237,6 +312,7 @@ class ListReplyEncoder {
   explicit ListReplyEncoder(std::span<std::byte> body);
   bool add(const ListItem& item);
   std::span<const std::byte> finish(uint64_t next_cursor);
+
  private:
   std::span<std::byte> body_;
   size_t used_;
@@ -248,6 +324,7 @@ class ListReplyDecoder {
   Result<uint32_t> validate() const;
   uint64_t next_cursor() const;
   bool next(ListItem& out);
+
  private:
   std::span<const std::byte> body_;
   size_t at_ = 12;

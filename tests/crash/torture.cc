@@ -1,5 +1,6 @@
-/// Kills a real server with SIGKILL under write load, again and again, and checks after each reopen: every acknowledged block is there byte-exact,
-/// nothing half-written is served, removed blocks stay removed. Last line: the verdict in figures. `memkv-torture [--kills N] [--seed S] [--drives D]`.
+/// Kills a real server with SIGKILL under write load, again and again, and checks after each reopen: every acknowledged
+/// block is there byte-exact, nothing half-written is served, removed blocks stay removed. Last line: the verdict in
+/// figures. `memkv-torture [--kills N] [--seed S] [--drives D]`.
 
 #include <atomic>
 #include <chrono>
@@ -24,7 +25,8 @@ using Bytes = std::vector<unsigned char>;
 constexpr int kWriters = 4;
 constexpr int kKeysPerWriter = 24;
 constexpr uint64_t kAbsent = 0;
-constexpr int kKillsPerStore = 20;             // then a fresh store, so that the log never wraps: nothing is evicted, so nothing may be missing
+constexpr int kKillsPerStore =
+    20;  // then a fresh store, so that the log never wraps: nothing is evicted, so nothing may be missing
 constexpr uint64_t kDriveBytes = 1ull << 30;
 const size_t kSizes[] = {1, 100, 4096, 40'000, 65'536, 65'537, 562'176, 1'048'576, 2'097'152, 2'097'153, 5'000'000};
 
@@ -36,8 +38,9 @@ struct KeyState {
 };
 
 struct Totals {
-  std::atomic<int64_t> budget{0};   ///< bytes that may still be written in this round
-  std::atomic<uint64_t> acknowledged{0}, unknown{0}, checked{0}, removed_checked{0}, refused{0}, lost{0}, wrong{0}, revived{0};
+  std::atomic<int64_t> budget{0};  ///< bytes that may still be written in this round
+  std::atomic<uint64_t> acknowledged{0}, unknown{0}, checked{0}, removed_checked{0}, refused{0}, lost{0}, wrong{0},
+      revived{0};
 };
 
 ClientOptions options_for(const std::string& address, const std::string& credential) {
@@ -104,7 +107,8 @@ class Writer {
     if (got.status == Status::kOk) {
       found = ~uint64_t{0};
       for (const uint64_t version : state.may_be) {
-        if (version != kAbsent && got.bytes == size_of(version) && first_mismatch(buffer.data(), got.bytes, pattern_seed(key(k), version)) == -1) {
+        if (version != kAbsent && got.bytes == size_of(version) &&
+            first_mismatch(buffer.data(), got.bytes, pattern_seed(key(k), version)) == -1) {
           found = version;
         }
       }
@@ -138,7 +142,8 @@ class Writer {
   std::map<int, KeyState> keys_;
 };
 
-void run_writers(std::vector<Writer>& writers, ServerProcess& server, const std::string& credential, int load_ms, Totals& totals) {
+void run_writers(std::vector<Writer>& writers, ServerProcess& server, const std::string& credential, int load_ms,
+                 Totals& totals) {
   std::atomic<bool> stop{false};
   std::vector<std::thread> threads;
   for (Writer& w : writers) threads.emplace_back([&] { w.run(server.address(), credential, stop, totals); });
@@ -172,8 +177,8 @@ void torture_store(int kills, uint64_t seed, int drives, Totals& totals) {
     random = mix(random);
     totals.budget = static_cast<int64_t>(kDriveBytes * static_cast<uint64_t>(drives) / kKillsPerStore / 2);
     run_writers(writers, *server, credential, 100 + static_cast<int>(random % 500), totals);
-    std::printf("kill %d: %lu changes acknowledged, %lu unknown so far\n", round + 1, static_cast<unsigned long>(totals.acknowledged),
-                static_cast<unsigned long>(totals.unknown));
+    std::printf("kill %d: %lu changes acknowledged, %lu unknown so far\n", round + 1,
+                static_cast<unsigned long>(totals.acknowledged), static_cast<unsigned long>(totals.unknown));
     std::fflush(stdout);
   }
 }
@@ -184,11 +189,13 @@ int torture(int kills, uint64_t seed, int drives) {
     torture_store(std::min(kKillsPerStore, kills - done), mix(seed + static_cast<uint64_t>(done)), drives, totals);
   }
   const bool passed = bad(totals) == 0 && totals.acknowledged > 0;
-  std::printf("torture: %s: %d kills, %lu changes acknowledged, %lu unknown, %lu blocks and %lu removals checked, %lu lost, %lu wrong, %lu revived\n",
-              passed ? "passed" : "FAILED", kills, static_cast<unsigned long>(totals.acknowledged),
-              static_cast<unsigned long>(totals.unknown), static_cast<unsigned long>(totals.checked),
-              static_cast<unsigned long>(totals.removed_checked), static_cast<unsigned long>(totals.lost), static_cast<unsigned long>(totals.wrong),
-              static_cast<unsigned long>(totals.revived));
+  std::printf(
+      "torture: %s: %d kills, %lu changes acknowledged, %lu unknown, %lu blocks and %lu removals checked, %lu lost, "
+      "%lu wrong, %lu revived\n",
+      passed ? "passed" : "FAILED", kills, static_cast<unsigned long>(totals.acknowledged),
+      static_cast<unsigned long>(totals.unknown), static_cast<unsigned long>(totals.checked),
+      static_cast<unsigned long>(totals.removed_checked), static_cast<unsigned long>(totals.lost),
+      static_cast<unsigned long>(totals.wrong), static_cast<unsigned long>(totals.revived));
   return passed ? 0 : 1;
 }
 
@@ -207,7 +214,9 @@ int main(int argc, char** argv) {
     } else if (value != nullptr && std::strcmp(argv[i], "--drives") == 0) {
       drives = std::atoi(value);
     } else {
-      std::fprintf(stderr, "usage: memkv-torture [--kills N] [--seed S] [--drives D]\n  kills a server N times (20) under write load and checks it after each restart\n");
+      std::fprintf(stderr,
+                   "usage: memkv-torture [--kills N] [--seed S] [--drives D]\n  kills a server N times (20) under "
+                   "write load and checks it after each restart\n");
       return 2;
     }
   }

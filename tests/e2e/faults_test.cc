@@ -1,4 +1,5 @@
-/// A server that is killed, frozen or starts late in the middle of batches: deadlines hold, memory is quiet, others go on, and it is used again.
+/// A server that is killed, frozen or starts late in the middle of batches: deadlines hold, memory is quiet, others go
+/// on, and it is used again.
 
 #include <gtest/gtest.h>
 
@@ -97,7 +98,7 @@ TEST_P(FaultsThreads, DeadlinesHoldMemoryIsQuietAndOthersGoOn) {
           if (!on_sick && faulty) ++well_hits;
           if (on_sick && back) ++sick_hits_after;
         }
-        std::fill(buffers[i].begin(), buffers[i].end(), 0x5A);   // a completed op leaves this alone
+        std::fill(buffers[i].begin(), buffers[i].end(), 0x5A);  // a completed op leaves this alone
       }
       std::this_thread::sleep_for(3ms);
       for (const Bytes& b : buffers) {
@@ -116,7 +117,8 @@ TEST_P(FaultsThreads, DeadlinesHoldMemoryIsQuietAndOthersGoOn) {
   }
   std::this_thread::sleep_for(3s);
   if (GetParam() == Fault::kKill) {
-    sick = ServerProcess::start({.args = {"--mode", "memory", "--memory", "128MiB"}, .address = sick_address, .dir = dir.path()});
+    sick = ServerProcess::start(
+        {.args = {"--mode", "memory", "--memory", "128MiB"}, .address = sick_address, .dir = dir.path()});
     ClientOptions alone;
     alone.servers = {"sick=" + sick_address};
     Client refill = Client::connect(alone).value();
@@ -133,7 +135,8 @@ TEST_P(FaultsThreads, DeadlinesHoldMemoryIsQuietAndOthersGoOn) {
   EXPECT_GT(well_hits, 0) << "keys of the healthy server stopped";
   EXPECT_GT(sick_hits_after, 0) << "the server was not used again";
   const auto allowed = kGrace + gauge.worst();
-  EXPECT_LE(worst_over_ns.load(), std::chrono::nanoseconds(allowed).count()) << "worst lateness of the machine " << gauge.worst().count();
+  EXPECT_LE(worst_over_ns.load(), std::chrono::nanoseconds(allowed).count())
+      << "worst lateness of the machine " << gauge.worst().count();
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, FaultsThreads, testing::Values(Fault::kKill, Fault::kFreeze),

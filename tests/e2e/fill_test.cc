@@ -1,4 +1,5 @@
-/// Three times the capacity goes in: no put fails, memory stays flat, what is read again and again survives, the books are right.
+/// Three times the capacity goes in: no put fails, memory stays flat, what is read again and again survives, the books
+/// are right.
 
 #include <gtest/gtest.h>
 
@@ -61,7 +62,8 @@ TEST(Fill, ThreeTimesTheCapacityEvictsAndNeverFails) {
     if (i % 10 == 0) {
       for (const std::string& key_hot : hot) {
         const Outcome got = client.get(key_hot, buffer);
-        ASSERT_EQ(got.status, Status::kOk) << key_hot << " was evicted although it is read all the time, after " << written << " bytes";
+        ASSERT_EQ(got.status, Status::kOk)
+            << key_hot << " was evicted although it is read all the time, after " << written << " bytes";
         ASSERT_EQ(first_mismatch(buffer.data(), 700'000, pattern_seed(key_hot, 1)), -1);
       }
     }
@@ -83,7 +85,8 @@ TEST(Fill, ThreeTimesTheCapacityEvictsAndNeverFails) {
   EXPECT_LT(present, index / 2);
   const auto status = client.server_status(0);
   ASSERT_TRUE(status.ok());
-  const uint64_t user = json_number(*status, "user_bytes_written"), device = json_number(*status, "device_bytes_written");
+  const uint64_t user = json_number(*status, "user_bytes_written"),
+                 device = json_number(*status, "device_bytes_written");
   EXPECT_GE(device, user) << *status;
   EXPECT_LT(device, user * 2) << *status;
   EXPECT_LE(json_number(*status, "used_bytes_total"), json_number(*status, "usable_bytes_total")) << *status;

@@ -1,4 +1,5 @@
-/// Real server processes, real client: every size, range, worker and connection count gives back the bytes that were put.
+/// Real server processes, real client: every size, range, worker and connection count gives back the bytes that were
+/// put.
 
 #include <gtest/gtest.h>
 
@@ -16,8 +17,7 @@ namespace {
 
 using Bytes = std::vector<unsigned char>;
 constexpr uint64_t kMi = 1 << 20;
-const std::vector<uint64_t> kSizes = {0,           1,           4096,        549 * 1024,  2 * kMi - 1, 2 * kMi,
-                                      2 * kMi + 1, 8'262'779,   64 * kMi};
+const std::vector<uint64_t> kSizes = {0, 1, 4096, 549 * 1024, 2 * kMi - 1, 2 * kMi, 2 * kMi + 1, 8'262'779, 64 * kMi};
 
 Client connect(std::vector<std::string> servers, const std::string& credential) {
   ClientOptions options;
@@ -29,14 +29,17 @@ Client connect(std::vector<std::string> servers, const std::string& credential) 
   return std::move(client).value();
 }
 
-void expect_get(Client& client, const std::string& key, uint64_t version, uint64_t block, uint64_t offset, uint64_t length) {
+void expect_get(Client& client, const std::string& key, uint64_t version, uint64_t block, uint64_t offset,
+                uint64_t length) {
   Bytes buffer(length, 0xEE);
   const Outcome got = client.get(key, buffer, offset);
   const uint64_t expected = offset >= block ? 0 : std::min(length, block - offset);
-  ASSERT_EQ(got.status, Status::kOk) << key << " " << to_string(got.status) << " offset " << offset << " length " << length;
+  ASSERT_EQ(got.status, Status::kOk) << key << " " << to_string(got.status) << " offset " << offset << " length "
+                                     << length;
   ASSERT_EQ(got.bytes, expected) << key;
   ASSERT_EQ(got.block_bytes, block) << key;
-  ASSERT_EQ(first_mismatch(buffer.data(), expected, pattern_seed(key, version), offset), -1) << key << " offset " << offset;
+  ASSERT_EQ(first_mismatch(buffer.data(), expected, pattern_seed(key, version), offset), -1)
+      << key << " offset " << offset;
 }
 
 void round_trip(Client& client, const std::vector<uint64_t>& sizes) {
@@ -54,10 +57,11 @@ void round_trip(Client& client, const std::vector<uint64_t>& sizes) {
     const Outcome stat = client.stat(key);
     ASSERT_EQ(stat.block_bytes, size);
     if (size < 4) continue;
-    expect_get(client, key, 1, size, size / 3, size / 2);           // middle
-    expect_get(client, key, 1, size, size - 1, 100);                // clipped at the end
-    if (size > 2 * kMi) expect_get(client, key, 1, size, 2 * kMi - 5, 10);   // over a chunk border (or clipped behind it)
-    if (size > 70000) expect_get(client, key, 1, size, 65535, 3);   // over a grain border
+    expect_get(client, key, 1, size, size / 3, size / 2);  // middle
+    expect_get(client, key, 1, size, size - 1, 100);       // clipped at the end
+    if (size > 2 * kMi)
+      expect_get(client, key, 1, size, 2 * kMi - 5, 10);           // over a chunk border (or clipped behind it)
+    if (size > 70000) expect_get(client, key, 1, size, 65535, 3);  // over a grain border
   }
 }
 
@@ -89,10 +93,12 @@ TEST_P(RoundTrip, EverySizeSurvivesARestart) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, RoundTrip,
-                         testing::Values(Shape{1, 1, 1, "uring"}, Shape{1, 2, 2, "uring"}, Shape{12, 2, 2, "uring"}, Shape{2, 2, 1, "epoll"}),
+                         testing::Values(Shape{1, 1, 1, "uring"}, Shape{1, 2, 2, "uring"}, Shape{12, 2, 2, "uring"},
+                                         Shape{2, 2, 1, "epoll"}),
                          [](const auto& info) {
-                           return "Drives" + std::to_string(info.param.drives) + "Shards" + std::to_string(info.param.shards) + "Workers" +
-                                  std::to_string(info.param.workers) + info.param.io;
+                           return "Drives" + std::to_string(info.param.drives) + "Shards" +
+                                  std::to_string(info.param.shards) + "Workers" + std::to_string(info.param.workers) +
+                                  info.param.io;
                          });
 
 TEST(RoundTripMemory, EverySize) {
@@ -126,7 +132,8 @@ TEST(RoundTripKeys, BinaryAndLongKeys) {
   const TempDir dir;
   const auto server = start_memory_server(dir, "128MiB");
   Client client = connect({server->address()}, "");
-  for (const std::string& key : {std::string("\0\x01\xff\n", 4), std::string(1, '\0'), std::string(1024, 'k'), std::string("ключ")}) {
+  for (const std::string& key :
+       {std::string("\0\x01\xff\n", 4), std::string(1, '\0'), std::string(1024, 'k'), std::string("ключ")}) {
     ASSERT_EQ(client.put(key, pattern(key, 7, 5000)).status, Status::kOk);
     expect_get(client, key, 7, 5000, 0, 5000);
   }
@@ -274,7 +281,8 @@ TEST(RoundTripServers, TwoServersSharePlacedKeys) {
   for (const Outcome& o : client.run(puts)) ASSERT_EQ(o.status, Status::kOk);
   EXPECT_GT(on_first, 60u);
   EXPECT_LT(on_first, 140u);
-  for (int i = 0; i < 200; ++i) expect_get(client, keys[static_cast<size_t>(i)], 1, blocks[static_cast<size_t>(i)].size(), 0, 20'000);
+  for (int i = 0; i < 200; ++i)
+    expect_get(client, keys[static_cast<size_t>(i)], 1, blocks[static_cast<size_t>(i)].size(), 0, 20'000);
   ASSERT_EQ(client.list(0)->size(), on_first);
   ASSERT_EQ(client.list(1)->size(), 200 - on_first);
 }

@@ -1,5 +1,6 @@
 #pragma once
-/// Bytes that tell where they belong: every 8 bytes follow from (key, version, position), so a wrong key, version, offset or order shows.
+/// Bytes that tell where they belong: every 8 bytes follow from (key, version, position), so a wrong key, version,
+/// offset or order shows.
 
 #include <cstddef>
 #include <cstdint>

@@ -30,7 +30,8 @@ std::string slurp(const std::string& path) {
 }
 
 /// fork + exec with stdout and stderr into files.
-pid_t spawn(const std::vector<std::string>& argv, const std::string& out, const std::string& err, const std::string& dir) {
+pid_t spawn(const std::vector<std::string>& argv, const std::string& out, const std::string& err,
+            const std::string& dir) {
   std::vector<char*> args;
   for (const std::string& a : argv) args.push_back(const_cast<char*>(a.c_str()));
   args.push_back(nullptr);
@@ -78,8 +79,10 @@ int run_program(const std::vector<std::string>& argv, std::string* out, std::str
   return exit_code(status);
 }
 
-std::string setup_file_drives(const TempDir& dir, int drives, const std::string& size, int shards, const std::string& name) {
-  std::vector<std::string> argv = {bin_dir() + "/memkv", "setup", "--shards", std::to_string(shards), "--auth-key-file", dir / (name + ".key")};
+std::string setup_file_drives(const TempDir& dir, int drives, const std::string& size, int shards,
+                              const std::string& name) {
+  std::vector<std::string> argv = {bin_dir() + "/memkv",   "setup",           "--shards",
+                                   std::to_string(shards), "--auth-key-file", dir / (name + ".key")};
   for (int i = 0; i < drives; ++i) {
     argv.insert(argv.end(), {"--drive", (dir / (name + "-d" + std::to_string(i) + ".memkv")) + ":" + size});
   }
@@ -147,7 +150,8 @@ void ServerProcess::freeze() { kill(pid_, SIGSTOP); }
 void ServerProcess::thaw() { kill(pid_, SIGCONT); }
 std::string ServerProcess::log() const { return slurp(log_path_); }
 
-std::unique_ptr<ServerProcess> start_memory_server(const TempDir& dir, const std::string& memory, std::vector<std::string> more) {
+std::unique_ptr<ServerProcess> start_memory_server(const TempDir& dir, const std::string& memory,
+                                                   std::vector<std::string> more) {
   ServerProcess::Options options{.args = {"--mode", "memory", "--memory", memory}, .dir = dir.path()};
   options.args.insert(options.args.end(), more.begin(), more.end());
   return ServerProcess::start(options);

@@ -29,24 +29,25 @@ std::string bin_dir();
 int run_program(const std::vector<std::string>& argv, std::string* out, std::string* err);
 
 /// `memkv setup` of `drives` file drives of `size` each in `dir`; returns the config's path.
-std::string setup_file_drives(const TempDir& dir, int drives, const std::string& size, int shards, const std::string& name = "store");
+std::string setup_file_drives(const TempDir& dir, int drives, const std::string& size, int shards,
+                              const std::string& name = "store");
 
 class ServerProcess {
  public:
   struct Options {
-    std::vector<std::string> args;       ///< of `memkv start`, beside --address and --ready-file
+    std::vector<std::string> args;  ///< of `memkv start`, beside --address and --ready-file
     std::string address = "127.0.0.1:0";
-    std::string dir;                     ///< working folder; log and ready file land there
+    std::string dir;  ///< working folder; log and ready file land there
     int ready_timeout_s = 60;
   };
   /// Starts and waits until ready; aborts the test with the server's log when it does not come up.
   static std::unique_ptr<ServerProcess> start(const Options& options);
-  ~ServerProcess();                      ///< SIGKILL if still there
+  ~ServerProcess();  ///< SIGKILL if still there
 
-  const std::string& address() const { return address_; }   ///< "127.0.0.1:PORT"
+  const std::string& address() const { return address_; }  ///< "127.0.0.1:PORT"
   pid_t pid() const { return pid_; }
-  int stop();                            ///< SIGTERM; the exit code (a leak at rest aborts the server: not 0)
-  void kill_now();                       ///< SIGKILL, reaped
+  int stop();       ///< SIGTERM; the exit code (a leak at rest aborts the server: not 0)
+  void kill_now();  ///< SIGKILL, reaped
   void freeze();
   void thaw();
   std::string log() const;
@@ -59,7 +60,8 @@ class ServerProcess {
 };
 
 /// RAM-mode server of `memory` bytes ("256MiB").
-std::unique_ptr<ServerProcess> start_memory_server(const TempDir& dir, const std::string& memory, std::vector<std::string> more = {});
+std::unique_ptr<ServerProcess> start_memory_server(const TempDir& dir, const std::string& memory,
+                                                   std::vector<std::string> more = {});
 /// The credential that setup_file_drives made, for ClientOptions::namespace_key ("@FILE").
 std::string credential_of(const TempDir& dir, const std::string& name = "store");
 

@@ -1,0 +1,136 @@
+#pragma once
+/// One connection to one worker: queues of units, frames on their way, credit, and the memory that a reply goes into.
+
+#include "client/records.h"
+
+namespace memkv::client {
+
+class Context;
+
+/// Thread: the context's. Lives as long as its server; links come and go.
+class Connection final : public transport::LinkOwner {
+ public:
+  Connection(Context& context, Server& server, uint16_t wanted_worker);
+  ~Connection() override;
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  enum class State : uint8_t { kIdle, kConnecting, kWelcoming, kOpen, kClosing };
+  State state() const { return state_; }
+  bool open() const { return state_ == State::kOpen; }
+  uint16_t worker() const { return worker_; }
+  uint64_t epoch() const { return epoch_; }
+  bool has_queued() const {
+    return !(ops_.empty() && small_.empty() && large_.empty() && exists_.empty() && admin_.empty());
+  }
+
+  /// Starts an attempt on one address. Outcome: Server::on_connected or on_connect_failed.
+  void connect(const sockaddr* address, socklen_t length, uint64_t deadline_ns);
+  void close(Status why);
+
+  /// Takes the unit; it leaves with the next pump().
+  void enqueue(Unit& unit);
+  /// Makes frames of what is queued and may leave now.
+  void pump();
+  /// Gives up a unit that is in a frame: a late reply goes nowhere. Its memory must be quiet, or be a frame's
+  /// (Op::holds).
+  void give_up(Unit& unit);
+  /// Stops the reply under way from being written into the memory of `op`, if it is.
+  void quiet(Op& op);
+  bool holds_memory_of(const Op& op) const;
+
+  void send_suspect(std::string_view key, uint64_t offset);
+  void send_abort(uint64_t upload);
+  /// Once per tick: asks a silent peer whether it lives. False: it does not.
+  [[nodiscard]] bool check_liveness(uint64_t now_ns);
+  size_t frames() const { return frames_.size(); }
+  bool quiet_at_rest() const { return state_ == State::kIdle && frames_.empty(); }
+  int fd() const { return link_ ? link_->fd() : -1; }
+  void take_queued(UnitQueue& into);
+
+  transport::PayloadTarget on_frame(transport::Link& link, const wire::FrameHeader& header,
+                                    std::span<const std::byte> body) override;
+  void on_payload(transport::Link& link) override;
+  void on_closed(transport::Link& link, const Error& why) override;
+
+ private:
+  struct Goodbye {
+    Status status = Status::kOk;  ///< kOk = none was said
+    std::string text;
+  };
+  /// A get's reply whose payload is arriving.
+  struct Arriving {
+    Unit* unit;
+    wire::OpReply reply;
+    size_t slices_at, slices;  ///< in targets_
+    std::array<uint64_t, wire::kSumsMax> sums;
+  };
+
+  static void on_connect_done(void* self, Result<std::unique_ptr<transport::Link>> link, std::string_view server_name,
+                              std::string_view goodbye);
+  void adopt(std::unique_ptr<transport::Link> link, std::string_view server_name);
+  void connected(Result<std::unique_ptr<transport::Link>> link, std::string_view server_name, std::string_view goodbye);
+
+  bool may_send() const;
+  bool send_ops();
+  bool send_exists();
+  bool send_large();
+  bool send_admin();
+  Frame& new_frame(size_t body_bytes);
+  bool add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit);
+  void add_unit(Frame& frame, Unit& unit);
+  void stage_payload(Frame& frame);
+  void send(Frame& frame, wire::Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id = 0);
+  void send_control(wire::Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id = 0);
+  void send_op_without_unit(const wire::Op& op);
+  void on_sent(Frame& frame, bool sent);
+  void answered(Frame& frame, uint32_t replies);
+  void free_if_done(Frame& frame);
+  void free_frame(Frame& frame);
+
+  Frame* frame_of(uint64_t request_id);
+  Unit* take_unit(Frame& frame, uint32_t index);
+  void protocol_error(const char* what);
+  void on_welcome(std::span<const std::byte> body);
+  transport::PayloadTarget on_reply(const wire::FrameHeader& header, std::span<const std::byte> body);
+  void on_exists_reply(const wire::FrameHeader& header, std::span<const std::byte> body);
+  void on_exists_failed(Frame& frame, wire::ReplyDecoder& decoder);
+  void on_canceled(const wire::FrameHeader& header, std::span<const std::byte> body);
+  void on_status_reply(const wire::FrameHeader& header, std::span<const std::byte> body);
+  void on_list_reply(const wire::FrameHeader& header, std::span<const std::byte> body);
+  void on_worker_map(std::span<const std::byte> body);
+  void on_goodbye(std::span<const std::byte> body);
+  void expect(Unit& unit, const wire::OpReply& reply);
+  void expect_nothing(uint32_t bytes);
+  bool verified(const Arriving& arriving) const;
+
+  Context& context_;
+  Server& server_;
+  uint16_t worker_;
+  State state_ = State::kIdle;
+  std::unique_ptr<transport::Connector> connector_;
+  std::unique_ptr<transport::Link> link_;
+  uint64_t state_since_ns_ = 0;
+  uint64_t request_counter_ = 0;
+
+  UnitQueue ops_;    // without payload
+  UnitQueue small_;  // payload up to kEagerPayloadMax
+  UnitQueue large_;
+  UnitQueue exists_;
+  UnitQueue admin_;  // status, list: a frame of its own kind each
+  FrameList frames_;
+  uint32_t credit_limit_ = 1;
+  uint32_t credit_used_ = 0;
+  uint32_t eager_used_ = 0;
+  uint64_t link_payload_bytes_ = 0;
+
+  std::vector<Arriving> arriving_;
+  std::vector<iovec> targets_;
+
+  uint64_t heard_ns_ = 0;   // last frame or payload; or when the first frame after a silence left
+  uint64_t pinged_ns_ = 0;  // 0 = no ping is unanswered
+  uint64_t epoch_ = 0;      // of the link: uploads belong to one
+  Goodbye goodbye_;
+};
+
+}  // namespace memkv::client

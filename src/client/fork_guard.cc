@@ -1,0 +1,26 @@
+#include "client/fork_guard.h"
+
+#include <pthread.h>
+
+#include <atomic>
+
+namespace memkv::client {
+namespace {
+
+std::atomic<uint64_t> forks{0};
+
+void watch_forks() {
+  static const int watching = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
+  (void)watching;
+}
+
+}  // namespace
+
+ForkGuard::ForkGuard() {
+  watch_forks();
+  generation_ = forks.load(std::memory_order_relaxed);
+}
+
+bool ForkGuard::forked() const { return forks.load(std::memory_order_relaxed) != generation_; }
+
+}  // namespace memkv::client

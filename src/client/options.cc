@@ -1,0 +1,129 @@
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <set>
+
+#include "client/settings.h"
+#include "io/socket.h"
+
+namespace memkv::client {
+namespace {
+
+constexpr uint32_t kIoContextsMax = 64;
+constexpr uint32_t kConnectionsPerWorkerMax = 16;
+
+/// Empty counts as unset.
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+Message invalid(std::string text) { return {Status::kInvalid, std::move(text)}; }
+
+Result<void, Message> merge_environment(ClientOptions& options) {
+  if (options.servers.empty()) options.servers = split_list(environment("MEMKV_SERVERS"));
+  if (options.namespace_key.empty()) options.namespace_key = environment("MEMKV_AUTH_KEY");
+  if (options.config_file.empty()) options.config_file = environment("MEMKV_CONFIG");
+  const std::string transport = environment("MEMKV_TRANSPORT");
+  if (options.transport == Transport::kAuto && !transport.empty()) {
+    auto parsed = parse_transport(transport, "MEMKV_TRANSPORT");
+    if (!parsed) return parsed.error();
+    options.transport = *parsed;
+  }
+  return {};
+}
+
+Result<void, Message> take_servers(const ClientOptions& options, Settings& out) {
+  if (options.servers.empty()) {
+    return invalid(
+        "no servers given: set ClientOptions::servers, MEMKV_SERVERS=kv1=HOST:PORT,..., or `servers:` in the file that "
+        "MEMKV_CONFIG names");
+  }
+  std::set<std::string> names;
+  for (const std::string& text : options.servers) {
+    auto server = parse_server(text);
+    if (!server) return server.error();
+    if (!names.insert(server->name).second) {
+      return invalid("server name '" + server->name + "' stands twice in the list: give each server a name of its own");
+    }
+    out.servers.push_back(std::move(*server));
+  }
+  return {};
+}
+
+Result<void, Message> take_credential(const ClientOptions& options, Settings& out) {
+  if (!options.namespace_key.empty()) {
+    auto secret = wire::parse_secret(options.namespace_key);
+    if (!secret) return secret.error();
+    out.secret = *secret;
+    return {};
+  }
+  for (const ServerAddress& server : out.servers) {
+    if (!is_numeric_host(server.host) || is_loopback_host(server.host)) continue;
+    return invalid(
+        "server '" + server.name + "' at " + server.host +
+        " is not on this host and needs a credential: set ClientOptions::namespace_key or MEMKV_AUTH_KEY to 64 hex "
+        "characters or @FILE (`memkv setup` made one)");
+  }
+  return {};
+}
+
+/// 0 = the default that `out` holds.
+Result<void, Message> take_count(const char* name, uint32_t value, uint32_t max, uint32_t& out) {
+  if (value > max) {
+    return invalid(std::string(name) + " is " + std::to_string(value) + ": at most " + std::to_string(max));
+  }
+  if (value != 0) out = value;
+  return {};
+}
+
+Result<void, Message> take_timeout(const char* name, Deadline value, uint64_t& out) {
+  if (value.count() < 0) return invalid(std::string(name) + " is negative");
+  if (value.count() > 0) out = static_cast<uint64_t>(value.count());
+  return {};
+}
+
+Result<void, Message> check_congestion(const std::string& name) {
+  if (name.empty()) return {};
+  const base::UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd || io::set_congestion(fd.get(), name)) return {};
+  return invalid("congestion control '" + name +
+                 "' is not available here; /proc/sys/net/ipv4/tcp_available_congestion_control lists what is");
+}
+
+std::string default_client_name() {
+  return std::string(program_invocation_short_name) + "[" + std::to_string(getpid()) + "]";
+}
+
+}  // namespace
+
+Result<Transport, Message> parse_transport(std::string_view text, std::string_view where) {
+  if (text == "auto") return Transport::kAuto;
+  if (text == "tcp") return Transport::kTcp;
+  return invalid(std::string(where) + ": unknown transport '" + std::string(text) + "'; known are auto and tcp");
+}
+
+Result<Settings, Message> resolve_settings(ClientOptions options) {
+  if (auto merged = merge_environment(options); !merged) return merged.error();
+  if (!options.config_file.empty()) {
+    if (auto merged = merge_config_file(options.config_file, options); !merged) return merged.error();
+  }
+  Settings out;
+  for (const auto& step :
+       {take_servers(options, out), take_credential(options, out),
+        take_count("io_contexts", options.io_contexts, kIoContextsMax, out.io_contexts),
+        take_count("connections_per_worker", options.connections_per_worker, kConnectionsPerWorkerMax,
+                   out.connections_per_worker),
+        take_timeout("get_timeout", options.get_timeout, out.get_timeout_ns),
+        take_timeout("put_timeout", options.put_timeout, out.put_timeout_ns), check_congestion(options.congestion)}) {
+    if (!step) return step.error();
+  }
+  out.put_checksum = options.put_checksum;
+  out.verify = options.verify;
+  out.congestion = options.congestion;
+  out.client_name = options.client_name.empty() ? default_client_name() : options.client_name;
+  return out;
+}
+
+}  // namespace memkv::client

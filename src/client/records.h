@@ -1,0 +1,114 @@
+#pragma once
+/// The records of what is under way: a call (a batch), its ops, their units (one op on the wire each), and frames.
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "base/intrusive_list.h"
+#include "client/batch.h"
+#include "client/pieces.h"
+#include "client/pool.h"
+#include "transport/link.h"
+
+namespace memkv::client {
+
+class Connection;
+class Server;
+struct Call;
+struct Op;
+struct Unit;
+struct Frame;
+
+/// One op on the wire, at most one chunk. Lives in its op's list, and in one queue while it is not in a frame.
+struct Unit {
+  base::ListLink<Unit> op_link;
+  base::ListLink<Unit> queue_link;
+  base::IntrusiveList<Unit, &Unit::queue_link>* queue = nullptr;
+  Op* op = nullptr;
+  wire::OpKind kind{};
+  uint8_t attempts = 0;                ///< refusals and lost connections so far
+  bool mismatched = false;             ///< its bytes failed their checksum once
+  uint16_t worker = wire::kAnyWorker;  ///< flush and list name one; else the key says
+  uint16_t index = 0;                  ///< in frame->units
+  uint32_t length = 0;
+  uint64_t offset = 0;     ///< in the block
+  uint64_t due_ns = 0;     ///< while waiting to be tried again
+  PiecePlace place;        ///< where its bytes start in the op's pieces
+  Frame* frame = nullptr;  ///< handed to a link, not answered
+};
+using UnitQueue = base::IntrusiveList<Unit, &Unit::queue_link>;
+
+/// One op of a batch. Complete when all its units are done and no frame holds its memory.
+struct Op {
+  base::ListLink<Op> link;  ///< in its call
+  base::IntrusiveList<Unit, &Unit::op_link> units;
+  Call* call = nullptr;
+  const BatchOp* spec = nullptr;
+  uint32_t index = 0;  ///< in the batch
+  Server* server = nullptr;
+  std::string_view key;
+  std::span<const iovec> pieces;
+  uint64_t bytes = 0;  ///< of all pieces
+  uint64_t deadline_ns = 0;
+
+  /// A put or write over more than one chunk: begin, then chunks on the same connection, then commit.
+  enum class Phase : uint8_t { kSingle, kBegin, kChunks, kCommit };
+  Phase phase = Phase::kSingle;
+  Connection* pinned = nullptr;
+  uint64_t pinned_epoch = 0;
+  uint64_t upload = 0;
+
+  uint32_t holds = 0;        ///< frames in a link's hands whose payload is this op's memory
+  bool finishing = false;    ///< `outcome` is final; waits for holds
+  bool asked_again = false;  ///< a get whose units came from different generations
+  bool generations_differ = false;
+  Generation demanded = 0;       ///< if_generation of its units
+  Status refusal = Status::kOk;  ///< the last kBusy or kNotReady
+  uint64_t drain_until_ns = 0;   ///< past its deadline: the connection that holds its memory is closed then
+  Outcome outcome;
+
+  void reset();
+};
+
+/// A batch under way. Owned by who submits it, untouched until on_done.
+struct Call {
+  using Fn = void (*)(Call& call);
+  Batch::Impl* batch = nullptr;
+  std::vector<Outcome>* outcomes = nullptr;
+  uint64_t timeout_ns = 0;  ///< 0 = the default of each op's kind
+  Fn on_done = nullptr;     ///< may run inside submit()
+  void* context = nullptr;
+  // Private to the context.
+  base::ListLink<Call> link;
+  base::IntrusiveList<Op, &Op::link> ops;
+  size_t left = 0;
+  uint64_t started_ns = 0;
+  bool canceled = false;
+};
+
+/// A frame on its way out and the replies that it waits for.
+struct Frame {
+  static constexpr size_t kSmallBody = 4096;
+  static constexpr size_t kSmallUnits = 8;
+
+  transport::OutFrame out;
+  base::ListLink<Frame> link;  ///< in its connection
+  Connection* connection = nullptr;
+  uint32_t slot = 0;         ///< low bits of its request ids
+  std::vector<Unit*> units;  ///< by op index; null = given up or answered
+  std::vector<Op*> holders;  ///< ops whose memory is in the payload, once per unit
+  uint32_t unanswered = 0;
+  bool on_link = false;
+  bool never_left = false;  ///< the link was dying already
+  bool uses_credit = false;
+  uint32_t eager_bytes = 0;
+  uint64_t sent_ns = 0;
+  std::vector<iovec> payload;
+  std::unique_ptr<std::byte[]> body;
+  size_t body_capacity = 0;
+  std::unique_ptr<std::byte[]> stage;  ///< payloads of more pieces than a frame takes
+};
+using FrameList = base::IntrusiveList<Frame, &Frame::link>;
+
+}  // namespace memkv::client

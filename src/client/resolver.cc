@@ -1,0 +1,54 @@
+#include "client/resolver.h"
+
+#include <thread>
+
+#include "client/settings.h"
+
+namespace memkv::client {
+
+Resolver::Resolver(std::string host, uint16_t port)
+    : host_(std::move(host)), port_(port), numeric_(is_numeric_host(host_)) {}
+
+Resolver::~Resolver() {
+  if (!lookup_) return;
+  const std::lock_guard lock(lookup_->mutex);
+  lookup_->reactor = nullptr;
+}
+
+void Resolver::start(io::Reactor& reactor) {
+  if (lookup_ || (numeric_ && !addresses_.empty())) return;
+  if (numeric_) {
+    auto found = io::resolve(host_, port_);
+    if (found)
+      addresses_ = std::move(*found);
+    else
+      failure_ = found.error().text;
+    return;
+  }
+  lookup_ = std::make_shared<Lookup>();
+  lookup_->reactor = &reactor;
+  std::thread([lookup = lookup_, host = host_, port = port_] {
+    auto found = io::resolve(host, port);
+    const std::lock_guard lock(lookup->mutex);
+    if (found)
+      lookup->addresses = std::move(*found);
+    else
+      lookup->failure = found.error().text;
+    lookup->done = true;
+    if (lookup->reactor) lookup->reactor->wake();
+  }).detach();
+}
+
+bool Resolver::ready() {
+  if (!lookup_) return true;
+  {
+    const std::lock_guard lock(lookup_->mutex);
+    if (!lookup_->done) return false;
+    addresses_ = std::move(lookup_->addresses);
+    failure_ = std::move(lookup_->failure);
+  }
+  lookup_.reset();
+  return true;
+}
+
+}  // namespace memkv::client

@@ -1,0 +1,277 @@
+#include "client/server.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/log.h"
+#include "client/context.h"
+#include "io/socket.h"
+
+namespace memkv::client {
+namespace {
+
+constexpr uint64_t kMs = 1'000'000;
+constexpr uint64_t kConnectNs = 1000 * kMs;  // one attempt, handshake included
+constexpr uint64_t kBackoffMin = 100 * kMs;
+constexpr uint64_t kBackoffMax = 5000 * kMs;
+constexpr uint64_t kReconnectGapNs = 20 * kMs;  // after a failure with other connections open
+
+std::string text_of(const Error& why, std::string_view goodbye) {
+  std::string text(goodbye.empty() ? std::string_view(why.what) : goodbye);
+  if (why.sys_errno != 0) text += fmt::format(": {}", std::strerror(why.sys_errno));
+  return text;
+}
+
+/// The server answered and will not have us: waiting does not help, but somebody may repair it.
+bool is_refusal(Status status) {
+  return status == Status::kUnauthorized || status == Status::kVersion || status == Status::kInvalid;
+}
+
+}  // namespace
+
+Server::Server(Context& context, size_t index, const ServerAddress& address)
+    : context_(context), index_(index), address_(address), resolver_(address.host, address.port) {
+  connections_.push_back(std::make_unique<Connection>(context, *this, wire::kAnyWorker));
+  timer_.context = this;
+  timer_.on_done = [](io::Timer& timer) { static_cast<Server*>(timer.context)->on_timer(); };
+}
+
+Server::~Server() { MEMKV_ASSERT(at_rest() && unrouted_.empty()); }
+
+uint16_t Server::worker_of(std::string_view key) const {
+  const uint32_t shard = wire::shard_of(key, welcome_.shard_seed, welcome_.namespace_id, welcome_.shard_count);
+  return welcome_.worker_of_shard[shard];
+}
+
+// The way of a unit.
+
+Connection& Server::connection_for(uint16_t worker) {
+  const size_t wanted = context_.settings().connections_per_worker;
+  size_t found = 0;
+  const size_t pick = wanted > 1 ? round_++ % wanted : 0;
+  Connection* first = nullptr;
+  for (const auto& connection : connections_) {
+    if (connection->worker() != worker) continue;
+    if (found++ == pick) return *connection;
+    if (!first) first = connection.get();
+  }
+  if (found < wanted) return *connections_.emplace_back(std::make_unique<Connection>(context_, *this, worker));
+  return *first;
+}
+
+void Server::route(Unit& unit) {
+  MEMKV_ASSERT(unit.queue == nullptr && unit.frame == nullptr);
+  if (refusal_ != Status::kOk) return context_.on_refused(unit, refusal_);
+  dirty_ = true;
+  if (!welcomed_) {
+    unit.queue = &unrouted_;
+    unrouted_.push_back(unit);
+    if (connections_[0]->state() == Connection::State::kIdle) connect_soon(0);
+    return;
+  }
+  const Kind kind = unit.op->spec->kind;
+  if (AdminSlot* slot = unit.op->spec->admin) slot->worker_count = welcome_.worker_count;
+  if (kind == Kind::kFlush && unit.worker == wire::kAnyWorker) context_.expand_flush(unit, welcome_.worker_count);
+  if (kind == Kind::kList && unit.worker >= welcome_.worker_count) return context_.on_admin_done(unit);
+  const bool anywhere = kind == Kind::kStatus;
+  const uint16_t worker = unit.op->spec->admin ? unit.worker : worker_of(unit.op->key);
+  Connection& connection = unit.op->pinned ? *unit.op->pinned : anywhere ? *connections_[0] : connection_for(worker);
+  connection.enqueue(unit);
+  if (connection.state() == Connection::State::kIdle) connect_soon(0);
+}
+
+void Server::pump() {
+  if (!std::exchange(dirty_, false)) return;
+  for (size_t i = 0; i < connections_.size(); i++) connections_[i]->pump();
+}
+
+void Server::reroute_all() {
+  UnitQueue units;
+  for (const auto& connection : connections_) connection->take_queued(units);
+  while (Unit* unit = unrouted_.pop_front()) {
+    unit->queue = &units;
+    units.push_back(*unit);
+  }
+  while (Unit* unit = units.pop_front()) {
+    unit->queue = nullptr;
+    route(*unit);
+  }
+}
+
+void Server::refuse_waiting() {
+  UnitQueue units;
+  for (const auto& connection : connections_) connection->take_queued(units);
+  while (Unit* unit = unrouted_.pop_front()) {
+    unit->queue = &units;
+    units.push_back(*unit);
+  }
+  // on_refused takes the unit, and maybe others of its op, out of the queue.
+  while (Unit* unit = units.front()) context_.on_refused(*unit, refusal_);
+}
+
+// Connecting. Never inside a submit: always from the timer.
+
+void Server::connect_soon(uint64_t delay_ns) {
+  if (stopping_) return;
+  const uint64_t due = std::max(context_.now_ns() + delay_ns, not_before_ns_);
+  if (!timer_.armed() || timer_.deadline_ns > due) context_.reactor().start(timer_, due);
+}
+
+void Server::on_timer() {
+  resolver_.start(context_.reactor());
+  on_resolved();
+}
+
+void Server::on_resolved() {
+  if (stopping_ || timer_.armed() || !resolver_.ready()) return;  // a wake says when it is
+  const bool probing = refusal_ != Status::kOk || (!welcomed_ && !unrouted_.empty());
+  bool needed = false;
+  for (size_t i = 0; i < connections_.size(); i++) {
+    Connection& connection = *connections_[i];
+    if (connection.state() != Connection::State::kIdle || !(connection.has_queued() || (probing && i == 0))) continue;
+    needed = true;
+    if (!resolver_.addresses().empty()) try_connect(connection);
+  }
+  if (needed && resolver_.addresses().empty()) open_breaker(Status::kUnavailable, resolver_.failure());
+}
+
+void Server::try_connect(Connection& connection) {
+  const auto& addresses = resolver_.addresses();
+  const io::SocketAddress& address = addresses[next_address_ % addresses.size()];
+  connection.connect(address.get(), address.length, context_.now_ns() + kConnectNs);
+}
+
+void Server::on_connect_failed(Connection& connection, Error why, std::string_view goodbye) {
+  if (stopping_) return;
+  const std::string text = text_of(why, goodbye);
+  next_address_++;
+  if (!is_refusal(why.status) && ++addresses_failed_ < resolver_.addresses().size()) return connect_soon(0);
+  addresses_failed_ = 0;
+  const bool others = std::any_of(connections_.begin(), connections_.end(), [](const auto& c) { return c->open(); });
+  if (!others) return open_breaker(is_refusal(why.status) ? why.status : Status::kUnavailable, text);
+  not_before_ns_ = context_.now_ns() + kReconnectGapNs;
+  why_ = text;
+  UnitQueue queued;
+  connection.take_queued(queued);
+  while (Unit* unit = queued.front()) context_.retry_later(*unit);
+}
+
+/// The list says who should answer at an address: a mix-up would scatter keys for good.
+bool Server::accept_name(std::string_view server_name) {
+  if (address_.named && !server_name.empty()) return server_name == address_.name;
+  const bool nothing_amiss = !address_.named && server_name.empty();
+  if (nothing_amiss || std::exchange(name_warned_, true)) return true;
+  if (address_.named) {
+    MEMKV_LOG(kWarn, "server {} tells no name of its own: that it is the right one cannot be checked", address_.name);
+  } else {
+    MEMKV_LOG(kWarn, "server {} calls itself '{}': write {}={} in the list, or its keys move when its address changes",
+              address_.name, server_name, server_name, address_.name);
+  }
+  return true;
+}
+
+void Server::on_welcome(Connection& connection, const wire::Welcome& welcome) {
+  const bool moved =
+      welcomed_ && (welcome.shard_seed != welcome_.shard_seed || welcome.namespace_id != welcome_.namespace_id ||
+                    welcome.worker_of_shard != welcome_.worker_of_shard ||
+                    welcome.shard_count != welcome_.shard_count || welcome.worker_count != welcome_.worker_count);
+  welcome_ = welcome;
+  addresses_failed_ = 0;
+  why_.clear();
+  context_.counters().connects.add();
+  close_breaker();
+  if (!std::exchange(welcomed_, true) || moved || connection.has_queued()) reroute_all();
+  pump();
+}
+
+void Server::on_map(const wire::WorkerMap& map) {
+  welcome_.worker_count = map.worker_count;
+  welcome_.shard_count = map.shard_count;
+  welcome_.worker_of_shard = map.worker_of_shard;
+  reroute_all();
+  pump();
+}
+
+// Liveness.
+
+void Server::check_liveness(uint64_t now_ns) {
+  for (const auto& connection : connections_) {
+    if (connection->check_liveness(now_ns)) continue;
+    if (connection->state() == Connection::State::kWelcoming) {
+      connection->close(Status::kUnavailable);  // on_connect_failed follows
+      continue;
+    }
+    return open_breaker(Status::kUnavailable, "it does not answer pings");
+  }
+}
+
+void Server::on_lost(Connection&, const Error& why) {
+  if (stopping_ || refusal_ != Status::kOk) return;
+  why_ = text_of(why, {});
+  const bool needed =
+      std::any_of(connections_.begin(), connections_.end(), [](const auto& c) { return c->has_queued(); });
+  if (needed) connect_soon(0);
+}
+
+void Server::open_breaker(Status status, const std::string& why) {
+  if (refusal_ != status || why_ != why) {
+    MEMKV_LOG(kWarn, "server {} is not used for now: {}", address_.name, why.empty() ? to_string(status) : why);
+  }
+  if (refusal_ == Status::kOk) context_.counters().breaker_opened.add();
+  refusal_ = status;
+  why_ = why;
+  addresses_failed_ = 0;
+  backoff_ns_ = std::clamp(backoff_ns_ * 2, kBackoffMin, kBackoffMax);
+  close_all(Status::kUnavailable);
+  refuse_waiting();
+  connect_soon(context_.jitter_ns(backoff_ns_ / 2, backoff_ns_));
+}
+
+void Server::close_breaker() {
+  backoff_ns_ = 0;
+  not_before_ns_ = 0;
+  if (std::exchange(refusal_, Status::kOk) == Status::kOk) return;
+  MEMKV_LOG(kInfo, "server {} is used again", address_.name);
+}
+
+void Server::close_all(Status why) {
+  for (const auto& connection : connections_) connection->close(why);
+}
+
+void Server::shut_down() {
+  stopping_ = true;
+  context_.reactor().stop(timer_);
+  close_all(Status::kCanceled);
+}
+
+bool Server::at_rest() const {
+  return std::all_of(connections_.begin(), connections_.end(), [](const auto& c) { return c->quiet_at_rest(); });
+}
+
+size_t Server::frames() const {
+  size_t frames = 0;
+  for (const auto& connection : connections_) {
+    frames += connection->frames() + (connection->state() == Connection::State::kWelcoming);
+  }
+  return frames;
+}
+
+std::string Server::describe() const {
+  const std::string where = io::format_host_port(address_.host, address_.port);
+  const std::string who = address_.named ? address_.name + " at " + where : where;
+  if (refusal_ != Status::kOk) return fmt::format("{}: {}: {}", who, to_string(refusal_), why_);
+  size_t open = 0;
+  std::string congestion = "?";
+  for (const auto& connection : connections_) {
+    if (!connection->open()) continue;
+    open++;
+    congestion = io::get_congestion(connection->fd());
+  }
+  if (open == 0) return fmt::format("{}: not connected{}{}", who, why_.empty() ? "" : ": ", why_);
+  return fmt::format("{}: connected, tcp, congestion control {}, workers {}, connections {}", who, congestion,
+                     welcome_.worker_count, open);
+}
+
+}  // namespace memkv::client

@@ -1,0 +1,84 @@
+#pragma once
+/// One server of the list: addresses, worker map, connections, breaker.
+
+#include <deque>
+#include <string>
+
+#include "client/connection.h"
+#include "client/resolver.h"
+#include "client/settings.h"
+
+namespace memkv::client {
+
+/// The breaker opens on missing liveness only: no connection can be made, or a ping stays unanswered; never on slow ops
+/// or kBusy. While it is open nothing waits for this server, and one probe at a time looks whether it is back.
+/// Thread: the context's.
+class Server {
+ public:
+  Server(Context& context, size_t index, const ServerAddress& address);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  size_t index() const { return index_; }
+  const std::string& name() const { return address_.name; }
+  /// kOk: ops may go there. kUnavailable: breaker open. Else: it answered and refuses us, and this is why.
+  Status refusal() const { return refusal_; }
+  bool welcomed() const { return welcomed_; }
+  uint64_t namespace_id() const { return welcome_.namespace_id; }
+  uint16_t worker_count() const { return welcome_.worker_count; }
+  uint16_t worker_of(std::string_view key) const;
+
+  /// Sends the unit on its way: to a connection's queue, or to wait for the first connection.
+  void route(Unit& unit);
+  void pump();
+  /// The resolver may have an answer.
+  void on_resolved();
+  /// Once per tick while ops are under way.
+  void check_liveness(uint64_t now_ns);
+  void close_all(Status why);
+  void shut_down();
+  bool at_rest() const;
+  size_t frames() const;
+  std::string describe() const;
+  std::deque<std::unique_ptr<Connection>>& connections() { return connections_; }
+
+  // From connections.
+  void on_connect_failed(Connection& connection, Error why, std::string_view goodbye);
+  bool accept_name(std::string_view server_name);
+  void on_welcome(Connection& connection, const wire::Welcome& welcome);
+  void on_map(const wire::WorkerMap& map);
+  void on_lost(Connection& connection, const Error& why);
+
+ private:
+  void connect_soon(uint64_t delay_ns);
+  void on_timer();
+  void try_connect(Connection& connection);
+  void open_breaker(Status status, const std::string& why);
+  void close_breaker();
+  void refuse_waiting();
+  void reroute_all();
+  Connection& connection_for(uint16_t worker);
+
+  Context& context_;
+  const size_t index_;
+  const ServerAddress address_;
+  Resolver resolver_;
+  size_t next_address_ = 0;
+  size_t addresses_failed_ = 0;
+  bool welcomed_ = false;
+  bool stopping_ = false;
+  bool name_warned_ = false;
+  wire::Welcome welcome_;
+  std::deque<std::unique_ptr<Connection>> connections_;
+  size_t round_ = 0;
+  UnitQueue unrouted_;  // until the first WELCOME
+  io::Timer timer_;
+  Status refusal_ = Status::kOk;
+  std::string why_ = "not used yet";
+  uint64_t backoff_ns_ = 0;
+  uint64_t not_before_ns_ = 0;  // the next attempt
+  bool dirty_ = false;          // units were routed since the last pump()
+};
+
+}  // namespace memkv::client

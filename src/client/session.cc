@@ -1,0 +1,156 @@
+/// A context that its caller drives.
+
+#include <deque>
+
+#include "client/context.h"
+#include "client/fork_guard.h"
+#include "client/waiting.h"
+
+namespace memkv {
+
+using client::Call;
+using client::Context;
+
+struct Session::Impl {
+  /// A batch under way. Tickets are (round, place in `slots`), so that an old one is not taken for a new one.
+  struct Slot {
+    Call call;
+    std::vector<Outcome> outcomes;
+    Impl* impl = nullptr;
+    uint32_t round = 1;
+    bool used = false;
+    bool done = false;
+  };
+
+  std::unique_ptr<Context> context;
+  std::deque<Slot> slots;
+  std::vector<uint32_t> free;
+  size_t completed = 0;  // since the last poll
+  const uint64_t spin_ns = client::spin_limit_ns();
+  const client::ForkGuard guard;
+
+  Ticket take(uint32_t& place);
+  Slot* find(Ticket ticket);
+};
+
+Session::Ticket Session::Impl::take(uint32_t& place) {
+  if (free.empty()) {
+    free.push_back(static_cast<uint32_t>(slots.size()));
+    Slot& slot = slots.emplace_back();
+    slot.impl = this;
+    slot.call.context = &slot;
+    slot.call.outcomes = &slot.outcomes;
+    slot.call.on_done = [](Call& call) {
+      auto& done = *static_cast<Slot*>(call.context);
+      done.done = true;
+      done.impl->completed++;
+    };
+  }
+  place = free.back();
+  free.pop_back();
+  Slot& slot = slots[place];
+  slot.used = true;
+  slot.done = false;
+  return (Ticket{slot.round} << 32) | place;
+}
+
+Session::Impl::Slot* Session::Impl::find(Ticket ticket) {
+  const auto place = static_cast<uint32_t>(ticket);
+  if (place >= slots.size() || !slots[place].used || slots[place].round != ticket >> 32) return nullptr;
+  return &slots[place];
+}
+
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&& other) noexcept {
+  std::swap(impl_, other.impl_);
+  return *this;
+}
+
+Session::~Session() {
+  if (!impl_) return;
+  if (impl_->guard.forked()) {
+    (void)impl_.release();  // the parent's sockets and memory: not ours to end
+    return;
+  }
+  impl_->context->shut_down();
+}
+
+Result<Session, Message> Session::connect(ClientOptions options) {
+  auto settings = client::resolve_settings(std::move(options));
+  if (!settings) return settings.error();
+  auto context = Context::make(*settings);
+  if (!context) return context.error();
+  auto impl = std::make_unique<Impl>();
+  impl->context = std::move(*context);
+  return Session(std::move(impl));
+}
+
+Session::Ticket Session::submit(Batch& batch, Deadline deadline) {
+  uint32_t place = 0;
+  const Ticket ticket = impl_->take(place);
+  Impl::Slot& slot = impl_->slots[place];
+  if (impl_->guard.forked()) {
+    slot.outcomes.assign(batch.size(), Outcome{Status::kForked});
+    slot.done = true;
+    return ticket;
+  }
+  slot.call.batch = &batch.impl();
+  slot.call.timeout_ns = client::timeout_ns(deadline);
+  impl_->context->submit(slot.call);
+  return ticket;
+}
+
+size_t Session::poll(std::chrono::nanoseconds wait) {
+  if (impl_->guard.forked()) return 0;
+  client::Waiter waiter(impl_->spin_ns, client::timeout_ns(wait));
+  do {
+    const bool moved = impl_->context->run_once(waiter.sleep_ns()) > 0;
+    if (impl_->completed > 0) break;
+    if (!waiter.go_on(moved)) break;
+  } while (true);
+  return std::exchange(impl_->completed, 0);
+}
+
+bool Session::done(Ticket ticket) const {
+  const Impl::Slot* slot = impl_->find(ticket);
+  return slot != nullptr && slot->done;
+}
+
+void Session::cancel(Ticket ticket) {
+  Impl::Slot* slot = impl_->find(ticket);
+  if (slot && !slot->done && !impl_->guard.forked()) impl_->context->cancel(slot->call);
+}
+
+void Session::collect(Ticket ticket, std::vector<Outcome>& out) {
+  Impl::Slot* slot = impl_->find(ticket);
+  MEMKV_ASSERT(slot != nullptr && slot->done, "collect() takes a ticket that is done, once");
+  out.swap(slot->outcomes);
+  slot->used = false;
+  slot->round++;
+  impl_->free.push_back(static_cast<uint32_t>(ticket));
+}
+
+std::vector<Outcome> Session::collect(Ticket ticket) {
+  std::vector<Outcome> out;
+  collect(ticket, out);
+  return out;
+}
+
+std::vector<Outcome> Session::run(Batch& batch, Deadline deadline) {
+  const Ticket ticket = submit(batch, deadline);
+  const size_t others = impl_->completed;
+  size_t completed = 0;
+  while (!done(ticket)) completed += poll(std::chrono::milliseconds(100));
+  // Other tickets that ended meanwhile are reported by the next poll().
+  impl_->completed = completed > 0 ? completed - 1 : others > 0 ? others - 1 : 0;
+  return collect(ticket);
+}
+
+ClientCounters Session::counters() const {
+  ClientCounters sum{};
+  impl_->context->counters().add_to(sum);
+  return sum;
+}
+
+}  // namespace memkv

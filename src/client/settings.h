@@ -1,0 +1,51 @@
+#pragma once
+/// A client's settings after all their sources are merged: field > MEMKV_* environment > MEMKV_CONFIG file > default.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "memkv/client.h"
+#include "wire/handshake.h"
+
+namespace memkv::client {
+
+/// One entry of the server list. Keys are placed by `name`, never by address.
+struct ServerAddress {
+  std::string name;
+  bool named = false;  ///< the list says NAME=...; else the name is the literal host:port
+  std::string host;
+  uint16_t port = kPortDefault;
+};
+
+/// "name=host:port", "host:port", "host", "[::1]:9900"; a scheme and a trailing slash are dropped.
+Result<ServerAddress, Message> parse_server(std::string_view text);
+
+/// Dotted or colon notation: needs no resolver.
+bool is_numeric_host(const std::string& host);
+bool is_loopback_host(const std::string& host);
+
+struct Settings {
+  std::vector<ServerAddress> servers;
+  wire::Secret secret{};
+  uint32_t io_contexts = 2;
+  uint32_t connections_per_worker = 1;
+  uint64_t get_timeout_ns = 2'000'000'000;
+  uint64_t put_timeout_ns = 10'000'000'000;
+  PutChecksum put_checksum = PutChecksum::kClient;
+  bool verify = true;
+  std::string congestion;
+  std::string client_name;
+};
+
+Result<Settings, Message> resolve_settings(ClientOptions options);
+
+/// Fills the fields of `options` that are unset from a YAML file. Unknown keys and bad values are errors with file and
+/// line.
+Result<void, Message> merge_config_file(const std::string& path, ClientOptions& options);
+
+Result<Transport, Message> parse_transport(std::string_view text, std::string_view where);
+std::vector<std::string> split_list(std::string_view text);
+
+}  // namespace memkv::client

@@ -1,0 +1,85 @@
+"""The command line as a user meets it."""
+
+import json
+import os
+import stat
+
+from conftest import clean_environment, run, setup_store
+
+
+def test_help_teaches():
+    for args in (["--help"], ["setup", "--help"], ["start", "--help"], ["put", "--help"], ["get", "--help"], ["status", "--help"]):
+        result = run("memkv", *args)
+        assert result.code == 0 and len(result.text) > 200, result
+    assert "exit" in run("memkv", "--help").text.lower()
+    assert run("memkv-bench", "--help").code == 0
+    assert run("memkv-bench", "sweep", "--help").code == 0
+
+
+def test_setup_start_and_every_command(memkv, servers, tmp_path):
+    config, key = setup_store(memkv, tmp_path, "d0.memkv:64MiB", "d1.memkv:64MiB")
+    assert "#" in config.read_text()  # it is commented
+    assert stat.S_IMODE(os.stat(tmp_path / "store.key").st_mode) == 0o600
+    server = servers("--config", config)
+    call = lambda *args, **kw: memkv(*args, server=server, key=key, **kw)
+
+    block = os.urandom(3_000_000)
+    (tmp_path / "block").write_bytes(block)
+    assert call("put", "a/key", "block").code == 0
+    got = call("get", "a/key")
+    assert got.code == 0 and got.out == block
+    assert call("get", "a/key", "-o", "copy").code == 0
+    assert (tmp_path / "copy").read_bytes() == block
+    assert call("put", "from-stdin", "-", stdin=b"hello").code == 0
+    assert call("get", "from-stdin").out == b"hello"
+    assert call("exists", "a/key").code == 0
+    assert call("exists", "a/key", "nope").code == 1
+    assert call("get", "nope").code == 1
+    listed = call("ls")
+    assert listed.code == 0 and "a/key" in listed.text and "from-stdin" in listed.text
+    shown = json.loads(call("stat", "a/key", "--json").text)
+    assert "3000000" in json.dumps(shown)
+    assert call("rm", "a/key").code == 0
+    assert call("rm", "a/key").code == 1
+    assert call("exists", "a/key").code == 1
+    status = call("status")
+    assert status.code == 0 and server.address in status.text
+    parsed = json.loads(call("status", "--json").text)
+    assert parsed
+    assert call("flush", "--yes").code == 0
+    assert call("exists", "from-stdin").code == 1
+    assert server.stop() == 0
+
+
+def test_start_without_config_uses_a_file_here_and_loopback(memkv, servers, tmp_path):
+    server = servers()
+    assert memkv("put", "k", "/etc/hostname", server=server).code == 0
+    assert any(p.suffix == ".memkv" or "memkv" in p.name for p in tmp_path.iterdir())
+    assert server.stop() == 0
+    server = servers()
+    assert memkv("exists", "k", server=server).code == 0
+    assert server.stop() == 0
+
+
+def test_keys_that_are_bytes(memkv, servers):
+    server = servers("--mode", "memory", "--memory", "64MiB")
+    assert memkv("put", "--hex", "00ff0a", "/etc/hostname", server=server).code == 0
+    assert memkv("exists", "--hex", "00ff0a", server=server).code == 0
+
+
+def test_bench_starts_its_own_server_and_leaves_nothing(tmp_path):
+    before = {p for p in os.listdir("/proc") if p.isdigit()}
+    result = run("memkv-bench", "sweep", "--sizes", "4KiB,64KiB,1MiB", "--bytes", "32MiB", "--threads", "2", "--json", "out.json", "--html", "out.html",
+                 cwd=tmp_path, env=clean_environment(), timeout=240)
+    assert result.code == 0, result
+    assert "64 K" in result.text or "64K" in result.text, result
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert "full" in json.dumps(report)
+    html = (tmp_path / "out.html").read_text()
+    assert "<svg" in html and "http://" not in html.replace("http://www.w3.org", "")
+    for pid in {p for p in os.listdir("/proc") if p.isdigit()} - before:
+        try:
+            command = open(f"/proc/{pid}/cmdline", "rb").read()
+        except OSError:
+            continue
+        assert not (b"memkv\0start" in command and str(tmp_path).encode() in command)

@@ -1,0 +1,11 @@
+"""Real NVMe controllers in a guest: setup finds twelve drives, a verified sweep, a power cut, and everything acknowledged is there."""
+
+import subprocess
+
+from conftest import ROOT, clean_environment
+
+
+def test_twelve_nvme_drives_and_a_power_cut(tmp_path):
+    result = subprocess.run([ROOT / "tools/guest_nvme.sh", tmp_path / "work"], capture_output=True, text=True, timeout=290, env=clean_environment())
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    assert "40 acknowledged blocks are byte-exact" in result.stdout
