@@ -19,7 +19,7 @@ set_target_properties(memkv_bundle PROPERTIES OUTPUT_NAME memkv EXPORT_NAME clie
 target_include_directories(memkv_bundle PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
                                                $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(memkv_bundle PUBLIC cxx_std_20)
-target_link_libraries(memkv_bundle PUBLIC fmt::fmt OpenSSL::SSL OpenSSL::Crypto Threads::Threads
+target_link_libraries(memkv_bundle PUBLIC fmt::fmt OpenSSL::SSL OpenSSL::Crypto yaml-cpp Threads::Threads
                                           $<BUILD_INTERFACE:uring> $<INSTALL_INTERFACE:-luring> ${CMAKE_DL_LIBS})
 add_library(memkv::client ALIAS memkv_bundle)
 

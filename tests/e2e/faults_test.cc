@@ -140,7 +140,7 @@ TEST_P(FaultsThreads, DeadlinesHoldMemoryIsQuietAndOthersGoOn) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, FaultsThreads, testing::Values(Fault::kKill, Fault::kFreeze),
-                         [](const auto& info) { return info.param == Fault::kKill ? "Killed" : "Frozen"; });
+                         [](const auto& param) { return param.param == Fault::kKill ? "Killed" : "Frozen"; });
 
 TEST(Faults, PutsToADeadServerAreRefusedOrUnknownAndNeverHang) {
   const TempDir dir;

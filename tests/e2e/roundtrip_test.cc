@@ -95,10 +95,10 @@ TEST_P(RoundTrip, EverySizeSurvivesARestart) {
 INSTANTIATE_TEST_SUITE_P(Shapes, RoundTrip,
                          testing::Values(Shape{1, 1, 1, "uring"}, Shape{1, 2, 2, "uring"}, Shape{12, 2, 2, "uring"},
                                          Shape{2, 2, 1, "epoll"}),
-                         [](const auto& info) {
-                           return "Drives" + std::to_string(info.param.drives) + "Shards" +
-                                  std::to_string(info.param.shards) + "Workers" + std::to_string(info.param.workers) +
-                                  info.param.io;
+                         [](const auto& param) {
+                           return "Drives" + std::to_string(param.param.drives) + "Shards" +
+                                  std::to_string(param.param.shards) + "Workers" + std::to_string(param.param.workers) +
+                                  param.param.io;
                          });
 
 TEST(RoundTripMemory, EverySize) {

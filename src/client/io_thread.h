@@ -1,0 +1,80 @@
+#pragma once
+/// A context on a thread of its own, fed by any thread.
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "client/batch.h"
+#include "client/context.h"
+#include "io/mailbox.h"
+
+namespace memkv::client {
+
+class IoThread;
+
+/// One thing asked of an I/O thread, on the way there, under way, and back. Lives with the asker, who waits for done().
+/// Thread: the asker's, but for what the I/O thread does between submit() and done().
+class Job {
+ public:
+  enum class Kind : uint8_t { kBatch, kDescribe };
+
+  Job() = default;
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  bool done() const { return phase_.load(std::memory_order_acquire) == kDone; }
+  void wait();  ///< polls for a moment, then sleeps
+
+  Kind kind = Kind::kBatch;
+  uint64_t id = 0;             ///< of the client; what a cancel names
+  IoThread* thread = nullptr;  ///< set by submit()
+  Call call;
+  std::vector<Outcome> outcomes;
+  std::string text;  ///< out: kDescribe
+  base::ListLink<Job> link;
+
+  // For the I/O thread.
+  void finish();
+
+ private:
+  enum Phase : uint32_t { kUnderWay, kEnding, kDone };
+  std::atomic<uint32_t> phase_{kUnderWay};
+};
+
+/// Thread: any, but for stop().
+class IoThread {
+ public:
+  static Result<std::unique_ptr<IoThread>, Message> start(const Settings& settings, uint32_t index);
+  ~IoThread();
+  IoThread(const IoThread&) = delete;
+  IoThread& operator=(const IoThread&) = delete;
+
+  void submit(Job& job);
+  void cancel(uint64_t id);
+  /// Jobs under way end as canceled. No submit() after.
+  void stop();
+  const Context& context() const { return *context_; }
+
+ private:
+  struct Item {
+    Job* job;  ///< null: a cancel
+    uint64_t canceled;
+  };
+
+  explicit IoThread(std::unique_ptr<Context> context);
+  void push(Item item);
+  void loop();
+  void drain();
+  void take(Item& item);
+
+  std::unique_ptr<Context> context_;
+  io::Mailbox<Item> mailbox_;
+  base::IntrusiveList<Job, &Job::link> jobs_;
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+}  // namespace memkv::client
