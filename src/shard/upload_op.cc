@@ -57,6 +57,11 @@ void start_begin(Op& op) {
       op.shard->store->begin(upload->engine, op.offset, (op.flags & wire::kOpIfAbsent) != 0, range_write);
   if (status != Status::kOk) {
     worker.uploads().give_back(*upload);
+    engine::BlockStat present;
+    if (status == Status::kExists && op.shard->store->stat(op.key, present)) {
+      op.reply_generation = present.generation;
+      op.reply_block_bytes = present.block_bytes;
+    }
     return finish(op, status);
   }
   upload->key = {upload->key_bytes.data(), op.key.key.size()};

@@ -77,7 +77,7 @@ class RoundTrip : public testing::TestWithParam<Shape> {};
 TEST_P(RoundTrip, EverySizeSurvivesARestart) {
   const Shape shape = GetParam();
   const TempDir dir;
-  const std::string config = setup_file_drives(dir, shape.drives, shape.drives == 1 ? "1GiB" : "256MiB", shape.shards);
+  const std::string config = setup_file_drives(dir, shape.drives, shape.drives <= 2 ? "1GiB" : "256MiB", shape.shards);
   const ServerProcess::Options options{
       .args = {"--config", config, "--workers", std::to_string(shape.workers), "--io", shape.io}, .dir = dir.path()};
   auto server = ServerProcess::start(options);
