@@ -1,0 +1,49 @@
+#pragma once
+/// What this machine can do at most, measured now.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tools/bench/peer.h"
+
+namespace memkv::bench {
+
+/// One measurement and the setting that gave it.
+struct Best {
+  double gib_per_s = 0, ops_per_s = 0;
+  uint32_t connections = 0, depth = 0;
+  double p50_us = 0;  ///< at depth 1 only
+};
+
+struct PeerTest {
+  const Peer* peer = nullptr;
+  bool put = false, hash = false;
+  uint64_t block_bytes = 0;
+  uint64_t keys = 4096;
+  uint64_t window_bytes = 0;
+  double seconds = 0.4;  ///< of each setting
+  std::vector<uint32_t> depths = {8, 32};
+  std::vector<uint32_t> connections = {1, 2};
+  std::string congestion;
+};
+
+/// The best of all settings of depth and connections.
+Result<Best, Message> best_of_peer(const PeerTest& test);
+
+/// Bare TCP servers of this machine, without hashing and with.
+struct BareServers {
+  Peer plain, hashing;
+};
+Result<BareServers, Message> start_bare_servers(const std::string& congestion);
+
+double memcpy_gib_per_s(uint64_t block_bytes);
+/// XXH3 over 64 KiB grains, as MemKV checks blocks.
+double hash_gib_per_s(uint64_t block_bytes);
+/// Direct I/O at a depth on a file that exists.
+Result<double, Message> drive_gib_per_s(const std::string& path, uint64_t file_bytes, uint64_t block_bytes, bool write,
+                                        uint32_t depth, double seconds);
+/// A file full of data for drive tests.
+Result<void, Message> make_drive_file(const std::string& path, uint64_t bytes);
+
+}  // namespace memkv::bench

@@ -1,0 +1,99 @@
+/// memkv-bench ceiling: what this machine can do at most.
+
+#include <fmt/core.h>
+
+#include "base/units.h"
+#include "tools/bench/ceiling.h"
+#include "tools/bench/options.h"
+#include "tools/bench/report.h"
+#include "tools/bench/target.h"
+
+namespace memkv::bench {
+namespace {
+
+constexpr uint64_t kDriveBytes = 1ull << 30;
+constexpr uint64_t kWindow = 128 << 20;
+
+class Ceiling {
+ public:
+  explicit Ceiling(const CeilingOptions& options) : options_(options) {}
+
+  Result<void, Message> run(const std::vector<uint64_t>& sizes) {
+    auto dir = WorkDir::make(options_.dir);
+    if (!dir) return dir.error();
+    const std::string drive = (*dir)->path() + "/drive";
+    if (auto made = make_drive_file(drive, kDriveBytes); !made) return made.error();
+    auto bare = start_bare_servers(options_.congestion);
+    if (!bare) return bare.error();
+    report["machine"] = describe_machine();
+    report["congestion_control"] = options_.congestion;
+    report["ceilings"] = Json::array();
+    fmt::print("{:>8} {:<34} {:>10} {:>12}  {}\n", "block", "what", "GiB/s", "ops/s", "best of");
+    for (const uint64_t size : sizes) {
+      add(size, "memcpy", memcpy_gib_per_s(size));
+      add(size, "checksums (XXH3, 64 KiB grains)", hash_gib_per_s(size));
+      if (auto r = tcp(size, "TCP get", bare->plain, false, false); !r) return r;
+      if (auto r = tcp(size, "TCP get, client hashes", bare->plain, false, true); !r) return r;
+      if (auto r = tcp(size, "TCP put", bare->plain, true, false); !r) return r;
+      if (auto r = tcp(size, "TCP put, server hashes", bare->hashing, true, false); !r) return r;
+      if (auto r = tcp(size, "TCP put, both hash", bare->hashing, true, true); !r) return r;
+      for (const bool write : {false, true}) {
+        auto rate = drive_gib_per_s(drive, kDriveBytes, size, write, 32, 0.5);
+        if (!rate) return rate.error();
+        add(size, write ? "drive write, depth 32" : "drive read, depth 32", *rate);
+      }
+      auto pipeline = start_bare(
+          {.drive = drive, .drive_bytes = kDriveBytes, .block_bytes = size, .congestion = options_.congestion});
+      if (!pipeline) return pipeline.error();
+      if (auto r = tcp(size, "drive to TCP", *pipeline, false, false); !r) return r;
+      if (auto r = tcp(size, "TCP to drive", *pipeline, true, false); !r) return r;
+    }
+    return {};
+  }
+
+  Json report;
+
+ private:
+  void add(uint64_t size, const std::string& what, double gib_per_s, const Best* best = nullptr) {
+    const double ops = gib_per_s * (1 << 30) / static_cast<double>(size);
+    const std::string how = best ? fmt::format("{} connection{}, depth {}", best->connections,
+                                               best->connections == 1 ? "" : "s", best->depth)
+                                 : "";
+    fmt::print("{:>8} {:<34} {:>10.3f} {:>12.0f}  {}\n", base::format_bytes(size), what, gib_per_s, ops, how);
+    fflush(stdout);
+    Json line = {{"block_bytes", size}, {"what", what}, {"gib_per_s", gib_per_s}, {"ops_per_s", ops}};
+    if (best) line["connections"] = best->connections, line["depth"] = best->depth;
+    report["ceilings"].push_back(line);
+  }
+
+  Result<void, Message> tcp(uint64_t size, const std::string& what, const Peer& peer, bool put, bool hash) {
+    auto best = best_of_peer({.peer = &peer,
+                              .put = put,
+                              .hash = hash,
+                              .block_bytes = size,
+                              .keys = kDriveBytes / size,
+                              .window_bytes = kWindow,
+                              .congestion = options_.congestion});
+    if (!best) return best.error();
+    add(size, what, best->gib_per_s, &*best);
+    return {};
+  }
+
+  const CeilingOptions& options_;
+};
+
+}  // namespace
+
+int run_ceiling(const CeilingOptions& options) {
+  auto sizes = sizes_of(options.sizes);
+  if (!sizes) return complain(sizes.error());
+  Ceiling ceiling(options);
+  if (auto run = ceiling.run(*sizes); !run) return complain(run.error());
+  if (!options.json.empty()) {
+    if (auto written = write_text(options.json, ceiling.report.dump(2) + "\n"); !written)
+      return complain(written.error());
+  }
+  return 0;
+}
+
+}  // namespace memkv::bench

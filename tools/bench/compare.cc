@@ -1,0 +1,298 @@
+/// memkv-bench compare: MemKV, the bare ceilings, memcached and redis, by turns, with the same blocks, depths and
+/// connections.
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+
+#include "base/units.h"
+#include "tools/bench/ceiling.h"
+#include "tools/bench/options.h"
+#include "tools/bench/report.h"
+#include "tools/bench/target.h"
+
+namespace memkv::bench {
+namespace {
+
+constexpr uint64_t kWindow = 128 << 20;
+constexpr uint64_t kKeyBytes = 256 << 20;  // what all keys of a size hold together: cold on both sides
+constexpr double kSeconds = 0.4;
+
+/// One thing that is measured, several times; the median counts.
+struct Contender {
+  std::string name;
+  std::function<Result<Best, Message>()> measure;
+  std::vector<Best> results;
+  Best median() const {
+    std::vector<Best> sorted = results;
+    std::sort(sorted.begin(), sorted.end(), [](const Best& a, const Best& b) { return a.gib_per_s < b.gib_per_s; });
+    return sorted.empty() ? Best{} : sorted[sorted.size() / 2];
+  }
+};
+
+class Compare {
+ public:
+  explicit Compare(const CompareOptions& options) : options_(options) {}
+
+  Result<void, Message> run(const std::vector<uint64_t>& sizes) {
+    if (auto started = start(); !started) return started;
+    report["machine"] = describe_machine();
+    report["congestion_control"] = options_.congestion;
+    report["repeat"] = options_.repeat;
+    report["rows"] = Json::array();
+    for (const uint64_t size : sizes) {
+      if (auto r = run_size(size); !r) return r;
+    }
+    return options_.drive.empty() ? latency() : Result<void, Message>();
+  }
+
+  Json report;
+
+ private:
+  Result<void, Message> start() {
+    auto dir = WorkDir::make(options_.dir);
+    if (!dir) return dir.error();
+    dir_ = std::move(*dir);
+    auto own = start_own_server({.memory = options_.drive.empty(),
+                                 .size_bytes = 2ull << 30,
+                                 .workers = options_.workers,
+                                 .congestion = options_.congestion,
+                                 .drive = options_.drive},
+                                dir_->path());
+    if (!own) return own.error();
+    own_ = std::move(*own);
+    auto bare = start_bare_servers(options_.congestion);
+    if (!bare) return bare.error();
+    bare_ = std::move(*bare);
+    if (options_.no_peers || !options_.drive.empty()) return {};
+    auto memcached = start_memcached(dir_->path()), redis = start_redis(dir_->path());
+    if (!memcached || !redis) return Message{Status::kUnavailable, "memcached or redis did not start"};
+    memcached_ = std::move(*memcached);
+    redis_ = std::move(*redis);
+    return {};
+  }
+
+  Result<Best, Message> measure_peer(const Peer& peer, uint64_t size, bool put, bool hash) {
+    return best_of_peer({.peer = &peer,
+                         .put = put,
+                         .hash = hash,
+                         .block_bytes = size,
+                         .keys = keys_of(size),
+                         .window_bytes = kWindow,
+                         .seconds = kSeconds,
+                         .depths = depths_,
+                         .connections = connections_,
+                         .congestion = options_.congestion});
+  }
+
+  uint64_t keys_of(uint64_t size) const { return std::min<uint64_t>(kKeyBytes / size, 1 << 15); }
+
+  Result<Best, Message> measure_memkv(KeySpace& keys, bool put, PutChecksum checksum) {
+    Best best;
+    for (const uint32_t threads : connections_) {
+      for (const uint32_t depth : depths_) {
+        LoadPlan plan;
+        plan.client.servers = {own_.address};
+        plan.client.namespace_key = own_.auth_key;
+        plan.client.congestion = options_.congestion;
+        plan.client.put_checksum = checksum;
+        plan.keys = &keys;
+        plan.threads = threads;
+        plan.depth = depth;
+        plan.read_share = put ? 0 : 1;
+        plan.bytes = uint64_t{1} << 50;
+        plan.window_bytes = std::max(kWindow, threads * depth * keys.block_bytes);
+        plan.seconds_max = kSeconds;
+        LoadResult result;
+        if (auto run = run_load(plan, result); !run) return run.error();
+        if (result.mismatches + result.failures > 0)
+          return Message{Status::kCorrupt, fmt::format("MemKV: {} wrong, {} failed ({})", result.mismatches,
+                                                       result.failures, result.first_failure)};
+        if (result.gib_per_s() > best.gib_per_s) {
+          best = {result.gib_per_s(), result.ops_per_s(), threads, depth,
+                  static_cast<double>(result.latency.percentile_ns(50)) / 1e3};
+        }
+      }
+    }
+    return best;
+  }
+
+  Result<void, Message> fill(KeySpace& keys) {
+    LoadPlan plan;
+    plan.client.servers = {own_.address};
+    plan.client.namespace_key = own_.auth_key;
+    plan.client.congestion = options_.congestion;
+    plan.keys = &keys;
+    plan.first_fill = true;
+    plan.window_bytes = std::max(kWindow, 8 * keys.block_bytes);
+    LoadResult result;
+    if (auto run = run_load(plan, result); !run) return run;
+    if (result.failures > 0) return Message{Status::kIo, "filling failed: " + result.first_failure};
+    return {};
+  }
+
+  Result<void, Message> fill_peer(const Peer& peer, uint64_t size) {
+    PeerPlan plan;
+    plan.peer = &peer;
+    plan.put = true;
+    plan.block_bytes = size;
+    plan.keys = keys_of(size);
+    plan.bytes = plan.keys * size;
+    plan.window_bytes = kWindow;
+    PeerResult result;
+    return run_peer(plan, result);
+  }
+
+  Result<void, Message> run_size(uint64_t size) {
+    KeySpace keys;
+    keys.prefix = fmt::format("bench/{:08x}/{}/", random_tag(), size);
+    keys.block_bytes = size;
+    keys.generations.resize(keys_of(size));
+    if (auto filled = fill(keys); !filled) return filled;
+    Peer pipeline;
+    if (!options_.drive.empty()) {
+      const std::string file = dir_->path() + "/pipeline";
+      if (auto made = prepare_pipeline(file, size, pipeline); !made) return made;
+    } else if (!options_.no_peers) {
+      for (const Peer* peer : {&memcached_, &redis_}) {
+        if (auto filled = fill_peer(*peer, size); !filled) return filled;
+      }
+    }
+    for (const bool put : {false, true}) {
+      if (auto r = run_op(keys, put, pipeline); !r) return r;
+    }
+    return {};
+  }
+
+  Result<void, Message> prepare_pipeline(const std::string& file, uint64_t size, Peer& pipeline) {
+    if (!std::filesystem::exists(file)) {
+      if (auto made = make_drive_file(file, kKeyBytes); !made) return made;
+    }
+    auto started =
+        start_bare({.drive = file, .drive_bytes = kKeyBytes, .block_bytes = size, .congestion = options_.congestion});
+    if (!started) return started.error();
+    pipeline = std::move(*started);
+    return {};
+  }
+
+  Result<void, Message> run_op(KeySpace& keys, bool put, const Peer& pipeline) {
+    const uint64_t size = keys.block_bytes;
+    std::vector<Contender> all;
+    const auto add = [&](std::string name, std::function<Result<Best, Message>()> measure) {
+      all.push_back({std::move(name), std::move(measure), {}});
+    };
+    add("MemKV", [&, put] { return measure_memkv(keys, put, PutChecksum::kClient); });
+    if (put) add("MemKV, put_checksum server", [&] { return measure_memkv(keys, true, PutChecksum::kServer); });
+    if (!options_.drive.empty()) {
+      add(put ? "bare TCP to drive" : "bare drive to TCP",
+          [&, put] { return measure_peer(pipeline, size, put, false); });
+    } else {
+      add("bare", [&, put] { return measure_peer(bare_.plain, size, put, false); });
+      if (!put) add("bare, client hashes", [&] { return measure_peer(bare_.plain, size, false, true); });
+      if (put) add("bare, both hash", [&] { return measure_peer(bare_.hashing, size, true, true); });
+      if (put) add("bare, server hashes", [&] { return measure_peer(bare_.hashing, size, true, false); });
+      if (!options_.no_peers) {
+        add("memcached -t 2", [&, put] { return measure_peer(memcached_, size, put, false); });
+        add("redis", [&, put] { return measure_peer(redis_, size, put, false); });
+      }
+    }
+    for (uint32_t round = 0; round < options_.repeat; round++) {
+      for (Contender& one : all) {
+        auto best = one.measure();
+        if (!best) return best.error();
+        one.results.push_back(*best);
+      }
+    }
+    print(size, put ? "put" : "get", all);
+    return {};
+  }
+
+  void print(uint64_t size, const std::string& op, const std::vector<Contender>& all) {
+    fmt::print("\n{} {}, median of {}\n", base::format_bytes(size), op, options_.repeat);
+    const bool both = all.size() > 1 && all[1].name.starts_with("MemKV");
+    fmt::print("  {:<28} {:>9} {:>11}  {:<24} {:>12}{}\n", "", "GiB/s", "ops/s", "best of", "MemKV ratio",
+               both ? "   server sums" : "");
+    for (const Contender& one : all) {
+      const Best best = one.median();
+      const double ratio = all[0].median().gib_per_s / best.gib_per_s;
+      const double ratio2 = both ? all[1].median().gib_per_s / best.gib_per_s : 0;
+      fmt::print("  {:<28} {:>9.3f} {:>11.0f}  {:<24} {:>12.2f}{}\n", one.name, best.gib_per_s, best.ops_per_s,
+                 fmt::format("{} conn., depth {}", best.connections, best.depth), ratio,
+                 both ? fmt::format("{:>14.2f}", ratio2) : "");
+      report["rows"].push_back({{"block_bytes", size},
+                                {"op", op},
+                                {"name", one.name},
+                                {"gib_per_s", best.gib_per_s},
+                                {"ops_per_s", best.ops_per_s},
+                                {"p50_us", best.p50_us},
+                                {"connections", best.connections},
+                                {"depth", best.depth},
+                                {"memkv_ratio", ratio}});
+    }
+    fflush(stdout);
+  }
+
+  /// One 4 KiB get at a time: the round trip.
+  Result<void, Message> latency() {
+    depths_ = {1}, connections_ = {1};
+    KeySpace keys;
+    keys.prefix = fmt::format("bench/{:08x}/one/", random_tag());
+    keys.block_bytes = 4096;
+    keys.generations.resize(keys_of(4096));
+    if (auto filled = fill(keys); !filled) return filled;
+    std::vector<Contender> all;
+    all.push_back({"MemKV", [&] { return measure_memkv(keys, false, PutChecksum::kClient); }, {}});
+    all.push_back({"bare", [&] { return measure_peer(bare_.plain, 4096, false, false); }, {}});
+    if (!options_.no_peers) {
+      for (const Peer* peer : {&memcached_, &redis_}) {
+        if (auto filled = fill_peer(*peer, 4096); !filled) return filled;
+        all.push_back({peer == &redis_ ? "redis" : "memcached -t 2",
+                       [this, peer] { return measure_peer(*peer, 4096, false, false); },
+                       {}});
+      }
+    }
+    for (uint32_t round = 0; round < options_.repeat; round++) {
+      for (Contender& one : all) {
+        auto best = one.measure();
+        if (!best) return best.error();
+        one.results.push_back(*best);
+      }
+    }
+    fmt::print("\n4 KiB get, one at a time: p50 of a round trip\n");
+    for (const Contender& one : all) {
+      const double ratio = all[0].median().p50_us / one.median().p50_us;
+      fmt::print("  {:<28} {:>9.1f} us {:>34} {:>12.2f}\n", one.name, one.median().p50_us, "", ratio);
+      report["rows"].push_back({{"block_bytes", 4096},
+                                {"op", "latency"},
+                                {"name", one.name},
+                                {"p50_us", one.median().p50_us},
+                                {"memkv_ratio", ratio}});
+    }
+    return {};
+  }
+
+  const CompareOptions& options_;
+  std::unique_ptr<WorkDir> dir_;
+  OwnServer own_;
+  BareServers bare_;
+  Peer memcached_, redis_;
+  std::vector<uint32_t> depths_ = {8, 32}, connections_ = {1, 2};
+};
+
+}  // namespace
+
+int run_compare(const CompareOptions& options) {
+  auto sizes = sizes_of(options.sizes);
+  if (!sizes) return complain(sizes.error());
+  Compare compare(options);
+  if (auto run = compare.run(*sizes); !run) return complain(run.error());
+  if (!options.json.empty()) {
+    if (auto written = write_text(options.json, compare.report.dump(2) + "\n"); !written)
+      return complain(written.error());
+  }
+  return 0;
+}
+
+}  // namespace memkv::bench

@@ -1,0 +1,149 @@
+/// The command line of `memkv-bench`: names, help, examples.
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "base/log.h"
+#include "tools/bench/options.h"
+#include "tools/build_info.h"
+
+namespace memkv::bench {
+namespace {
+
+using Chosen = std::function<int()>;
+
+constexpr const char* kFooter =
+    "A first run, which starts its own server:\n"
+    "  memkv-bench sweep --sizes 64KiB,1MiB --bytes 256MiB\n"
+    "\n"
+    "Every block holds a pattern of its key, generation and position; buffers are poisoned before a read and every\n"
+    "byte is compared, outside the clock. GiB are 2^30 bytes.\n"
+    "\n"
+    "Exit codes: 0 done, 1 wrong bytes or failed ops, 2 wrong command line, 3 no server.\n"
+    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_CONFIG.\n";
+
+void add_list(CLI::App* command, const char* name, std::vector<std::string>& into, const char* what) {
+  command->add_option(name, into, what)->delimiter(',')->allow_extra_args(false)->type_name("TEXT,...");
+}
+
+void add_target(CLI::App* command, TargetOptions& target) {
+  const char* group = "Servers";
+  add_list(command, "--servers", target.servers, "name=host:port,... (MEMKV_SERVERS); none: an own server is started");
+  command->add_option("--auth-key", target.auth_key, "credential: 64 hex characters or @FILE")->group(group);
+  command->add_option("--config", target.config, "client settings, YAML")->group(group);
+  command->add_option("--transport", target.transport, "auto or tcp")->group(group);
+  command->add_option("--congestion", target.congestion, "TCP congestion control; \"\" is the system's")
+      ->capture_default_str()
+      ->group(group);
+  command->add_option("--put-checksum", target.put_checksum, "who makes the checksums of puts: client, server")
+      ->capture_default_str()
+      ->group(group);
+  command->add_option("--own", target.own, "the own server's storage: file, memory")
+      ->capture_default_str()
+      ->group(group);
+  command->add_option("--own-workers", target.own_workers, "the own server's workers; 0: its default")->group(group);
+  command->add_option("--dir", target.dir, "where the own server's files go; default TMPDIR or /tmp")->group(group);
+}
+
+void add_load(CLI::App* command, LoadOptions& load) {
+  const char* group = "Load";
+  add_list(command, "--sizes", load.sizes, "block sizes");
+  command->add_option("--bytes", load.bytes, "per size: keys enough to hold that much")
+      ->capture_default_str()
+      ->group(group);
+  command->add_option("--threads", load.threads, "client threads, each with its own connections")
+      ->capture_default_str()
+      ->group(group);
+  command->add_option("--depth", load.depth, "batches under way per thread")->capture_default_str()->group(group);
+  command->add_option("--batch", load.batch, "ops of a batch")->capture_default_str()->group(group);
+  command->add_option("--mix", load.mix, "a third run of reads and writes: the share of reads, such as 0.7")
+      ->group(group);
+  command->add_option("--order", load.order, "of the keys: uniform, zipf, sequential")
+      ->capture_default_str()
+      ->group(group);
+  command->add_option("--verify", load.verify, "full, sampled, off")->capture_default_str()->group(group);
+  command->add_option("--window", load.window, "buffers of all threads: larger than caches")
+      ->capture_default_str()
+      ->group(group);
+  command->add_option("--seconds", load.seconds, "at most, of timed work, per size and op")
+      ->capture_default_str()
+      ->group(group);
+  command->add_option("--deadline", load.deadline, "of a batch; default the client's")->group(group);
+}
+
+void add_sweep(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand("sweep", "Block sizes one after the other: write, then read, all verified");
+  command->footer(
+      "Examples:\n"
+      "  memkv-bench sweep                                        4 KiB to 16 MiB on an own server\n"
+      "  memkv-bench sweep --servers 127.0.0.1:9900 --auth-key @memkv.key --sizes 64KiB,1MiB --threads 4 --json "
+      "out.json\n"
+      "  memkv-bench sweep --mix 0.7 --order zipf --html report.html\n");
+  auto options = std::make_shared<SweepOptions>();
+  add_target(command, options->target);
+  add_load(command, options->load);
+  command->add_flag("--no-ceiling", options->no_ceiling, "do not measure bare TCP beside each line");
+  command->add_flag("--keep", options->keep, "leave the blocks on the servers");
+  command->add_option("--json", options->json, "write all results there");
+  command->add_option("--html", options->html, "write a report with charts there, one file");
+  command->callback([options, &chosen] { chosen = [options] { return run_sweep(*options); }; });
+}
+
+void add_scaling(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand("scaling", "The same load on the first 1, 2, ... N servers; what each adds");
+  command->footer("Example:\n  memkv-bench scaling --servers kv1=10.0.0.10,kv2=10.0.0.11 --auth-key @memkv.key\n");
+  auto options = std::make_shared<ScalingOptions>();
+  add_target(command, options->target);
+  add_load(command, options->load);
+  command->add_option("--json", options->json, "write the table there");
+  command->callback([options, &chosen] { chosen = [options] { return run_scaling(*options); }; });
+}
+
+void add_ceiling(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand(
+      "ceiling", "What this machine can do at most: memory, hashing, bare TCP, the drive, bare pipelines");
+  auto options = std::make_shared<CeilingOptions>();
+  add_list(command, "--sizes", options->sizes, "block sizes");
+  command->add_option("--congestion", options->congestion, "TCP congestion control")->capture_default_str();
+  command->add_option("--dir", options->dir, "where the drive's file goes; default TMPDIR or /tmp");
+  command->add_option("--json", options->json, "write all results there");
+  command->callback([options, &chosen] { chosen = [options] { return run_ceiling(*options); }; });
+}
+
+void add_compare(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand(
+      "compare", "MemKV beside the bare ceilings, memcached and redis, by turns, same depths and connections");
+  auto options = std::make_shared<CompareOptions>();
+  add_list(command, "--sizes", options->sizes, "block sizes");
+  command->add_option("--repeat", options->repeat, "turns; the median counts")->capture_default_str();
+  command->add_option("--drive", options->drive, "PATH or PATH:SIZE: MemKV from a drive, beside bare pipelines");
+  command->add_option("--workers", options->workers, "of the MemKV server; 0: its default");
+  command->add_flag("--no-peers", options->no_peers, "without memcached and redis");
+  command->add_option("--congestion", options->congestion, "TCP congestion control")->capture_default_str();
+  command->add_option("--dir", options->dir, "for files; default TMPDIR or /tmp");
+  command->add_option("--json", options->json, "write all results there");
+  command->callback([options, &chosen] { chosen = [options] { return run_compare(*options); }; });
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Measures MemKV, and verifies every byte.", "memkv-bench");
+  app.footer(kFooter);
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string("memkv-bench ") + tools::kVersion + " (" + tools::kCommit + ")");
+  Chosen chosen;
+  add_sweep(app, chosen);
+  add_scaling(app, chosen);
+  add_ceiling(app, chosen);
+  add_compare(app, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return chosen();
+}
+
+}  // namespace
+}  // namespace memkv::bench
+
+int main(int argc, char** argv) { return memkv::bench::run(argc, argv); }

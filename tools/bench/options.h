@@ -1,0 +1,58 @@
+#pragma once
+/// What the command line of `memkv-bench` was told. One struct a command.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace memkv::bench {
+
+/// Texts are as typed: sizes "64KiB", durations "2s".
+struct TargetOptions {
+  std::vector<std::string> servers;  ///< empty and no MEMKV_SERVERS: an own server
+  std::string auth_key, config, transport, congestion = "cubic";
+  std::string put_checksum = "client";
+  std::string own = "file";  ///< file, memory: of the own server
+  std::string dir;           ///< for own files; empty: TMPDIR
+  uint32_t own_workers = 0;
+};
+
+struct LoadOptions {
+  std::vector<std::string> sizes;
+  std::string bytes = "512MiB", window = "256MiB", deadline, verify = "full", order = "uniform", seconds = "30s";
+  uint32_t threads = 2, batch = 1, depth = 8;
+  double mix = 0;  ///< read share of a third, mixed run; 0: none
+};
+
+struct SweepOptions {
+  TargetOptions target;
+  LoadOptions load;
+  bool no_ceiling = false, keep = false;
+  std::string json, html;
+};
+
+struct ScalingOptions {
+  TargetOptions target;
+  LoadOptions load;
+  std::string json;
+};
+
+struct CeilingOptions {
+  std::vector<std::string> sizes = {"64KiB", "1MiB", "4MiB"};
+  std::string congestion = "cubic", dir, json;
+};
+
+struct CompareOptions {
+  std::vector<std::string> sizes = {"4KiB", "64KiB", "1MiB"};
+  std::string congestion = "cubic", dir, json, drive;
+  uint32_t repeat = 3, workers = 0;
+  bool no_peers = false;
+};
+
+/// Return the exit code: 0 done, 1 wrong bytes or failed ops, 2 bad command line, 3 no server.
+int run_sweep(const SweepOptions& options);
+int run_scaling(const ScalingOptions& options);
+int run_ceiling(const CeilingOptions& options);
+int run_compare(const CompareOptions& options);
+
+}  // namespace memkv::bench

@@ -1,0 +1,53 @@
+#pragma once
+/// What a benchmark says: a table, JSON, and one HTML file.
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "memkv/error.h"
+#include "tools/bench/load.h"
+
+namespace memkv::bench {
+
+using Json = nlohmann::ordered_json;
+
+/// One line of the sweep.
+struct Run {
+  std::string transport = "tcp";
+  std::string op;  ///< read, write, mixed
+  uint64_t block_bytes = 0;
+  uint32_t threads = 0, batch = 0, depth = 0;
+  uint64_t keys = 0;
+  double ceiling_gib_per_s = 0;  ///< 0: not measured
+  bool server_cpu_known = false;
+  LoadResult result;
+};
+
+/// Machine, kernel, program, date: what the numbers belong to.
+Json describe_machine();
+Json json_of(const Run& run);
+std::string table_head();
+std::string table_line(const Json& run);
+
+/// `report` has `machine`, `settings`, `runs` (json_of), perhaps `scaling`.
+std::string html_of(const Json& report);
+Result<void, Message> write_text(const std::string& path, const std::string& text);
+
+/// A progress bar on a terminal, else a line every few seconds. On stderr.
+class Progress {
+ public:
+  Progress(std::string what, uint64_t total_bytes);
+  ~Progress();
+  void update(uint64_t bytes);
+
+ private:
+  const std::string what_;
+  const uint64_t total_;
+  const bool terminal_;
+  double shown_ = 0;
+  const double started_;
+  bool any_ = false;
+};
+
+}  // namespace memkv::bench

@@ -1,0 +1,171 @@
+/// memkv-bench sweep: block sizes, one after the other; write, then read; every byte verified.
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "base/random.h"
+#include "base/units.h"
+#include "tools/bench/ceiling.h"
+#include "tools/bench/options.h"
+#include "tools/bench/report.h"
+#include "tools/bench/rounds.h"
+#include "tools/bench/target.h"
+
+namespace memkv::bench {
+namespace {
+
+constexpr uint64_t kKeysMax = 1 << 20;
+
+class Sweep {
+ public:
+  Sweep(const SweepOptions& options, const LoadPlan& plan, Target target)
+      : options_(options), plan_(plan), target_(std::move(target)) {}
+
+  int run(const std::vector<uint64_t>& sizes) {
+    if (!options_.no_ceiling) {
+      auto bare = start_bare({.congestion = options_.target.congestion});
+      if (!bare) return complain(bare.error());
+      bare_ = std::move(*bare);
+    }
+    say_head();
+    for (const uint64_t size : sizes) {
+      if (auto done = run_size(size); !done) return complain(done.error());
+    }
+    say_end();
+    return write_reports();
+  }
+
+ private:
+  void say_head() {
+    describe();
+    fmt::print("MemKV sweep: {}, {} thread{}, depth {}, batch {}, {} a size, verify {}, {} order\n", servers_text(),
+               plan_.threads, plan_.threads == 1 ? "" : "s", plan_.depth, plan_.batch, base::format_bytes(plan_.bytes),
+               options_.load.verify, options_.load.order);
+    fmt::print("{}", table_head());
+    fflush(stdout);
+  }
+
+  std::string servers_text() const {
+    return target_.names.size() == 1 ? "server " + target_.names[0] : fmt::format("{} servers", target_.names.size());
+  }
+
+  void describe() {
+    report_["machine"] = describe_machine();
+    report_["settings"] = {{"servers", target_.names},
+                           {"own_server", target_.own.has_value()},
+                           {"transport", "tcp"},
+                           {"congestion_control", options_.target.congestion},
+                           {"put_checksum", options_.target.put_checksum},
+                           {"threads", plan_.threads},
+                           {"depth", plan_.depth},
+                           {"batch", plan_.batch},
+                           {"bytes_per_size", plan_.bytes},
+                           {"window_bytes", plan_.window_bytes},
+                           {"order", options_.load.order},
+                           {"verify", options_.load.verify},
+                           {"cache_state",
+                            "client buffers cold: each round goes through the whole window; each key is "
+                            "read once before any is read again; drives by direct I/O"}};
+    report_["servers"] = target_.statuses;
+    report_["runs"] = Json::array();
+  }
+
+  Result<void, Message> run_size(uint64_t size) {
+    KeySpace keys;
+    keys.prefix = fmt::format("bench/{:016x}/{}/", random_tag(), size);
+    keys.block_bytes = size;
+    const uint64_t least = uint64_t{plan_.threads} * plan_.batch;
+    keys.generations.resize(std::clamp<uint64_t>(plan_.bytes / size, least, std::max(least, kKeysMax)));
+    plan_.keys = &keys;
+    if (auto run = run_op("write", true, 0, measure(size, true)); !run) return run.error();
+    if (auto run = run_op("read", false, 1, measure(size, false)); !run) return run.error();
+    if (options_.load.mix > 0) {
+      if (auto run = run_op("mixed", false, options_.load.mix, 0); !run) return run.error();
+    }
+    if (!options_.keep && !target_.own) remove_all(target_.client, keys);
+    return {};
+  }
+
+  double measure(uint64_t size, bool put) {
+    if (options_.no_ceiling) return 0;
+    auto best = best_of_peer({.peer = &bare_,
+                              .put = put,
+                              .block_bytes = size,
+                              .window_bytes = plan_.window_bytes / 2,
+                              .seconds = 0.25,
+                              .congestion = options_.target.congestion});
+    return best ? best->gib_per_s : 0;
+  }
+
+  Result<void, Message> run_op(const std::string& op, bool fill, double read_share, double ceiling) {
+    const uint64_t size = plan_.keys->block_bytes;
+    LoadPlan plan = plan_;
+    plan.client = target_.client;
+    plan.first_fill = fill;
+    plan.read_share = read_share;
+    plan.bytes = std::max(plan.bytes, plan.keys->generations.size() * size);
+    plan.window_bytes =
+        std::max(plan.window_bytes, uint64_t{plan.threads} * std::min<uint64_t>(plan.depth * plan.batch, 2) * size);
+    Progress progress(fmt::format("{} {}", op, base::format_bytes(size)), plan.bytes);
+    plan.progress = [&](uint64_t bytes) { progress.update(bytes); };
+    if (target_.own) plan.server_cpu = [pid = target_.own->child->pid()] { return cpu_seconds_of(pid); };
+    auto run = std::make_unique<Run>();
+    run->op = op;
+    run->block_bytes = size;
+    run->threads = plan.threads, run->batch = plan.batch, run->depth = plan.depth;
+    run->keys = plan.keys->generations.size();
+    run->ceiling_gib_per_s = ceiling;
+    run->server_cpu_known = target_.own.has_value();
+    if (auto done = run_load(plan, run->result); !done) return done.error();
+    keep(*run);
+    return {};
+  }
+
+  void keep(const Run& run) {
+    const LoadResult& r = run.result;
+    wrong_ += r.mismatches, failures_ += r.failures, misses_ += r.misses, verified_ += r.verified;
+    report_["runs"].push_back(json_of(run));
+    fmt::print("{}", table_line(report_["runs"].back()));
+    if (r.misses > 0)
+      fmt::print("         {} of {} reads missed: the store had evicted those blocks\n", r.misses, r.ops);
+    if (r.failures > 0) fmt::print("         {} of {} ops failed; the first: {}\n", r.failures, r.ops, r.first_failure);
+    fflush(stdout);
+  }
+
+  void say_end() {
+    fmt::print("\n{} blocks verified, {} wrong, {} missed, {} failed.\n", verified_, wrong_, misses_, failures_);
+    if (plan_.verify == Verify::kOff) fmt::print("Nothing was verified (--verify off).\n");
+  }
+
+  int write_reports() {
+    if (!options_.json.empty()) {
+      if (auto written = write_text(options_.json, report_.dump(2) + "\n"); !written) return complain(written.error());
+    }
+    if (!options_.html.empty()) {
+      if (auto written = write_text(options_.html, html_of(report_)); !written) return complain(written.error());
+    }
+    return wrong_ > 0 || failures_ > 0 ? 1 : 0;
+  }
+
+  const SweepOptions& options_;
+  LoadPlan plan_;
+  Target target_;
+  Peer bare_;
+  Json report_;
+  uint64_t wrong_ = 0, failures_ = 0, misses_ = 0, verified_ = 0;
+};
+
+}  // namespace
+
+int run_sweep(const SweepOptions& options) {
+  auto plan = plan_of(options.load);
+  if (!plan) return complain(plan.error());
+  auto sizes = sizes_of(options.load.sizes);
+  if (!sizes) return complain(sizes.error());
+  auto target = open_target(options.target, 3 * plan->bytes);
+  if (!target) return complain(target.error());
+  return Sweep(options, *plan, std::move(*target)).run(*sizes);
+}
+
+}  // namespace memkv::bench
