@@ -220,7 +220,7 @@ class Client {
 };
 
 /// A client that one thread drives itself: no locks, no other thread. For engines' own progress loops and for
-/// benchmarks. Thread: one at a time, always the same while ops are under way.
+/// benchmarks. Thread: all calls, and the destruction, belong to the one that submits or polls first.
 class Session {
  public:
   static Result<Session, Message> connect(ClientOptions options);

@@ -132,6 +132,11 @@ void Log::free_oldest() {
 uint32_t Log::entry_bytes(const Append& a) { return footer_entry_bytes(a.header); }
 
 void Log::append(Append& a) {
+  enqueue(a);
+  pump();
+}
+
+void Log::enqueue(Append& a) {
   MEMKV_ASSERT(a.on_done != nullptr);
   if (out_ || stopped_) {
     finish(a, stopped_ ? Status::kCanceled : Status::kIo);
@@ -157,7 +162,6 @@ void Log::append(Append& a) {
     return;
   }
   (a.move ? moves_ : fresh_).push(a);
-  pump();
 }
 
 void Log::set_sizes(Append& a, uint32_t place_in_extent) { a.header.payload_place = place_in_extent / kPackBytes; }
@@ -188,7 +192,8 @@ bool Log::fits(uint32_t blocks, uint32_t footer_more) const {
   return cursor_ + blocks + footer / kBlockBytes <= segment_blocks();
 }
 
-AppendQueue& Log::next_queue() { return moves_.empty() ? fresh_ : moves_; }
+/// With no segment free, what is left of the open one belongs to the moves: reclaim must be able to end.
+AppendQueue& Log::next_queue() { return moves_.empty() && free_segments() > 0 ? fresh_ : moves_; }
 
 void Log::pump() {
   if (out_ || stopped_) return;
@@ -218,6 +223,7 @@ bool Log::submit_lone(Append& a) {
   ExtentHeader h{};
   fill_extent_header(h, kBlockBytes, blocks * kBlockBytes, cursor_);
   next_queue().pop();
+  if (a.move) moved_blocks_ += blocks;
   Write& w = writes_[(first_ + in_flight_) % writes_.size()];
   w.records = &a;
   w.buffer = nullptr;
@@ -256,6 +262,7 @@ bool Log::submit_group() {
     seal();
     return false;
   }
+  if (&queue == &moves_) moved_blocks_ += extent / kBlockBytes;
   const auto header_bytes = static_cast<uint32_t>(base::align_up(headers, kBlockBytes));
   ExtentBuilder builder({memory, header_bytes});
   AppendQueue chosen;
@@ -377,7 +384,7 @@ void Log::fail_from_front() {
       return;
     }
   }
-  AppendQueue again;
+  AppendQueue again, again_moves;
   cursor_ = writes_[first_].start_block;
   chain_ = writes_[first_].chain_before;
   while (in_flight_ > 0) {
@@ -389,11 +396,12 @@ void Log::fail_from_front() {
     Append* next = nullptr;
     for (Append* a = w.records; a != nullptr; a = next) {
       next = a->next;
-      again.push(*a);
+      (a->move ? again_moves : again).push(*a);
     }
     if (w.buffer != nullptr) owner_.give_extent_buffer(w.buffer);
   }
   fresh_.prepend(again);
+  moves_.prepend(again_moves);
   MEMKV_LOG(kWarn, "drive {}: a write failed in segment {}; its records go to the next one", config_.slice.drive_index,
             newest_);
   phase_ = Phase::kDrain;
@@ -543,7 +551,7 @@ Log::Room Log::reserve(uint32_t bytes) {
   if (out_ || stopped_ || blocks + 2 > segment_blocks()) return {};
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (phase_ == Phase::kNeedSegment) need_segment();
-    if (phase_ != Phase::kOpen) return {};
+    if (phase_ != Phase::kOpen || free_segments() == 0) return {};
     if (cursor_ + blocks + 1 <= segment_blocks()) break;
     if (in_flight_ > 0 || attempt == 1) return {};
     seal();

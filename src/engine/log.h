@@ -88,6 +88,8 @@ class Log {
   void add_footer_entry(const RecordHeader& header, base::Bytes head_payload);
 
   void append(Append& append);
+  /// Without submitting: pump() follows when all that belongs together is in.
+  void enqueue(Append& append);
   void pump();
   /// Fails what waits and is past its deadline.
   void expire(uint64_t now_ns);
@@ -125,6 +127,7 @@ class Log {
   const Config& config() const { return config_; }
   io::BlockDevice& device() { return *config_.slice.device; }
   uint64_t seed() const { return seed_; }
+  uint64_t moved_blocks() const { return moved_blocks_; }  ///< that moves took so far, headers and gaps included
 
  private:
   enum class Phase : uint8_t { kOpen, kDrain, kFooter, kNeedSegment, kHeader };
@@ -192,6 +195,7 @@ class Log {
   std::vector<Write> writes_;  // ring: [first_, first_ + in_flight_)
   uint32_t first_ = 0, in_flight_ = 0;
   uint64_t flight_bytes_ = 0;
+  uint64_t moved_blocks_ = 0;
   std::unique_ptr<std::byte[]> footer_memory_;
   uint32_t footer_capacity_ = 0;
   std::unique_ptr<FooterBuilder> footer_;

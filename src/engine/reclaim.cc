@@ -45,6 +45,7 @@ void StoreImpl::reclaim_start() {
     reclaim_.blind = false;
     reclaim_.end = log->data_end(reclaim_.epoch);
     reclaim_.moved_bytes = 0;
+    reclaim_.moved_blocks_before = log->moved_blocks();
     start_tick();
     return reclaim_extent();
   }
@@ -92,6 +93,7 @@ void StoreImpl::reclaim_records() {
   Reclaim& r = reclaim_;
   const base::Bytes bytes(move_buffer_.memory, r.piece.iov_len);
   auto extent = open_extent(bytes, seed_);
+  r.extent_move_bytes = 0;
   const uint64_t start = r.log->segment_start(r.epoch) + uint64_t{r.block} * kBlockBytes;
   if (extent) {
     RecordReader reader(*extent, bytes);
@@ -140,14 +142,22 @@ void StoreImpl::reclaim_records() {
   }
   r.block += r.extent_bytes / kBlockBytes;
   r.whole_extent = false;
-  if (r.moves_in_flight == 0) reclaim_extent();  // else the last move goes on: it needs the buffer
+  if (r.moves_in_flight == 0) return reclaim_extent();
+  r.log->pump();  // the last move goes on: until then the buffer is theirs
 }
+
+namespace {
+uint64_t move_cost(const RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
+}  // namespace
 
 /// Live, and hit since it was written (or a chunk of an upload under way), and there is budget.
 bool StoreImpl::wants_move(const RecordHeader& h, uint64_t unit) {
   Reclaim& r = reclaim_;
   if (h.kind >= RecordKind::kTombstone) return false;
-  if (r.moved_bytes + h.payload_bytes > r.log->config().slice.segment_bytes / 2) return false;
+  // What is moved, with headers and gaps, must fit the one segment that is kept free for it.
+  const uint64_t segment = r.log->config().slice.segment_bytes;
+  const uint64_t took = (r.log->moved_blocks() - r.moved_blocks_before) * kBlockBytes + r.extent_move_bytes;
+  if (r.moved_bytes + h.payload_bytes > segment / 2 || took + move_cost(h) > segment / 4 * 3) return false;
   const Digest digest{h.digest[0], h.digest[1]};
   const bool chunk = h.kind == RecordKind::kChunk;
   const Entry* e = index_.find(chunk ? chunk_digest(digest, h.chunk_number) : digest);
@@ -197,8 +207,9 @@ bool StoreImpl::reclaim_record(const RecordHeader& h, std::string_view key, std:
   m->on_done = on_moved;
   m->context = m;
   r.moved_bytes += h.payload_bytes;
+  r.extent_move_bytes += move_cost(h);
   ++r.moves_in_flight;
-  r.log->append(*m);
+  r.log->enqueue(*m);
   return true;
 }
 

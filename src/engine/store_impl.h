@@ -97,7 +97,9 @@ struct Reclaim {
   bool active = false;
   uint64_t epoch = 0;
   uint32_t block = 0, end = 0;
-  uint64_t moved_bytes = 0;
+  uint64_t moved_bytes = 0;          // payload
+  uint64_t moved_blocks_before = 0;  // of the log when the segment's turn began
+  uint64_t extent_move_bytes = 0;    // of the present extent, each in an extent of its own at worst
   uint32_t moves_in_flight = 0;
   io::IoOp io;
   iovec piece{};

@@ -363,6 +363,23 @@ TEST(Store, ThreeTimesTheCapacityKeepsWhatIsRead) {
   }
 }
 
+TEST(Store, AFullLogOfSmallHotBlocksStillTakesLargeOnes) {
+  Rig rig(1, 128 * kMi);
+  int n = 0;
+  for (const size_t size : {size_t{4096}, size_t{65536}, size_t{1} << 20}) {
+    for (uint64_t at = 0; at < 32 * kMi; at += size, ++n) {
+      const std::string k = "k" + std::to_string(n);
+      const std::string bytes = bytes_of(k, 1, size);
+      ASSERT_EQ(rig.put(k, bytes), Status::kOk);
+      rig.expect(k, bytes);
+    }
+  }
+  for (int i = 0; i < 30; ++i) {
+    const std::string k = "large" + std::to_string(i);
+    ASSERT_EQ(rig.put_large(k, bytes_of(k, 1, 4 * kMi)), Status::kOk) << i;
+  }
+}
+
 TEST(Store, PowerCutsLoseNothingAcknowledged) {
   for (uint64_t seed = 1; seed <= 30; ++seed) {
     Rig rig(2, 96 * kMi);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "base/random.h"
 #include "io/huge_memory.h"
@@ -72,6 +73,7 @@ class LoadThread final : public Worker {
   }
 
   bool prepare() override {
+    if (!warm_) warm_up();
     used_ = std::min<uint64_t>(slots_.size(), left_);
     left_ -= used_;
     for (uint64_t i = 0; i < used_; i++) choose(slots_[i], i);
@@ -88,9 +90,9 @@ class LoadThread final : public Worker {
         next += flight.count;
         under_way++;
       }
-      session_.poll(std::chrono::milliseconds(100));
+      session_->poll(std::chrono::milliseconds(100));
       for (Flight& flight : flights_) {
-        if (flight.count == 0 || !session_.done(flight.ticket)) continue;
+        if (flight.count == 0 || !session_->done(flight.ticket)) continue;
         land(flight);
         under_way--;
       }
@@ -113,6 +115,7 @@ class LoadThread final : public Worker {
     }
   }
 
+  void leave() override { session_.reset(); }
   uint64_t bytes_done() const override { return result.bytes; }
 
   LoadResult result;
@@ -130,6 +133,14 @@ class LoadThread final : public Worker {
     uint64_t first = 0, count = 0;
     double started = 0;
   };
+
+  /// Connections are made now, not under the clock.
+  void warm_up() {
+    warm_ = true;
+    Batch batch;
+    for (int i = 0; i < 64; i++) batch.exists("warm-up/" + std::to_string(i));
+    session_->run(batch);
+  }
 
   void choose(Slot& slot, uint64_t place) {
     slot.hit = false;
@@ -170,11 +181,11 @@ class LoadThread final : public Worker {
         flight.batch.get(slot.key, Scatter(data, size_));
     }
     flight.started = monotonic_seconds();
-    flight.ticket = session_.submit(flight.batch, plan_.deadline);
+    flight.ticket = session_->submit(flight.batch, plan_.deadline);
   }
 
   void land(Flight& flight) {
-    session_.collect(flight.ticket, outcomes_);
+    session_->collect(flight.ticket, outcomes_);
     result.latency.record(static_cast<uint64_t>((monotonic_seconds() - flight.started) * 1e9));
     for (uint64_t i = 0; i < flight.count; i++) {
       Slot& slot = slots_[flight.first + i];
@@ -200,7 +211,8 @@ class LoadThread final : public Worker {
   const LoadPlan& plan_;
   const uint32_t index_;
   const std::span<std::byte> memory_;
-  Session session_;
+  std::optional<Session> session_;
+  bool warm_ = false;
   const uint64_t size_;
   base::Random random_;
   const uint64_t first_, count_;  // this thread's keys
@@ -212,13 +224,6 @@ class LoadThread final : public Worker {
   std::vector<Flight> flights_;
   std::vector<Outcome> outcomes_;
 };
-
-/// Connections are made now, not under the clock.
-void warm_up(Session& session) {
-  Batch batch;
-  for (int i = 0; i < 64; i++) batch.exists("warm-up/" + std::to_string(i));
-  session.run(batch);
-}
 
 }  // namespace
 
@@ -236,7 +241,6 @@ Result<void, Message> run_load(const LoadPlan& plan, LoadResult& result) {
   for (uint32_t i = 0; i < plan.threads; i++) {
     auto session = Session::connect(plan.client);
     if (!session) return session.error();
-    warm_up(*session);
     workers.push_back(
         std::make_unique<LoadThread>(plan, i, memory->bytes().subspan(i * share, share), std::move(*session)));
   }

@@ -76,7 +76,7 @@ RoundTimes run_rounds(std::vector<std::unique_ptr<Worker>>& workers, const Round
         const bool work = !out_of_time && w->prepare();
         if (work) more.store(true);
         barrier.arrive_and_wait();
-        if (stop) return;
+        if (stop) return w->leave();
         if (work) w->go();
         barrier.arrive_and_wait();
         if (work) w->check();

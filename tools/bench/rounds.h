@@ -19,6 +19,7 @@ class Worker {
   virtual bool prepare() = 0;  ///< untimed; false: nothing left to do
   virtual void go() = 0;       ///< timed
   virtual void check() = 0;    ///< untimed
+  virtual void leave() {}      ///< the thread's last call
   virtual uint64_t bytes_done() const = 0;
 };
 
