@@ -1,0 +1,117 @@
+/// Where settings come from, and what is said about bad ones.
+
+#include "client/settings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+
+namespace memkv::client {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr const char* kKey = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// A clean environment, and a file for MEMKV_CONFIG.
+class SettingsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const char* name : {"MEMKV_SERVERS", "MEMKV_AUTH_KEY", "MEMKV_TRANSPORT", "MEMKV_CONFIG"}) unsetenv(name);
+    path_ = testing::TempDir() + "/memkv-client-" + std::to_string(getpid()) + ".yaml";
+  }
+  void TearDown() override {
+    SetUp();
+    unlink(path_.c_str());
+  }
+  std::string file(const std::string& yaml) {
+    std::ofstream(path_) << yaml;
+    return path_;
+  }
+  static std::string complaint(const ClientOptions& options) {
+    const auto settings = resolve_settings(options);
+    return settings ? "" : settings.error().text;
+  }
+  std::string path_;
+};
+
+TEST_F(SettingsTest, TheFieldBeatsTheEnvironmentBeatsTheFile) {
+  ClientOptions options;
+  options.config_file = file("servers: [c=127.0.0.1:3]\nget_timeout: 3s\n");
+  EXPECT_EQ(resolve_settings(options)->servers[0].name, "c");
+  EXPECT_EQ(resolve_settings(options)->get_timeout_ns, 3'000'000'000u);
+  setenv("MEMKV_SERVERS", "b=127.0.0.1:2, d=127.0.0.1", 1);
+  EXPECT_EQ(resolve_settings(options)->servers[0].name, "b");
+  EXPECT_EQ(resolve_settings(options)->servers[1].port, kPortDefault);
+  options.servers = {"a=127.0.0.1:1"};
+  options.get_timeout = std::chrono::milliseconds(5);
+  EXPECT_EQ(resolve_settings(options)->servers[0].name, "a");
+  EXPECT_EQ(resolve_settings(options)->get_timeout_ns, 5'000'000u);
+  options.config_file.clear();
+  setenv("MEMKV_CONFIG", path_.c_str(), 1);
+  options.servers.clear();
+  unsetenv("MEMKV_SERVERS");
+  EXPECT_EQ(resolve_settings(options)->servers[0].name, "c");
+}
+
+TEST_F(SettingsTest, AddressesAsPeopleWriteThem) {
+  const auto check = [](std::string_view text, const char* name, const char* host, int port) {
+    const auto server = parse_server(text);
+    ASSERT_TRUE(server.ok()) << text << ": " << server.error().text;
+    EXPECT_EQ(server->name, name) << text;
+    EXPECT_EQ(server->host, host) << text;
+    EXPECT_EQ(server->port, port) << text;
+  };
+  check("kv1=10.0.0.10:9900", "kv1", "10.0.0.10", 9900);
+  check("10.0.0.10:1", "10.0.0.10:1", "10.0.0.10", 1);
+  check(" host ", "host:9900", "host", 9900);
+  check("[::1]:9901", "[::1]:9901", "::1", 9901);
+  check("a=[fe80::1]", "a", "fe80::1", 9900);
+  check("tcp://host:77/", "host:77", "host", 77);
+}
+
+TEST_F(SettingsTest, BadAddressesAreExplained) {
+  for (const char* text :
+       {"", "=host", "host:", "host:0", "host:65536", "host:x", "::1", "[::1", "[::1]x", "a=", ":80"}) {
+    const auto server = parse_server(text);
+    ASSERT_FALSE(server.ok()) << text;
+    EXPECT_THAT(server.error().text, HasSubstr("as in kv1=10.0.0.10:9900")) << text;
+  }
+}
+
+TEST_F(SettingsTest, BadSettingsAreExplained) {
+  EXPECT_THAT(complaint({}), AllOf(HasSubstr("no servers given"), HasSubstr("MEMKV_SERVERS")));
+  EXPECT_THAT(complaint({.servers = {"a=h:1", "a=h:2"}}), AllOf(HasSubstr("'a'"), HasSubstr("twice")));
+  EXPECT_THAT(complaint({.servers = {"10.0.0.1"}}), AllOf(HasSubstr("10.0.0.1"), HasSubstr("MEMKV_AUTH_KEY")));
+  EXPECT_EQ(complaint({.servers = {"10.0.0.1"}, .namespace_key = kKey}), "");
+  EXPECT_EQ(complaint({.servers = {"127.0.0.1"}}), "");
+  EXPECT_THAT(complaint({.servers = {"127.0.0.1"}, .namespace_key = "12"}), HasSubstr("64 hex"));
+  EXPECT_THAT(complaint({.servers = {"127.0.0.1"}, .namespace_key = "@/nowhere/key"}), HasSubstr("/nowhere/key"));
+  EXPECT_THAT(complaint({.servers = {"127.0.0.1"}, .io_contexts = 1000}), HasSubstr("io_contexts"));
+  EXPECT_THAT(complaint({.servers = {"127.0.0.1"}, .congestion = "nonesuch"}), HasSubstr("nonesuch"));
+  setenv("MEMKV_TRANSPORT", "carrier-pigeon", 1);
+  EXPECT_THAT(complaint({.servers = {"127.0.0.1"}}), AllOf(HasSubstr("MEMKV_TRANSPORT"), HasSubstr("carrier-pigeon")));
+}
+
+TEST_F(SettingsTest, BadFilesAreExplainedWithTheirLine) {
+  const auto says = [&](const std::string& yaml) {
+    ClientOptions options;
+    options.servers = {"127.0.0.1"};
+    options.config_file = file(yaml);
+    return complaint(options);
+  };
+  EXPECT_THAT(says("servers: [a=h]\nget_timeot: 3s\n"),
+              AllOf(HasSubstr(":2"), HasSubstr("get_timeot"), HasSubstr("get_timeout")));
+  EXPECT_THAT(says("put_timeout: 3\n"), AllOf(HasSubstr(":1"), HasSubstr("put_timeout")));
+  EXPECT_THAT(says("io_contexts: many\n"), AllOf(HasSubstr("io_contexts"), HasSubstr("whole number")));
+  EXPECT_THAT(says("a: [\n"), HasSubstr(path_));
+  EXPECT_THAT(complaint({.servers = {"127.0.0.1"}, .config_file = "/nowhere/memkv.yaml"}),
+              HasSubstr("/nowhere/memkv.yaml"));
+}
+
+}  // namespace
+}  // namespace memkv::client
