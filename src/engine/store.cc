@@ -292,6 +292,13 @@ Entry* StoreImpl::live(Digest digest) {
   return nullptr;
 }
 
+Entry* StoreImpl::live_chunk(Digest digest, uint32_t chunk) {
+  Entry* c = index_.find(chunk_digest(digest, chunk));
+  if (c == nullptr || usable_log(c->place().drive) != nullptr) return c;
+  drop_block(digest, counters_.dropped_drive_out);
+  return nullptr;
+}
+
 void StoreImpl::erase_chunks(Digest digest, uint64_t block_bytes) {
   for (uint32_t n = 0, count = chunk_count(block_bytes); n < count; ++n) {
     if (Entry* c = index_.find(chunk_digest(digest, n))) {
@@ -465,7 +472,11 @@ void StoreImpl::put_append(OpState& st) {
   } else {
     st.log = choose_log(st.digest, st.append.header.chunk_number, st.attempts);
   }
-  if (st.log == nullptr) return finish(st, Status::kIo);
+  if (st.log == nullptr) {  // no drive is left
+    st.attempts = static_cast<uint32_t>(logs_.size());
+    st.append.status = Status::kIo;
+    return st.append.on_done(st.append);
+  }
   counters_.user_bytes_written += st.attempts == 0 ? st.append.header.payload_bytes : 0;
   st.log->append(st.append);
 }
