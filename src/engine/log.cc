@@ -194,6 +194,7 @@ void Log::pump() {
   if (out_ || stopped_) return;
   if (phase_ == Phase::kNeedSegment && (!fresh_.empty() || !moves_.empty())) need_segment();
   while (phase_ == Phase::kOpen && in_flight_ < config_.writes_max && !next_queue().empty()) {
+    if (only_moves() && moves_.empty()) return request_reclaim();
     if (!submit_next()) break;
   }
 }
@@ -377,7 +378,7 @@ void Log::fail_from_front() {
       return;
     }
   }
-  AppendQueue again;
+  AppendQueue again, moves_again;
   cursor_ = writes_[first_].start_block;
   chain_ = writes_[first_].chain_before;
   while (in_flight_ > 0) {
@@ -389,11 +390,12 @@ void Log::fail_from_front() {
     Append* next = nullptr;
     for (Append* a = w.records; a != nullptr; a = next) {
       next = a->next;
-      again.push(*a);
+      (a->move ? moves_again : again).push(*a);
     }
     if (w.buffer != nullptr) owner_.give_extent_buffer(w.buffer);
   }
   fresh_.prepend(again);
+  moves_.prepend(moves_again);
   MEMKV_LOG(kWarn, "drive {}: a write failed in segment {}; its records go to the next one", config_.slice.drive_index,
             newest_);
   phase_ = Phase::kDrain;
@@ -450,7 +452,8 @@ void Log::need_segment() {
   const uint64_t low = segments() >= 32 ? 3 : 2;
   if (free <= low) request_reclaim();
   if (phase_ != Phase::kNeedSegment) return;  // reclaim freed one and came here already
-  // The last free segment is for what reclaim moves, so that reclaim can always end.
+  // The last free segment is for what reclaim moves, so that reclaim can always end; what finds no room even so goes.
+  if (free_segments() == 0) return fail_queue(moves_, Status::kNoSpace);
   if (free_segments() <= (moves_.empty() ? 1u : 0u)) return;
   write_header();
 }
@@ -540,7 +543,7 @@ void Log::expire(uint64_t now_ns) {
 Log::Room Log::reserve(uint32_t bytes) {
   MEMKV_ASSERT(config_.memory_mode);
   const uint32_t blocks = 1 + blocks_of(bytes);
-  if (out_ || stopped_ || blocks + 2 > segment_blocks()) return {};
+  if (out_ || stopped_ || only_moves() || blocks + 2 > segment_blocks()) return {};
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (phase_ == Phase::kNeedSegment) need_segment();
     if (phase_ != Phase::kOpen) return {};

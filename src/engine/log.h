@@ -150,6 +150,8 @@ class Log {
   bool phase_io_idle() const { return !footer_io_.pending() && !header_io_.pending(); }
   uint32_t segment_blocks() const { return static_cast<uint32_t>(config_.slice.segment_bytes / kBlockBytes); }
   bool fits(uint32_t blocks, uint32_t footer_more) const;
+  /// The last segment is open: room for what reclaim moves, and nothing else may seal it.
+  bool only_moves() const { return newest_ != 0 && free_segments() == 0; }
   AppendQueue& next_queue();
   bool submit_next();
   bool submit_lone(Append& a);

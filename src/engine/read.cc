@@ -367,11 +367,7 @@ void StoreImpl::read_key(KeyOp& op) {
       auto extent = peek_extent({memory, bytes});
       if (!extent) return end(Status::kMiss);
       const uint64_t start = log->segment_start(epoch) + block * kBlockBytes;
-      if (target >= start + extent->extent_bytes) {
-        block += extent->extent_bytes / kBlockBytes;
-        bytes = kBlockBytes;
-        return go();
-      }
+      if (target > start + extent->extent_bytes) return pass(*extent);
       if (extent->header_bytes > bytes) {
         bytes = extent->header_bytes;
         return go();
@@ -387,7 +383,13 @@ void StoreImpl::read_key(KeyOp& op) {
         key_op.key_bytes_out = static_cast<uint16_t>(view.key.size());
         return end(Status::kOk);
       }
-      end(Status::kMiss);
+      // An empty record may stand at the very end of its extent.
+      target == start + extent->extent_bytes ? pass(*extent) : end(Status::kMiss);
+    }
+    void pass(const ExtentHeader& extent) {
+      block += extent.extent_bytes / kBlockBytes;
+      bytes = kBlockBytes;
+      go();
     }
   };
   auto* walk = new Walk{st, log, epoch, offset, 1, sequence, kBlockBytes, nullptr};

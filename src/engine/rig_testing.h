@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -42,27 +43,46 @@ inline std::string bytes_of(std::string_view key, uint64_t version, size_t size)
   return out;
 }
 
+enum class RigKind { kFaulty, kMemory, kFile };
+
 class Rig {
  public:
-  Rig(int drives, uint64_t drive_bytes, bool memory_mode = false)
-      : memory_mode_(memory_mode), drive_bytes_(drive_bytes) {
-    for (int d = 0; d < drives; ++d) images_.push_back(io::make_memory_storage(drive_bytes));
+  /// `on_memory`: memory mode instead of faulty devices.
+  Rig(int drives, uint64_t drive_bytes, bool on_memory = false)
+      : Rig(drives, drive_bytes, on_memory ? RigKind::kMemory : RigKind::kFaulty) {}
+  Rig(int drives, uint64_t drive_bytes, RigKind kind) : kind_(kind), drive_bytes_(drive_bytes) {
+    if (kind == RigKind::kFile) {
+      auto reactor = io::make_reactor({.kind = io::ReactorKind::kEpoll, .ops_max = 512, .device_threads = 2}, nullptr);
+      reactor_ = std::move(reactor).value();
+      for (int d = 0; d < drives; ++d) add_file(d);
+    } else {
+      reactor_ = std::make_unique<io::SimReactor>();
+      for (int d = 0; d < drives; ++d) images_.push_back(io::make_memory_storage(drive_bytes));
+    }
     open();
   }
-  ~Rig() { close(); }
+  ~Rig() {
+    close();
+    devices_.clear();
+    files_.clear();
+    if (!folder_.empty()) std::filesystem::remove_all(folder_);
+  }
 
   void open() {
+    store_.reset();
     devices_.clear();
     StoreOptions o;
     std::memset(o.store_id, 7, sizeof o.store_id);
     o.index_entries_max = 20000;
-    o.memory_mode = memory_mode_;
+    o.memory_mode = kind_ == RigKind::kMemory;
     const auto layout = choose_layout(drive_bytes_, 1);
-    for (size_t d = 0; d < images_.size(); ++d) {
-      if (memory_mode_)
-        devices_.push_back(io::make_memory_device(reactor_, images_[d], true));
+    for (size_t d = 0; d < std::max(images_.size(), files_.size()); ++d) {
+      if (kind_ == RigKind::kMemory)
+        devices_.push_back(io::make_memory_device(*reactor_, images_[d], true));
+      else if (kind_ == RigKind::kFile)
+        devices_.push_back(files_[d]->bind(*reactor_));
       else
-        devices_.push_back(std::make_unique<io::FaultyDevice>(reactor_, images_[d], plan_, ++seed_));
+        devices_.push_back(std::make_unique<io::FaultyDevice>(*reactor_, images_[d], plan_, ++seed_));
       DriveSlice s;
       s.device = devices_.back().get();
       s.drive_index = static_cast<uint8_t>(d);
@@ -71,7 +91,7 @@ class Rig {
       s.segment_bytes = layout->segment_bytes;
       o.slices.push_back(s);
     }
-    store_ = Store::make(reactor_, o);
+    store_ = Store::make(*reactor_, o);
     StoreOp op;
     ASSERT_EQ(run(op, [&] { store_->open(op); }), Status::kOk);
   }
@@ -86,9 +106,12 @@ class Rig {
     close();
     open();
   }
-  void power_cut_and_open() {
+  void power_cut() {
     for (size_t d = 0; d < devices_.size(); ++d) device(d).power_cut();
-    store_.reset();
+    reactor().run_until_idle();
+  }
+  void power_cut_and_open() {
+    power_cut();
     open();
   }
   io::FaultyDevice& device(size_t d) { return static_cast<io::FaultyDevice&>(*devices_[d]); }
@@ -99,7 +122,7 @@ class Rig {
     op.on_done = [](StoreOp& o) { *static_cast<bool*>(o.context) = true; };
     start();
     EXPECT_FALSE(done) << "completed inside the call";
-    reactor_.run_until([&] { return done; });
+    for (int turns = 0; !done && turns < kTurnsMax; ++turns) reactor_->run_once(1'000'000);
     EXPECT_TRUE(done);
     return op.status;
   }
@@ -240,14 +263,32 @@ class Rig {
     return run(op, [&] { store_->remove(op); });
   }
   Store& store() { return *store_; }
-  io::SimReactor& reactor() { return reactor_; }
+  io::SimReactor& reactor() { return static_cast<io::SimReactor&>(*reactor_); }
+  io::Reactor& any_reactor() { return *reactor_; }
+  RigKind kind() const { return kind_; }
+  uint64_t capacity() const { return drive_bytes_ * std::max(images_.size(), files_.size()); }
   io::FaultPlan plan_;
   uint64_t seed_ = 1;
 
+  static constexpr int kTurnsMax = 1'000'000;
+
  private:
-  io::SimReactor reactor_;
-  bool memory_mode_;
+  void add_file(int d) {
+    if (folder_.empty()) {
+      std::string name = (std::filesystem::temp_directory_path() / "memkv-rig-XXXXXX").string();
+      EXPECT_NE(mkdtemp(name.data()), nullptr);
+      folder_ = name;
+    }
+    const std::string path = (folder_ / std::to_string(d)).string();
+    EXPECT_TRUE(io::create_drive_file(path, drive_bytes_, nullptr, nullptr).ok());
+    files_.push_back(std::move(io::DriveFile::open(path, {})).value());
+  }
+
+  RigKind kind_;
   uint64_t drive_bytes_;
+  std::unique_ptr<io::Reactor> reactor_;
+  std::filesystem::path folder_;
+  std::vector<std::unique_ptr<io::DriveFile>> files_;
   std::vector<std::shared_ptr<io::MemoryStorage>> images_;
   std::vector<std::unique_ptr<io::BlockDevice>> devices_;
   std::unique_ptr<Store> store_;
