@@ -234,19 +234,17 @@ bool Log::submit_group() {
   std::byte* memory = owner_.take_extent_buffer();
   if (memory == nullptr) return false;
   AppendQueue& queue = next_queue();
-  // First how many fit, then where each goes: the payloads stand behind all headers.
-  uint64_t headers = sizeof(ExtentHeader), footer = 0, count = 0, extent = 0;
+  // First how many fit, then where each goes: the payloads stand behind all headers, and since those end on a block, a
+  // payload's place behind them does not depend on how long they are.
+  uint64_t headers = sizeof(ExtentHeader), payloads = 0, footer = 0, count = 0, extent = 0;
   for (const Append* a = queue.head; a != nullptr && !a->lone && count < kRecordsPerExtentMax; a = a->next) {
     const uint64_t more_headers = headers + header_bytes_of(*a);
-    uint64_t end = base::align_up(more_headers, kBlockBytes);
-    uint64_t n = 0;
-    for (const Append* b = queue.head; n <= count; b = b->next, ++n) {
-      end = payload_start(end, b->header.payload_bytes) + b->header.payload_bytes;
-    }
-    end = base::align_up(end, kBlockBytes);
+    const uint64_t more_payloads = payload_start(payloads, a->header.payload_bytes) + a->header.payload_bytes;
+    const uint64_t end = base::align_up(base::align_up(more_headers, kBlockBytes) + more_payloads, kBlockBytes);
     const uint32_t more_footer = static_cast<uint32_t>(footer) + entry_bytes(*a);
     if (end > kExtentBufferBytes || !fits(static_cast<uint32_t>(end / kBlockBytes), more_footer)) break;
     headers = more_headers;
+    payloads = more_payloads;
     footer = more_footer;
     extent = end;
     ++count;
