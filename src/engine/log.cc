@@ -85,7 +85,7 @@ Log::~Log() {
 
 void Log::start(const Position& position) {
   newest_ = position.newest_epoch;
-  oldest_ = position.oldest_epoch;
+  oldest_ = evicted_ = durable_oldest_ = position.oldest_epoch;
   cursor_ = position.cursor_block;
   chain_ = position.chain;
   complete_epoch_ = newest_;
@@ -502,6 +502,9 @@ void Log::on_header(io::IoOp& op, int32_t result) {
     }
     return;
   }
+  SegmentHeader written;
+  std::memcpy(&written, log.header_block_, sizeof written);
+  log.durable_oldest_ = written.oldest_epoch;
   log.complete_epoch_ = log.newest_;
   log.complete_block_ = 1;
   log.phase_ = Phase::kOpen;

@@ -119,6 +119,10 @@ class Log {
   void set_data_end(uint64_t epoch, uint32_t block) { segment_of(epoch).data_end = block; }
   /// The oldest segment is free for writing again. Its pins are 0 and it is not the newest.
   void free_oldest();
+  /// Reclaim drops what is in this epoch, the oldest.
+  void evicting(uint64_t epoch) { evicted_ = epoch + 1; }
+  /// Evicted records may be found again after a restart: no segment header says yet that their segment is free.
+  bool evicted_may_return() const { return evicted_ > durable_oldest_; }
   bool can_reclaim() const { return newest_ > oldest_; }
   uint64_t queued_bytes() const { return fresh_.bytes + flight_bytes_; }
   uint64_t usable_bytes() const { return segments() * (config_.slice.segment_bytes - 2 * kBlockBytes); }
@@ -183,6 +187,8 @@ class Log {
   uint64_t seed_;
   std::vector<Segment> segments_;
   uint64_t newest_ = 0, oldest_ = 1;
+  uint64_t evicted_ = 1;         // epochs below it were dropped from the index
+  uint64_t durable_oldest_ = 1;  // as the last complete segment header says
   uint32_t cursor_ = 0;
   uint64_t chain_ = 0;
   uint64_t complete_epoch_ = 0;

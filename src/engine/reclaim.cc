@@ -41,6 +41,7 @@ void StoreImpl::reclaim_start() {
     reclaim_.active = true;
     reclaim_.log = log;
     reclaim_.epoch = log->oldest_epoch();
+    log->evicting(reclaim_.epoch);
     reclaim_.block = 1;
     reclaim_.blind = false;
     reclaim_.end = log->data_end(reclaim_.epoch);

@@ -551,10 +551,23 @@ void StoreImpl::remove_locked(OpState& st) {
   StoreImpl& s = *st.store;
   const Entry* e = s.live(st.digest);
   const uint64_t if_generation = st.op->private_state[0];
+  if (e == nullptr && if_generation == 0) return s.remove_missing(st);
   if (e == nullptr || (if_generation != 0 && e->sequence() != if_generation)) return s.finish(st, Status::kMiss);
   const uint64_t sequence = s.next_sequence();
   st.op->generation = sequence;
   s.tombstone_then(st, e->place(), sequence, removed);
+}
+
+/// What was evicted a moment ago may be found again after a restart; what was removed may not.
+void StoreImpl::remove_missing(OpState& st) {
+  const bool may_return =
+      counters_.dropped_index_full > 0 ||
+      std::any_of(logs_.begin(), logs_.end(), [](const auto& log) { return log && log->evicted_may_return(); });
+  Log* log = choose_log(st.digest, 0, 0);
+  if (options_.memory_mode || !may_return || log == nullptr) return finish(st, Status::kMiss);
+  tombstone_then(st, {log->config().slice.drive_index, 0}, next_sequence(), [](OpState& done) {
+    done.store->finish(done, done.status == Status::kOk ? Status::kMiss : done.status);
+  });
 }
 
 void StoreImpl::removed(OpState& st) {

@@ -188,6 +188,7 @@ class StoreImpl final : public Store, public LogOwner {
   bool outlives(const Entry* old, Place fresh) const;
   static void put_done(OpState& st);
   static void remove_locked(OpState& st);
+  void remove_missing(OpState& st);
   static void removed(OpState& st);
   void start_flush(OpState* st);
   // --- read.cc

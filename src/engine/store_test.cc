@@ -193,6 +193,22 @@ TEST(Store, KeyOfAnEmptyRecordIsRead) {
   }
 }
 
+TEST(Store, WhatWasEvictedAndRemovedStaysAway) {
+  for (const bool large : {false, true}) {
+    Rig rig(2, 64 * kMi);
+    const std::string bytes = bytes_of("old", 1, large ? 5 * kMi : 5'000);
+    ASSERT_EQ(large ? rig.put_large("old", bytes) : rig.put("old", bytes), Status::kOk);
+    for (int i = 0; rig.store().exists(rig.key("old")); ++i) {
+      ASSERT_LT(i, 1000);
+      const std::string k = "fill" + std::to_string(i);
+      ASSERT_EQ(rig.put(k, bytes_of(k, 1, 200'000)), Status::kOk);
+    }
+    ASSERT_EQ(rig.remove("old"), Status::kMiss);
+    rig.reopen();
+    EXPECT_FALSE(rig.store().exists(rig.key("old"))) << large;
+  }
+}
+
 TEST(Store, ThreeTimesTheCapacityKeepsWhatIsRead) {
   for (const bool memory : {false, true}) {
     Rig rig(2, 64 * kMi, memory);
