@@ -391,7 +391,6 @@ class ModelTest {
       default:
         ASSERT_TRUE(plan_.wraps && (job.status == Status::kIo || job.status == Status::kBusy))
             << job.key << " status " << static_cast<int>(job.status);
-        ++failed_;
         block.may_be.push_back(block.next);
         block.generation = 0;
         return;
@@ -421,7 +420,8 @@ class ModelTest {
     Store& store = rig_->store();
     std::map<std::pair<uint64_t, uint64_t>, uint64_t> listed;
     list(listed);
-    for (auto& [key, block] : blocks_) {
+    std::vector<std::string> there_now;
+    for (auto& [key, block] : blocks_) {  // no time passes here
       const BlockKey k = rig_->key(key);
       const bool there = store.exists(k);
       BlockStat stat;
@@ -447,8 +447,9 @@ class ModelTest {
       if (block.generation != 0) {
         ASSERT_EQ(stat.generation, block.generation) << key;
       }
-      read_key(key);
+      there_now.push_back(key);
     }
+    for (const std::string& key : there_now) read_key(key);
   }
   void list(std::map<std::pair<uint64_t, uint64_t>, uint64_t>& out) {
     uint64_t cursor = 0;
@@ -467,6 +468,7 @@ class ModelTest {
     op.key.key = {};
     op.key_out = text;
     const Status status = rig_->run(op, [&] { rig_->store().read_key(op); });
+    if (plan_.wraps && status == Status::kMiss) return;  // reclaim went on meanwhile
     ASSERT_EQ(status, Status::kOk) << key;
     ASSERT_EQ(std::string(text, op.key_bytes_out), key);
   }
@@ -564,7 +566,7 @@ class ModelTest {
   uint64_t seed_;
   base::Random random_;
   std::string noise_;
-  uint64_t ops_ = 0, user_bytes_ = 0, failed_ = 0;
+  uint64_t ops_ = 0, user_bytes_ = 0;
   std::unique_ptr<Rig> rig_;
   std::map<std::string, Block> blocks_;
   std::vector<std::unique_ptr<Job>> jobs_;
