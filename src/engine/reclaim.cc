@@ -41,6 +41,7 @@ void StoreImpl::reclaim_start() {
     reclaim_.active = true;
     reclaim_.log = log;
     reclaim_.epoch = log->oldest_epoch();
+    log->evicting(reclaim_.epoch);
     reclaim_.block = 1;
     reclaim_.blind = false;
     reclaim_.end = log->data_end(reclaim_.epoch);
@@ -132,11 +133,8 @@ void StoreImpl::reclaim_records() {
           e->place() == Place{r.log->config().slice.drive_index, unit}) {
         drop_block(digest, counters_.dropped_evicted);
       } else if (chunk) {
-        for (auto& [id, u] : uploads_) {
-          const auto staged = u->chunks.find(view.header.chunk_number);
-          if (u->key.digest == digest && staged != u->chunks.end() && staged->second.sequence == view.header.sequence)
-            u->failed = true;
-        }
+        const Place here{r.log->config().slice.drive_index, unit};
+        each_staged(view.header, [&](const RecordRef& ref, bool& lost) { lost |= ref.place == here; });
       }
     }
   }
@@ -149,6 +147,21 @@ void StoreImpl::reclaim_records() {
 namespace {
 uint64_t move_cost(const RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
 }  // namespace
+
+/// Chunks that stand outside the index until their commit: of uploads, and of the change being merged.
+template <typename Fn>
+void StoreImpl::each_staged(const RecordHeader& h, Fn&& fn) {
+  const Digest digest{h.digest[0], h.digest[1]};
+  for (auto& [id, u] : uploads_) {
+    const auto staged = u->chunks.find(h.chunk_number);
+    if (u->key.digest == digest && staged != u->chunks.end() && staged->second.sequence == h.sequence)
+      fn(staged->second, u->failed);
+  }
+  if (merge_.st == nullptr || merge_.st->digest != digest) return;
+  for (auto& [n, ref] : merge_.parts) {
+    if (n == h.chunk_number && ref.sequence == h.sequence) fn(ref, merge_.part_lost);
+  }
+}
 
 /// Live, and hit since it was written (or a chunk of an upload under way), and there is budget.
 bool StoreImpl::wants_move(const RecordHeader& h, uint64_t unit) {
@@ -167,12 +180,9 @@ bool StoreImpl::wants_move(const RecordHeader& h, uint64_t unit) {
     const Entry* head = index_.find(digest);
     return head != nullptr && head->has(kHit);
   }
-  if (!chunk) return false;
-  for (const auto& [id, u] : uploads_) {
-    const auto staged = u->chunks.find(h.chunk_number);
-    if (u->key.digest == digest && staged != u->chunks.end() && staged->second.sequence == h.sequence) return true;
-  }
-  return false;
+  bool needed = false;
+  if (chunk) each_staged(h, [&](const RecordRef& ref, bool&) { needed |= ref.place == here; });
+  return needed;
 }
 
 namespace {
@@ -228,15 +238,13 @@ void StoreImpl::on_moved(Append& a) {
       s.drop_block(digest, s.counters_.dropped_evicted);
     }
   } else if (chunk) {
-    for (auto& [id, u] : s.uploads_) {
-      const auto staged = u->chunks.find(m.header.chunk_number);
-      if (u->key.digest != digest || staged == u->chunks.end() || staged->second.sequence != m.header.sequence)
-        continue;
+    s.each_staged(m.header, [&](RecordRef& ref, bool& lost) {
+      if (ref.place != m.from) return;
       if (a.status == Status::kOk)
-        staged->second.place = a.place;
+        ref.place = a.place;
       else
-        u->failed = true;
-    }
+        lost = true;
+    });
   }
   const bool dead = !chunk && a.status == Status::kOk &&
                     (e == nullptr || e->sequence() != m.header.sequence || e->place() != a.place);
