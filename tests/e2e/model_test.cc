@@ -128,7 +128,7 @@ class Model {
         break;
       case 3:
         step.kind = Step::Kind::kPut, step.bytes = random_bytes();
-        if (!known) break;
+        if (!known || step.bytes.empty()) break;
         step.kind = Step::Kind::kWrite, step.offset = below(may_be[0]->size() + 1);  // no holes
         break;
       case 4:

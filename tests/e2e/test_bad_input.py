@@ -1,5 +1,6 @@
 """Every bad input has a message that says what is wrong, where, and what to do."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -200,13 +201,11 @@ def test_garbage_on_the_port(memkv, servers):
     for data in (b"GET / HTTP/1.1\r\n\r\n", os.urandom(100_000), b"MKV1" + os.urandom(60), b"\0" * 5000,
                  b"MKV1" + struct.pack("<BBHIIQQ", 0, 1, 0, 0xFFFFFFFF, 0xFFFFFFFF, 1, 0) + b"\0" * 16):
         with socket.create_connection((host, int(port)), timeout=10) as s:
-            try:
+            with contextlib.suppress(OSError):  # the server may hang up at any moment
                 s.sendall(data)
                 s.shutdown(socket.SHUT_WR)
                 while s.recv(4096):
                     pass
-            except ConnectionError:
-                pass
     alive(memkv, server)
     assert server.stop() == 0
 
@@ -236,6 +235,9 @@ def test_many_connections_that_never_speak(memkv, servers):
             silent.append(s)
             if len(silent) >= 9_000:
                 silent.pop(0).close()
+        for attempt in range(5):  # its turn comes behind the crowd that waits for the door
+            if memkv("put", "alive", "/etc/hostname", server=server).code == 0:
+                break
         alive(memkv, server)
         resident = int(next(l for l in open(f"/proc/{server.process.pid}/status") if l.startswith("VmRSS")).split()[1])
         assert resident < 1_500_000
