@@ -105,9 +105,8 @@ struct Reclaim {
   uint32_t moves_in_flight = 0;
   io::IoOp io;
   iovec piece{};
-  uint32_t extent_bytes = 0;
+  uint64_t window_bytes = 0;  // to be read next
   bool blind = false;         // a part of the segment could not be walked
-  bool whole_extent = false;  // the buffer holds all of it
 };
 
 class StoreImpl final : public Store, public LogOwner {
@@ -239,11 +238,15 @@ class StoreImpl final : public Store, public LogOwner {
   void on_oldest_unpinned(uint8_t drive) override;
   void on_log_failed(uint8_t drive, const char* why) override;
   void reclaim_start();
-  void reclaim_extent();
+  void reclaim_window();
   static void on_reclaim_read(io::IoOp& op, int32_t result);
-  void reclaim_records();
-  bool reclaim_record(const RecordHeader& h, std::string_view key, std::span<const uint64_t> sums,
-                      std::span<const PresentRange> ranges, std::byte* payload, bool lone);
+  void reclaim_blindly();
+  void reclaim_extents();
+  uint64_t reclaim_unit(const RecordHeader& h) const;
+  bool wants_any(base::Bytes extent);
+  void reclaim_records(base::Bytes extent);
+  void move_record(const RecordView& record, std::byte* payload);
+  void evict_record(const RecordHeader& h);
   template <typename Fn>
   void each_staged(const RecordHeader& h, Fn&& fn);
   bool wants_move(const RecordHeader& h, uint64_t unit);
