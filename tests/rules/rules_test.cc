@@ -193,20 +193,45 @@ TEST(Rule02OwnPlace, AMisdirectedWriteIsNotTakenForLive) {
   for (const std::string& k : {here, there}) rig.expect(k, bytes_of(k, 1, kLone));
 }
 
-/// The tail behind a failed write: its extents landed, and were appended again in the next segment.
-TEST(Rule02OwnPlace, AnAbandonedTailIsNotTakenForLive) {
-  Rig rig(1, kDriveBytes);
-  TwoInFlight two(rig);
-  const OpView held = rig.device(0).held_at(0);
-  rig.device(0).fail_range(held.offset, held.bytes);
-  rig.device(0).release_all();
-  rig.device(0).heal();
-  rig.reactor().advance(100 * kMs);
-  ASSERT_TRUE(two.second.acknowledged());
-  ASSERT_EQ(rig.remove("second"), Status::kOk);
-  rig.power_cut_and_open();
-  EXPECT_FALSE(rig.store().exists(rig.key("second")));
-  rig.expect("first", two.first.bytes);
+/// The power went with the first of two extents, and the second one landed. The next extent is laid over the first, and
+/// the second lies behind it: same epoch, right block, another chain.
+TEST(Rule02OwnPlace, AnAbandonedTailStaysDead) {
+  uint64_t abandoned = 0;
+  for (uint64_t seed = 1; seed <= 16; ++seed) {
+    SCOPED_TRACE(seed);
+    const auto rig = seeded_rig(1, seed);
+    TwoInFlight two(*rig);
+    rig->power_cut_and_open();
+    if (rig->store().exists(rig->key("second"))) continue;
+    ++abandoned;
+    ASSERT_EQ(rig->remove("second"), Status::kMiss);
+    put_now(*rig, "third", 1, kLone);
+    rig->power_cut_and_open();
+    EXPECT_FALSE(rig->store().exists(rig->key("second")));
+    for (const char* k : {"before", "third"}) rig->expect(k, bytes_of(k, 1, kLone));
+  }
+  EXPECT_GT(abandoned, 0u);
+}
+
+/// A write failed, though some of it landed; its records and those behind it are in the next segment, too. The footer
+/// that would say where the segment ends is lost.
+TEST(Rule02OwnPlace, WhatWasAppendedAgainDiesOnce) {
+  for (uint64_t seed = 1; seed <= 16; ++seed) {
+    SCOPED_TRACE(seed);
+    const auto rig = seeded_rig(1, seed);
+    TwoInFlight two(*rig);
+    rig->device(0).plan().write_error = 1;
+    rig->device(0).release(0);
+    rig->device(0).plan().write_error = 0;
+    rig->reactor().advance(100 * kMs);
+    ASSERT_TRUE(two.first.acknowledged() && two.second.acknowledged());
+    ASSERT_EQ(rig->remove("second"), Status::kOk);
+    const uint64_t last_block = segment_bytes_for(1) / kBlockBytes - 1;
+    std::memset(rig->device(0).durable(block_offset(1, last_block)), 0, kBlockBytes);
+    rig->power_cut_and_open();
+    EXPECT_FALSE(rig->store().exists(rig->key("second")));
+    for (const char* k : {"before", "first"}) rig->expect(k, bytes_of(k, 1, kLone));
+  }
 }
 
 // --- 3: complete up to
@@ -224,6 +249,18 @@ TEST(Rule03CompleteUpTo, RotIsAMissAndTheOlderVersionStaysDead) {
     std::string out;
     EXPECT_EQ(rig.get_unit("k", 50, 100, out), Status::kMiss);
     rig.expect("after", bytes_of("after", 1, kLone));
+  }
+}
+
+/// What a header held nobody knows, but the log goes on behind it.
+TEST(Rule03CompleteUpTo, RotOfAHeaderIsNotTheEnd) {
+  Rig rig(1, kDriveBytes);
+  for (const char* k : {"before", "k", "after", "last"}) put_now(rig, k, 1, kLone);
+  *rig.device(0).durable(block_offset(1, 1 + kLoneBlocks) + 100) ^= std::byte{1};
+  for (int open = 0; open < 2; ++open) {
+    rig.power_cut_and_open();
+    EXPECT_FALSE(rig.store().exists(rig.key("k")));
+    for (const char* k : {"before", "after", "last"}) rig.expect(k, bytes_of(k, 1, kLone));
   }
 }
 
@@ -362,21 +399,33 @@ TEST(Rule05FreedWaits, ASegmentIsNotWrittenUnderARead) {
   EXPECT_TRUE(stuck == nullptr || stuck->acknowledged());
 }
 
-/// A block that was read lies in the oldest segment and is moved; the power goes while the move is in flight.
+/// A block that was read lies in the oldest segment and is moved; the move fails, or the power goes while it is in
+/// flight.
 TEST(Rule05FreedWaits, AMoveIsDurableBeforeItsSegmentIsWritten) {
+  const size_t size = kLone + 5 * kBlockBytes;  // tells the move's write from the others
+  const std::string hot = bytes_of("hot", 1, size);
+  const uint64_t extent_bytes = kBlockBytes + base::align_up(size, kBlockBytes);
   for (uint64_t seed = 1; seed <= 8; ++seed) {
     SCOPED_TRACE(seed);
     const auto rig = seeded_rig(1, seed);
-    const size_t size = kLone + 5 * kBlockBytes;  // tells the move's write from the others
     put_now(*rig, "hot", 1, size);
-    rig->expect("hot", bytes_of("hot", 1, size));
-    const uint64_t bytes = kBlockBytes + base::align_up(size, kBlockBytes);
-    rig->device(0).set_gate([&](const OpView& view) { return is_write(view) && view.bytes == bytes; });
+    rig->expect("hot", hot);
+    rig->device(0).set_gate([&](const OpView& view) { return is_write(view) && view.bytes == extent_bytes; });
     const auto stuck = fill_until_stuck(*rig);
     ASSERT_NE(stuck, nullptr);
     ASSERT_EQ(rig->device(0).held(), 1u);
+    if (seed % 2 == 0) {
+      rig->device(0).set_gate({});
+      rig->device(0).plan().write_error = 1;
+      rig->device(0).release(0);
+      rig->device(0).plan().write_error = 0;
+      rig->reactor().advance(1000 * kMs);
+      EXPECT_TRUE(stuck->acknowledged());
+      rig->expect("hot", hot);
+      for (uint64_t n = 0; n < seed * 5; ++n) put_now(*rig, numbered("more", n), 1, kLone);
+    }
     rig->power_cut_and_open();
-    rig->expect("hot", bytes_of("hot", 1, size));
+    rig->expect("hot", hot);
   }
 }
 
