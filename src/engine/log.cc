@@ -501,9 +501,8 @@ void Log::on_header(io::IoOp& op, int32_t result) {
   Log& log = *static_cast<Log*>(op.context);
   if (result < 0) {
     if (++log.errors_ >= kErrorsMax) return log.fail("its segment headers cannot be written");
-    if (!log.device()
-             .write(op, log.segment_start(log.newest_), {&log.header_piece_, 1}, log.config_.slice.dsync)
-             .ok()) {
+    const bool dsync = log.config_.slice.dsync && rules().durable;
+    if (!log.device().write(op, log.segment_start(log.newest_), {&log.header_piece_, 1}, dsync).ok()) {
       MEMKV_ASSERT(log.reactor_.post(op, -5).ok());
     }
     return;

@@ -84,11 +84,12 @@ class Rig {
       else
         devices_.push_back(std::make_unique<io::FaultyDevice>(*reactor_, images_[d], plan_, ++seed_));
       DriveSlice s;
-      s.device = devices_.back().get();
+      if ((missing_ >> d & 1) == 0) s.device = devices_.back().get();
       s.drive_index = static_cast<uint8_t>(d);
       s.offset_bytes = kSlicesOffset;
       s.size_bytes = layout->slice_bytes;
       s.segment_bytes = layout->segment_bytes;
+      s.dsync = dsync_;
       o.slices.push_back(s);
     }
     store_ = Store::make(*reactor_, o);
@@ -267,8 +268,12 @@ class Rig {
   io::Reactor& any_reactor() { return *reactor_; }
   RigKind kind() const { return kind_; }
   uint64_t capacity() const { return drive_bytes_ * std::max(images_.size(), files_.size()); }
+  const std::shared_ptr<io::MemoryStorage>& image(size_t d) const { return images_[d]; }
+  // For the next open().
   io::FaultPlan plan_;
   uint64_t seed_ = 1;
+  uint64_t missing_ = 0;  ///< bitmap of drives that the store is opened without
+  bool dsync_ = false;
 
   static constexpr int kTurnsMax = 1'000'000;
 
