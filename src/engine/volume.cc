@@ -76,7 +76,7 @@ class OpenVolume final : public Volume {
 Message read_failed(const std::string& path, const Error& error, const Superblock& block) {
   switch (error.status) {
     case Status::kMiss:
-      return message(Status::kMiss, path + ": not formatted: format it first, or check the path");
+      return message(Status::kMiss, path + ": not formatted: format it with `memkv setup`, or check the path");
     case Status::kVersion:
       return message(Status::kVersion,
                      fmt::format("{}: has format version {}, this program knows {} and older: use a newer program",
