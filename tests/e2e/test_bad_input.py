@@ -189,6 +189,28 @@ def test_a_stale_member_comes_back_empty_and_serves_nothing_old(memkv, servers, 
     assert server.stop() == 0
 
 
+def test_a_drive_that_is_gone_but_still_in_the_file(memkv, servers, tmp_path):
+    config, key = setup_store(memkv, tmp_path, *[f"d{i}.memkv:64MiB" for i in range(4)])
+    (tmp_path / "d3.memkv").unlink()
+    server = servers("--config", config)
+    assert "d3.memkv: no such file or device" in server.log() and "degraded" in server.log()
+    status = json.loads(memkv("status", "--json", server=server, key=key).text)["servers"][0]["status"]
+    assert status["degraded"] and len(status["missing"]) == 1 and [d["state"] for d in status["drives"]].count("missing") == 1
+    assert memkv("put", "k", "/etc/hostname", server=server, key=key).code == 0
+    assert server.stop() == 0
+    (tmp_path / "d1.memkv").unlink()
+    server = servers("--config", config)  # 2 of the 3 that were in are more than half
+    assert server.stop() == 0
+    (tmp_path / "d2.memkv").unlink()
+    refused = memkv("start", "--config", config, "--address", "127.0.0.1:0", timeout=30)
+    says(refused, "only 1 of 2", "d2.memkv: no such file", "--accept-loss", code=5)
+    name = refused.err.split("--accept-loss ")[1].split()[0].rstrip(";")
+    server = servers("--config", config, "--accept-loss", name)
+    assert server.stop() == 0
+    (tmp_path / "d0.memkv").unlink()
+    says(memkv("start", "--config", config, "--address", "127.0.0.1:0", timeout=30), "d0.memkv", "no such file", "storage.drives", code=2)
+
+
 def test_half_of_the_members_missing(memkv, servers, tmp_path):
     config, _ = setup_store(memkv, tmp_path, *[f"d{i}.memkv:64MiB" for i in range(4)])
     lines = config.read_text().splitlines()
