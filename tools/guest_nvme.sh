@@ -4,8 +4,8 @@
 # The same file is what runs in the guest: `guest_nvme.sh first|second`.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=$root/build/release/bin
 state=/run/rxe
+bin=$state/bin   # copies: a build that goes on meanwhile changes nothing here
 
 case ${1:-} in
 first)   # in the guest: format, serve, sweep, then a reset while blocks are written
@@ -14,7 +14,7 @@ first)   # in the guest: format, serve, sweep, then a reset while blocks are wri
   "$bin/memkv" start --config $state/memkv.yaml --address 127.0.0.1:0 --ready-file /tmp/ready & server=$!
   for _ in $(seq 600); do [ -s /tmp/ready ] && break; kill -0 $server || exit 1; sleep 0.1; done
   export MEMKV_SERVERS=$(cat /tmp/ready) MEMKV_AUTH_KEY=@$state/memkv.key
-  "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB,4MiB --bytes 16MiB --threads 1 --verify full
+  "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,4MiB --bytes 4MiB --threads 1 --verify full
   "$bin/memkv" status
   mkdir -p $state/acked
   for i in $(seq 40); do
@@ -46,6 +46,8 @@ second)  # in the next boot: everything acknowledged is there
   mkdir -p "${1:-/tmp}"; work=${1:-$(mktemp -d "${TMPDIR:-/tmp}/memkv-guest-XXXXXX")}
   trap 'rm -rf "$work"' EXIT
   export RXE_WORK=$work
+  mkdir "$work/bin"
+  cp "$root"/build/release/bin/memkv{,-bench} "$work/bin"
   rc=0; "$root/tools/guest.sh" -n -d 12:256M:4096 -m 3G -t 240 -- "$root/tools/guest_nvme.sh" first || rc=$?
   [ $rc = 125 ] || { echo "guest: the first boot ended with $rc instead of a power cut"; exit 1; }
   [ -d "$work/acked" ] || { echo "guest: nothing was acknowledged"; exit 1; }

@@ -142,6 +142,7 @@ void StoreImpl::commit_locked(OpState& st) {
   if (u->range_write) return s.queue_merge(st);
   const uint32_t count = s.chunk_count(u->total);
   if (u->chunks.size() != count) return fail(Status::kInvalid);
+  ++s.counters_.puts;
   s.merge_queue_.push_back(&st);  // the head is made in the merge's memory: one at a time
   s.start_merge();
 }

@@ -29,7 +29,7 @@ namespace memkv::server {
 namespace {
 
 constexpr int kExitInput = 2;
-constexpr int kExitFailed = 1;
+constexpr int kExitFailed = 5;
 constexpr const char* kDefaultKeyFile = "memkv.key";
 constexpr uint64_t kDefaultIndexBlock = 32 * base::kKiB;
 constexpr uint64_t kIndexEntryBytes = 64;
@@ -128,9 +128,9 @@ Result<std::vector<std::string>, Message> choose_drives(bool force) {
     if (take) chosen.push_back(drive.path);
   }
   if (!chosen.empty()) return chosen;
-  return Message{Status::kInvalid, fmt::format("{} NVMe drives found, none of them free: name drives with --drive "
-                                               "/dev/..., or a file with --drive PATH:8GiB",
-                                               found.size())};
+  return Message{Status::kInvalid,
+                 fmt::format("{}: name drives with --drive /dev/..., or a file with --drive PATH:8GiB",
+                             found.empty() ? "this machine has no NVMe drive" : "none of the NVMe drives is free")};
 }
 
 Result<void, Message> create(Target& target, const SetupOptions& options) {
@@ -177,8 +177,20 @@ Result<void, Message> open(Target& target, const SetupOptions& options) {
   return {};
 }
 
-/// The file with the credential: made with mode 0600, or used as it is when it holds one.
-Result<std::string, Message> credential_file(const SetupOptions& options) {
+/// The file with the credential. One that was made by a run that then failed goes away again.
+struct KeyFile {
+  KeyFile(std::string at, bool made) : path(std::move(at)), created(made) {}
+  KeyFile(const KeyFile&) = delete;
+  ~KeyFile() {
+    if (created && !keep) ::unlink(path.c_str());
+  }
+  std::string path;
+  bool created = false;
+  bool keep = false;
+};
+
+/// Made with mode 0600, or used as it is when it holds a credential.
+Result<std::unique_ptr<KeyFile>, Message> credential_file(const SetupOptions& options) {
   const std::string wanted = options.auth_key_file.empty() ? kDefaultKeyFile : options.auth_key_file;
   const std::string path = std::filesystem::absolute(wanted).lexically_normal().string();
   base::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
@@ -188,8 +200,7 @@ Result<std::string, Message> credential_file(const SetupOptions& options) {
     if (!there)
       return Message{Status::kInvalid,
                      fmt::format("{}: {}: name another with --auth-key-file", path, there.error().text)};
-    say("credential: the one in {} is used", path);
-    return path;
+    return std::make_unique<KeyFile>(path, false);
   }
   const wire::Secret secret = wire::make_secret();
   const std::string text = base::hex_encode(base::bytes_of(secret.data(), secret.size())) + "\n";
@@ -200,8 +211,7 @@ Result<std::string, Message> credential_file(const SetupOptions& options) {
     ::unlink(path.c_str());
     return Message{Status::kIo, fmt::format("{}: cannot be written: {}", path, std::strerror(error))};
   }
-  say("credential: a new one is in {} (mode 0600); clients need it: MEMKV_AUTH_KEY=@{}", path, path);
-  return path;
+  return std::make_unique<KeyFile>(path, true);
 }
 
 struct Figures {
@@ -219,7 +229,8 @@ Result<Figures, Message> figures_of(const std::vector<io::DriveFile*>& drives) {
   uint64_t shard_bytes = 0;
   for (uint32_t i = 0; i < (*volume)->drive_count(); i++) {
     const engine::Superblock& super = (*volume)->superblock_of(i);
-    shard_bytes += engine::segment_count(super.slice_bytes, super.segment_bytes) * super.segment_bytes;
+    shard_bytes += engine::segment_count(super.slice_bytes, super.segment_bytes) *
+                   (super.segment_bytes - 2 * engine::kBlockBytes);  // header and footer
   }
   figures.usable_bytes = shard_bytes * figures.shards;
   figures.index_bytes = index_entries(shard_bytes, kDefaultIndexBlock) * kIndexEntryBytes * figures.shards;
@@ -239,12 +250,13 @@ void print_config(const SetupOptions& options, const Targets& targets, const std
 # The index takes {} of memory: room for blocks of {} on average; for smaller ones make memory.index_block_size smaller.
 
 network:
-  address: {}                 # the one port for clients
-  auth_key: "@{}"    # 64 hex digits or @FILE; whoever has it may read and write all blocks
+  address: {:<28} # the one port for clients
+  # 64 hex digits or @FILE; whoever has it may read and write all blocks.
+  auth_key: "@{}"
   congestion: cubic                     # TCP congestion control: cubic, bbr, ... or system
 
 storage:
-  mode: {}                          # direct: drives; file: files in a file system; memory: nothing survives a restart
+  mode: {:<31} # direct: drives; file: files in a file system; memory: nothing survives a restart
   drives:
 )",
                   base::format_bytes(figures.usable_bytes), targets.list.size(), targets.list.size() == 1 ? "" : "s",
@@ -297,16 +309,20 @@ int run_setup(const SetupOptions& given) {
     if (auto opened = open(target, options); !opened) return fail(opened.error());
     drives.push_back(target.file.get());
   }
+  auto key_file = credential_file(options);
+  if (!key_file) return fail(key_file.error());
   if (auto done = engine::Volume::format(drives, {.shards = options.shards, .force = options.force}); !done)
     return fail(done.error());
   targets.keep = true;
+  (*key_file)->keep = true;
   auto figures = figures_of(drives);
   if (!figures) return fail(figures.error());
-  auto key_file = credential_file(options);
-  if (!key_file) return fail(key_file.error());
+  const std::string& key_path = (*key_file)->path;
+  say("credential: {} {}; clients need it: MEMKV_AUTH_KEY=@{}",
+      (*key_file)->created ? "a new one, readable by you alone, is in" : "as before, the one in", key_path, key_path);
   say("formatted {} drive{}: {} for blocks, {} shard{}", drives.size(), drives.size() == 1 ? "" : "s",
       base::format_bytes(figures->usable_bytes), figures->shards, figures->shards == 1 ? "" : "s");
-  print_config(options, targets, *key_file, *figures);
+  print_config(options, targets, key_path, *figures);
   return 0;
 }
 

@@ -34,7 +34,7 @@ namespace memkv::server {
 namespace {
 
 constexpr int kExitConfig = 2;  // what the user wrote is wrong
-constexpr int kExitFailed = 1;  // the machine did not do it
+constexpr int kExitFailed = 5;  // the machine did not do it
 constexpr const char* kDefaultDrive = "memkv-data.memkv";
 constexpr uint64_t kDefaultDriveBytes = base::kGiB;
 constexpr uint64_t kSlotBytesPerWorker = 256 * base::kMiB;

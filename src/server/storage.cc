@@ -25,6 +25,11 @@ uint64_t random_u64() {
   return value;
 }
 
+/// Pulled or dead: whether the store starts without it, its membership says.
+bool is_gone(const std::string& path, const Message& error) {
+  return error.status == Status::kIo || ::access(path.c_str(), F_OK) != 0;
+}
+
 }  // namespace
 
 uint64_t machine_memory_bytes() {
@@ -42,18 +47,25 @@ Result<std::unique_ptr<Storage>, Message> Storage::open(const Options& options, 
 Result<std::unique_ptr<Storage>, Message> Storage::open_drives(const Options& options) {
   std::unique_ptr<Storage> storage(new Storage);
   std::vector<io::DriveFile*> borrowed;
+  std::string gone;
   for (const DriveOption& drive : options.drives) {
     io::DriveFile::Options how;
     how.power_loss_protected = drive.power_loss_protected;
     auto file = io::DriveFile::open(drive.path, how);
-    if (!file) return file.error();
+    if (!file && !is_gone(drive.path, file.error())) return file.error();
+    if (!file) {
+      MEMKV_LOG(kError, "{}; the drive counts as missing", file.error().text);
+      gone += (gone.empty() ? "" : "; ") + file.error().text;
+      continue;
+    }
     if (!(*file)->info().direct)
       MEMKV_LOG(kWarn, "{}: the file system has no direct I/O: the page cache is in the way", drive.path);
     borrowed.push_back(file->get());
     storage->files_.push_back(std::move(file).value());
   }
+  if (borrowed.empty()) return Message{Status::kInvalid, gone + ": check storage.drives"};
   auto volume = engine::Volume::open(borrowed, {.accept_loss = options.accept_loss});
-  if (!volume) return volume.error();
+  if (!volume) return Message{volume.error().status, volume.error().text + (gone.empty() ? "" : "; " + gone)};
   storage->volume_ = std::move(volume).value();
   const engine::Superblock& super = storage->volume_->superblock();
   storage->shard_count_ = super.shard_count;

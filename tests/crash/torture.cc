@@ -45,7 +45,7 @@ struct Totals {
 
 ClientOptions options_for(const std::string& address, const std::string& credential) {
   ClientOptions options;
-  options.servers = {"torture=" + address};
+  options.servers = {address};
   options.namespace_key = credential;
   options.put_timeout = options.get_timeout = std::chrono::seconds(10);
   return options;

@@ -1,16 +1,16 @@
 """Every bad input has a message that says what is wrong, where, and what to do."""
 
-import contextlib
+import json
 import os
-import pathlib
-import shutil
 import socket
 import struct
 import subprocess
+import sys
+import threading
 import time
 
 import pytest
-from conftest import BIN, clean_environment, setup_store
+from conftest import ROOT, setup_store
 
 
 def says(result, *words, code=2):
@@ -28,17 +28,17 @@ def config_with(memkv, tmp_path, change):
 
 
 def test_unknown_config_key(memkv, tmp_path):
-    says(config_with(memkv, tmp_path, lambda t: t + "\nnetwrok:\n  address: 127.0.0.1:0\n"), "netwrok", "network", "store.yaml")
+    says(config_with(memkv, tmp_path, lambda t: t + "\nnetwrok:\n  address: 127.0.0.1:0\n"), "netwrok", "did you mean network?", "store.yaml, line ")
 
 
 def test_mistyped_nested_key(memkv, tmp_path):
-    says(config_with(memkv, tmp_path, lambda t: t.replace("address:", "adress:", 1)), "adress", "address")
+    says(config_with(memkv, tmp_path, lambda t: t.replace("address:", "adress:", 1)), "network.adress", "did you mean network.address?", "line ")
 
 
 def test_size_without_unit(memkv, tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("storage:\n  mode: memory\nmemory:\n  max_size: 64\n")
-    says(memkv("start", "--config", path, "--address", "127.0.0.1:0", timeout=20), "max_size", "64", "MiB")
+    says(memkv("start", "--config", path, "--address", "127.0.0.1:0", timeout=20), "line 4", "max_size", "64 has no unit", "64MiB")
 
 
 def test_value_of_wrong_type(memkv, tmp_path):
@@ -84,6 +84,9 @@ def test_disk_full_at_setup(memkv, tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", small], check=True)
     try:
         says(memkv("setup", "--drive", f"{small}/d0.memkv:64MiB"), "d0.memkv", "space", code=None)
+        assert not (small / "d0.memkv").exists()
+        says(memkv("start", cwd=small, timeout=20), "memkv-data.memkv", "space", code=5)  # the file that start makes by itself
+        assert not (small / "memkv-data.memkv").exists()
     finally:
         subprocess.run(["umount", small], check=True)
 
@@ -108,7 +111,7 @@ def test_drive_of_another_store(memkv, tmp_path):
     config, _ = setup_store(memkv, tmp_path, "a0.memkv:64MiB", "a1.memkv:64MiB", name="a")
     setup_store(memkv, tmp_path, "b0.memkv:64MiB", name="b")
     config.write_text(config.read_text().replace("a1.memkv", "b0.memkv"))
-    says(memkv("start", "--config", config, "--address", "127.0.0.1:0", timeout=30), "b0.memkv", "another store", code=None)
+    says(memkv("start", "--config", config, "--address", "127.0.0.1:0", timeout=30), "b0.memkv belongs to store", "one store", code=2)
 
 
 def damage(path, offset, data=b"\xa5" * 4096):
@@ -131,7 +134,81 @@ def test_unformatted_drive(memkv, tmp_path):
     config, _ = setup_store(memkv, tmp_path, "d0.memkv:64MiB")
     with open(tmp_path / "d0.memkv", "r+b") as drive:
         drive.write(bytes(1 << 20))
-    says(memkv("start", "--config", config, "--address", "127.0.0.1:0", timeout=30), "d0.memkv", "memkv setup", code=None)
+    says(memkv("start", "--config", config, "--address", "127.0.0.1:0", timeout=30), "d0.memkv", "not formatted", "memkv setup", code=5)
+
+
+XXH3 = r"""
+#define XXH_INLINE_ALL
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+int main(int argc, char** argv) {
+  unsigned char block[4096];
+  FILE* f = fopen(argv[1], "r+b");
+  for (long at = 0; at <= 512 * 1024; at += 512 * 1024) {
+    fseek(f, at, SEEK_SET);
+    if (fread(block, 1, sizeof block, f) != sizeof block) return 1;
+    block[8] = 77; /* format_version */
+    memset(block + 24, 0, 8);
+    unsigned long long sum = XXH3_64bits(block, sizeof block);
+    memcpy(block + 24, &sum, 8);
+    fseek(f, at, SEEK_SET);
+    fwrite(block, 1, sizeof block, f);
+  }
+  return fclose(f);
+}
+"""
+
+
+def test_newer_format(memkv, tmp_path):
+    config, _ = setup_store(memkv, tmp_path, "d0.memkv:64MiB")
+    (tmp_path / "newer.c").write_text(XXH3)
+    subprocess.run(["gcc", "-O1", tmp_path / "newer.c", "-o", tmp_path / "newer"], check=True)
+    subprocess.run([tmp_path / "newer", tmp_path / "d0.memkv"], check=True)
+    says(memkv("start", "--config", config, "--address", "127.0.0.1:0", timeout=30), "d0.memkv", "format version 77", "newer program", code=5)
+
+
+def test_a_stale_member_comes_back_empty_and_serves_nothing_old(memkv, servers, tmp_path):
+    config, key = setup_store(memkv, tmp_path, *[f"d{i}.memkv:64MiB" for i in range(3)])
+    server = servers("--config", config)
+    for i in range(30):
+        (tmp_path / "b").write_bytes(b"old%04d" % i * 1000)
+        assert memkv("put", f"k{i}", "b", server=server, key=key).code == 0
+    assert server.stop() == 0
+    without = tmp_path / "without.yaml"
+    without.write_text("\n".join(line for line in config.read_text().splitlines() if "d2.memkv" not in line))
+    server = servers("--config", without)
+    for i in range(30):
+        (tmp_path / "b").write_bytes(b"new%04d" % i * 1000)
+        assert memkv("put", f"k{i}", "b", server=server, key=key).code == 0
+    assert server.stop() == 0
+    server = servers("--config", config)
+    assert "d2.memkv: was out of its store" in server.log() and "empty" in server.log()
+    for i in range(30):
+        assert memkv("get", f"k{i}", server=server, key=key).out == b"new%04d" % i * 1000
+    assert server.stop() == 0
+
+
+def test_a_drive_that_is_gone_but_still_in_the_file(memkv, servers, tmp_path):
+    config, key = setup_store(memkv, tmp_path, *[f"d{i}.memkv:64MiB" for i in range(4)])
+    (tmp_path / "d3.memkv").unlink()
+    server = servers("--config", config)
+    assert "d3.memkv: no such file or device" in server.log() and "degraded" in server.log()
+    status = json.loads(memkv("status", "--json", server=server, key=key).text)["servers"][0]["status"]
+    assert status["degraded"] and len(status["missing"]) == 1 and [d["state"] for d in status["drives"]].count("missing") == 1
+    assert memkv("put", "k", "/etc/hostname", server=server, key=key).code == 0
+    assert server.stop() == 0
+    (tmp_path / "d1.memkv").unlink()
+    server = servers("--config", config)  # 2 of the 3 that were in are more than half
+    assert server.stop() == 0
+    (tmp_path / "d2.memkv").unlink()
+    refused = memkv("start", "--config", config, "--address", "127.0.0.1:0", timeout=30)
+    says(refused, "only 1 of 2", "d2.memkv: no such file", "--accept-loss", code=5)
+    name = refused.err.split("--accept-loss ")[1].split()[0].rstrip(";")
+    server = servers("--config", config, "--accept-loss", name)
+    assert server.stop() == 0
+    (tmp_path / "d0.memkv").unlink()
+    says(memkv("start", "--config", config, "--address", "127.0.0.1:0", timeout=30), "d0.memkv", "no such file", "storage.drives", code=2)
 
 
 def test_half_of_the_members_missing(memkv, servers, tmp_path):
@@ -184,6 +261,15 @@ def test_bad_keys(memkv, servers):
     says(memkv("put", "k" * 1025, "/etc/hostname", server=server), "1024")
 
 
+def test_read_past_the_end(memkv, servers, tmp_path):
+    server = servers("--mode", "memory", "--memory", "64MiB")
+    (tmp_path / "b").write_bytes(b"0123456789")
+    assert memkv("put", "k", "b", server=server).code == 0
+    says(memkv("get", "k", "--offset", "11", server=server), "offset 11", "past the end", "10 bytes")
+    assert memkv("get", "k", "--offset", "8", "--length", "100", server=server).out == b"89"
+    assert memkv("get", "k", "--offset", "10", server=server).out == b""
+
+
 def test_block_too_large(memkv, servers, tmp_path):
     server = servers("--mode", "memory", "--memory", "64MiB")
     (tmp_path / "big").write_bytes(bytes(40 << 20))
@@ -201,12 +287,127 @@ def test_garbage_on_the_port(memkv, servers):
     for data in (b"GET / HTTP/1.1\r\n\r\n", os.urandom(100_000), b"MKV1" + os.urandom(60), b"\0" * 5000,
                  b"MKV1" + struct.pack("<BBHIIQQ", 0, 1, 0, 0xFFFFFFFF, 0xFFFFFFFF, 1, 0) + b"\0" * 16):
         with socket.create_connection((host, int(port)), timeout=10) as s:
-            with contextlib.suppress(OSError):  # the server may hang up at any moment
+            try:
                 s.sendall(data)
                 s.shutdown(socket.SHUT_WR)
                 while s.recv(4096):
                     pass
+            except OSError:
+                pass  # the server has cut it already
     alive(memkv, server)
+    assert server.stop() == 0
+
+
+def test_oversized_frame_is_cut_at_once(memkv, servers):
+    server = servers("--mode", "memory", "--memory", "64MiB")
+    host, port = server.address.split(":")
+    for body, payload in ((4097, 0), (0xFFFFFFFF, 0), (48, 0xFFFFFFFF)):
+        with socket.create_connection((host, int(port)), timeout=10) as s:
+            started = time.monotonic()
+            s.sendall(b"MKV1" + struct.pack("<BBHIIQQ", 0, 1, 0, body, payload, 0, 0) + b"\0" * 16)
+            try:
+                while s.recv(4096):
+                    pass
+            except ConnectionError:
+                pass
+            assert time.monotonic() - started < 3  # not the handshake's 5 s
+    alive(memkv, server)
+
+
+class Relay:
+    """A port in front of a server that keeps what clients sent; `answer` instead of a server: what comes back."""
+
+    def __init__(self, target=None, answer=None):
+        self.sent, self.target, self.answer = [], target, answer
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            record = bytearray()
+            self.sent.append(record)
+            if self.target is None:
+                threading.Thread(target=self.pump, args=(near, near, record), daemon=True).start()
+                continue
+            host, port = self.target.split(":")
+            far = socket.create_connection((host, int(port)))
+            threading.Thread(target=self.pump, args=(near, far, record), daemon=True).start()
+            threading.Thread(target=self.pump, args=(far, near, bytearray()), daemon=True).start()
+
+    @staticmethod
+    def pump(source, sink, record):
+        try:
+            while data := source.recv(65536):
+                record += data
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def close(self):
+        self.listener.close()
+
+
+def refused(memkv, server, key):
+    return next(s["status"]["service"]["handshakes_refused"] for s in json.loads(memkv("status", "--json", server=server, key=key).text)["servers"])
+
+
+def test_replayed_session_changes_nothing(memkv, servers, tmp_path):
+    config, key = setup_store(memkv, tmp_path, "d0.memkv:64MiB")
+    server = servers("--config", config)
+    relay = Relay(target=server.address)
+    (tmp_path / "one").write_bytes(b"one" * 100)
+    (tmp_path / "two").write_bytes(b"two" * 100)
+    assert memkv("put", "k", "one", server=relay.address, key=key).code == 0
+    relay.close()
+    assert memkv("put", "k", "two", server=server, key=key).code == 0
+    before = refused(memkv, server, key)
+    host, port = server.address.split(":")
+    assert any(b"one" * 100 in record for record in relay.sent)
+    for record in relay.sent:
+        with socket.create_connection((host, int(port)), timeout=10) as s:
+            answer = b""
+            try:
+                s.sendall(record)
+                while chunk := s.recv(65536):
+                    answer += chunk
+            except ConnectionError:
+                pass
+            assert b"welcome" not in answer and len(answer) < 1000
+    assert refused(memkv, server, key) > before
+    assert memkv("get", "k", server=server, key=key).out == b"two" * 100
+    assert server.stop() == 0
+
+
+def test_reflected_handshake_proves_nothing(memkv, servers, tmp_path):
+    config, key = setup_store(memkv, tmp_path, "d0.memkv:64MiB")
+    mirror = Relay()  # gives the client its own bytes back
+    result = memkv("put", "k", "/etc/hostname", "--timeout", "3s", server=mirror.address, key=key, timeout=30)
+    says(result, "server 127.0.0.1:", code=None)
+    assert all(len(record) < 1000 for record in mirror.sent)  # no op left
+    mirror.close()
+
+    server = servers("--config", config)  # two connections to the server, each fed with the other's answers
+    host, port = server.address.split(":")
+    hello = bytes(mirror.sent[0][:48 + struct.unpack_from("<I", mirror.sent[0], 8)[0]])
+    with socket.create_connection((host, int(port)), timeout=10) as a, socket.create_connection((host, int(port)), timeout=10) as b:
+        a.sendall(hello)
+        b.sendall(hello)
+        try:
+            to_b, to_a = a.recv(65536), b.recv(65536)
+            a.sendall(to_a)
+            b.sendall(to_b)
+            for s in (a, b):
+                while chunk := s.recv(65536):
+                    assert chunk[5] == 42, chunk  # GOODBYE, never WELCOME
+        except ConnectionError:
+            pass
+    assert refused(memkv, server, key) >= 2
     assert server.stop() == 0
 
 
@@ -235,7 +436,7 @@ def test_many_connections_that_never_speak(memkv, servers):
             silent.append(s)
             if len(silent) >= 9_000:
                 silent.pop(0).close()
-        for attempt in range(5):  # its turn comes behind the crowd that waits for the door
+        for _ in range(5):  # its turn comes behind the crowd that waits for the door
             if memkv("put", "alive", "/etc/hostname", server=server).code == 0:
                 break
         alive(memkv, server)
@@ -255,5 +456,21 @@ def test_many_connections_that_never_speak(memkv, servers):
 
 def test_low_memlock_is_told_and_survived(memkv, servers):
     server = servers("--mode", "memory", "--memory", "64MiB", prefix=("setpriv", "--bounding-set", "-ipc_lock", "--inh-caps", "-ipc_lock", "prlimit", "--memlock=65536", "--"))
+    told = [line for line in server.log().splitlines() if "memlock" in line]
+    assert len(told) == 1 and "64 KiB" in told[0] and "ulimit -l" in told[0], server.log()
     alive(memkv, server)
     assert server.stop() == 0
+
+
+def test_io_uring_denied_runs_on_epoll_and_says_so(memkv, servers, tmp_path):
+    deny = (sys.executable, str(ROOT / "tests/support/deny_uring.py"))
+    config, key = setup_store(memkv, tmp_path, "d0.memkv:64MiB")
+    server = servers("--config", config, prefix=deny)
+    told = [line for line in server.log().splitlines() if "io_uring" in line]
+    assert len(told) == 1 and "seccomp" in told[0] and "epoll" in told[0], server.log()
+    (tmp_path / "b").write_bytes(os.urandom(5_000_000))
+    assert memkv("put", "k", "b", server=server, key=key).code == 0
+    assert memkv("get", "k", server=server, key=key).out == (tmp_path / "b").read_bytes()
+    assert "epoll" in memkv("status", server=server, key=key).text
+    assert server.stop() == 0
+    says(memkv("start", "--config", config, "--address", "127.0.0.1:0", "--io", "uring", prefix=deny, timeout=20), "io_uring", "seccomp", code=5)

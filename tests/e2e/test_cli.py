@@ -16,6 +16,12 @@ def test_help_teaches():
     assert run("memkv-bench", "sweep", "--help").code == 0
 
 
+def test_mistyped_commands():
+    for args, words in ((["starrt"], "did you mean start?"), (["frob"], "--help"), ([], "--help"), (["put", "k"], "memkv put --help"), (["start", "--workers", "x"], "--workers")):
+        result = run("memkv", *args)
+        assert result.code == 2 and words in result.err and len(result.err.splitlines()) == 1, result
+
+
 def test_setup_start_and_every_command(memkv, servers, tmp_path):
     config, key = setup_store(memkv, tmp_path, "d0.memkv:64MiB", "d1.memkv:64MiB")
     assert "#" in config.read_text()  # it is commented

@@ -1,9 +1,12 @@
 /// The command line: names, help, examples. Everything that CLI11 touches.
 
+#include <fmt/core.h>
+
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
 
+#include "server/options.h"
 #include "tools/memkv/options.h"
 #include "tools/memkv/session.h"
 
@@ -14,12 +17,12 @@ using Chosen = std::function<int()>;
 
 constexpr const char* kExitCodes =
     "Exit codes:\n"
-    "  0  done, or a hit\n"
+    "  0  done, or a hit; start: stopped by a signal\n"
     "  1  a miss (for several keys: at least one is missing), or put --if-absent found the key\n"
     "  2  wrong command line or bad input\n"
     "  3  the server cannot be reached, is not ready, or did not answer in time\n"
     "  4  the credential was not accepted\n"
-    "  5  any other failure\n";
+    "  5  any other failure: a drive, a port in use, no memory\n";
 
 constexpr const char* kMainFooter =
     "A first tour:\n"
@@ -43,21 +46,25 @@ CLI::App* add_command(CLI::App& app, const char* name, const char* what, const c
 }
 
 /// Repeated with one value each, or one comma list.
-CLI::Option* add_list(CLI::App* command, const char* name, std::vector<std::string>& into, const char* what) {
-  return command->add_option(name, into, what)->delimiter(',')->allow_extra_args(false)->type_name("TEXT,...");
+CLI::Option* add_list(CLI::App* command, const char* name, std::vector<std::string>& into, const char* type,
+                      const char* what) {
+  return command->add_option(name, into, what)->delimiter(',')->allow_extra_args(false)->type_name(type);
+}
+
+CLI::Option* add_word(CLI::App* command, const char* name, std::string& into, const char* type, const char* what) {
+  return command->add_option(name, into, what)->type_name(type);
 }
 
 void add_common(CLI::App* command, Common& common, bool keys) {
   const char* group = "Connection";
-  add_list(command, "--servers", common.servers, "name=host:port,... (MEMKV_SERVERS)")->group(group);
-  command->add_option("--auth-key", common.auth_key, "credential: 64 hex characters or @FILE (MEMKV_AUTH_KEY)")
+  add_list(command, "--servers", common.servers, "LIST", "name=host:port,... (MEMKV_SERVERS)")->group(group);
+  add_word(command, "--auth-key", common.auth_key, "KEY", "credential: 64 hex characters or @FILE (MEMKV_AUTH_KEY)")
       ->group(group);
-  command->add_option("--config", common.config, "client settings, YAML (MEMKV_CONFIG)")->group(group);
-  command
-      ->add_option("--timeout", common.timeout,
-                   "how long to wait, such as 500ms or 30s; default 2s to read, 10s to write")
+  add_word(command, "--config", common.config, "FILE", "client settings, YAML (MEMKV_CONFIG)")->group(group);
+  add_word(command, "--timeout", common.timeout, "TIME",
+           "how long to wait, such as 500ms or 30s; default 2s to read, 10s to write")
       ->group(group);
-  command->add_option("--transport", common.transport, "auto or tcp (MEMKV_TRANSPORT)")->group(group);
+  add_word(command, "--transport", common.transport, "WORD", "auto or tcp (MEMKV_TRANSPORT)")->group(group);
   if (keys) command->add_flag("--hex", common.hex, "keys are given, and shown, as hex digits");
 }
 
@@ -71,12 +78,16 @@ void add_setup(CLI::App& app, Chosen& chosen) {
       "need it.\n"
       "A drive that belongs to a store is left alone unless --force is said.\n");
   auto options = std::make_shared<server::SetupOptions>();
-  add_list(command, "--drive,--drives", options->drives, "PATH, or PATH:SIZE for a file to be made; may be repeated");
-  command->add_option("--shards", options->shards,
-                      "slices of the key space, a power of two up to 32; default one per 4 GiB");
+  add_list(command, "--drive,--drives", options->drives, "PATH[:SIZE]",
+           "a drive, or with SIZE a file to be made; may be repeated");
+  command
+      ->add_option("--shards", options->shards,
+                   "slices of the key space, a power of two up to 32; default one per 4 GiB")
+      ->type_name("N");
   command->add_flag("--force", options->force, "format drives that hold another store");
-  command->add_option("--auth-key-file", options->auth_key_file, "where the new credential goes");
-  command->add_option("--address", options->address, "what the server will listen on")->capture_default_str();
+  add_word(command, "--auth-key-file", options->auth_key_file, "FILE", "where the new credential goes");
+  add_word(command, "--address", options->address, "HOST:PORT", "what the server will listen on")
+      ->capture_default_str();
   command->callback([options, &chosen] { chosen = [options] { return server::run_setup(*options); }; });
 }
 
@@ -87,20 +98,22 @@ void add_start(CLI::App& app, Chosen& chosen) {
       "  memkv start                                         to try: a file in this folder, loopback only, no "
       "credential\n"
       "  memkv start --mode memory --memory 4GiB             keep blocks in RAM; nothing survives the end\n"
-      "  memkv start --config memkv.yaml --accept-loss d3    start although more than half of the drives are gone\n"
+      "  memkv start --config memkv.yaml --accept-loss 5f0c91ab\n"
+      "                                                      start although half of the drives are gone: the message\n"
+      "                                                      that refuses to has their names\n"
       "Options here win over the file.\n");
   auto options = std::make_shared<server::StartOptions>();
-  command->add_option("--config", options->config_file, "the YAML that `memkv setup` printed");
-  command->add_option("--address", options->address, "host:port to listen on; port 0 takes a free one");
-  command->add_option("--mode", options->storage_mode, "direct, file or memory");
-  command->add_option("--memory", options->memory_size, "size of memory mode, such as 4GiB");
-  add_list(command, "--drive,--drives", options->drives, "drives instead of the file's; may be repeated");
-  add_list(command, "--accept-loss", options->accept_loss,
+  add_word(command, "--config", options->config_file, "FILE", "the YAML that `memkv setup` printed");
+  add_word(command, "--address", options->address, "HOST:PORT", "host:port to listen on; port 0 takes a free one");
+  add_word(command, "--mode", options->storage_mode, "WORD", "direct, file or memory");
+  add_word(command, "--memory", options->memory_size, "SIZE", "size of memory mode, such as 4GiB");
+  add_list(command, "--drive,--drives", options->drives, "PATH", "drives instead of the file's; may be repeated");
+  add_list(command, "--accept-loss", options->accept_loss, "NAME",
            "name of a missing drive whose blocks are given up; may be repeated");
-  command->add_option("--workers", options->workers, "threads that serve; default half of the CPUs");
-  command->add_option("--io", options->io, "auto, uring or epoll");
-  command->add_option("--congestion", options->congestion, "TCP congestion control, such as cubic or bbr");
-  command->add_option("--ready-file", options->ready_file, "written with host:port once the server is ready");
+  command->add_option("--workers", options->workers, "threads that serve; default half of the CPUs")->type_name("N");
+  add_word(command, "--io", options->io, "WORD", "auto, uring or epoll");
+  add_word(command, "--congestion", options->congestion, "WORD", "TCP congestion control, such as cubic or bbr");
+  add_word(command, "--ready-file", options->ready_file, "FILE", "written with host:port once the server is ready");
   command->callback([options, &chosen] { chosen = [options] { return server::run_start(*options); }; });
 }
 
@@ -110,8 +123,8 @@ void add_put(CLI::App& app, Chosen& chosen) {
                                   "  tar c model | memkv put backup -          from stdin\n"
                                   "  memkv put --hex 00ff0a block.bin          a key that is not text\n");
   auto options = std::make_shared<PutOptions>();
-  command->add_option("KEY", options->key, "1 to 1024 bytes")->required();
-  command->add_option("FILE", options->file, "file to store; - is stdin")->required();
+  add_word(command, "KEY", options->key, "", "1 to 1024 bytes")->required();
+  add_word(command, "FILE", options->file, "", "file to store; - is stdin")->required();
   command->add_flag("--if-absent", options->if_absent, "leave a block that is there (exit code 1)");
   add_common(command, options->common, true);
   command->callback([options, &chosen] { chosen = [options] { return run_put(*options); }; });
@@ -123,10 +136,10 @@ void add_get(CLI::App& app, Chosen& chosen) {
                                   "  memkv get prefix/4f2a | sha256sum\n"
                                   "  memkv get prefix/4f2a --offset 1MiB --length 4096 | xxd\n");
   auto options = std::make_shared<GetOptions>();
-  command->add_option("KEY", options->key, "1 to 1024 bytes")->required();
-  command->add_option("-o,--output", options->file, "file to write; default stdout");
-  command->add_option("--offset", options->offset, "first byte, such as 4096 or 1MiB");
-  command->add_option("--length", options->length, "bytes at most");
+  add_word(command, "KEY", options->key, "", "1 to 1024 bytes")->required();
+  add_word(command, "-o,--output", options->file, "FILE", "file to write; default stdout");
+  add_word(command, "--offset", options->offset, "SIZE", "first byte, such as 4096 or 1MiB");
+  add_word(command, "--length", options->length, "SIZE", "bytes at most");
   add_common(command, options->common, true);
   command->callback([options, &chosen] { chosen = [options] { return run_get(*options); }; });
 }
@@ -137,7 +150,7 @@ void add_exists(CLI::App& app, Chosen& chosen) {
                   "  memkv exists prefix/4f2a && echo there\n"
                   "  memkv exists a b c                        one line a key; exit code 1 unless all are there\n");
   auto options = std::make_shared<KeysOptions>();
-  command->add_option("KEY", options->keys, "keys")->required();
+  command->add_option("KEY", options->keys, "keys")->required()->type_name("");
   command->add_flag("-q,--quiet", options->quiet, "only the exit code");
   add_common(command, options->common, true);
   command->callback([options, &chosen] { chosen = [options] { return run_exists(*options); }; });
@@ -148,7 +161,7 @@ void add_remove(CLI::App& app, Chosen& chosen) {
                                   "  memkv rm prefix/4f2a\n"
                                   "  memkv rm a b c                            exit code 1 if one was not there\n");
   auto options = std::make_shared<KeysOptions>();
-  command->add_option("KEY", options->keys, "keys")->required();
+  command->add_option("KEY", options->keys, "keys")->required()->type_name("");
   command->add_flag("-q,--quiet", options->quiet, "say nothing of keys that were not there");
   add_common(command, options->common, true);
   command->callback([options, &chosen] { chosen = [options] { return run_remove(*options); }; });
@@ -159,7 +172,7 @@ void add_stat(CLI::App& app, Chosen& chosen) {
                                   "  memkv stat prefix/4f2a\n"
                                   "  memkv stat prefix/4f2a --json\n");
   auto options = std::make_shared<StatOptions>();
-  command->add_option("KEY", options->key, "1 to 1024 bytes")->required();
+  add_word(command, "KEY", options->key, "", "1 to 1024 bytes")->required();
   command->add_flag("--json", options->json, "key, key_hex, block_bytes, generation, server");
   add_common(command, options->common, true);
   command->callback([options, &chosen] { chosen = [options] { return run_stat(*options); }; });
@@ -172,8 +185,9 @@ void add_list_blocks(CLI::App& app, Chosen& chosen) {
                                   "Columns: size, generation, server, key (\\xNN for bytes that are not text).\n");
   auto options = std::make_shared<ListOptions>();
   command->add_option("--server", options->server, "only this one, by its place in --servers, from 0")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--limit", options->limit, "blocks at most, of each server");
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("N");
+  command->add_option("--limit", options->limit, "blocks at most, of each server")->type_name("N");
   command->add_flag("--json", options->json, "a list of key, key_hex, block_bytes, generation, server");
   add_common(command, options->common, true);
   command->callback([options, &chosen] { chosen = [options] { return run_list(*options); }; });
@@ -205,6 +219,27 @@ void add_version(CLI::App& app, Chosen& chosen) {
   command->callback([&chosen] { chosen = run_version; });
 }
 
+/// The first word, if it is neither an option nor a command.
+std::string unknown_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return {};
+  std::vector<std::string_view> known;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) {
+    if (command->get_name() == argv[1]) return {};
+    known.push_back(command->get_name());
+  }
+  const std::string_view near = server::nearest(argv[1], known);
+  return fmt::format("no command '{}'; {}", argv[1],
+                     near.empty() ? std::string("`memkv --help` lists them") : fmt::format("did you mean {}?", near));
+}
+
+/// Help goes out as it is; a mistake becomes one line.
+int explain_parse(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) return app.exit(error);
+  std::string command = "memkv";
+  for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
+  return fail(kExitUsage, fmt::format("{}; see `{} --help`", error.what(), command));
+}
+
 }  // namespace
 
 int run_command_line(int argc, char** argv) {
@@ -218,11 +253,12 @@ int run_command_line(int argc, char** argv) {
                          add_flush, add_status, add_version}) {
     add(app, chosen);
   }
+  if (const std::string unknown = unknown_command(app, argc, argv); !unknown.empty()) return fail(kExitUsage, unknown);
   try {
     app.parse(argc, argv);
     return chosen ? chosen() : kExitUsage;
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+    return explain_parse(app, error);
   } catch (const std::exception& error) {
     return fail(kExitFailed, error.what());
   }

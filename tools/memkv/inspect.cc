@@ -39,7 +39,14 @@ void print_blocks(const std::vector<ListedBlock>& blocks, const std::string& ser
   }
 }
 
-std::string scalar(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string scalar(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  return value.is_number_float() ? fmt::format("{:.3f}", value.get<double>()) : value.dump();
+}
+
+bool is_nothing(const Json& value) {
+  return value.is_structured() ? value.empty() : value.is_string() && value.get_ref<const std::string&>().empty();
+}
 
 bool is_size(std::string_view name) {
   return name == "bytes" || name.ends_with("_bytes") || name.find("bytes_") != name.npos;
@@ -68,6 +75,7 @@ std::string one_line(const Json& object) {
 /// Any JSON as indented lines: names to the left, flat objects on one line each.
 void print_tree(const std::string& name, const Json& value, int depth) {
   const std::string indent(static_cast<size_t>(depth) * 2, ' ');
+  if (depth > 0 && is_nothing(value)) return;
   const std::string head = fmt::format("{}{:<{}}", indent, name, std::max(1, 26 - depth * 2));
   if (!value.is_structured()) {
     fmt::print("{} {}\n", head, shown(name, value));
@@ -87,6 +95,7 @@ struct Answer {
   std::string server;
   Json status;
   Error error;
+  std::string why;  ///< a line with the server's name
   bool reachable = false;
 };
 
@@ -101,6 +110,7 @@ std::vector<Answer> ask_all(Connected& connected) {
       if (answer.status.is_discarded()) answer.status = Json(*text);
     } else {
       answer.error = text.error();
+      answer.why = told_of(connected, i, answer.error);
     }
     answers.push_back(std::move(answer));
   }
@@ -115,7 +125,7 @@ Json answers_json(const std::vector<Answer>& answers) {
       one["status"] = answer.status;
     } else {
       one["error"] = std::string(to_string(answer.error.status));
-      one["error_text"] = answer.error.what;
+      one["error_text"] = answer.why;
     }
     servers.push_back(std::move(one));
   }
@@ -125,10 +135,10 @@ Json answers_json(const std::vector<Answer>& answers) {
 void print_answers(const std::vector<Answer>& answers) {
   for (const Answer& answer : answers) {
     if (answer.reachable) {
-      fmt::print("{}  up\n", answer.server);
+      fmt::print("up    {}\n", answer.server);
       print_tree("", answer.status, 0);
     } else {
-      fmt::print("{}  DOWN: {} {}\n", answer.server, to_string(answer.error.status), answer.error.what);
+      fmt::print("DOWN  {}\n", answer.why);
     }
   }
 }

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <sstream>
 
 #include "base/bytes.h"
 #include "base/hex.h"
+#include "base/log.h"
 #include "base/units.h"
 #include "client/settings.h"
 
@@ -47,9 +49,11 @@ std::string_view hint(Status status) {
     case Status::kTooLarge:
       return "too large for this store: a block has at most a quarter of a shard's room";
     case Status::kUnauthorized:
-      return "the server did not accept this key, or has no key for it: see --auth-key";
+      return "check --auth-key, MEMKV_AUTH_KEY";
     case Status::kVersion:
       return "client and server have no protocol version in common";
+    case Status::kUnavailable:
+      return "does it run? check --servers, MEMKV_SERVERS";
     case Status::kBusy:
       return "the server had no room for one more op; try again";
     case Status::kNotReady:
@@ -135,6 +139,7 @@ Result<Connected, Message> connect(const Common& common) {
     if (*parsed == 0) return invalid("--timeout is 0: give it some time, such as 5s");
     timeout = Deadline(*parsed);
   }
+  base::set_log_level(base::LogLevel::kError);  // what goes wrong is told once, by the command
   auto options = client_options(common, timeout);
   if (!options) return options.error();
   auto client = Client::connect(std::move(options).value());
@@ -149,12 +154,20 @@ std::optional<Error> server_trouble(Connected& connected, size_t server) {
   return status.error();
 }
 
+std::string told_of(Connected& connected, size_t server, const Error& error) {
+  std::istringstream lines(connected.client.describe());
+  std::string line;
+  for (size_t i = 0; i <= server; ++i) {
+    if (!std::getline(lines, line)) line.clear();
+  }
+  const std::string word = fmt::format(": {}", to_string(error.status));
+  if (line.find(word) != line.npos) return line;
+  return connected.client.server_name(server) + word;
+}
+
 std::string describe_trouble(Connected& connected, size_t server, const Error& error) {
-  std::string text = fmt::format("server {}: {}", connected.client.server_name(server), to_string(error.status));
-  if (error.what[0] != '\0') text += fmt::format(" ({})", error.what);
-  if (const auto more = hint(error.status); !more.empty()) text += fmt::format(": {}", more);
-  const std::string lines = connected.client.describe();
-  if (!lines.empty()) text += "\n" + lines.substr(0, lines.find_last_not_of('\n') + 1);
+  std::string text = fmt::format("server {}", told_of(connected, server, error));
+  if (const auto more = hint(error.status); !more.empty()) text += fmt::format("; {}", more);
   return text;
 }
 

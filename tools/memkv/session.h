@@ -47,6 +47,8 @@ int explain(Connected& connected, std::string_view doing, std::string_view key, 
 
 /// Why the server does not answer; nothing if it does.
 std::optional<Error> server_trouble(Connected& connected, size_t server);
+/// "kv1 at HOST:PORT: unavailable: connect failed: ...": the client's own line, or what the op said.
+std::string told_of(Connected& connected, size_t server, const Error& error);
 std::string describe_trouble(Connected& connected, size_t server, const Error& error);
 
 }  // namespace memkv::cli
