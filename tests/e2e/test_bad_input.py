@@ -111,7 +111,7 @@ def test_drive_of_another_store(memkv, tmp_path):
     config, _ = setup_store(memkv, tmp_path, "a0.memkv:64MiB", "a1.memkv:64MiB", name="a")
     setup_store(memkv, tmp_path, "b0.memkv:64MiB", name="b")
     config.write_text(config.read_text().replace("a1.memkv", "b0.memkv"))
-    says(memkv("start", "--config", config, "--address", "127.0.0.1:0", timeout=30), "b0.memkv belongs to store", "one store", code=2)
+    says(memkv("start", "--config", config, "--address", "127.0.0.1:0", timeout=30), "b0.memkv belongs to another store", "one store", code=2)
 
 
 def damage(path, offset, data=b"\xa5" * 4096):
