@@ -110,6 +110,15 @@ struct Reclaim {
   bool whole_extent = false;  // the buffer holds all of it
 };
 
+/// A record on its way to the log's front, with its own copy of what the header needs.
+struct Move : Append {
+  StoreImpl* store = nullptr;
+  std::string key_bytes;
+  std::vector<uint64_t> sum_list;
+  std::vector<PresentRange> range_list;
+  Place from;
+};
+
 class StoreImpl final : public Store, public LogOwner {
  public:
   StoreImpl(io::Reactor& reactor, StoreOptions options);
@@ -275,6 +284,7 @@ class StoreImpl final : public Store, public LogOwner {
   std::vector<void*> owned_memory_;
   std::vector<BigBuffer> merge_buffers_;  // two
   BigBuffer move_buffer_;
+  std::unordered_map<const Move*, std::unique_ptr<Move>> moves_;  // in flight
   std::deque<OpState*> merge_queue_;
   Merge merge_;
   std::unordered_map<uint64_t, std::unique_ptr<UploadState>> uploads_;
