@@ -200,21 +200,12 @@ bool StoreImpl::wants_move(const RecordHeader& h, uint64_t unit) {
   return needed;
 }
 
-namespace {
-/// A record on its way to the log's front, with its own copy of what the header needs.
-struct Move : Append {
-  StoreImpl* store = nullptr;
-  std::string key_bytes;
-  std::vector<uint64_t> sum_list;
-  std::vector<PresentRange> range_list;
-  Place from;
-};
-}  // namespace
-
 void StoreImpl::move_record(const RecordView& record, std::byte* payload) {
   Reclaim& r = reclaim_;
   const RecordHeader& h = record.header;
-  auto* m = new Move;  // reclaim is off the ops' path
+  auto owned = std::make_unique<Move>();  // reclaim is off the ops' path
+  Move* m = owned.get();
+  moves_[m] = std::move(owned);
   m->store = this;
   m->header = h;
   m->header.flags |= kRecordMoved;
@@ -264,7 +255,7 @@ void StoreImpl::on_moved(Append& a) {
   if (dead) {
     s.bury(m);
   } else {
-    delete &m;
+    s.moves_.erase(&m);
   }
   if (--s.reclaim_.moves_in_flight == 0) s.reclaim_window();
 }
@@ -285,7 +276,10 @@ void StoreImpl::bury(Append& copy) {
   m.ranges = {};
   m.payload = nullptr;
   m.lone = false;
-  m.on_done = [](Append& done) { delete &static_cast<Move&>(done); };
+  m.on_done = [](Append& done) {
+    auto& buried = static_cast<Move&>(done);
+    buried.store->moves_.erase(&buried);
+  };
   log->append(m);
 }
 

@@ -75,6 +75,8 @@ class Rig {
     std::memset(o.store_id, 7, sizeof o.store_id);
     o.index_entries_max = 20000;
     o.memory_mode = kind_ == RigKind::kMemory;
+    o.on_drive_out = on_drive_out_;
+    o.on_drive_out_context = on_drive_out_context_;
     const auto layout = choose_layout(drive_bytes_, 1);
     for (size_t d = 0; d < std::max(images_.size(), files_.size()); ++d) {
       if (kind_ == RigKind::kMemory)
@@ -272,6 +274,8 @@ class Rig {
   // For the next open().
   io::FaultPlan plan_;
   uint64_t seed_ = 1;
+  void (*on_drive_out_)(void*, uint8_t, const char*) = nullptr;  ///< from the next open on
+  void* on_drive_out_context_ = nullptr;
   uint64_t missing_ = 0;  ///< bitmap of drives that the store is opened without
   bool dsync_ = false;
 

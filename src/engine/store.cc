@@ -102,6 +102,7 @@ OpState* StoreImpl::take_state(StoreOp& op) {
   st->io_result = 0;
   st->record = {};
   st->status = Status::kOk;
+  st->change = false;
   return st;
 }
 
@@ -138,16 +139,29 @@ void StoreImpl::on_post(io::IoOp& op, int32_t) {
   }
 }
 
+/// Rule 7: what is acknowledged now must hold although the drive that failed may come back. So it waits until the
+/// others know durably that the drive is out.
 void StoreImpl::finish(OpState& st, Status status) {
+  if (leaving_ != 0 && st.change) {
+    st.change = false;
+    st.status = status;
+    held_.push_back(&st);
+    return;
+  }
   if (st.holds_lock) unlock(st);
   StoreOp& op = *st.op;
   free_state(st);
   complete(op, status);
 }
 
+void StoreImpl::release_held() {
+  for (OpState* st : std::exchange(held_, {})) finish(*st, st->status);
+}
+
 /// One change of a key at a time: the others wait here, in order.
 void StoreImpl::lock(OpState& st, Digest digest, void (*locked)(OpState&)) {
   st.digest = digest;
+  st.change = true;
   st.locked = locked;
   st.lock_next = nullptr;
   OpState*& bucket = lock_buckets_[digest.lo % kLockBuckets];
@@ -657,6 +671,7 @@ void StoreImpl::flush_namespace(FlushOp& op) {
   if (st == nullptr) return;
   start_tick();
   st->left = 3;
+  st->change = true;
   queue_merge(*st);  // a merge under way would carry bytes from before the flush to behind it
 }
 
@@ -731,17 +746,24 @@ void StoreImpl::abandon(Reservation reservation) {
 
 void StoreImpl::on_log_failed(uint8_t drive, const char* why) {
   MEMKV_LOG(kWarn, "shard {}: drive {} is taken out: {}", options_.shard, drive, why);
-  if (options_.on_drive_out != nullptr) options_.on_drive_out(options_.on_drive_out_context, drive, why);
+  if (options_.on_drive_out == nullptr) return;
+  if (rules().membership) leaving_ |= uint64_t{1} << drive;
+  options_.on_drive_out(options_.on_drive_out_context, drive, why);
 }
 
 void StoreImpl::take_drive_out(uint8_t drive_index, const char*) {
   Log* log = log_of(drive_index);
   if (log != nullptr && !log->out()) log->stop(Status::kIo);
+  leaving_ &= ~(uint64_t{1} << drive_index);
+  if (leaving_ == 0) release_held();
 }
 
 void StoreImpl::close(StoreOp& op) {
   closing_ = true;
   reactor_.stop(tick_);
+  leaving_ = 0;
+  for (OpState* st : held_) st->status = Status::kUnknown;  // the drive may come back with what was replaced
+  release_held();
   // What is in flight ends by itself; what waits for room will not get it any more.
   for (auto& log : logs_) {
     if (log) log->stop(Status::kCanceled);

@@ -46,7 +46,8 @@ struct StoreOptions {
   uint32_t writes_in_flight_max = 4;  ///< device writes per log
   uint32_t move_buffers = 4;          ///< 2 MiB + 4 KiB each, for reclaim and merges
   bool memory_mode = false;           ///< devices give views: reserve and read in place, nothing survives a restart
-  /// Called once when a drive was taken out by this shard (errors, crawling): tell the membership. Thread: worker.
+  /// Called once when a drive failed in this shard: tell the membership, then take_drive_out(); until then no change is
+  /// acknowledged (rule 7). Thread: worker.
   void (*on_drive_out)(void* context, uint8_t drive_index, const char* why) = nullptr;
   void* on_drive_out_context = nullptr;
 };
@@ -215,6 +216,7 @@ class Store {
   virtual Reservation reserve(uint32_t bytes) = 0;
   virtual void abandon(Reservation reservation) = 0;  ///< a reservation whose put never came
 
+  /// The other drives' superblocks say durably that this one is out.
   virtual void take_drive_out(uint8_t drive_index, const char* why) = 0;
   virtual const StoreCounters& counters() const = 0;
   virtual uint64_t block_bytes_max() const = 0;  ///< a quarter of the shard's usable bytes

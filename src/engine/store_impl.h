@@ -58,6 +58,7 @@ struct OpState {
   uint32_t attempts = 0;
   uint32_t left = 0;  // flush: logs to go
   Status status = Status::kOk;
+  bool change = false;      // its acknowledgement waits while a drive is on its way out
   OpState* next = nullptr;  // free list, queues
   bool free = true;
 };
@@ -109,6 +110,15 @@ struct Reclaim {
   bool blind = false;         // a part of the segment could not be walked
 };
 
+/// A record on its way to the log's front, with its own copy of what the header needs.
+struct Move : Append {
+  StoreImpl* store = nullptr;
+  std::string key_bytes;
+  std::vector<uint64_t> sum_list;
+  std::vector<PresentRange> range_list;
+  Place from;
+};
+
 class StoreImpl final : public Store, public LogOwner {
  public:
   StoreImpl(io::Reactor& reactor, StoreOptions options);
@@ -149,6 +159,7 @@ class StoreImpl final : public Store, public LogOwner {
   OpState* take_state(StoreOp& op);
   void free_state(OpState& st);
   void finish(OpState& st, Status status);  // gives everything back, then completes
+  void release_held();
   void lock(OpState& st, Digest digest, void (*locked)(OpState&));
   void unlock(OpState& st);
   static void on_post(io::IoOp& op, int32_t);
@@ -278,6 +289,7 @@ class StoreImpl final : public Store, public LogOwner {
   std::vector<void*> owned_memory_;
   std::vector<BigBuffer> merge_buffers_;  // two
   BigBuffer move_buffer_;
+  std::unordered_map<const Move*, std::unique_ptr<Move>> moves_;  // in flight
   std::deque<OpState*> merge_queue_;
   Merge merge_;
   std::unordered_map<uint64_t, std::unique_ptr<UploadState>> uploads_;
@@ -294,6 +306,8 @@ class StoreImpl final : public Store, public LogOwner {
   Reclaim reclaim_;
   std::vector<uint8_t> reclaim_wanted_;
   bool closing_ = false;
+  uint64_t leaving_ = 0;        // drives that failed here and are not yet out durably, a bit each
+  std::vector<OpState*> held_;  // changes that are done, but for that
   size_t anchors_in_flight_ = 0;
   StoreOp* close_op_ = nullptr;
   mutable StoreCounters snapshot_{};

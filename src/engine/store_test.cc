@@ -248,6 +248,45 @@ TEST(Store, AFullLogOfSmallHotBlocksStillTakesLargeOnes) {
   }
 }
 
+TEST(Store, NothingIsAcknowledgedWhileAFailedDriveIsOnItsWayOut) {
+  Rig rig(2, 128 * kMi);
+  int out = -1;
+  rig.on_drive_out_context_ = &out;
+  rig.on_drive_out_ = [](void* context, uint8_t drive, const char*) { *static_cast<int*>(context) = drive; };
+  rig.reopen();
+  ASSERT_EQ(rig.put("first", bytes_of("first", 1, 5000)), Status::kOk);
+  rig.device(1).fail_all();
+  int held = 0;
+  for (int i = 0; out < 0; ++i) {
+    ASSERT_LT(i, 100) << "no block for the drive that fails";
+    const std::string k = "k" + std::to_string(i);
+    const std::string bytes = bytes_of(k, 1, 5000);
+    Slot slot;
+    std::memcpy(slot.data, bytes.data(), bytes.size());
+    uint64_t sum = 0;
+    base::grain_sums({slot.data, bytes.size()}, base::chunk_seed(kNamespace, k, 0), &sum);
+    PutOp op;
+    op.key = rig.key(k);
+    op.payload = {slot.data, static_cast<uint32_t>(bytes.size()), &sum};
+    bool done = false;
+    op.context = &done;
+    op.on_done = [](StoreOp& o) { *static_cast<bool*>(o.context) = true; };
+    rig.store().put(op);
+    const uint64_t end_ns = rig.reactor().now_ns() + 1'000'000'000;
+    rig.reactor().run_until([&] { return done || rig.reactor().now_ns() > end_ns; });
+    if (done) continue;
+    held++;
+    ASSERT_EQ(out, 1);
+    rig.store().take_drive_out(1, "as the membership says");
+    rig.reactor().run_until([&] { return done; });
+    ASSERT_TRUE(done);
+    ASSERT_EQ(op.status, Status::kOk);
+    rig.expect(k, bytes);
+  }
+  EXPECT_EQ(held, 1);
+  ASSERT_EQ(rig.put("later", bytes_of("later", 1, 5000)), Status::kOk);
+}
+
 TEST(Store, PowerCutsLoseNothingAcknowledged) {
   for (uint64_t seed = 1; seed <= 30; ++seed) {
     Rig rig(2, 96 * kMi);
