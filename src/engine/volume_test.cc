@@ -200,7 +200,7 @@ TEST_F(VolumeTest, FormatCutShortLeavesNoFormerStoreBehind) {
 
 TEST_F(VolumeTest, OpenSaysWhatIsWrongWhereAndWhatToDo) {
   EXPECT_THAT(open_error({}), HasSubstr("no drives given"));
-  EXPECT_THAT(open_error(all()), AllOf(HasSubstr("drive-0: not formatted"), HasSubstr("format it first")));
+  EXPECT_THAT(open_error(all()), AllOf(HasSubstr("drive-0: not formatted"), HasSubstr("format it with")));
 }
 
 TEST_F(VolumeTest, NewerFormatIsNamedWithBothVersions) {
