@@ -29,7 +29,7 @@ def run(program, rule, taken_out):
 def main():
     program = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "build/release/tests/rules_test")
     if not Path(program).exists():
-        sys.exit(f"rules: {program} is not there: build it first (./dev build release rules_test)")
+        sys.exit(f"rules: {program} is not there: build it first (./dev build release --target rules_test)")
     caught = 0
     for rule in range(1, RULES + 1):
         passes, output = run(program, rule, taken_out=False)

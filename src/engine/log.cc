@@ -85,7 +85,7 @@ Log::~Log() {
 
 void Log::start(const Position& position) {
   newest_ = position.newest_epoch;
-  oldest_ = position.oldest_epoch;
+  oldest_ = evicted_ = durable_oldest_ = position.oldest_epoch;
   cursor_ = position.cursor_block;
   chain_ = position.chain;
   complete_epoch_ = newest_;
@@ -192,13 +192,13 @@ bool Log::fits(uint32_t blocks, uint32_t footer_more) const {
   return cursor_ + blocks + footer / kBlockBytes <= segment_blocks();
 }
 
-/// With no segment free, what is left of the open one belongs to the moves: reclaim must be able to end.
-AppendQueue& Log::next_queue() { return moves_.empty() && free_segments() > 0 ? fresh_ : moves_; }
+AppendQueue& Log::next_queue() { return moves_.empty() ? fresh_ : moves_; }
 
 void Log::pump() {
   if (out_ || stopped_) return;
   if (phase_ == Phase::kNeedSegment && (!fresh_.empty() || !moves_.empty())) need_segment();
   while (phase_ == Phase::kOpen && in_flight_ < config_.writes_max && !next_queue().empty()) {
+    if (only_moves() && moves_.empty()) return request_reclaim();
     if (!submit_next()) break;
   }
 }
@@ -239,19 +239,17 @@ bool Log::submit_group() {
   std::byte* memory = owner_.take_extent_buffer();
   if (memory == nullptr) return false;
   AppendQueue& queue = next_queue();
-  // First how many fit, then where each goes: the payloads stand behind all headers.
-  uint64_t headers = sizeof(ExtentHeader), footer = 0, count = 0, extent = 0;
+  // First how many fit, then where each goes: the payloads stand behind all headers, and since those end on a block, a
+  // payload's place behind them does not depend on how long they are.
+  uint64_t headers = sizeof(ExtentHeader), payloads = 0, footer = 0, count = 0, extent = 0;
   for (const Append* a = queue.head; a != nullptr && !a->lone && count < kRecordsPerExtentMax; a = a->next) {
     const uint64_t more_headers = headers + header_bytes_of(*a);
-    uint64_t end = base::align_up(more_headers, kBlockBytes);
-    uint64_t n = 0;
-    for (const Append* b = queue.head; n <= count; b = b->next, ++n) {
-      end = payload_start(end, b->header.payload_bytes) + b->header.payload_bytes;
-    }
-    end = base::align_up(end, kBlockBytes);
+    const uint64_t more_payloads = payload_start(payloads, a->header.payload_bytes) + a->header.payload_bytes;
+    const uint64_t end = base::align_up(base::align_up(more_headers, kBlockBytes) + more_payloads, kBlockBytes);
     const uint32_t more_footer = static_cast<uint32_t>(footer) + entry_bytes(*a);
     if (end > kExtentBufferBytes || !fits(static_cast<uint32_t>(end / kBlockBytes), more_footer)) break;
     headers = more_headers;
+    payloads = more_payloads;
     footer = more_footer;
     extent = end;
     ++count;
@@ -384,7 +382,7 @@ void Log::fail_from_front() {
       return;
     }
   }
-  AppendQueue again, again_moves;
+  AppendQueue again, moves_again;
   cursor_ = writes_[first_].start_block;
   chain_ = writes_[first_].chain_before;
   while (in_flight_ > 0) {
@@ -396,12 +394,12 @@ void Log::fail_from_front() {
     Append* next = nullptr;
     for (Append* a = w.records; a != nullptr; a = next) {
       next = a->next;
-      (a->move ? again_moves : again).push(*a);
+      (a->move ? moves_again : again).push(*a);
     }
     if (w.buffer != nullptr) owner_.give_extent_buffer(w.buffer);
   }
   fresh_.prepend(again);
-  moves_.prepend(again_moves);
+  moves_.prepend(moves_again);
   MEMKV_LOG(kWarn, "drive {}: a write failed in segment {}; its records go to the next one", config_.slice.drive_index,
             newest_);
   phase_ = Phase::kDrain;
@@ -458,7 +456,8 @@ void Log::need_segment() {
   const uint64_t low = segments() >= 32 ? 3 : 2;
   if (free <= low) request_reclaim();
   if (phase_ != Phase::kNeedSegment) return;  // reclaim freed one and came here already
-  // The last free segment is for what reclaim moves, so that reclaim can always end.
+  // The last free segment is for what reclaim moves, so that reclaim can always end; what finds no room even so goes.
+  if (free_segments() == 0) return fail_queue(moves_, Status::kNoSpace);
   if (free_segments() <= (moves_.empty() ? 1u : 0u)) return;
   write_header();
 }
@@ -502,13 +501,15 @@ void Log::on_header(io::IoOp& op, int32_t result) {
   Log& log = *static_cast<Log*>(op.context);
   if (result < 0) {
     if (++log.errors_ >= kErrorsMax) return log.fail("its segment headers cannot be written");
-    if (!log.device()
-             .write(op, log.segment_start(log.newest_), {&log.header_piece_, 1}, log.config_.slice.dsync)
-             .ok()) {
+    const bool dsync = log.config_.slice.dsync && rules().durable;
+    if (!log.device().write(op, log.segment_start(log.newest_), {&log.header_piece_, 1}, dsync).ok()) {
       MEMKV_ASSERT(log.reactor_.post(op, -5).ok());
     }
     return;
   }
+  SegmentHeader written;
+  std::memcpy(&written, log.header_block_, sizeof written);
+  log.durable_oldest_ = written.oldest_epoch;
   log.complete_epoch_ = log.newest_;
   log.complete_block_ = 1;
   log.phase_ = Phase::kOpen;
@@ -548,10 +549,10 @@ void Log::expire(uint64_t now_ns) {
 Log::Room Log::reserve(uint32_t bytes) {
   MEMKV_ASSERT(config_.memory_mode);
   const uint32_t blocks = 1 + blocks_of(bytes);
-  if (out_ || stopped_ || blocks + 2 > segment_blocks()) return {};
+  if (out_ || stopped_ || only_moves() || blocks + 2 > segment_blocks()) return {};
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (phase_ == Phase::kNeedSegment) need_segment();
-    if (phase_ != Phase::kOpen || free_segments() == 0) return {};
+    if (phase_ != Phase::kOpen) return {};
     if (cursor_ + blocks + 1 <= segment_blocks()) break;
     if (in_flight_ > 0 || attempt == 1) return {};
     seal();

@@ -121,6 +121,10 @@ class Log {
   void set_data_end(uint64_t epoch, uint32_t block) { segment_of(epoch).data_end = block; }
   /// The oldest segment is free for writing again. Its pins are 0 and it is not the newest.
   void free_oldest();
+  /// Reclaim drops what is in this epoch, the oldest.
+  void evicting(uint64_t epoch) { evicted_ = epoch + 1; }
+  /// Evicted records may be found again after a restart: no segment header says yet that their segment is free.
+  bool evicted_may_return() const { return evicted_ > durable_oldest_; }
   bool can_reclaim() const { return newest_ > oldest_; }
   uint64_t queued_bytes() const { return fresh_.bytes + flight_bytes_; }
   uint64_t usable_bytes() const { return segments() * (config_.slice.segment_bytes - 2 * kBlockBytes); }
@@ -153,6 +157,8 @@ class Log {
   bool phase_io_idle() const { return !footer_io_.pending() && !header_io_.pending(); }
   uint32_t segment_blocks() const { return static_cast<uint32_t>(config_.slice.segment_bytes / kBlockBytes); }
   bool fits(uint32_t blocks, uint32_t footer_more) const;
+  /// The last segment is open: room for what reclaim moves, and nothing else may seal it.
+  bool only_moves() const { return newest_ != 0 && free_segments() == 0; }
   AppendQueue& next_queue();
   bool submit_next();
   bool submit_lone(Append& a);
@@ -184,6 +190,8 @@ class Log {
   uint64_t seed_;
   std::vector<Segment> segments_;
   uint64_t newest_ = 0, oldest_ = 1;
+  uint64_t evicted_ = 1;         // epochs below it were dropped from the index
+  uint64_t durable_oldest_ = 1;  // as the last complete segment header says
   uint32_t cursor_ = 0;
   uint64_t chain_ = 0;
   uint64_t complete_epoch_ = 0;

@@ -35,6 +35,7 @@ void StoreImpl::write(WriteOp& op) {
   if (op.key.key.empty() || op.key.key.size() > kKeyBytesMax || in_chunk + op.payload.size > base::kChunkBytes) {
     return complete(op, Status::kInvalid);
   }
+  if (op.payload.size == 0) return complete(op, Status::kInvalid);  // it would make zeros out of a hole
   if (op.offset + op.payload.size > block_bytes_max()) return complete(op, Status::kTooLarge);
   if (!index_has_room(4)) return complete(op, Status::kBusy);
   OpState* st = take_state(op);
@@ -64,10 +65,11 @@ void StoreImpl::start_merge() {
   merge_.st = &st;
   if (st.left == 1) {
     ChunkOp& op = static_cast<ChunkOp&>(*st.op);
-    UploadState* u = upload_of(op.upload->id);
-    if (u == nullptr) return end_merge(Status::kCanceled);
+    UploadState* u = uploads_.at(op.private_state[0]).get();  // its chunk in flight keeps it
     st.digest = u->key.digest;
     merge_.upload = u;
+    if (u->closing) return end_merge(Status::kCanceled);
+    merge_.namespace_id = u->key.namespace_id;
     merge_.key = u->key_bytes;
     merge_.chunk = op.chunk_number;
     merge_.in_chunk = op.offset_in_chunk;
@@ -81,6 +83,7 @@ void StoreImpl::start_merge() {
     UploadState* u = upload_of(op.upload->id);
     if (u == nullptr) return end_merge(Status::kInvalid);
     merge_.upload = u;
+    merge_.namespace_id = u->key.namespace_id;
     merge_.key = u->key_bytes;
     merge_.block_bytes = u->range_write && old != nullptr ? std::max(u->total, block_bytes_of(*old)) : u->total;
     for (const auto& [n, ref] : u->chunks) merge_.parts.emplace_back(n, ref);
@@ -90,6 +93,7 @@ void StoreImpl::start_merge() {
     return merge_next();
   }
   WriteOp& op = static_cast<WriteOp&>(*st.op);
+  merge_.namespace_id = op.key.namespace_id;
   merge_.key.assign(op.key.key);
   merge_.chunk = static_cast<uint32_t>(op.offset / base::kChunkBytes);
   merge_.in_chunk = op.offset % base::kChunkBytes;
@@ -108,7 +112,10 @@ void StoreImpl::end_merge(Status status) {
   if (u != nullptr && is_chunk) {
     --u->in_flight;
     if (status != Status::kOk) u->failed = true;
-    if (u->closing) close_upload(*u);
+    if (u->closing) {
+      status = Status::kCanceled;
+      close_upload(*u);
+    }
   }
   if (u != nullptr && !is_chunk)
     abort(*static_cast<CommitOp&>(*st.op).upload);  // committed or failed: closed either way
@@ -128,7 +135,7 @@ void StoreImpl::merge_next() {
         std::any_of(merge_.parts.begin(), merge_.parts.end(), [](const auto& p) { return p.first == 0; });
     if (grows && !replaced && old->length() > 0) {
       merge_.old_record = ref_of(*old);
-      return load(merge_.old_record, merge_buffers_[0].data(), &merge_.ranges, 0, grown_loaded);
+      return load(merge_.old_record, merge_buffers_[0].data(), grown_loaded);
     }
     return merge_head();
   }
@@ -138,131 +145,112 @@ void StoreImpl::merge_next() {
   merge_chunk();
 }
 
+/// The old chunk, unless the new bytes cover it, is loaded into buffer 0; then the new ones are laid over it.
 void StoreImpl::merge_chunk() {
   Merge& m = merge_;
   OpState& st = *m.st;
   m.ranges.clear();
   m.old_record = {};
-  if (st.left != 1) {
-    const Entry* block = live(st.digest);
-    const Entry* old = nullptr;
-    if (block != nullptr)
-      old = block->has(kHead) ? index_.find(chunk_digest(st.digest, m.chunk)) : (m.chunk == 0 ? block : nullptr);
-    if (old != nullptr) m.old_record = ref_of(*old);
-  }
-  uint64_t from = m.in_chunk, to = m.in_chunk + m.source_bytes;
+  if (st.left != 1) m.old_record = old_chunk(st.digest, m.chunk);
   if (m.source == nullptr) {
-    const auto part = std::find_if(m.parts.begin(), m.parts.end(), [&](const auto& p) { return p.first == m.chunk; });
-    m.new_record = part->second;
-    from = 0;
-    to = m.new_record.length;
-    if (m.old_record.length == 0 || (!m.new_record.has_holes && m.old_record.length <= to))
-      return merge_next();  // it covers the chunk
+    const RecordRef& staged = *find_part(m.chunk);
+    const bool covers = !staged.has_holes && staged.length >= m.old_record.length;
+    if (m.old_record.length == 0 || covers) return merge_next();
+  } else if (m.in_chunk == 0 && m.source_bytes >= m.old_record.length) {
+    m.old_record = {};
   }
-  const bool covers = from == 0 && to >= m.old_record.length;
-  if (m.old_record.length > 0 && !covers)
-    return load(m.old_record, merge_buffers_[0].data(), &m.ranges, m.chunk, old_loaded);
-  old_loaded(st);
+  if (m.old_record.length == 0) return lay_source();
+  load(m.old_record, merge_buffers_[0].data(), old_loaded);
 }
 
-/// Reads a record whole, checks it, and tells which of its bytes are present.
-void StoreImpl::load(const RecordRef& ref, std::byte* data, std::vector<PresentRange>* ranges, uint32_t chunk,
-                     void (*step)(OpState&)) {
+/// A chunk of the present block; length 0: there is none.
+RecordRef StoreImpl::old_chunk(Digest digest, uint32_t chunk) {
+  const Entry* e = live(digest);
+  if (e == nullptr) return {};
+  if (e->has(kHead))
+    e = live_chunk(digest, chunk);
+  else if (chunk != 0)
+    return {};
+  return e == nullptr ? RecordRef{} : ref_of(*e);
+}
+
+RecordRef* StoreImpl::find_part(uint32_t chunk) {
+  for (auto& [n, ref] : merge_.parts) {
+    if (n == chunk) return &ref;
+  }
+  return nullptr;
+}
+
+/// Reads a record whole; `step` ends it with loaded().
+void StoreImpl::load(const RecordRef& ref, std::byte* data, void (*step)(OpState&)) {
   OpState& st = *merge_.st;
   st.record = ref;
-  st.attempts = chunk;
-  merge_.old_ranges.clear();
-  st.status = Status::kOk;
-  (void)ranges;
   const uint64_t padded = base::align_up(ref.length, kBlockBytes);
   if (!start_read(st, ref, 0, padded, data, ref.lone(), step)) end_merge(Status::kBusy);
 }
 
-namespace {
-/// What a load brought: moves a small record to the buffer's start; kCorrupt if the bytes are not the record's.
-struct Loaded {
-  Status status = Status::kOk;
-  std::vector<PresentRange> ranges;
-};
-}  // namespace
-
-static Loaded check_loaded(OpState& st, std::byte* data, uint64_t ns, std::string_view key, uint32_t chunk,
-                           const std::vector<PresentRange>& header_ranges, bool header_ok) {
-  Loaded out;
-  if (st.io_result < 0) return {Status::kIo, {}};
+/// The record's bytes stand at `data`, and `ranges` tells which of them are present; kCorrupt: they are not its bytes.
+Status StoreImpl::loaded(OpState& st, std::byte* data, uint32_t chunk, std::vector<PresentRange>& ranges) {
+  st.log->unpin(st.epoch);
+  st.epoch = 0;
+  if (st.io_result < 0) return Status::kIo;
   const RecordRef& r = st.record;
   if (!r.lone()) std::memmove(data, data + r.place.unit * kPackBytes % kBlockBytes, r.length);
-  if (base::chunk_checksum_of({data, r.length}, base::chunk_seed(ns, key, chunk)) != r.checksum)
-    return {Status::kCorrupt, {}};
-  if (r.has_holes && !header_ok) return {Status::kCorrupt, {}};
-  if (r.has_holes)
-    out.ranges = header_ranges;
-  else
-    out.ranges.push_back({0, r.length});
-  return out;
+  const uint64_t seed = base::chunk_seed(merge_.namespace_id, merge_.key, chunk);
+  if (base::chunk_checksum_of({data, r.length}, seed) != r.checksum) return Status::kCorrupt;
+  ranges.assign(1, {0, r.length});
+  if (!r.has_holes) return Status::kOk;
+  RecordHeader h;
+  return header_record(data - kBlockBytes, st.digest, chunk, h, nullptr, &ranges) ? Status::kOk : Status::kCorrupt;
 }
 
-/// The old chunk is in buffer 0 (or there is none): lay the new bytes over it.
+/// The old block cannot be read: what was to be changed is lost.
+void StoreImpl::old_is_bad(Status status) {
+  const Digest digest = merge_.st->digest;
+  if (const Entry* e = live(digest))
+    drop_durably(digest, merge_.namespace_id, e->sequence(), counters_.dropped_corrupt);
+  end_merge(status);
+}
+
 void StoreImpl::old_loaded(OpState& st) {
   StoreImpl& s = *st.store;
   Merge& m = s.merge_;
-  std::byte* data = s.merge_buffers_[0].data();
-  uint32_t length = 0;
-  const bool loaded =
-      m.old_record.length > 0 && st.record.sequence == m.old_record.sequence && st.epoch != 0 && st.log != nullptr;
-  const uint64_t ns = st.left == 2 ? static_cast<WriteOp&>(*st.op).key.namespace_id : m.upload->key.namespace_id;
-  m.ranges.clear();
-  if (loaded || (m.old_record.length > 0 && st.io_result < 0)) {
-    if (st.epoch != 0) st.log->unpin(st.epoch);
-    st.epoch = 0;
-    RecordHeader h;
-    std::vector<PresentRange> header_ranges;
-    const bool header_ok =
-        m.old_record.has_holes && s.header_record(data - kBlockBytes, st.digest, m.chunk, h, nullptr, &header_ranges);
-    const Loaded old = check_loaded(st, data, ns, m.key, m.chunk, header_ranges, header_ok);
-    st.record = {};
-    if (old.status != Status::kOk) {
-      s.drop_block(st.digest, s.counters_.dropped_corrupt);
-      return s.end_merge(old.status);
-    }
-    m.ranges = old.ranges;
-    length = m.old_record.length;
-  }
-  if (m.source == nullptr) {  // the staged chunk is on a drive: read it into the other buffer
-    m.old_record.length = length;
-    return s.load(m.new_record, s.merge_buffers_[1].data(), nullptr, m.chunk, new_loaded);
-  }
-  const auto end = static_cast<uint32_t>(m.in_chunk + m.source_bytes);
-  if (length < m.in_chunk) std::memset(data + length, 0, m.in_chunk - length);
-  if (m.source_bytes != 0) std::memcpy(data + m.in_chunk, m.source, m.source_bytes);
-  add_range(m.ranges, {static_cast<uint32_t>(m.in_chunk), end});
-  length = std::max(length, end);
-  const bool whole = m.whole_result && st.left == 2;
-  s.append_merged(whole ? RecordKind::kWhole : RecordKind::kChunk, m.chunk, length, data, merged_appended);
+  const Status status = s.loaded(st, s.merge_buffers_[0].data(), m.chunk, m.ranges);
+  if (status != Status::kOk) return s.old_is_bad(status);
+  if (m.source != nullptr) return s.lay_source();
+  s.load(*s.find_part(m.chunk), s.merge_buffers_[1].data(), new_loaded);
 }
 
+/// The op's own bytes over the old ones in buffer 0.
+void StoreImpl::lay_source() {
+  Merge& m = merge_;
+  std::byte* data = merge_buffers_[0].data();
+  const uint32_t old_length = m.old_record.length;
+  const auto end = static_cast<uint32_t>(m.in_chunk + m.source_bytes);
+  if (old_length < m.in_chunk) std::memset(data + old_length, 0, m.in_chunk - old_length);
+  std::memcpy(data + m.in_chunk, m.source, m.source_bytes);
+  add_range(m.ranges, {static_cast<uint32_t>(m.in_chunk), end});
+  const bool whole = m.whole_result && m.st->left == 2;
+  append_merged(whole ? RecordKind::kWhole : RecordKind::kChunk, m.chunk, std::max(old_length, end), data,
+                merged_appended);
+}
+
+/// The staged chunk, in buffer 1, over the old one in buffer 0.
 void StoreImpl::new_loaded(OpState& st) {
   StoreImpl& s = *st.store;
   Merge& m = s.merge_;
   std::byte* data = s.merge_buffers_[0].data();
   std::byte* fresh = s.merge_buffers_[1].data();
-  if (st.epoch != 0) st.log->unpin(st.epoch);
-  st.epoch = 0;
-  RecordHeader h;
-  std::vector<PresentRange> header_ranges;
-  const bool header_ok =
-      m.new_record.has_holes && s.header_record(fresh - kBlockBytes, st.digest, m.chunk, h, nullptr, &header_ranges);
-  const Loaded loaded = check_loaded(st, fresh, m.upload->key.namespace_id, m.key, m.chunk, header_ranges, header_ok);
-  st.record = {};
-  if (loaded.status != Status::kOk) return s.end_merge(loaded.status);
-  uint32_t length = m.old_record.length;
-  if (length < m.new_record.length) std::memset(data + length, 0, m.new_record.length - length);
-  for (const PresentRange& r : loaded.ranges) {
+  std::vector<PresentRange> fresh_ranges;
+  const Status status = s.loaded(st, fresh, m.chunk, fresh_ranges);
+  if (status != Status::kOk) return s.end_merge(status);
+  const uint32_t old_length = m.old_record.length, new_length = st.record.length;
+  if (old_length < new_length) std::memset(data + old_length, 0, new_length - old_length);
+  for (const PresentRange& r : fresh_ranges) {
     std::memcpy(data + r.begin, fresh + r.begin, r.end - r.begin);
     add_range(m.ranges, r);
   }
-  length = std::max(length, m.new_record.length);
-  s.append_merged(RecordKind::kChunk, m.chunk, length, data, merged_appended);
+  s.append_merged(RecordKind::kChunk, m.chunk, std::max(old_length, new_length), data, merged_appended);
 }
 
 /// Appends what stands in `data` as a chunk (or whole record), with fresh sums, and its present ranges where it has
@@ -273,15 +261,14 @@ void StoreImpl::append_merged(RecordKind kind, uint32_t chunk, uint32_t length, 
   OpState& st = *m.st;
   if (m.ranges.size() == 1 && m.ranges[0].begin == 0 && m.ranges[0].end == length) m.ranges.clear();
   if (m.ranges.size() > kRangesMax) return end_merge(Status::kTooLarge);
-  const uint64_t ns = st.left == 2 ? static_cast<WriteOp&>(*st.op).key.namespace_id : m.upload->key.namespace_id;
-  const uint64_t seed = base::chunk_seed(ns, m.key, chunk);
+  const uint64_t seed = base::chunk_seed(m.namespace_id, m.key, chunk);
   m.sums.resize(base::grain_count(length));
   base::grain_sums({data, length}, seed, m.sums.data());
   Append& a = st.append;
   a = {};
   a.header.digest[0] = st.digest.lo;
   a.header.digest[1] = st.digest.hi;
-  a.header.namespace_id = ns;
+  a.header.namespace_id = m.namespace_id;
   a.header.kind = kind;
   a.header.sequence = next_sequence();
   a.header.chunk_number = chunk;
@@ -329,17 +316,8 @@ void StoreImpl::grown_loaded(OpState& st) {
   StoreImpl& s = *st.store;
   Merge& m = s.merge_;
   std::byte* data = s.merge_buffers_[0].data();
-  if (st.epoch != 0) st.log->unpin(st.epoch);
-  st.epoch = 0;
-  const uint64_t ns = st.left == 2 ? static_cast<WriteOp&>(*st.op).key.namespace_id : m.upload->key.namespace_id;
-  RecordHeader h;
-  std::vector<PresentRange> header_ranges;
-  const bool header_ok =
-      m.old_record.has_holes && s.header_record(data - kBlockBytes, st.digest, 0, h, nullptr, &header_ranges);
-  const Loaded old = check_loaded(st, data, ns, m.key, 0, header_ranges, header_ok);
-  st.record = {};
-  if (old.status != Status::kOk) return s.end_merge(old.status);
-  m.ranges = old.ranges;
+  const Status status = s.loaded(st, data, 0, m.ranges);
+  if (status != Status::kOk) return s.old_is_bad(status);
   m.source = nullptr;
   s.append_merged(RecordKind::kChunk, 0, m.old_record.length, data, grown_appended);
 }
@@ -377,15 +355,14 @@ void StoreImpl::append_head(OpState& st, uint64_t block_bytes, std::span<const u
   const HeadPayload head{block_bytes, static_cast<uint32_t>(sequences.size()), 0};
   std::memcpy(data, &head, sizeof head);
   std::memcpy(data + sizeof head, sequences.data(), sequences.size_bytes());
-  const uint64_t ns = m.upload != nullptr ? m.upload->key.namespace_id : static_cast<WriteOp&>(*st.op).key.namespace_id;
-  const uint64_t seed = base::chunk_seed(ns, m.key, 0);
+  const uint64_t seed = base::chunk_seed(m.namespace_id, m.key, 0);
   m.sums.resize(base::grain_count(bytes));
   base::grain_sums({data, bytes}, seed, m.sums.data());
   Append& a = st.append;
   a = {};
   a.header.digest[0] = st.digest.lo;
   a.header.digest[1] = st.digest.hi;
-  a.header.namespace_id = ns;
+  a.header.namespace_id = m.namespace_id;
   a.header.kind = RecordKind::kHead;
   a.header.sequence = next_sequence();
   a.header.payload_bytes = bytes;
@@ -423,18 +400,11 @@ void StoreImpl::head_appended(Append& a) {
   st.op->generation = a.header.sequence;
   const bool lost = std::any_of(m.parts.begin(), m.parts.end(),
                                 [&](const auto& p) { return s.usable_log(p.second.place.drive) == nullptr; }) ||
-                    (m.upload != nullptr && m.upload->failed);
+                    m.part_lost;
   const Entry* old = s.live(st.digest);
   const bool elsewhere = s.outlives(old, a.place);
   const Place old_place = elsewhere ? old->place() : Place{};
   const RecordRef ref{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, false};
-  // Parts that reclaim moved meanwhile lie elsewhere now.
-  if (m.upload != nullptr) {
-    for (auto& [n, part] : m.parts) {
-      const auto staged = m.upload->chunks.find(n);
-      if (staged != m.upload->chunks.end() && staged->second.sequence == part.sequence) part = staged->second;
-    }
-  }
   const bool evicted = s.kept_chunk_is_gone(a);
   s.install_block(st, ref, true, a.header.namespace_id, 0, m.block_bytes, m.parts);
   if (evicted && !lost)

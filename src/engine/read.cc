@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "base/chunk_seed.h"
@@ -32,8 +33,7 @@ struct Target {
 
 namespace {
 
-template <typename Live>
-Target find_target(Index& index, Live&& live, const BlockKey& key, uint64_t offset, uint32_t length,
+Target find_target(auto&& live, auto&& live_chunk, const BlockKey& key, uint64_t offset, uint32_t length,
                    Generation if_generation, auto&& ref_of) {
   Target t;
   Entry* e = live(key.digest);
@@ -58,7 +58,7 @@ Target find_target(Index& index, Live&& live, const BlockKey& key, uint64_t offs
   t.chunk = static_cast<uint32_t>(offset / base::kChunkBytes);
   t.from = offset % base::kChunkBytes;
   t.to = t.from + (end - offset);
-  Entry* c = index.find(chunk_digest(key.digest, t.chunk));
+  Entry* c = live_chunk(key.digest, t.chunk);
   if (c == nullptr || c->length() < t.to) {
     t.status = Status::kMiss;  // a hole
     return t;
@@ -71,9 +71,9 @@ Target find_target(Index& index, Live&& live, const BlockKey& key, uint64_t offs
 }  // namespace
 
 Lookup StoreImpl::lookup(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation) {
-  const Target t = find_target(
-      index_, [&](Digest d) { return live(d); }, key, offset, length, if_generation,
-      [&](const Entry& e) { return ref_of(e); });
+  const Target t =
+      find_target([&](Digest d) { return live(d); }, [&](Digest d, uint32_t n) { return live_chunk(d, n); }, key,
+                  offset, length, if_generation, [&](const Entry& e) { return ref_of(e); });
   Lookup out;
   out.status = t.status;
   out.generation = t.generation;
@@ -119,7 +119,7 @@ bool StoreImpl::start_read(OpState& st, const RecordRef& ref, uint64_t from, uin
     ok = submit(0, offset - kBlockBytes, buffer - kBlockBytes, kBlockBytes + to);
   } else {
     ok = submit(0, offset + from, buffer, to - from);
-    if (ok && with_header && !submit(1, offset - kBlockBytes, buffer - kBlockBytes, kBlockBytes)) st.io_result = -16;
+    if (ok && with_header && !submit(1, offset - kBlockBytes, buffer - kBlockBytes, kBlockBytes)) st.io_result = -EBUSY;
   }
   if (!ok) return false;
   log->pin(st.epoch);
@@ -144,9 +144,9 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
   op.sum_count = 0;
   op.whole_chunk = false;
   op.private_state[0] = 0;
-  const Target t = find_target(
-      index_, [&](Digest d) { return live(d); }, op.key, op.offset, op.length, op.if_generation,
-      [&](const Entry& e) { return ref_of(e); });
+  const Target t =
+      find_target([&](Digest d) { return live(d); }, [&](Digest d, uint32_t n) { return live_chunk(d, n); }, op.key,
+                  op.offset, op.length, op.if_generation, [&](const Entry& e) { return ref_of(e); });
   op.generation = t.generation;
   op.block_bytes = t.block_bytes;
   (t.status == Status::kOk ? counters_.hits : counters_.misses) += 1;
@@ -194,8 +194,9 @@ void StoreImpl::read_done(OpState& st) {
   } else {
     first = op.buffer + offset % kBlockBytes;
   }
-  const bool failed = st.io_result < 0;
-  Status status = failed ? Status::kIo : s.deliver(st, op, first, first_at, header);
+  const bool busy = st.io_result == -EBUSY;  // not the drive's word: its queue was full
+  const bool failed = st.io_result < 0 && !busy;
+  Status status = busy ? Status::kBusy : failed ? Status::kIo : s.deliver(st, op, first, first_at, header);
   if (failed || status == Status::kCorrupt) {
     MEMKV_LOG_EVERY(1, kWarn, "drive {}: {}; the block is dropped", st.record.place.drive,
                     failed ? "a read failed" : "a record failed its checksum");
@@ -366,11 +367,7 @@ void StoreImpl::read_key(KeyOp& op) {
       auto extent = peek_extent({memory, bytes});
       if (!extent) return end(Status::kMiss);
       const uint64_t start = log->segment_start(epoch) + block * kBlockBytes;
-      if (target >= start + extent->extent_bytes) {
-        block += extent->extent_bytes / kBlockBytes;
-        bytes = kBlockBytes;
-        return go();
-      }
+      if (target > start + extent->extent_bytes) return pass(*extent);
       if (extent->header_bytes > bytes) {
         bytes = extent->header_bytes;
         return go();
@@ -386,7 +383,13 @@ void StoreImpl::read_key(KeyOp& op) {
         key_op.key_bytes_out = static_cast<uint16_t>(view.key.size());
         return end(Status::kOk);
       }
-      end(Status::kMiss);
+      // An empty record may stand at the very end of its extent.
+      target == start + extent->extent_bytes ? pass(*extent) : end(Status::kMiss);
+    }
+    void pass(const ExtentHeader& extent) {
+      block += extent.extent_bytes / kBlockBytes;
+      bytes = kBlockBytes;
+      go();
     }
   };
   auto* walk = new Walk{st, log, epoch, offset, 1, sequence, kBlockBytes, nullptr};

@@ -9,6 +9,15 @@
 #include "engine/test_rules.h"
 
 namespace memkv::engine {
+namespace {
+
+constexpr uint64_t kReclaimWindowMax = base::kChunkBytes + 2 * kBlockBytes;  // of the move buffer
+constexpr uint64_t kReclaimWindow = 1 << 20;
+constexpr uint64_t kReclaimSkip = 128 << 10;
+
+uint64_t move_cost(const RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
+
+}  // namespace
 
 std::byte* StoreImpl::take_extent_buffer() {
   if (extent_buffers_.empty()) return nullptr;
@@ -41,114 +50,133 @@ void StoreImpl::reclaim_start() {
     reclaim_.active = true;
     reclaim_.log = log;
     reclaim_.epoch = log->oldest_epoch();
+    log->evicting(reclaim_.epoch);
     reclaim_.block = 1;
     reclaim_.blind = false;
     reclaim_.end = log->data_end(reclaim_.epoch);
     reclaim_.moved_bytes = 0;
+    reclaim_.window_bytes = kReclaimWindow;
     reclaim_.moved_blocks_before = log->moved_blocks();
     start_tick();
-    return reclaim_extent();
+    return reclaim_window();
   }
 }
 
-/// Reads the next extent: its first block, or all of it when something in it is to be moved.
-void StoreImpl::reclaim_extent() {
+/// Reads on: a large piece where extents are small, one block where the next extent is likely to be skipped.
+void StoreImpl::reclaim_window() {
   Reclaim& r = reclaim_;
   if (closing_ || r.log->out() || r.block >= r.end) return reclaim_end();
-  const uint64_t bytes = r.whole_extent ? r.extent_bytes : kBlockBytes;
-  r.piece = {move_buffer_.memory, bytes};
+  const uint64_t left = uint64_t{r.end - r.block} * kBlockBytes;
+  r.piece = {move_buffer_.memory, std::min<uint64_t>(r.window_bytes, left)};
+  r.extent_move_bytes = 0;
   r.io.context = this;
   r.io.on_done = on_reclaim_read;
   const uint64_t offset = r.log->segment_start(r.epoch) + uint64_t{r.block} * kBlockBytes;
-  if (!r.log->device().read(r.io, offset, {&r.piece, 1}).ok()) {
-    r.active = false;  // the tick tries again
-    r.whole_extent = false;
-  }
+  if (!r.log->device().read(r.io, offset, {&r.piece, 1}).ok()) r.active = false;  // the tick tries again
 }
 
 void StoreImpl::on_reclaim_read(io::IoOp& op, int32_t result) {
   StoreImpl& s = *static_cast<StoreImpl*>(op.context);
   Reclaim& r = s.reclaim_;
-  const size_t bytes = r.piece.iov_len;
-  auto extent = result < 0 ? Result<ExtentHeader>(Error{Status::kIo, -result, "read"})
-                           : peek_extent({s.move_buffer_.memory, bytes});
-  if (!extent || extent->epoch != r.epoch || extent->block_in_segment != r.block ||
-      extent->extent_bytes > base::kChunkBytes + 2 * kBlockBytes) {
-    // What cannot be walked cannot be moved: entries that still point into the segment are dropped when it is freed.
-    r.block = r.end;
-    r.whole_extent = false;
-    r.blind = true;
-    return s.reclaim_extent();
+  if (result < 0) {
+    s.reclaim_blindly();
+  } else {
+    s.reclaim_extents();
   }
-  r.extent_bytes = extent->extent_bytes;
-  if (!r.whole_extent && extent->header_bytes > kBlockBytes) {
-    r.whole_extent = true;
-    return s.reclaim_extent();
-  }
-  s.reclaim_records();
-}
-
-/// Decides for each record of the extent in the buffer.
-void StoreImpl::reclaim_records() {
-  Reclaim& r = reclaim_;
-  const base::Bytes bytes(move_buffer_.memory, r.piece.iov_len);
-  auto extent = open_extent(bytes, seed_);
-  r.extent_move_bytes = 0;
-  const uint64_t start = r.log->segment_start(r.epoch) + uint64_t{r.block} * kBlockBytes;
-  if (extent) {
-    RecordReader reader(*extent, bytes);
-    RecordView view;
-    bool need_all = false;
-    for (auto next = reader.next(view); next && *next; next = reader.next(view)) {
-      const uint64_t unit = start / kPackBytes + view.header.payload_place;
-      const bool moves = wants_move(view.header, unit);
-      if (moves && !r.whole_extent) {
-        need_all = true;
-        break;
-      }
-    }
-    if (need_all) {
-      r.whole_extent = true;
-      return reclaim_extent();
-    }
-    RecordReader again(*extent, bytes);
-    for (auto next = again.next(view); next && *next; next = again.next(view)) {
-      const uint64_t unit = start / kPackBytes + view.header.payload_place;
-      const Digest digest{view.header.digest[0], view.header.digest[1]};
-      if (view.header.kind >= RecordKind::kTombstone) continue;
-      if (wants_move(view.header, unit)) {
-        std::vector<uint64_t> sums;
-        std::vector<PresentRange> ranges;
-        for (size_t i = 0; i < view.header.grain_count; ++i) sums.push_back(view.grain_sum(i));
-        for (size_t i = 0; i < view.header.range_count; ++i) ranges.push_back(view.range(i));
-        std::byte* payload = move_buffer_.memory + uint64_t{view.header.payload_place} * kPackBytes;
-        const bool lone = view.header.payload_bytes > kLoneOver || !ranges.empty();
-        if (reclaim_record(view.header, view.key, sums, ranges, payload, lone)) continue;
-      }
-      const bool chunk = view.header.kind == RecordKind::kChunk;
-      const Digest entry_digest = chunk ? chunk_digest(digest, view.header.chunk_number) : digest;
-      const Entry* e = index_.find(entry_digest);
-      if (e != nullptr && e->sequence() == view.header.sequence &&
-          e->place() == Place{r.log->config().slice.drive_index, unit}) {
-        drop_block(digest, counters_.dropped_evicted);
-      } else if (chunk) {
-        for (auto& [id, u] : uploads_) {
-          const auto staged = u->chunks.find(view.header.chunk_number);
-          if (u->key.digest == digest && staged != u->chunks.end() && staged->second.sequence == view.header.sequence)
-            u->failed = true;
-        }
-      }
-    }
-  }
-  r.block += r.extent_bytes / kBlockBytes;
-  r.whole_extent = false;
-  if (r.moves_in_flight == 0) return reclaim_extent();
+  if (r.moves_in_flight == 0) return s.reclaim_window();
   r.log->pump();  // the last move goes on: until then the buffer is theirs
 }
 
-namespace {
-uint64_t move_cost(const RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
-}  // namespace
+/// What cannot be walked cannot be moved: entries that still point into the segment are dropped when it is freed.
+void StoreImpl::reclaim_blindly() {
+  reclaim_.block = reclaim_.end;
+  reclaim_.blind = true;
+}
+
+/// All extents in the buffer, up to one that must be read whole first.
+void StoreImpl::reclaim_extents() {
+  Reclaim& r = reclaim_;
+  const size_t bytes = r.piece.iov_len;
+  r.window_bytes = kReclaimWindow;
+  for (size_t at = 0; at + kBlockBytes <= bytes && r.block < r.end;) {
+    const base::Bytes rest(move_buffer_.memory + at, bytes - at);
+    const auto extent = peek_extent(rest);
+    if (!extent || extent->epoch != r.epoch || extent->block_in_segment != r.block ||
+        extent->extent_bytes > kReclaimWindowMax) {
+      return reclaim_blindly();
+    }
+    const base::Bytes here = rest.first(std::min<size_t>(rest.size(), extent->extent_bytes));
+    const bool whole = here.size() == extent->extent_bytes;
+    if (!whole && (here.size() < extent->header_bytes || wants_any(here))) {
+      r.window_bytes = std::max<uint64_t>(kReclaimWindow, extent->extent_bytes);
+      return;
+    }
+    reclaim_records(here);
+    r.block += extent->extent_bytes / kBlockBytes;
+    at += extent->extent_bytes;
+    // Large ones are mostly skipped: their neighbours are looked at one block at a time.
+    r.window_bytes = extent->extent_bytes > kReclaimSkip ? kBlockBytes : kReclaimWindow;
+  }
+}
+
+uint64_t StoreImpl::reclaim_unit(const RecordHeader& h) const {
+  const uint64_t start = reclaim_.log->segment_start(reclaim_.epoch) + uint64_t{reclaim_.block} * kBlockBytes;
+  return start / kPackBytes + h.payload_place;
+}
+
+bool StoreImpl::wants_any(base::Bytes bytes) {
+  const auto extent = open_extent(bytes, seed_);
+  if (!extent) return false;
+  RecordReader reader(*extent, bytes);
+  RecordView view;
+  for (auto next = reader.next(view); next && *next; next = reader.next(view)) {
+    if (wants_move(view.header, reclaim_unit(view.header))) return true;
+  }
+  return false;
+}
+
+/// Decides for each record of the extent.
+void StoreImpl::reclaim_records(base::Bytes bytes) {
+  const auto extent = open_extent(bytes, seed_);
+  if (!extent) return;
+  RecordReader reader(*extent, bytes);
+  RecordView view;
+  for (auto next = reader.next(view); next && *next; next = reader.next(view)) {
+    if (view.header.kind >= RecordKind::kTombstone) continue;
+    if (wants_move(view.header, reclaim_unit(view.header))) {
+      move_record(view, const_cast<std::byte*>(bytes.data()) + uint64_t{view.header.payload_place} * kPackBytes);
+    } else {
+      evict_record(view.header);
+    }
+  }
+}
+
+void StoreImpl::evict_record(const RecordHeader& h) {
+  const Place here{reclaim_.log->config().slice.drive_index, reclaim_unit(h)};
+  const Digest digest{h.digest[0], h.digest[1]};
+  const bool chunk = h.kind == RecordKind::kChunk;
+  const Entry* e = index_.find(chunk ? chunk_digest(digest, h.chunk_number) : digest);
+  if (e != nullptr && e->sequence() == h.sequence && e->place() == here) {
+    drop_block(digest, counters_.dropped_evicted);
+  } else if (chunk) {
+    each_staged(h, [&](const RecordRef& ref, bool& lost) { lost |= ref.place == here; });
+  }
+}
+
+/// Chunks that stand outside the index until their commit: of uploads, and of the change being merged.
+template <typename Fn>
+void StoreImpl::each_staged(const RecordHeader& h, Fn&& fn) {
+  const Digest digest{h.digest[0], h.digest[1]};
+  for (auto& [id, u] : uploads_) {
+    const auto staged = u->chunks.find(h.chunk_number);
+    if (u->key.digest == digest && staged != u->chunks.end() && staged->second.sequence == h.sequence)
+      fn(staged->second, u->failed);
+  }
+  if (merge_.st == nullptr || merge_.st->digest != digest) return;
+  for (auto& [n, ref] : merge_.parts) {
+    if (n == h.chunk_number && ref.sequence == h.sequence) fn(ref, merge_.part_lost);
+  }
+}
 
 /// Live, and hit since it was written (or a chunk of an upload under way), and there is budget.
 bool StoreImpl::wants_move(const RecordHeader& h, uint64_t unit) {
@@ -167,12 +195,9 @@ bool StoreImpl::wants_move(const RecordHeader& h, uint64_t unit) {
     const Entry* head = index_.find(digest);
     return head != nullptr && head->has(kHit);
   }
-  if (!chunk) return false;
-  for (const auto& [id, u] : uploads_) {
-    const auto staged = u->chunks.find(h.chunk_number);
-    if (u->key.digest == digest && staged != u->chunks.end() && staged->second.sequence == h.sequence) return true;
-  }
-  return false;
+  bool needed = false;
+  if (chunk) each_staged(h, [&](const RecordRef& ref, bool&) { needed |= ref.place == here; });
+  return needed;
 }
 
 namespace {
@@ -186,31 +211,29 @@ struct Move : Append {
 };
 }  // namespace
 
-bool StoreImpl::reclaim_record(const RecordHeader& h, std::string_view key, std::span<const uint64_t> sums,
-                               std::span<const PresentRange> ranges, std::byte* payload, bool lone) {
+void StoreImpl::move_record(const RecordView& record, std::byte* payload) {
   Reclaim& r = reclaim_;
+  const RecordHeader& h = record.header;
   auto* m = new Move;  // reclaim is off the ops' path
   m->store = this;
   m->header = h;
   m->header.flags |= kRecordMoved;
-  m->key_bytes.assign(key);
-  m->sum_list.assign(sums.begin(), sums.end());
-  m->range_list.assign(ranges.begin(), ranges.end());
+  m->key_bytes.assign(record.key);
+  for (size_t i = 0; i < h.grain_count; ++i) m->sum_list.push_back(record.grain_sum(i));
+  for (size_t i = 0; i < h.range_count; ++i) m->range_list.push_back(record.range(i));
   m->key = m->key_bytes;
   m->sums = m->sum_list;
   m->ranges = m->range_list;
   m->payload = payload;
-  m->lone = lone;
+  m->lone = h.payload_bytes > kLoneOver || h.range_count > 0;
   m->move = true;
-  const uint64_t start = r.log->segment_start(r.epoch) + uint64_t{r.block} * kBlockBytes;
-  m->from = {r.log->config().slice.drive_index, start / kPackBytes + h.payload_place};
+  m->from = {r.log->config().slice.drive_index, reclaim_unit(h)};
   m->on_done = on_moved;
   m->context = m;
   r.moved_bytes += h.payload_bytes;
   r.extent_move_bytes += move_cost(h);
   ++r.moves_in_flight;
   r.log->enqueue(*m);
-  return true;
 }
 
 void StoreImpl::on_moved(Append& a) {
@@ -228,15 +251,13 @@ void StoreImpl::on_moved(Append& a) {
       s.drop_block(digest, s.counters_.dropped_evicted);
     }
   } else if (chunk) {
-    for (auto& [id, u] : s.uploads_) {
-      const auto staged = u->chunks.find(m.header.chunk_number);
-      if (u->key.digest != digest || staged == u->chunks.end() || staged->second.sequence != m.header.sequence)
-        continue;
+    s.each_staged(m.header, [&](RecordRef& ref, bool& lost) {
+      if (ref.place != m.from) return;
       if (a.status == Status::kOk)
-        staged->second.place = a.place;
+        ref.place = a.place;
       else
-        u->failed = true;
-    }
+        lost = true;
+    });
   }
   const bool dead = !chunk && a.status == Status::kOk &&
                     (e == nullptr || e->sequence() != m.header.sequence || e->place() != a.place);
@@ -245,7 +266,7 @@ void StoreImpl::on_moved(Append& a) {
   } else {
     delete &m;
   }
-  if (--s.reclaim_.moves_in_flight == 0) s.reclaim_extent();
+  if (--s.reclaim_.moves_in_flight == 0) s.reclaim_window();
 }
 
 /// The record was replaced or removed while it was moved. Its copy lies behind what killed it, and would outlive that
@@ -291,7 +312,6 @@ void StoreImpl::drop_all_in(const Log& log, uint64_t epoch) {
 /// Everything was decided: the segment is free once no read is in it.
 void StoreImpl::reclaim_end() {
   Reclaim& r = reclaim_;
-  r.whole_extent = false;
   if (r.log->out() || closing_) {
     r.active = false;
     return;

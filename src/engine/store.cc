@@ -292,6 +292,13 @@ Entry* StoreImpl::live(Digest digest) {
   return nullptr;
 }
 
+Entry* StoreImpl::live_chunk(Digest digest, uint32_t chunk) {
+  Entry* c = index_.find(chunk_digest(digest, chunk));
+  if (c == nullptr || usable_log(c->place().drive) != nullptr) return c;
+  drop_block(digest, counters_.dropped_drive_out);
+  return nullptr;
+}
+
 void StoreImpl::erase_chunks(Digest digest, uint64_t block_bytes) {
   for (uint32_t n = 0, count = chunk_count(block_bytes); n < count; ++n) {
     if (Entry* c = index_.find(chunk_digest(digest, n))) {
@@ -465,7 +472,11 @@ void StoreImpl::put_append(OpState& st) {
   } else {
     st.log = choose_log(st.digest, st.append.header.chunk_number, st.attempts);
   }
-  if (st.log == nullptr) return finish(st, Status::kIo);
+  if (st.log == nullptr) {  // no drive is left
+    st.attempts = static_cast<uint32_t>(logs_.size());
+    st.append.status = Status::kIo;
+    return st.append.on_done(st.append);
+  }
   counters_.user_bytes_written += st.attempts == 0 ? st.append.header.payload_bytes : 0;
   st.log->append(st.append);
 }
@@ -540,10 +551,23 @@ void StoreImpl::remove_locked(OpState& st) {
   StoreImpl& s = *st.store;
   const Entry* e = s.live(st.digest);
   const uint64_t if_generation = st.op->private_state[0];
+  if (e == nullptr && if_generation == 0) return s.remove_missing(st);
   if (e == nullptr || (if_generation != 0 && e->sequence() != if_generation)) return s.finish(st, Status::kMiss);
   const uint64_t sequence = s.next_sequence();
   st.op->generation = sequence;
   s.tombstone_then(st, e->place(), sequence, removed);
+}
+
+/// What was evicted a moment ago may be found again after a restart; what was removed may not.
+void StoreImpl::remove_missing(OpState& st) {
+  const bool may_return =
+      counters_.dropped_index_full > 0 ||
+      std::any_of(logs_.begin(), logs_.end(), [](const auto& log) { return log && log->evicted_may_return(); });
+  Log* log = choose_log(st.digest, 0, 0);
+  if (options_.memory_mode || !may_return || log == nullptr) return finish(st, Status::kMiss);
+  tombstone_then(st, {log->config().slice.drive_index, 0}, next_sequence(), [](OpState& done) {
+    done.store->finish(done, done.status == Status::kOk ? Status::kMiss : done.status);
+  });
 }
 
 void StoreImpl::removed(OpState& st) {

@@ -77,16 +77,18 @@ struct UploadState {
 struct Merge {
   OpState* st = nullptr;
   UploadState* upload = nullptr;                      // commit of a range write
-  std::vector<std::pair<uint32_t, RecordRef>> parts;  // chunks of this change, final ones
+  std::vector<std::pair<uint32_t, RecordRef>> parts;  // chunks of this change; reclaim keeps their places up to date
+  bool part_lost = false;                             // reclaim could not keep one
   std::vector<uint32_t> todo;                         // staged chunks still to look at
   bool whole_result = false;                          // the block stays one record
+  uint64_t namespace_id = 0;
   uint64_t block_bytes = 0;
   uint32_t chunk = 0;  // being merged
   uint64_t in_chunk = 0;
   const std::byte* source = nullptr;  // write op: the new bytes
   uint32_t source_bytes = 0;
-  RecordRef old_record, new_record;
-  std::vector<PresentRange> ranges, old_ranges;
+  RecordRef old_record;              // what stands in buffer 0; length 0: nothing
+  std::vector<PresentRange> ranges;  // of buffer 0
   std::vector<uint64_t> sums;
   std::string key;
 };
@@ -103,9 +105,8 @@ struct Reclaim {
   uint32_t moves_in_flight = 0;
   io::IoOp io;
   iovec piece{};
-  uint32_t extent_bytes = 0;
+  uint64_t window_bytes = 0;  // to be read next
   bool blind = false;         // a part of the segment could not be walked
-  bool whole_extent = false;  // the buffer holds all of it
 };
 
 class StoreImpl final : public Store, public LogOwner {
@@ -162,7 +163,8 @@ class StoreImpl final : public Store, public LogOwner {
   }
   Log* choose_log(Digest digest, uint32_t chunk, uint32_t attempt) const;
   uint16_t namespace_index(uint64_t id);
-  Entry* live(Digest digest);  // null also when its drive is out (then dropped)
+  Entry* live(Digest digest);                        // null also when its drive is out (then dropped)
+  Entry* live_chunk(Digest digest, uint32_t chunk);  // null also when its drive is out (then the block is dropped)
   RecordRef ref_of(const Entry& e) const;
   uint64_t block_bytes_of(const Entry& e) const { return e.has(kHead) ? e.checksum() : e.length(); }
   uint32_t chunk_count(uint64_t bytes) const {
@@ -187,6 +189,7 @@ class StoreImpl final : public Store, public LogOwner {
   bool outlives(const Entry* old, Place fresh) const;
   static void put_done(OpState& st);
   static void remove_locked(OpState& st);
+  void remove_missing(OpState& st);
   static void removed(OpState& st);
   void start_flush(OpState* st);
   // --- read.cc
@@ -215,8 +218,12 @@ class StoreImpl final : public Store, public LogOwner {
   static void write_locked(OpState& st);
   void merge_next();
   void merge_chunk();
-  void load(const RecordRef& ref, std::byte* data, std::vector<PresentRange>* ranges, uint32_t chunk,
-            void (*step)(OpState&));
+  RecordRef old_chunk(Digest digest, uint32_t chunk);
+  RecordRef* find_part(uint32_t chunk);
+  void load(const RecordRef& ref, std::byte* data, void (*step)(OpState&));
+  Status loaded(OpState& st, std::byte* data, uint32_t chunk, std::vector<PresentRange>& ranges);
+  void old_is_bad(Status status);
+  void lay_source();
   static void old_loaded(OpState& st);
   static void new_loaded(OpState& st);
   static void grown_loaded(OpState& st);
@@ -231,11 +238,17 @@ class StoreImpl final : public Store, public LogOwner {
   void on_oldest_unpinned(uint8_t drive) override;
   void on_log_failed(uint8_t drive, const char* why) override;
   void reclaim_start();
-  void reclaim_extent();
+  void reclaim_window();
   static void on_reclaim_read(io::IoOp& op, int32_t result);
-  void reclaim_records();
-  bool reclaim_record(const RecordHeader& h, std::string_view key, std::span<const uint64_t> sums,
-                      std::span<const PresentRange> ranges, std::byte* payload, bool lone);
+  void reclaim_blindly();
+  void reclaim_extents();
+  uint64_t reclaim_unit(const RecordHeader& h) const;
+  bool wants_any(base::Bytes extent);
+  void reclaim_records(base::Bytes extent);
+  void move_record(const RecordView& record, std::byte* payload);
+  void evict_record(const RecordHeader& h);
+  template <typename Fn>
+  void each_staged(const RecordHeader& h, Fn&& fn);
   bool wants_move(const RecordHeader& h, uint64_t unit);
   static void on_moved(Append& a);
   void bury(Append& copy);

@@ -1,231 +1,20 @@
 /// The store over an in-memory image: round trips, restarts, a log that wraps, power cuts. Operations run one after
 /// another on a simulated reactor.
 
-#include "engine/store.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "base/checksum.h"
-#include "base/chunk_seed.h"
 #include "base/random.h"
-#include "engine/layout.h"
-#include "io/faulty_device.h"
-#include "io/sim_reactor.h"
+#include "engine/rig_testing.h"
 
 namespace memkv::engine {
 namespace {
-
-constexpr uint64_t kNamespace = 77;
-constexpr base::SipKey kSecret{1, 2};
-constexpr uint64_t kMi = 1 << 20;
-
-struct Slot {
-  explicit Slot(size_t bytes = base::kChunkBytes) {
-    memory = static_cast<std::byte*>(std::aligned_alloc(4096, base::align_up(bytes, 4096) + 8192));
-    data = memory + 4096;
-  }
-  ~Slot() { std::free(memory); }
-  std::byte* memory;
-  std::byte* data;
-};
-
-std::string bytes_of(std::string_view key, uint64_t version, size_t size) {
-  std::string out(size, 0);
-  base::Random random(base::xxh3(base::as_bytes(key), version));
-  random.fill({reinterpret_cast<std::byte*>(out.data()), size});
-  return out;
-}
-
-class Rig {
- public:
-  Rig(int drives, uint64_t drive_bytes, bool memory_mode = false)
-      : memory_mode_(memory_mode), drive_bytes_(drive_bytes) {
-    for (int d = 0; d < drives; ++d) images_.push_back(io::make_memory_storage(drive_bytes));
-    open();
-  }
-  ~Rig() { close(); }
-
-  void open() {
-    devices_.clear();
-    StoreOptions o;
-    std::memset(o.store_id, 7, sizeof o.store_id);
-    o.index_entries_max = 20000;
-    o.memory_mode = memory_mode_;
-    const auto layout = choose_layout(drive_bytes_, 1);
-    for (size_t d = 0; d < images_.size(); ++d) {
-      if (memory_mode_)
-        devices_.push_back(io::make_memory_device(reactor_, images_[d], true));
-      else
-        devices_.push_back(std::make_unique<io::FaultyDevice>(reactor_, images_[d], plan_, ++seed_));
-      DriveSlice s;
-      s.device = devices_.back().get();
-      s.drive_index = static_cast<uint8_t>(d);
-      s.offset_bytes = kSlicesOffset;
-      s.size_bytes = layout->slice_bytes;
-      s.segment_bytes = layout->segment_bytes;
-      o.slices.push_back(s);
-    }
-    store_ = Store::make(reactor_, o);
-    StoreOp op;
-    ASSERT_EQ(run(op, [&] { store_->open(op); }), Status::kOk);
-  }
-  void close() {
-    if (!store_) return;
-    StoreOp op;
-    EXPECT_EQ(run(op, [&] { store_->close(op); }), Status::kOk);
-    EXPECT_EQ(store_->ops_in_flight(), 0u);
-    store_.reset();
-  }
-  void reopen() {
-    close();
-    open();
-  }
-  void power_cut_and_open() {
-    for (size_t d = 0; d < devices_.size(); ++d) device(d).power_cut();
-    store_.reset();
-    open();
-  }
-  io::FaultyDevice& device(size_t d) { return static_cast<io::FaultyDevice&>(*devices_[d]); }
-
-  Status run(StoreOp& op, auto&& start) {
-    bool done = false;
-    op.context = &done;
-    op.on_done = [](StoreOp& o) { *static_cast<bool*>(o.context) = true; };
-    start();
-    EXPECT_FALSE(done) << "completed inside the call";
-    reactor_.run_until([&] { return done; });
-    EXPECT_TRUE(done);
-    return op.status;
-  }
-
-  BlockKey key(const std::string& k) { return {digest_of(kSecret, kNamespace, k), kNamespace, k}; }
-
-  Status put(const std::string& k, const std::string& bytes, bool if_absent = false) {
-    Slot slot(bytes.size());
-    std::memcpy(slot.data, bytes.data(), bytes.size());
-    std::vector<uint64_t> sums(base::grain_count(bytes.size()));
-    base::grain_sums({slot.data, bytes.size()}, base::chunk_seed(kNamespace, k, 0), sums.data());
-    PutOp op;
-    op.key = key(k);
-    op.payload = {slot.data, static_cast<uint32_t>(bytes.size()), sums.data()};
-    op.if_absent = if_absent;
-    return run(op, [&] { store_->put(op); });
-  }
-
-  Status put_large(const std::string& k, const std::string& bytes) {
-    Upload upload;
-    upload.key = key(k);
-    if (const Status s = store_->begin(upload, bytes.size(), false, false); s != Status::kOk) return s;
-    for (uint32_t n = 0; n * base::kChunkBytes < bytes.size(); ++n) {
-      const size_t size = std::min<size_t>(base::kChunkBytes, bytes.size() - n * base::kChunkBytes);
-      Slot slot;
-      std::memcpy(slot.data, bytes.data() + n * base::kChunkBytes, size);
-      std::vector<uint64_t> sums(base::grain_count(size));
-      base::grain_sums({slot.data, size}, base::chunk_seed(kNamespace, k, n), sums.data());
-      ChunkOp op;
-      op.upload = &upload;
-      op.chunk_number = n;
-      op.payload = {slot.data, static_cast<uint32_t>(size), sums.data()};
-      if (const Status s = run(op, [&] { store_->put_chunk(op); }); s != Status::kOk) return s;
-    }
-    CommitOp op;
-    op.upload = &upload;
-    return run(op, [&] { store_->commit(op); });
-  }
-
-  Status write(const std::string& k, uint64_t offset, const std::string& bytes) {
-    Slot slot;
-    std::memcpy(slot.data, bytes.data(), bytes.size());
-    WriteOp op;
-    op.key = key(k);
-    op.offset = offset;
-    op.payload = {slot.data, static_cast<uint32_t>(bytes.size()), nullptr};
-    return run(op, [&] { store_->write(op); });
-  }
-
-  Status get_unit(const std::string& k, uint64_t offset, uint32_t length, std::string& out, uint64_t* block = nullptr) {
-    out.clear();
-    const Lookup found = store_->lookup(key(k), offset, length, 0);
-    if (found.status != Status::kOk) return found.status;
-    Slot slot(found.buffer_bytes + 8192);
-    ReadOp op;
-    op.key = key(k);
-    op.offset = offset;
-    op.length = length;
-    op.buffer = slot.data;
-    op.buffer_bytes = found.buffer_bytes;
-    const Status status = run(op, [&] { store_->read(op); });
-    if (status != Status::kOk) return status;
-    if (block != nullptr) *block = op.block_bytes;
-    EXPECT_EQ(op.bytes, found.bytes);
-    out.assign(reinterpret_cast<const char*>(op.data), op.bytes);
-    check_sums(op, k, offset);
-    store_->release(op);
-    return status;
-  }
-
-  void check_sums(const ReadOp& op, const std::string& k, uint64_t offset) {
-    if (op.bytes == 0) return;
-    const uint64_t seed = base::chunk_seed(kNamespace, k, static_cast<uint32_t>(offset / base::kChunkBytes));
-    const uint64_t at = offset % base::kChunkBytes;
-    if (op.whole_chunk) {
-      EXPECT_EQ(base::chunk_checksum_of({op.data, op.bytes}, seed), op.sums[0]);
-      return;
-    }
-    size_t piece = 0;
-    for (uint64_t from = at; from < at + op.bytes; ++piece) {
-      const uint64_t g = from / base::kGrainBytes;
-      const uint64_t to = std::min<uint64_t>((g + 1) * base::kGrainBytes, at + op.bytes);
-      EXPECT_EQ(base::xxh3({op.data + (from - at), to - from}, seed + g), op.sums[piece]) << k << " piece " << piece;
-      from = to;
-    }
-    EXPECT_EQ(piece, op.sum_count);
-  }
-
-  /// The whole block, unit by unit; status of the first that is not ok.
-  Status get(const std::string& k, std::string& out) {
-    uint64_t block = 0;
-    out.clear();
-    for (uint64_t at = 0;;) {
-      std::string unit;
-      const auto want = static_cast<uint32_t>(base::kChunkBytes - at % base::kChunkBytes);
-      if (const Status s = get_unit(k, at, want, unit, &block); s != Status::kOk) return s;
-      out += unit;
-      at += want;
-      if (unit.size() < want || out.size() >= block) return Status::kOk;
-    }
-  }
-  void expect(const std::string& k, const std::string& bytes) {
-    std::string out;
-    ASSERT_EQ(get(k, out), Status::kOk) << k;
-    ASSERT_TRUE(out == bytes) << k << " size " << bytes.size();
-  }
-  Status remove(const std::string& k) {
-    RemoveOp op;
-    op.key = key(k);
-    return run(op, [&] { store_->remove(op); });
-  }
-  Store& store() { return *store_; }
-  io::SimReactor& reactor() { return reactor_; }
-  io::FaultPlan plan_;
-  uint64_t seed_ = 1;
-
- private:
-  io::SimReactor reactor_;
-  bool memory_mode_;
-  uint64_t drive_bytes_;
-  std::vector<std::shared_ptr<io::MemoryStorage>> images_;
-  std::vector<std::unique_ptr<io::BlockDevice>> devices_;
-  std::unique_ptr<Store> store_;
-};
 
 const size_t kSizes[] = {0, 1, 4096, 65536, 65537, 549 * 1024, 2 * kMi - 1, 2 * kMi, 2 * kMi + 1, 8'262'779};
 
@@ -339,6 +128,85 @@ TEST(Store, RangeWritesKeepHolesAndGrow) {
   std::string expected = bytes_of("small", 1, 10'000);
   expected.replace(5'000, 2'000, bytes_of("x", 1, 2'000));
   rig.expect("small", expected);
+}
+
+TEST(Store, RangeUploadGrowsAWholeRecord) {
+  Rig rig(1, 256 * kMi);
+  const std::string bytes = bytes_of("grows", 1, 500'000 + 4 * kMi);
+  ASSERT_EQ(rig.put("grows", bytes.substr(0, 500'000)), Status::kOk);
+  ASSERT_EQ(rig.write_large("grows", 500'000, bytes.substr(500'000)), Status::kOk);
+  rig.expect("grows", bytes);
+  rig.reopen();
+  rig.expect("grows", bytes);
+}
+
+TEST(Store, OverlappingCutsMakeTheWholeBlock) {
+  for (const bool memory : {false, true}) {
+    Rig rig(2, 256 * kMi, memory);
+    const size_t size = 9 * kMi, cut = 333'333;
+    const std::string bytes = bytes_of("cuts", 1, size);
+    for (size_t turn = 0; turn < 29; ++turn) {
+      const size_t at = turn * 11 % 29 * (cut - 5'000);
+      const std::string piece = bytes.substr(at, cut);
+      if (piece.empty()) continue;
+      const bool crosses = at / base::kChunkBytes != (at + piece.size() - 1) / base::kChunkBytes;
+      ASSERT_EQ(crosses ? rig.write_large("cuts", at, piece) : rig.write("cuts", at, piece), Status::kOk) << at;
+    }
+    rig.expect("cuts", bytes);
+    EXPECT_EQ(rig.store().ops_in_flight(), 0u);
+  }
+}
+
+TEST(Store, AbortedRangeUploadLeavesNothingInFlight) {
+  Rig rig(1, 256 * kMi);
+  const std::string bytes = bytes_of("aborted", 1, 3 * kMi), name = "aborted";
+  Slot slots[2];
+  Upload upload;
+  upload.key = rig.key(name);
+  ASSERT_EQ(rig.store().begin(upload, bytes.size(), false, true), Status::kOk);
+  ChunkOp ops[2];
+  for (uint32_t n = 0; n < 2; ++n) {  // both are merged, so the second one waits for the first
+    ops[n].upload = &upload;
+    ops[n].chunk_number = n;
+    ops[n].offset_in_chunk = 1000;
+    ops[n].payload = {slots[n].data, 500'000, nullptr};
+    ops[n].on_done = [](StoreOp&) {};
+    rig.store().put_chunk(ops[n]);
+  }
+  rig.store().abort(upload);
+  rig.reactor().advance(1'000'000'000);
+  EXPECT_EQ(ops[0].status, Status::kCanceled);
+  EXPECT_EQ(ops[1].status, Status::kCanceled);
+  EXPECT_EQ(rig.store().ops_in_flight(), 0u);
+}
+
+TEST(Store, KeyOfAnEmptyRecordIsRead) {
+  Rig rig(1, 128 * kMi);
+  for (const std::string name : {"empty", "next"}) {
+    ASSERT_EQ(rig.put(name, name == "empty" ? "" : "x"), Status::kOk);
+    char text[1024];
+    Store::KeyOp op;
+    op.key = rig.key(name);
+    op.key_out = text;
+    ASSERT_EQ(rig.run(op, [&] { rig.store().read_key(op); }), Status::kOk) << name;
+    EXPECT_EQ(std::string(text, op.key_bytes_out), name);
+  }
+}
+
+TEST(Store, WhatWasEvictedAndRemovedStaysAway) {
+  for (const bool large : {false, true}) {
+    Rig rig(2, 64 * kMi);
+    const std::string bytes = bytes_of("old", 1, large ? 5 * kMi : 5'000);
+    ASSERT_EQ(large ? rig.put_large("old", bytes) : rig.put("old", bytes), Status::kOk);
+    for (int i = 0; rig.store().exists(rig.key("old")); ++i) {
+      ASSERT_LT(i, 1000);
+      const std::string k = "fill" + std::to_string(i);
+      ASSERT_EQ(rig.put(k, bytes_of(k, 1, 200'000)), Status::kOk);
+    }
+    ASSERT_EQ(rig.remove("old"), Status::kMiss);
+    rig.reopen();
+    EXPECT_FALSE(rig.store().exists(rig.key("old"))) << large;
+  }
 }
 
 TEST(Store, ThreeTimesTheCapacityKeepsWhatIsRead) {

@@ -54,6 +54,8 @@ void StoreImpl::put_chunk(ChunkOp& op) {
     OpState* st = take_state(op);
     if (st == nullptr) return;
     ++u->in_flight;
+    start_tick();
+    op.private_state[0] = u->id;
     st->left = 1;
     return queue_merge(*st);
   }

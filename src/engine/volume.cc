@@ -76,7 +76,8 @@ class OpenVolume final : public Volume {
 Message read_failed(const std::string& path, const Error& error, const Superblock& block) {
   switch (error.status) {
     case Status::kMiss:
-      return message(Status::kMiss, path + ": not formatted: format it with `memkv setup`, or check the path");
+      return message(Status::kMiss,
+                     path + ": not formatted: check the path, or format it with `memkv setup --drive " + path + "`");
     case Status::kVersion:
       return message(Status::kVersion,
                      fmt::format("{}: has format version {}, this program knows {} and older: use a newer program",
@@ -115,8 +116,9 @@ Result<void, Message> OpenVolume::admit(MemberDrive drive) {
     members_.resize(block.member_count);
   }
   if (!same_id(block.store_id, store_.store_id)) {
-    return message(Status::kInvalid, fmt::format("{} belongs to store {}, {} to store {}: name the drives of one store",
-                                                 path, hex(block.store_id), first_path_, hex(store_.store_id)));
+    return message(Status::kInvalid,
+                   fmt::format("{} belongs to another store ({}) than {} ({}): name the drives of one store", path,
+                               hex(block.store_id), first_path_, hex(store_.store_id)));
   }
   if (block.member_count != store_.member_count || block.shard_count != store_.shard_count ||
       !same_id(block.drive_id, store_.members[block.drive_index].drive_id)) {

@@ -200,7 +200,7 @@ TEST_F(VolumeTest, FormatCutShortLeavesNoFormerStoreBehind) {
 
 TEST_F(VolumeTest, OpenSaysWhatIsWrongWhereAndWhatToDo) {
   EXPECT_THAT(open_error({}), HasSubstr("no drives given"));
-  EXPECT_THAT(open_error(all()), AllOf(HasSubstr("drive-0: not formatted"), HasSubstr("format it with")));
+  EXPECT_THAT(open_error(all()), AllOf(HasSubstr("drive-0: not formatted"), HasSubstr("memkv setup --drive drive-0")));
 }
 
 TEST_F(VolumeTest, NewerFormatIsNamedWithBothVersions) {
@@ -218,8 +218,8 @@ TEST_F(VolumeTest, DriveOfAnotherStoreIsNamedWithBothIds) {
   const std::string id = hex(drives_[0]->copy(0).store_id);
   FakeDrive& foreign = add(kDriveBytes);
   ASSERT_TRUE(Volume::format({&foreign}, {}).ok());
-  EXPECT_THAT(open_error(all()), AllOf(HasSubstr("drive-3 belongs to store " + hex(foreign.copy(0).store_id)),
-                                       HasSubstr("drive-0 to store " + id)));
+  EXPECT_THAT(open_error(all()), AllOf(HasSubstr("drive-3 belongs to another store (" + hex(foreign.copy(0).store_id)),
+                                       HasSubstr("than drive-0 (" + id)));
 }
 
 TEST_F(VolumeTest, OneDamagedSuperblockIsMadeGoodTwoAreRefused) {

@@ -19,6 +19,7 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "base/test_rules.h"
 #include "base/unique_fd.h"
 #include "io/device.h"
 #include "io/huge_memory.h"
@@ -351,7 +352,8 @@ Result<std::unique_ptr<DriveFile>, Message> DriveFile::open(const std::string& p
   });
   if (failed != 0) return message_of(path, failed);
   const int fd = opened.fd.get();
-  const int locked = !options.lock ? 0 : retry_while_busy(options.lock_wait_ms, EWOULDBLOCK, [&] {
+  const bool lock = options.lock && base::rules().file_lock;
+  const int locked = !lock ? 0 : retry_while_busy(options.lock_wait_ms, EWOULDBLOCK, [&] {
     return flock(fd, LOCK_EX | LOCK_NB) < 0 ? errno : 0;
   });
   if (locked != 0) return with_status(message_of(path, locked), Status::kBusy);

@@ -227,7 +227,10 @@ class LoadThread final : public Worker {
 
 }  // namespace
 
-std::string KeySpace::key(uint64_t number) const { return fmt::format("{}{:08x}", prefix, number); }
+std::string KeySpace::key(uint64_t number) const {
+  return salts.empty() ? fmt::format("{}{:08x}", prefix, number)
+                       : fmt::format("{}{:08x}/{}", prefix, number, salts[number]);
+}
 
 Result<void, Message> run_load(const LoadPlan& plan, LoadResult& result) {
   const uint64_t share = plan.window_bytes / plan.threads;

@@ -19,6 +19,7 @@ struct KeySpace {
   std::string prefix;
   uint64_t block_bytes = 0;
   std::vector<uint32_t> generations;  ///< by key number; 0 = never written
+  std::vector<uint32_t> salts;        ///< by key number, a part of the key; empty: none
   std::string key(uint64_t number) const;
 };
 

@@ -1,4 +1,4 @@
-/// memkv-bench scaling: the same load on the first 1, 2, ... N servers; what each adds.
+/// memkv-bench scaling: the same load per server on the first 1, 2, ... N servers; what each adds.
 
 #include <fmt/core.h>
 
@@ -17,13 +17,26 @@ struct Peak {
   uint64_t wrong = 0, failures = 0;
 };
 
+/// Key `n` lives on server `n` modulo their count: a run of seconds ends on all servers at once, as a long one goes on.
+void place_in_turn(KeySpace& keys, const Client& client) {
+  keys.salts.assign(keys.generations.size(), 0);
+  for (uint64_t n = 0; n < keys.salts.size(); n++) {
+    while (client.server_of(keys.key(n)) != n % client.server_count()) keys.salts[n]++;
+  }
+}
+
 Result<Peak, Message> peak_of(LoadPlan plan, const std::vector<uint64_t>& sizes, size_t servers) {
   Peak peak;
+  auto client = Client::connect(plan.client);
+  if (!client) return client.error();
+  plan.depth *= static_cast<uint32_t>(servers);
+  plan.order = Order::kSequential;
   for (const uint64_t size : sizes) {
     KeySpace keys;
     keys.prefix = fmt::format("bench/{:016x}/{}/", random_tag(), size);
     keys.block_bytes = size;
     keys.generations.resize(std::max<uint64_t>(plan.bytes * servers / size, plan.threads));
+    place_in_turn(keys, *client);
     plan.keys = &keys;
     for (const bool write : {true, false}) {
       LoadPlan one = plan;
