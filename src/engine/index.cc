@@ -44,6 +44,7 @@ Index::Index(uint64_t entries_max) : entries_max_(entries_max), slot_count_((ent
   void* memory = mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   if (bytes() >= kHugePage) madvise(memory, bytes(), MADV_HUGEPAGE);  // a hint
+  madvise(memory, bytes(), MADV_POPULATE_WRITE);                      // no put pays for a page; a hint too
   slots_ = static_cast<Entry*>(memory);
 }
 

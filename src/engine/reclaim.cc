@@ -12,7 +12,7 @@ namespace memkv::engine {
 namespace {
 
 constexpr uint64_t kReclaimWindowMax = base::kChunkBytes + 2 * kBlockBytes;  // of the move buffer
-constexpr uint64_t kReclaimWindow = 1 << 20;
+constexpr uint64_t kReclaimWindow = 1 << 20;  // of small extents; in memory mode a read is a copy: headers only
 constexpr uint64_t kReclaimSkip = 128 << 10;
 
 uint64_t move_cost(const RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
@@ -55,12 +55,14 @@ void StoreImpl::reclaim_start() {
     reclaim_.blind = false;
     reclaim_.end = log->data_end(reclaim_.epoch);
     reclaim_.moved_bytes = 0;
-    reclaim_.window_bytes = kReclaimWindow;
+    reclaim_.window_bytes = small_window();
     reclaim_.moved_blocks_before = log->moved_blocks();
     start_tick();
     return reclaim_window();
   }
 }
+
+uint64_t StoreImpl::small_window() const { return options_.memory_mode ? kBlockBytes : kReclaimWindow; }
 
 /// Reads on: a large piece where extents are small, one block where the next extent is likely to be skipped.
 void StoreImpl::reclaim_window() {
@@ -97,7 +99,7 @@ void StoreImpl::reclaim_blindly() {
 void StoreImpl::reclaim_extents() {
   Reclaim& r = reclaim_;
   const size_t bytes = r.piece.iov_len;
-  r.window_bytes = kReclaimWindow;
+  r.window_bytes = small_window();
   for (size_t at = 0; at + kBlockBytes <= bytes && r.block < r.end;) {
     const base::Bytes rest(move_buffer_.memory + at, bytes - at);
     const auto extent = peek_extent(rest);
@@ -108,14 +110,14 @@ void StoreImpl::reclaim_extents() {
     const base::Bytes here = rest.first(std::min<size_t>(rest.size(), extent->extent_bytes));
     const bool whole = here.size() == extent->extent_bytes;
     if (!whole && (here.size() < extent->header_bytes || wants_any(here))) {
-      r.window_bytes = std::max<uint64_t>(kReclaimWindow, extent->extent_bytes);
+      r.window_bytes = std::max<uint64_t>(small_window(), extent->extent_bytes);
       return;
     }
     reclaim_records(here);
     r.block += extent->extent_bytes / kBlockBytes;
     at += extent->extent_bytes;
     // Large ones are mostly skipped: their neighbours are looked at one block at a time.
-    r.window_bytes = extent->extent_bytes > kReclaimSkip ? kBlockBytes : kReclaimWindow;
+    r.window_bytes = extent->extent_bytes > kReclaimSkip ? kBlockBytes : small_window();
   }
 }
 

@@ -249,6 +249,7 @@ class StoreImpl final : public Store, public LogOwner {
   void on_oldest_unpinned(uint8_t drive) override;
   void on_log_failed(uint8_t drive, const char* why) override;
   void reclaim_start();
+  uint64_t small_window() const;
   void reclaim_window();
   static void on_reclaim_read(io::IoOp& op, int32_t result);
   void reclaim_blindly();
