@@ -12,8 +12,8 @@ namespace memkv::engine {
 namespace {
 
 constexpr uint64_t kReclaimWindowMax = base::kChunkBytes + 2 * kBlockBytes;  // of the move buffer
-constexpr uint64_t kReclaimWindow = 1 << 20;  // of small extents; in memory mode a read is a copy: headers only
-constexpr uint64_t kReclaimSkip = 128 << 10;
+constexpr uint64_t kReclaimWindow = 2 << 20;  // of small extents; in memory mode a read is a copy: headers only
+constexpr uint64_t kReclaimSkip = 512 << 10;
 
 uint64_t move_cost(const RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
 

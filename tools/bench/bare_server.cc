@@ -157,8 +157,9 @@ class DriveConnection {
       done.owner->send();
     };
     const uint64_t offset = slot.header.number % (options_.drive_bytes / options_.block_bytes) * options_.block_bytes;
-    const auto started = slot.header.put != 0 ? device_->write(slot.io, offset, {&slot.piece, 1}, false)
-                                              : device_->read(slot.io, offset, {&slot.piece, 1});
+    const auto started = slot.header.put != 0
+                             ? device_->write(slot.io, offset, {&slot.piece, 1}, device_->info().volatile_cache)
+                             : device_->read(slot.io, offset, {&slot.piece, 1});
     if (!started) ended_ = true;
   }
   void send() {

@@ -54,8 +54,8 @@ class DriveLoop {
   };
   void start(One& one) {
     const uint64_t offset = random_.below(places_) * block_;
-    const auto started =
-        write_ ? device_.write(one.io, offset, {&one.piece, 1}, false) : device_.read(one.io, offset, {&one.piece, 1});
+    const auto started = write_ ? device_.write(one.io, offset, {&one.piece, 1}, device_.info().volatile_cache)
+                                : device_.read(one.io, offset, {&one.piece, 1});
     failed_ = failed_ || !started;
   }
   void on_done(io::IoOp& op, int32_t n) {
