@@ -1,10 +1,13 @@
-/// A server that is killed, frozen or starts late in the middle of batches: deadlines hold, memory is quiet, others go
+/// A server that is killed, frozen or unplugged in the middle of batches: deadlines hold, memory is quiet, others go
 /// on, and it is used again.
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <string>
 #include <thread>
 #include <vector>
@@ -51,7 +54,27 @@ class LatenessGauge {
   std::thread thread_;
 };
 
-enum class Fault { kKill, kFreeze };
+/// While it lives, nothing gets to a port of loopback or comes from it, as with a cable that is out. Needs root.
+class Unplugged {
+ public:
+  explicit Unplugged(const std::string& address) : table_("memkv_test_" + std::to_string(getpid())) {
+    const std::string port = address.substr(address.rfind(':') + 1);
+    nft("add table inet " + table_);
+    nft("add chain inet " + table_ + " in { type filter hook input priority 0 ; }");
+    nft("add rule inet " + table_ + " in tcp dport " + port + " drop");
+    nft("add rule inet " + table_ + " in tcp sport " + port + " drop");
+  }
+  ~Unplugged() { nft("delete table inet " + table_); }
+
+ private:
+  static void nft(const std::string& command) {
+    const std::string whole = std::string(geteuid() == 0 ? "" : "sudo -n ") + "nft '" + command + "'";
+    if (std::system(whole.c_str()) != 0) ADD_FAILURE() << "needs root for: " << whole;
+  }
+  const std::string table_;
+};
+
+enum class Fault { kKill, kFreeze, kUnplug };
 
 class FaultsThreads : public testing::TestWithParam<Fault> {};
 
@@ -110,10 +133,17 @@ TEST_P(FaultsThreads, DeadlinesHoldMemoryIsQuietAndOthersGoOn) {
   for (unsigned t = 0; t < 3; ++t) threads.emplace_back(reader, t);
   std::this_thread::sleep_for(300ms);
   faulty = true;
-  if (GetParam() == Fault::kKill) {
-    sick->kill_now();
-  } else {
-    sick->freeze();
+  std::unique_ptr<Unplugged> unplugged;
+  switch (GetParam()) {
+    case Fault::kKill:
+      sick->kill_now();
+      break;
+    case Fault::kFreeze:
+      sick->freeze();
+      break;
+    case Fault::kUnplug:
+      unplugged = std::make_unique<Unplugged>(sick_address);
+      break;
   }
   std::this_thread::sleep_for(3s);
   if (GetParam() == Fault::kKill) {
@@ -123,9 +153,10 @@ TEST_P(FaultsThreads, DeadlinesHoldMemoryIsQuietAndOthersGoOn) {
     alone.servers = {"sick=" + sick_address};
     Client refill = Client::connect(alone).value();
     for (const std::string& key : keys) ASSERT_EQ(refill.put(key, pattern(key, 1, kBlock)).status, Status::kOk);
-  } else {
+  } else if (GetParam() == Fault::kFreeze) {
     sick->thaw();
   }
+  unplugged.reset();
   back = true;
   for (int i = 0; i < 200 && sick_hits_after == 0; ++i) std::this_thread::sleep_for(50ms);
   stop = true;
@@ -139,8 +170,44 @@ TEST_P(FaultsThreads, DeadlinesHoldMemoryIsQuietAndOthersGoOn) {
       << "worst lateness of the machine " << gauge.worst().count();
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, FaultsThreads, testing::Values(Fault::kKill, Fault::kFreeze),
-                         [](const auto& param) { return param.param == Fault::kKill ? "Killed" : "Frozen"; });
+INSTANTIATE_TEST_SUITE_P(Kinds, FaultsThreads, testing::Values(Fault::kKill, Fault::kFreeze, Fault::kUnplug),
+                         [](const auto& param) {
+                           return param.param == Fault::kKill     ? "Killed"
+                                  : param.param == Fault::kFreeze ? "Frozen"
+                                                                  : "Unplugged";
+                         });
+
+TEST(Faults, TheChildOfAForkIsToldAndTheParentGoesOn) {
+  const TempDir dir;
+  const auto server = start_memory_server(dir, "128MiB");
+  ClientOptions options;
+  options.servers = {server->address()};
+  auto client = std::make_unique<Client>(Client::connect(options).value());
+  auto session = std::make_unique<Session>(Session::connect(options).value());
+  const Bytes bytes = pattern("key", 1, 5000);
+  ASSERT_EQ(client->put("key", bytes).status, Status::kOk);
+  Batch batch;
+  Bytes buffer(5000);
+  batch.get("key", buffer);
+  ASSERT_EQ(session->run(batch)[0].status, Status::kOk);
+  const pid_t child = fork();
+  if (child == 0) {
+    bool told = client->put("key", pattern("key", 2, 5000)).status == Status::kForked;
+    told = told && session->run(batch)[0].status == Status::kForked;
+    Batch more;
+    more.exists("key");
+    told = told && client->submit(std::move(more)).wait()[0].status == Status::kForked;
+    client.reset();  // ends neither the parent's threads nor its connections
+    session.reset();
+    _exit(told ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(client->get("key", buffer).status, Status::kOk);
+  EXPECT_EQ(buffer, bytes);
+  EXPECT_EQ(session->run(batch)[0].status, Status::kOk);
+}
 
 TEST(Faults, PutsToADeadServerAreRefusedOrUnknownAndNeverHang) {
   const TempDir dir;
