@@ -58,8 +58,63 @@ void StoreImpl::reclaim_start() {
     reclaim_.window_bytes = small_window();
     reclaim_.moved_blocks_before = log->moved_blocks();
     start_tick();
-    return reclaim_window();
+    return options_.memory_mode ? reclaim_window() : reclaim_footer();
   }
+}
+
+/// A segment's footer names all its records: where none of them is to be moved, nothing else is read. What is wrong
+/// with a footer is left to the walk.
+void StoreImpl::reclaim_footer() {
+  Reclaim& r = reclaim_;
+  r.block = 0;  // places in a footer count from the segment's start
+  read_footer_part(kBlockBytes, [](io::IoOp& op, int32_t result) {
+    StoreImpl& s = *static_cast<StoreImpl*>(op.context);
+    const auto trailer = peek_footer({s.move_buffer_.memory, kBlockBytes});
+    const bool good =
+        result >= 0 && trailer && trailer->epoch == s.reclaim_.epoch && trailer->footer_bytes <= kReclaimWindowMax;
+    if (!good) return s.walk_segment();
+    s.read_footer_part(trailer->footer_bytes, [](io::IoOp& whole, int32_t bytes) {
+      StoreImpl& store = *static_cast<StoreImpl*>(whole.context);
+      if (bytes < 0 || !store.evict_by_footer()) return store.walk_segment();
+      store.reclaim_.block = store.reclaim_.end;
+      store.reclaim_end();
+    });
+  });
+}
+
+/// The last `bytes` of the segment.
+void StoreImpl::read_footer_part(uint64_t bytes, io::IoOp::Fn on_done) {
+  Reclaim& r = reclaim_;
+  if (closing_ || r.log->out()) return reclaim_end();
+  r.piece = {move_buffer_.memory, bytes};
+  r.io.context = this;
+  r.io.on_done = on_done;
+  const uint64_t end = r.log->segment_start(r.epoch) + r.log->config().slice.segment_bytes;
+  if (!r.log->device().read(r.io, end - bytes, {&r.piece, 1}).ok()) r.active = false;  // the tick tries again
+}
+
+void StoreImpl::walk_segment() {
+  reclaim_.block = 1;
+  reclaim_window();
+}
+
+/// False: something is to be moved, or the footer is not to be relied upon; nothing was done.
+bool StoreImpl::evict_by_footer() {
+  const base::Bytes bytes(move_buffer_.memory, reclaim_.piece.iov_len);
+  const auto trailer = open_footer(bytes, seed_);
+  if (!trailer) return false;
+  FooterEntry entry;
+  FooterReader look(*trailer, bytes);
+  auto next = look.next(entry);
+  for (; next && *next; next = look.next(entry)) {
+    if (wants_move(entry.header, reclaim_unit(entry.header))) return false;
+  }
+  if (!next) return false;
+  FooterReader reader(*trailer, bytes);
+  for (next = reader.next(entry); next && *next; next = reader.next(entry)) {
+    if (entry.header.kind < RecordKind::kTombstone) evict_record(entry.header);
+  }
+  return true;
 }
 
 uint64_t StoreImpl::small_window() const { return options_.memory_mode ? kBlockBytes : kReclaimWindow; }

@@ -42,10 +42,10 @@ struct StoreOptions {
   uint32_t shard = 0;
   std::vector<DriveSlice> slices;  ///< by drive index
   uint32_t stripe_width = 4;
-  uint64_t index_entries_max = 0;     ///< 64 bytes of memory each at the load limit
-  uint32_t writes_in_flight_max = 16; ///< device writes per log
-  uint32_t move_buffers = 4;          ///< 2 MiB + 4 KiB each, for reclaim and merges
-  bool memory_mode = false;           ///< devices give views: reserve and read in place, nothing survives a restart
+  uint64_t index_entries_max = 0;      ///< 64 bytes of memory each at the load limit
+  uint32_t writes_in_flight_max = 16;  ///< device writes per log
+  uint32_t move_buffers = 4;           ///< 2 MiB + 4 KiB each, for reclaim and merges
+  bool memory_mode = false;            ///< devices give views: reserve and read in place, nothing survives a restart
   /// Called once when a drive failed in this shard: tell the membership, then take_drive_out(); until then no change is
   /// acknowledged (rule 7). Thread: worker.
   void (*on_drive_out)(void* context, uint8_t drive_index, const char* why) = nullptr;

@@ -249,6 +249,10 @@ class StoreImpl final : public Store, public LogOwner {
   void on_oldest_unpinned(uint8_t drive) override;
   void on_log_failed(uint8_t drive, const char* why) override;
   void reclaim_start();
+  void reclaim_footer();
+  void read_footer_part(uint64_t bytes, io::IoOp::Fn on_done);
+  bool evict_by_footer();
+  void walk_segment();
   uint64_t small_window() const;
   void reclaim_window();
   static void on_reclaim_read(io::IoOp& op, int32_t result);

@@ -248,6 +248,22 @@ TEST(Store, AFullLogOfSmallHotBlocksStillTakesLargeOnes) {
   }
 }
 
+TEST(Store, DeadSegmentsAreFreedByTheirFootersAlone) {
+  Rig rig(1, 64 * kMi);
+  for (int i = 0; i < 1000; ++i) {
+    const std::string k = "k" + std::to_string(i % 4);
+    ASSERT_EQ(rig.put(k, bytes_of(k, static_cast<uint64_t>(i), 300'000)), Status::kOk);
+  }
+  const StoreCounters& c = rig.store().counters();
+  EXPECT_GT(c.segments_reclaimed, 20u);
+  EXPECT_LE(rig.device(0).counts().reads, 2 * c.segments_reclaimed + 40) << "the open reads too";
+  EXPECT_EQ(c.dropped_evicted, 0u);
+  for (int i = 996; i < 1000; ++i) {
+    const std::string k = "k" + std::to_string(i % 4);
+    rig.expect(k, bytes_of(k, static_cast<uint64_t>(i), 300'000));
+  }
+}
+
 TEST(Store, NothingIsAcknowledgedWhileAFailedDriveIsOnItsWayOut) {
   Rig rig(2, 128 * kMi);
   int out = -1;
