@@ -87,7 +87,7 @@ class Model {
     const auto listed = client_->list(0);
     ASSERT_TRUE(listed.ok());
     size_t present = 0;
-    for (const auto& [key, may_be] : keys_) present += may_be.size() == 1 && may_be[0].has_value() ? 1 : 0;
+    for (const auto& [key, may_be] : keys_) present += may_be[0].has_value() ? 1 : 0;
     ASSERT_EQ(listed->size(), present);
   }
 
@@ -247,6 +247,9 @@ class Model {
     });
     ASSERT_FALSE(may_be.empty()) << what << ": not what was put, offset " << step.offset << ", " << outcome.bytes
                                  << " bytes of " << outcome.block_bytes;
+    const auto first = may_be.front();
+    std::erase_if(may_be, [&](const Content& content) { return content == first; });  // a change may change nothing
+    may_be.insert(may_be.begin(), first);
   }
 
   std::mt19937_64 random_;
