@@ -17,6 +17,7 @@ namespace {
 
 constexpr int kPoison = 0xA5;
 constexpr uint64_t kSampleEvery = 16;
+constexpr uint64_t kSlotsMax = 1 << 16;  // of a thread and round: small blocks end in many short rounds
 
 /// Numbers 0..n-1 in an order that looks random and visits each once before any comes again.
 class Shuffle {
@@ -68,7 +69,7 @@ class LoadThread final : public Worker {
     if (plan.order == Order::kZipf && count_ > 0) zipf_.emplace_back(count_);
     left_ = plan.first_fill ? count_ : plan.bytes / plan.threads / size_;
     if (count_ == 0) left_ = 0;
-    slots_.resize(std::min<uint64_t>(std::max<uint64_t>(1, left_), memory.size() / size_));
+    slots_.resize(std::min<uint64_t>({std::max<uint64_t>(1, left_), memory.size() / size_, kSlotsMax}));
     flights_.resize(plan.depth);
   }
 

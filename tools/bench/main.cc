@@ -47,7 +47,7 @@ void add_target(CLI::App* command, TargetOptions& target) {
 
 void add_load(CLI::App* command, LoadOptions& load) {
   const char* group = "Load";
-  add_list(command, "--sizes", load.sizes, "block sizes");
+  add_list(command, "--sizes", load.sizes, "block sizes; default 4KiB to 16MiB, doubling");
   command->add_option("--bytes", load.bytes, "per size: keys enough to hold that much")
       ->capture_default_str()
       ->group(group);

@@ -104,7 +104,7 @@ class Sweep {
     plan.client = target_.client;
     plan.first_fill = fill;
     plan.read_share = read_share;
-    plan.bytes = std::max(plan.bytes, plan.keys->generations.size() * size);
+    plan.bytes = plan.keys->generations.size() * size;
     plan.window_bytes =
         std::max(plan.window_bytes, uint64_t{plan.threads} * std::min<uint64_t>(plan.depth * plan.batch, 2) * size);
     Progress progress(fmt::format("{} {}", op, base::format_bytes(size)), plan.bytes);
