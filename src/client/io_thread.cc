@@ -45,9 +45,7 @@ IoThread::IoThread(std::unique_ptr<Context> context)
   context_->set_on_wake([](void* self) { static_cast<IoThread*>(self)->drain(); }, this);
 }
 
-IoThread::~IoThread() { stop(); }
-
-void IoThread::stop() {
+IoThread::~IoThread() {
   if (!thread_.joinable()) return;
   stopping_.store(true, std::memory_order_release);
   context_->reactor().wake();

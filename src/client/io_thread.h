@@ -44,18 +44,16 @@ class Job {
   std::atomic<uint32_t> phase_{kUnderWay};
 };
 
-/// Thread: any, but for stop().
+/// Thread: any, but for its end.
 class IoThread {
  public:
   static Result<std::unique_ptr<IoThread>, Message> start(const Settings& settings, uint32_t index);
-  ~IoThread();
+  ~IoThread();  ///< jobs under way end as canceled; no submit() after
   IoThread(const IoThread&) = delete;
   IoThread& operator=(const IoThread&) = delete;
 
   void submit(Job& job);
   void cancel(uint64_t id);
-  /// Jobs under way end as canceled. No submit() after.
-  void stop();
   const Context& context() const { return *context_; }
 
  private:

@@ -76,7 +76,6 @@ void StoreImpl::reclaim_footer() {
     s.read_footer_part(trailer->footer_bytes, [](io::IoOp& whole, int32_t bytes) {
       StoreImpl& store = *static_cast<StoreImpl*>(whole.context);
       if (bytes < 0 || !store.evict_by_footer()) return store.walk_segment();
-      store.reclaim_.block = store.reclaim_.end;
       store.reclaim_end();
     });
   });
@@ -273,7 +272,6 @@ void StoreImpl::move_record(const RecordView& record, std::byte* payload) {
   m->sums = m->sum_list;
   m->ranges = m->range_list;
   m->payload = payload;
-  m->lone = h.payload_bytes > kLoneOver || h.range_count > 0;
   m->move = true;
   m->from = {r.log->config().slice.drive_index, reclaim_unit(h)};
   m->on_done = on_moved;

@@ -1,12 +1,13 @@
 #pragma once
-/// The bare server's protocol: 16 bytes, then the block of a put; a get is answered by 16 bytes and the block.
+/// What the bare server and its client share: the protocol, blocking transfers, checksums as MemKV makes them.
+/// The protocol: 16 bytes, then the block of a put; a get is answered by 16 bytes and the block.
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
+#include <sys/uio.h>
 
 #include <cstdint>
-#include <string>
+#include <span>
+
+#include "base/bytes.h"
 
 namespace memkv::bench {
 
@@ -16,10 +17,11 @@ struct BareHeader {
   uint64_t number;
 };
 
-/// Empty: the system's. On a listener it holds for what is accepted.
-inline void set_congestion(int fd, const std::string& name) {
-  if (!name.empty())
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size()));
-}
+/// Sends, or receives, exactly what the pieces hold; they are used up. False: the connection is gone.
+bool send_all(int fd, std::span<iovec> pieces);
+bool receive_all(int fd, std::span<iovec> pieces);
+
+/// A sum for each 64 KiB grain of each chunk, thrown away.
+void hash_block(base::Bytes block, uint64_t seed);
 
 }  // namespace memkv::bench

@@ -1,23 +1,21 @@
 /// The least a server can do: what MemKV's numbers are measured against. And the peers, started.
 
-#include <arpa/inet.h>
-#include <fmt/core.h>
+#include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <deque>
 #include <thread>
 #include <vector>
 
-#include "base/checksum.h"
-#include "base/random.h"
 #include "base/unique_fd.h"
 #include "io/device.h"
 #include "io/huge_memory.h"
 #include "io/reactor.h"
+#include "io/socket.h"
 #include "tools/bench/bare.h"
 #include "tools/bench/peer.h"
 
@@ -25,34 +23,6 @@ namespace memkv::bench {
 namespace {
 
 constexpr uint64_t kColdBytes = 256 << 20;  // more than any cache holds
-
-bool recv_all(int fd, void* data, size_t bytes) {
-  for (size_t at = 0; at < bytes;) {
-    const ssize_t n = recv(fd, static_cast<char*>(data) + at, bytes - at, MSG_WAITALL);
-    if (n <= 0) return false;
-    at += static_cast<size_t>(n);
-  }
-  return true;
-}
-
-bool send_all(int fd, iovec* pieces, size_t count) {
-  msghdr message{};
-  message.msg_iov = pieces;
-  message.msg_iovlen = count;
-  while (message.msg_iovlen > 0) {
-    ssize_t n = sendmsg(fd, &message, MSG_NOSIGNAL);
-    if (n <= 0) return false;
-    while (message.msg_iovlen > 0 && static_cast<size_t>(n) >= message.msg_iov->iov_len) {
-      n -= static_cast<ssize_t>(message.msg_iov->iov_len);
-      message.msg_iov++;
-      message.msg_iovlen--;
-    }
-    if (n == 0) continue;
-    message.msg_iov->iov_base = static_cast<char*>(message.msg_iov->iov_base) + n;
-    message.msg_iov->iov_len -= static_cast<size_t>(n);
-  }
-  return true;
-}
 
 /// Blocks lie in cold memory: a thread a connection, blocking calls, nothing else.
 class MemoryServer {
@@ -64,19 +34,17 @@ class MemoryServer {
   bool ready() const { return cold_.size() > 0; }
 
   void serve(int fd) {
-    uint64_t sums[base::kGrainsPerChunk];
     BareHeader header;
-    while (recv_all(fd, &header, sizeof header)) {
+    for (iovec head{&header, sizeof header}; receive_all(fd, {&head, 1}); head = {&header, sizeof header}) {
       if (header.bytes > cold_.size()) return;
       std::byte* block = take(header.bytes);
       iovec pieces[] = {{&header, sizeof header}, {block, header.bytes}};
       if (header.put != 0) {
-        if (!recv_all(fd, block, header.bytes)) return;
-        for (uint64_t at = 0; options_.hash && at < header.bytes; at += base::kChunkBytes) {
-          base::grain_sums({block + at, std::min<uint64_t>(base::kChunkBytes, header.bytes - at)}, 1, sums);
-        }
+        iovec payload{block, header.bytes};
+        if (!receive_all(fd, {&payload, 1})) return;
+        if (options_.hash) hash_block({block, header.bytes}, 1);
       }
-      if (!send_all(fd, pieces, header.put != 0 ? 1 : 2)) return;
+      if (!send_all(fd, std::span(pieces, header.put != 0 ? 1 : 2))) return;
     }
   }
 
@@ -224,11 +192,11 @@ int serve(const BareOptions& options, int listener) {
     if (!opened) return 1;
     file = std::move(*opened);
   }
+  fcntl(listener, F_SETFL, 0);  // blocking: this process does nothing else
   while (true) {
     const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     if (fd < 0) return 1;
-    const int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)io::set_nodelay(fd);
     std::thread([&, fd] {
       const base::UniqueFd owned(fd);
       if (memory)
@@ -241,32 +209,18 @@ int serve(const BareOptions& options, int listener) {
 
 /// A port of loopback that was free a moment ago.
 uint16_t free_port() {
-  const base::UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  if (bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) != 0) return 0;
-  getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size);
-  return ntohs(address.sin_port);
+  const auto listener = io::listen_tcp("127.0.0.1", 0, {});
+  return listener ? io::local_port(listener->get()) : 0;
 }
 
 }  // namespace
 
 Result<Peer, Message> start_bare(const BareOptions& options) {
-  const base::UniqueFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  set_congestion(listener.get(), options.congestion);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  const bool listens = bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-                       listen(listener.get(), 64) == 0 &&
-                       getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0;
-  if (!listens) return Message{Status::kIo, "the bare server cannot listen on loopback"};
+  const auto listener = io::listen_tcp("127.0.0.1", 0, {.congestion = options.congestion});
+  if (!listener) return listener.error();
   Peer peer;
-  peer.port = ntohs(address.sin_port);
-  peer.child = Child::fork("", [&] { return serve(options, listener.get()); });
+  peer.port = io::local_port(listener->get());
+  peer.child = Child::fork("", [&] { return serve(options, listener->get()); });
   return peer;
 }
 

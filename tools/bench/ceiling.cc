@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/checksum.h"
 #include "base/random.h"
 #include "io/device.h"
 #include "io/huge_memory.h"
+#include "tools/bench/bare.h"
 #include "tools/bench/rounds.h"
 
 namespace memkv::bench {
@@ -123,12 +123,7 @@ double hash_gib_per_s(uint64_t block_bytes) {
   auto from = io::HugeMemory::make(kColdBytes, true);
   if (!from) return 0;
   const uint64_t places = kColdBytes / block_bytes;
-  uint64_t sums[base::kGrainsPerChunk];
-  return rate(block_bytes, [&](uint64_t i) {
-    const std::byte* data = from->data() + i % places * block_bytes;
-    for (uint64_t at = 0; at < block_bytes; at += base::kChunkBytes)
-      base::grain_sums({data + at, std::min<uint64_t>(base::kChunkBytes, block_bytes - at)}, i, sums);
-  });
+  return rate(block_bytes, [&](uint64_t i) { hash_block({from->data() + i % places * block_bytes, block_bytes}, i); });
 }
 
 Result<double, Message> drive_gib_per_s(const std::string& path, uint64_t file_bytes, uint64_t block_bytes, bool write,

@@ -89,10 +89,7 @@ int run_ceiling(const CeilingOptions& options) {
   if (!sizes) return complain(sizes.error());
   Ceiling ceiling(options);
   if (auto run = ceiling.run(*sizes); !run) return complain(run.error());
-  if (!options.json.empty()) {
-    if (auto written = write_text(options.json, ceiling.report.dump(2) + "\n"); !written)
-      return complain(written.error());
-  }
+  if (auto written = write_json(options.json, ceiling.report); !written) return complain(written.error());
   return 0;
 }
 

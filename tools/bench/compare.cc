@@ -104,16 +104,21 @@ class Compare {
 
   uint64_t keys_of(uint64_t size) const { return std::min<uint64_t>(kKeyBytes / size, 1 << 15); }
 
+  LoadPlan plan_for(KeySpace& keys) const {
+    LoadPlan plan;
+    plan.client.servers = {own_.address};
+    plan.client.namespace_key = own_.auth_key;
+    plan.client.congestion = options_.congestion;
+    plan.keys = &keys;
+    return plan;
+  }
+
   Result<Best, Message> measure_memkv(KeySpace& keys, bool put, PutChecksum checksum) {
     Best best;
     for (const uint32_t threads : connections_) {
       for (const uint32_t depth : depths_) {
-        LoadPlan plan;
-        plan.client.servers = {own_.address};
-        plan.client.namespace_key = own_.auth_key;
-        plan.client.congestion = options_.congestion;
+        LoadPlan plan = plan_for(keys);
         plan.client.put_checksum = checksum;
-        plan.keys = &keys;
         plan.threads = threads;
         plan.depth = depth;
         plan.read_share = put ? 0 : 1;
@@ -135,11 +140,7 @@ class Compare {
   }
 
   Result<void, Message> fill(KeySpace& keys) {
-    LoadPlan plan;
-    plan.client.servers = {own_.address};
-    plan.client.namespace_key = own_.auth_key;
-    plan.client.congestion = options_.congestion;
-    plan.keys = &keys;
+    LoadPlan plan = plan_for(keys);
     plan.first_fill = true;
     plan.window_bytes = std::max(kWindow, 8 * keys.block_bytes);
     LoadResult result;
@@ -213,6 +214,13 @@ class Compare {
         add("redis", [&, put] { return measure_peer(redis_, size, put, false); });
       }
     }
+    if (auto measured = measure_all(all); !measured) return measured;
+    print(size, put ? "put" : "get", all);
+    return {};
+  }
+
+  /// By turns, so that what else goes on in the machine touches all of them.
+  Result<void, Message> measure_all(std::vector<Contender>& all) {
     for (uint32_t round = 0; round < options_.repeat; round++) {
       for (Contender& one : all) {
         auto best = one.measure();
@@ -220,7 +228,6 @@ class Compare {
         one.results.push_back(*best);
       }
     }
-    print(size, put ? "put" : "get", all);
     return {};
   }
 
@@ -268,13 +275,7 @@ class Compare {
                        {}});
       }
     }
-    for (uint32_t round = 0; round < options_.repeat; round++) {
-      for (Contender& one : all) {
-        auto best = one.measure();
-        if (!best) return best.error();
-        one.results.push_back(*best);
-      }
-    }
+    if (auto measured = measure_all(all); !measured) return measured;
     fmt::print("\n4 KiB get, one at a time: p50 of a round trip\n");
     for (const Contender& one : all) {
       const double ratio = all[0].median().p50_us / one.median().p50_us;
@@ -306,10 +307,7 @@ int run_compare(const CompareOptions& options) {
                options.congestion);
   Compare compare(options);
   if (auto run = compare.run(*sizes); !run) return complain(run.error());
-  if (!options.json.empty()) {
-    if (auto written = write_text(options.json, compare.report.dump(2) + "\n"); !written)
-      return complain(written.error());
-  }
+  if (auto written = write_json(options.json, compare.report); !written) return complain(written.error());
   return 0;
 }
 

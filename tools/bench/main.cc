@@ -1,11 +1,13 @@
 /// The command line of `memkv-bench`: names, help, examples.
 
+#include <fmt/core.h>
+
 #include <CLI/CLI.hpp>
 #include <functional>
 
-#include "base/log.h"
 #include "tools/bench/options.h"
 #include "tools/build_info.h"
+#include "tools/unknown_command.h"
 
 namespace memkv::bench {
 namespace {
@@ -126,6 +128,12 @@ void add_compare(CLI::App& app, Chosen& chosen) {
 }
 
 int run(int argc, char** argv) {
+  const std::string unknown =
+      argc > 1 ? tools::unknown_command("memkv-bench", argv[1], {"sweep", "scaling", "ceiling", "compare"}) : "";
+  if (!unknown.empty()) {
+    fmt::print(stderr, "memkv-bench: {}\n", unknown);
+    return 2;
+  }
   CLI::App app("Measures MemKV, and verifies every byte.", "memkv-bench");
   app.footer(kFooter);
   app.require_subcommand(1);

@@ -3,17 +3,18 @@
 #include <arpa/inet.h>
 #include <fmt/core.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <algorithm>
 #include <cstring>
 #include <span>
+#include <string>
+#include <vector>
 
-#include "base/checksum.h"
 #include "base/unique_fd.h"
 #include "io/huge_memory.h"
+#include "io/socket.h"
 #include "tools/bench/bare.h"
 #include "tools/bench/pattern.h"
 #include "tools/bench/peer.h"
@@ -67,27 +68,6 @@ class Protocol {
   uint64_t block_;
 };
 
-bool move_all(int fd, std::span<iovec> pieces, bool send) {
-  msghdr message{};
-  message.msg_iov = pieces.data();
-  message.msg_iovlen = pieces.size();
-  while (message.msg_iovlen > 0) {
-    ssize_t n = send ? sendmsg(fd, &message, MSG_NOSIGNAL) : recvmsg(fd, &message, MSG_WAITALL);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    while (message.msg_iovlen > 0 && static_cast<size_t>(n) >= message.msg_iov->iov_len) {
-      n -= static_cast<ssize_t>(message.msg_iov->iov_len);
-      message.msg_iov++;
-      message.msg_iovlen--;
-    }
-    if (n > 0) {
-      message.msg_iov->iov_base = static_cast<char*>(message.msg_iov->iov_base) + n;
-      message.msg_iov->iov_len -= static_cast<size_t>(n);
-    }
-  }
-  return true;
-}
-
 class PeerThread final : public Worker {
  public:
   PeerThread(const PeerPlan& plan, uint32_t index, std::span<std::byte> memory, base::UniqueFd socket)
@@ -133,12 +113,7 @@ class PeerThread final : public Worker {
   uint64_t number(uint64_t i) const { return first_ + (base_ + i) % count_; }
   std::byte* block(uint64_t i) { return memory_.data() + i * plan_.block_bytes; }
   void hash(uint64_t i) {
-    if (!plan_.hash) return;
-    for (uint64_t at = 0; at < plan_.block_bytes; at += base::kChunkBytes) {
-      const uint64_t n = std::min<uint64_t>(base::kChunkBytes, plan_.block_bytes - at);
-      base::grain_sums({block(i) + at, n}, i, sums_);
-      checksum_ ^= sums_[0];
-    }
+    if (plan_.hash) hash_block({block(i), plan_.block_bytes}, i);
   }
 
   bool gets() {
@@ -149,12 +124,12 @@ class PeerThread final : public Worker {
         request_.clear();
         for (; sent < used_ && sent - received < plan_.depth; sent++) protocol_.head(request_, false, number(sent));
         iovec piece{request_.data(), request_.size()};
-        if (!request_.empty() && !move_all(socket_.get(), {&piece, 1}, true)) return false;
+        if (!request_.empty() && !send_all(socket_.get(), {&piece, 1})) return false;
       }
       iovec pieces[] = {{scratch_.data(), protocol_.get_head},
                         {block(received), plan_.block_bytes},
                         {scratch_.data(), protocol_.get_tail}};
-      if (!move_all(socket_.get(), std::span(pieces, protocol_.get_tail > 0 ? 3 : 2), false)) return false;
+      if (!receive_all(socket_.get(), std::span(pieces, protocol_.get_tail > 0 ? 3 : 2))) return false;
       hash(received);
       if (plan_.depth == 1) latency.record(static_cast<uint64_t>((monotonic_seconds() - started) * 1e9));
       ops++;
@@ -172,12 +147,12 @@ class PeerThread final : public Worker {
       iovec pieces[] = {{request_.data(), request_.size()},
                         {block(sent), plan_.block_bytes},
                         {protocol_.put_tail.data(), protocol_.put_tail.size()}};
-      if (!move_all(socket_.get(), std::span(pieces, protocol_.put_tail.empty() ? 2 : 3), true)) return false;
+      if (!send_all(socket_.get(), std::span(pieces, protocol_.put_tail.empty() ? 2 : 3))) return false;
       sent++;
       if (sent - received < plan_.depth && sent < used_) continue;
       const uint64_t replies = sent == used_ ? sent - received : std::max<uint64_t>(1, plan_.depth / 2);
       iovec reply{scratch_.data(), protocol_.put_reply * replies};
-      if (!move_all(socket_.get(), {&reply, 1}, false)) return false;
+      if (!receive_all(socket_.get(), {&reply, 1})) return false;
       received += replies;
       ops += replies;
       if (plan_.depth == 1) latency.record(static_cast<uint64_t>((monotonic_seconds() - started) * 1e9));
@@ -193,19 +168,16 @@ class PeerThread final : public Worker {
   uint64_t left_, used_ = 0, base_ = 0;
   std::vector<char> scratch_;
   std::string request_;
-  uint64_t sums_[base::kGrainsPerChunk] = {};
-  uint64_t checksum_ = 0;
 };
 
 Result<base::UniqueFd, Message> dial(uint16_t port, const std::string& congestion) {
   base::UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  set_congestion(fd.get(), congestion);
+  if (!congestion.empty()) (void)io::set_congestion(fd.get(), congestion);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const int on = 1;
-  setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  (void)io::set_nodelay(fd.get());
   for (int attempt = 0; attempt < 500; attempt++) {
     if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return fd;
     usleep(10'000);

@@ -114,6 +114,10 @@ Result<void, Message> write_text(const std::string& path, const std::string& tex
   return {};
 }
 
+Result<void, Message> write_json(const std::string& path, const Json& report) {
+  return path.empty() ? Result<void, Message>() : write_text(path, report.dump(2) + "\n");
+}
+
 Progress::Progress(std::string what, uint64_t total_bytes)
     : what_(std::move(what)),
       total_(total_bytes),

@@ -33,6 +33,8 @@ std::string table_line(const Json& run);
 /// `report` has `machine`, `settings`, `runs` (json_of), perhaps `scaling`.
 std::string html_of(const Json& report);
 Result<void, Message> write_text(const std::string& path, const std::string& text);
+/// Nothing where no path was given.
+Result<void, Message> write_json(const std::string& path, const Json& report);
 
 /// A progress bar on a terminal, else a line every few seconds. On stderr.
 class Progress {

@@ -1,19 +1,16 @@
 #include "tools/bench/rounds.h"
 
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <fstream>
 #include <sstream>
 
+#include "base/clock.h"
+
 namespace memkv::bench {
 
-double monotonic_seconds() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
+double monotonic_seconds() { return static_cast<double>(base::SystemClock().now_ns()) * 1e-9; }
 
 double process_cpu_seconds() {
   timespec now{};

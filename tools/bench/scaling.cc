@@ -95,9 +95,7 @@ int run_scaling(const ScalingOptions& options) {
     fflush(stdout);
   }
   fmt::print("\nRatio: throughput of N servers over N times that of one. {} wrong or failed.\n", wrong);
-  if (!options.json.empty()) {
-    if (auto written = write_text(options.json, report.dump(2) + "\n"); !written) return complain(written.error());
-  }
+  if (auto written = write_json(options.json, report); !written) return complain(written.error());
   return wrong > 0 ? 1 : 0;
 }
 

@@ -139,9 +139,7 @@ class Sweep {
   }
 
   int write_reports() {
-    if (!options_.json.empty()) {
-      if (auto written = write_text(options_.json, report_.dump(2) + "\n"); !written) return complain(written.error());
-    }
+    if (auto written = write_json(options_.json, report_); !written) return complain(written.error());
     if (!options_.html.empty()) {
       if (auto written = write_text(options_.html, html_of(report_)); !written) return complain(written.error());
     }

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/random.h"
 #include "base/units.h"
+#include "client/settings.h"
 
 namespace memkv::bench {
 namespace {
@@ -120,9 +121,11 @@ Result<Target, Message> open_target(const TargetOptions& options, uint64_t own_b
   target.client.namespace_key = options.auth_key;
   target.client.config_file = options.config;
   target.client.congestion = options.congestion;
-  if (options.transport != "" && options.transport != "auto" && options.transport != "tcp")
-    return Message{Status::kInvalid, fmt::format("--transport {}: auto or tcp", options.transport)};
-  if (options.transport == "tcp") target.client.transport = Transport::kTcp;
+  if (!options.transport.empty()) {
+    auto transport = client::parse_transport(options.transport, "--transport");
+    if (!transport) return transport.error();
+    target.client.transport = *transport;
+  }
   if (options.put_checksum == "server")
     target.client.put_checksum = PutChecksum::kServer;
   else if (options.put_checksum != "client")

@@ -9,6 +9,7 @@
 #include "server/options.h"
 #include "tools/memkv/options.h"
 #include "tools/memkv/session.h"
+#include "tools/unknown_command.h"
 
 namespace memkv::cli {
 namespace {
@@ -219,17 +220,12 @@ void add_version(CLI::App& app, Chosen& chosen) {
   command->callback([&chosen] { chosen = run_version; });
 }
 
-/// The first word, if it is neither an option nor a command.
+/// Empty if the first word is an option or a command.
 std::string unknown_command(const CLI::App& app, int argc, char** argv) {
-  if (argc < 2 || argv[1][0] == '-') return {};
-  std::vector<std::string_view> known;
-  for (const CLI::App* command : app.get_subcommands(nullptr)) {
-    if (command->get_name() == argv[1]) return {};
-    known.push_back(command->get_name());
-  }
-  const std::string_view near = server::nearest(argv[1], known);
-  return fmt::format("no command '{}'; {}", argv[1],
-                     near.empty() ? std::string("`memkv --help` lists them") : fmt::format("did you mean {}?", near));
+  if (argc < 2) return {};
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
+  return tools::unknown_command("memkv", argv[1], {names.begin(), names.end()});
 }
 
 /// Help goes out as it is; a mistake becomes one line.
