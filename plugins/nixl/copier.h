@@ -17,8 +17,8 @@ namespace memkv::nixl {
 class Copier {
  public:
   struct Options {
-    uint32_t threads = 1;                  ///< at least 1; docs/decisions/0008 has the measurement
-    uint64_t inline_bytes_max = 64 << 10;  ///< jobs of at most so many bytes on the host run inside start()
+    uint32_t threads = 1;                   ///< at least 1
+    uint64_t inline_bytes_max = 256 << 10;  ///< jobs of at most so many bytes on the host run inside start()
   };
   explicit Copier(Options options);
   Copier() : Copier(Options{}) {}

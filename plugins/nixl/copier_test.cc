@@ -39,7 +39,7 @@ struct FanOut {
 
 TEST(CopierThreads, one_source_reaches_fifteen_destinations) {
   Copier copier({.threads = 2});
-  for (const size_t bytes : {1ul, 4096ul, 65537ul, 262144ul, 262145ul, 1048576ul + 13}) {
+  for (const size_t bytes : {1ul, 4096ul, 65537ul, 262144ul, 262145ul, 1048576ul + 13, 3000001ul}) {
     FanOut fan(bytes, 15);
     CopyJob job;
     job.copies = fan.copies;

@@ -33,8 +33,8 @@
 /// no boundary of a gathered one falls into a range that two write. All are concurrent: an overlapped range ends as one
 /// of them whole, whichever comes last. Sources may alias; a write has one stage and no copies.
 ///
-/// Different keys never share a wire operation. A descriptor of zero bytes needs nothing: it appears nowhere, and whether
-/// its key exists is not asked. The same input always gives the same plan.
+/// Different keys never share a wire operation. A descriptor of zero bytes needs nothing: it appears nowhere, and
+/// whether its key exists is not asked. The same input always gives the same plan.
 
 #include <cstdint>
 #include <limits>
@@ -68,8 +68,8 @@ struct CopyPath {
 };
 
 struct PlanOptions {
-  bool coalesce = true;           ///< false: one wire operation for each descriptor, no copies
-  uint32_t op_pieces_max = ~0u;   ///< a wire operation of more pieces is cut in several
+  bool coalesce = true;          ///< false: one wire operation for each descriptor, no copies
+  uint32_t op_pieces_max = ~0u;  ///< a wire operation of more pieces is cut in several
   /// copies[from][to], by MemoryKind. The default: the host alone, no CUDA runtime.
   CopyPath copies[kMemoryKinds][kMemoryKinds] = {{{}, CopyPath::none()}, {CopyPath::none(), CopyPath::none()}};
 };
