@@ -14,6 +14,6 @@ namespace memkv::nixl {
 }  // namespace memkv::nixl
 
 /// MEMKV_CHECK(condition, "what must hold and why").
-#define MEMKV_CHECK(condition, text)                          \
+#define MEMKV_CHECK(condition, text)                         \
   (__builtin_expect(!!(condition), 1) ? static_cast<void>(0) \
                                       : ::memkv::nixl::check_failed(__FILE__, __LINE__, #condition, text))

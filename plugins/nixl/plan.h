@@ -33,11 +33,12 @@
 /// no boundary of a gathered one falls into a range that two write. All are concurrent: an overlapped range ends as one
 /// of them whole, whichever comes last. Sources may alias; a write has one stage and no copies.
 ///
-/// Different keys never share a wire operation. A descriptor of zero bytes needs nothing: it appears nowhere, and whether
-/// its key exists is not asked. The same input always gives the same plan.
+/// Different keys never share a wire operation. A descriptor of zero bytes needs nothing: it appears nowhere, and
+/// whether its key exists is not asked. The same input always gives the same plan.
 
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -68,8 +69,8 @@ struct CopyPath {
 };
 
 struct PlanOptions {
-  bool coalesce = true;           ///< false: one wire operation for each descriptor, no copies
-  uint32_t op_pieces_max = ~0u;   ///< a wire operation of more pieces is cut in several
+  bool coalesce = true;          ///< false: one wire operation for each descriptor, no copies
+  uint32_t op_pieces_max = ~0u;  ///< a wire operation of more pieces is cut in several
   /// copies[from][to], by MemoryKind. The default: the host alone, no CUDA runtime.
   CopyPath copies[kMemoryKinds][kMemoryKinds] = {{{}, CopyPath::none()}, {CopyPath::none(), CopyPath::none()}};
 };
@@ -144,12 +145,18 @@ struct Plan {
 class Planner {
  public:
   explicit Planner(const PlanOptions& options = {});
+  ~Planner();
+  Planner(Planner&&) noexcept;
+  Planner& operator=(Planner&&) noexcept;
 
   /// Replaces what `plan` holds. At most 2^30 descriptors (asserted).
   void plan(Op op, std::span<const Descriptor> descriptors, Plan& plan);
 
  private:
+  struct Makers;
+
   PlanOptions options_;
+  std::unique_ptr<Makers> makers_;
 };
 
 }  // namespace memkv::nixl
