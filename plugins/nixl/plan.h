@@ -38,6 +38,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -144,12 +145,18 @@ struct Plan {
 class Planner {
  public:
   explicit Planner(const PlanOptions& options = {});
+  ~Planner();
+  Planner(Planner&&) noexcept;
+  Planner& operator=(Planner&&) noexcept;
 
   /// Replaces what `plan` holds. At most 2^30 descriptors (asserted).
   void plan(Op op, std::span<const Descriptor> descriptors, Plan& plan);
 
  private:
+  struct Makers;
+
   PlanOptions options_;
+  std::unique_ptr<Makers> makers_;
 };
 
 }  // namespace memkv::nixl

@@ -268,8 +268,11 @@ bool Connection::send_exists() {
     bytes += 2 + unit.op->key.size();
   }
   Frame& frame = new_frame(count > Frame::kSmallUnits ? wire::kBodyBytesMax : bytes);
-  wire::ExistsEncoder encoder({frame.body.get(), frame.body_capacity}, /*touch=*/false);
-  while (!exists_.empty() && encoder.add(exists_.front()->op->key)) add_unit(frame, *exists_.front());
+  const bool touch = exists_.front()->op->spec->touch;  // one frame asks for all or for none
+  wire::ExistsEncoder encoder({frame.body.get(), frame.body_capacity}, touch);
+  while (!exists_.empty() && exists_.front()->op->spec->touch == touch && encoder.add(exists_.front()->op->key)) {
+    add_unit(frame, *exists_.front());
+  }
   send(frame, Opcode::kExists, encoder.finish());
   return true;
 }
