@@ -18,6 +18,7 @@ struct Extent {
   uint32_t key = 0;
   uint32_t descriptor = 0;
   Again again = Again::kNo;  ///< of the wire operation that will fetch it
+  uint32_t left_over = 0;    ///< 1 + number of what is left over of it; 0 = nothing is
 };
 using Extents = std::vector<Extent>;
 

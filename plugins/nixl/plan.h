@@ -10,7 +10,8 @@
 ///     when one has failed: its pieces' and its copies' descriptors have failed
 ///     when all wire operations and copies of the stage are done, whatever their outcome: the next stage
 ///
-/// A descriptor is delivered if, when the last stage is done, no piece and no copy that names it has failed.
+/// A descriptor is delivered if, when the last stage is done, no piece and no copy that names it has failed. A wire
+/// operation fails as a whole, also when only a part of its range is not there.
 ///
 /// READS. The ranges of one key that overlap or touch form a *cluster*, and a cluster becomes one wire operation. One
 /// sweep over it gives every byte of it one *owner*, the descriptor into whose memory it is fetched: at each point the
@@ -21,7 +22,8 @@
 ///   16 reads of the same block = 1 wire operation of 1 piece + 15 copies.
 /// Where no copy path leads from the owner, or a copy would cost more than to fetch again (PlanOptions::copies), the
 /// range is fetched once more by a wire operation that says so (WireOp::again): first clusters of the ranges left over
-/// in memory of one kind, with copies among themselves, and what these leave over one by one.
+/// in memory of one kind, with copies among themselves, and what these leave over one by one. No plan has more wire
+/// operations than descriptors.
 ///
 /// STAGES. Descriptors whose destinations overlap in memory (of any key) leave the bytes that executing the list in
 /// order, one by one, leaves. Each goes to the first stage after those of all earlier descriptors that it overlaps, so

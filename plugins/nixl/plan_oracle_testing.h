@@ -25,13 +25,18 @@ struct Case {
   bool apart = true;
 };
 
-inline bool all_copies_allowed(const PlanOptions& options) {
+template <typename Matches>
+bool any_path(const PlanOptions& options, Matches matches) {
   for (const auto& row : options.copies) {
-    for (const CopyPath& path : row) {
-      if (path.bytes_min > 1 || path.bytes_max < ~uint64_t{0}) return false;
-    }
+    if (std::any_of(std::begin(row), std::end(row), matches)) return true;
   }
-  return options.coalesce;
+  return false;
+}
+
+inline bool is_limited(const CopyPath& path) { return path.bytes_min > 1 || path.bytes_max < ~uint64_t{0}; }
+
+inline bool all_copies_allowed(const PlanOptions& options) {
+  return options.coalesce && !any_path(options, is_limited);
 }
 
 inline bool same_memory(const Place& a, const Place& b) { return a.kind == b.kind && a.device == b.device; }
@@ -169,17 +174,30 @@ class PlanOracle {
   // ---- how little it fetches
 
   const char* check_again() {
-    const bool free_to_copy = all_copies_allowed(given_->options);
     for (size_t stage = 0; stage < plan_->stages.size(); ++stage) {
       for (const WireOp& op : plan_->wire_ops_of(plan_->stages[stage])) {
-        if ((op.again == Again::kNotCoalesced) == given_->options.coalesce) return "coalescing against the options";
-        if (op.again == Again::kLaterStage && stage == 0) return "the first stage is no later one";
-        if (op.again == Again::kNo && stage > 0) return "a later stage does not say so";
-        if (free_to_copy && (op.again == Again::kNoCopyPath || op.again == Again::kCheaper))
-          return "a reason without one";
+        if (!is_reason(op.again, stage)) return "a reason that does not hold";
       }
     }
     return check_fetched_once();
+  }
+
+  bool is_reason(Again again, size_t stage) const {
+    const PlanOptions& options = given_->options;
+    if (!options.coalesce) return again == Again::kNotCoalesced;
+    switch (again) {
+      case Again::kNo:
+        return stage == 0;
+      case Again::kNoCopyPath:
+        return any_path(options, [](const auto& path) { return !path.exists(); });
+      case Again::kCheaper:
+        return any_path(options, [](const auto& path) { return path.exists() && is_limited(path); });
+      case Again::kLaterStage:
+        return stage > 0;
+      case Again::kNotCoalesced:
+        return false;
+    }
+    return false;
   }
 
   /// No byte comes twice within a stage, but by wire operations that say why.
@@ -209,6 +227,7 @@ class PlanOracle {
     if (fetched + copied != asked) return "a byte is delivered twice or never";
     const bool free_to_copy = all_copies_allowed(given_->options);
     if (free_to_copy && plan_->copies.size() > 2 * list().size()) return "more than two copies for a descriptor";
+    if (plan_->wire_ops.size() > list().size()) return "more wire operations than descriptors";
     if (given_->apart && plan_->stages.size() > 1) return "stages without aliasing";
     const bool fewest = given_->apart && free_to_copy && given_->options.op_pieces_max == ~0u;
     if (fewest && plan_->wire_ops.size() > greedy_wire_ops(list())) return "more wire operations than merging";

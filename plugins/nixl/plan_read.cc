@@ -40,7 +40,21 @@ Extent part_of(const Extent& of, uint64_t from, uint64_t to) {
   Extent part = of;
   part.offset = from;
   part.end = part.copied_to = to;
+  part.left_over = 0;
   return part;
+}
+
+/// Adds [from, to) of `of` to what must be fetched again; to one range with what was left over of it before, so that an
+/// extent leaves one at most, and no plan has more wire operations than descriptors.
+void leave_over(Extent& of, uint64_t from, uint64_t to, Again why, Extents& left) {
+  if (of.left_over > 0) {
+    Extent& before = left[of.left_over - 1];
+    before.end = before.copied_to = to;
+    return;
+  }
+  left.push_back(part_of(of, from, to));
+  left.back().again = why;
+  of.left_over = static_cast<uint32_t>(left.size());
 }
 
 }  // namespace
@@ -74,7 +88,7 @@ void ClusterFetcher::fetch_cluster(std::span<Extent> cluster, PlanBuilder& to) {
 }
 
 /// Goes by source, so that the copies of a wire operation lie together and a source is read while it is in the cache.
-void ClusterFetcher::copy_from_owners(std::span<const Extent> cluster, uint32_t op_first, PlanBuilder& to) {
+void ClusterFetcher::copy_from_owners(std::span<Extent> cluster, uint32_t op_first, PlanBuilder& to) {
   size_t first = 0;
   for (uint32_t op = op_first; op < to.plan().wire_ops.size(); ++op) {
     uint64_t offset = to.plan().wire_ops[op].offset;
@@ -89,7 +103,7 @@ void ClusterFetcher::copy_from_owners(std::span<const Extent> cluster, uint32_t 
 /// Since the owner of the next range reaches at least as far as all that start in this one, only extents that start in
 /// it or in the range before want any of it. `first`: the first that starts in the range before; returns the first that
 /// starts in this one.
-size_t ClusterFetcher::copy_from(const Source& source, std::span<const Extent> cluster, size_t first, PlanBuilder& to) {
+size_t ClusterFetcher::copy_from(const Source& source, std::span<Extent> cluster, size_t first, PlanBuilder& to) {
   for (; first < cluster.size() && cluster[first].offset < source.offset; ++first) {
     copy_part(source, cluster[first], to);
   }
@@ -97,16 +111,16 @@ size_t ClusterFetcher::copy_from(const Source& source, std::span<const Extent> c
   return first;
 }
 
-void ClusterFetcher::copy_part(const Source& source, const Extent& wanted, PlanBuilder& to) {
+void ClusterFetcher::copy_part(const Source& source, Extent& wanted, PlanBuilder& to) {
   const uint64_t from = std::max(wanted.offset, source.offset);
   const uint64_t end = std::min(wanted.copied_to, source.end);
   if (from >= end) return;
   const MemoryKind kind = to.descriptor(wanted).place.kind;
   const CopyPath& path = to.options().copies[index(source.place.kind)][index(kind)];
-  Extent part = part_of(wanted, from, end);
-  if (path.takes(end - from)) return to.add_copy(source.wire_op, source.place + (from - source.offset), part);
-  part.again = path.exists() ? Again::kCheaper : Again::kNoCopyPath;
-  left_over_[index(kind)].push_back(part);
+  if (!path.takes(end - from)) {
+    return leave_over(wanted, from, end, path.exists() ? Again::kCheaper : Again::kNoCopyPath, left_over_[index(kind)]);
+  }
+  to.add_copy(source.wire_op, source.place + (from - source.offset), part_of(wanted, from, end));
 }
 
 void ReadPlanner::plan(std::span<const Descriptor> descriptors, PlanBuilder& to) {

@@ -27,9 +27,9 @@ class ClusterFetcher {
  private:
   void fetch_clusters(Extents& extents, PlanBuilder& to);
   void fetch_cluster(std::span<Extent> cluster, PlanBuilder& to);
-  void copy_from_owners(std::span<const Extent> cluster, uint32_t op_first, PlanBuilder& to);
-  size_t copy_from(const Source& source, std::span<const Extent> cluster, size_t first, PlanBuilder& to);
-  void copy_part(const Source& source, const Extent& wanted, PlanBuilder& to);
+  void copy_from_owners(std::span<Extent> cluster, uint32_t op_first, PlanBuilder& to);
+  size_t copy_from(const Source& source, std::span<Extent> cluster, size_t first, PlanBuilder& to);
+  void copy_part(const Source& source, Extent& wanted, PlanBuilder& to);
 
   ExtentSorter sorter_;
   Extents left_over_[kMemoryKinds];  ///< what no copy may fill, by its kind of memory
