@@ -1,6 +1,6 @@
 #pragma once
-/// The binary interface of a NIXL storage backend (NIXL 1.0 and later, LP64, Itanium C++ ABI, libstdc++'s new strings), in
-/// our own words: NIXL's packages ship no headers, and the plugin links to nothing of theirs. Names of methods are
+/// The binary interface of a NIXL storage backend (NIXL 1.0 and later, LP64, Itanium C++ ABI, libstdc++'s new strings),
+/// in our own words: NIXL's packages ship no headers, and the plugin links to nothing of theirs. Names of methods are
 /// NIXL's, since the guide to a plugin speaks of them; everything else is layout.
 
 #include <chrono>

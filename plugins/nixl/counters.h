@@ -18,19 +18,19 @@ class Counter {
 };
 
 struct Counters {
-  Counter read_requests, write_requests;    ///< posted
+  Counter read_requests, write_requests;  ///< posted
   Counter read_descriptors, write_descriptors;
-  Counter read_wire_ops, write_wire_ops;    ///< ranges of keys asked of the client, before it splits them into units
-  Counter read_bytes, write_bytes;          ///< of descriptors that were delivered
+  Counter read_wire_ops, write_wire_ops;  ///< ranges of keys asked of the client, before it splits them into units
+  Counter read_bytes, write_bytes;        ///< of descriptors that were delivered
   Counter read_wire_bytes, write_wire_bytes;
-  Counter refetched_bytes;                  ///< fetched a second time because no copy serves better
+  Counter refetched_bytes;  ///< fetched a second time because no copy serves better
   Counter copies, copied_bytes;
-  Counter misses;                           ///< wire operations that found no object, a hole or a short one
+  Counter misses;  ///< wire operations that found no object, a hole or a short one
   Counter failed_requests, canceled_requests;
-  Counter range_writes;                     ///< changed a part of an object: the server reads, merges and writes
-  Counter already_present;                  ///< writes that write_mode=if_absent left out
+  Counter range_writes;     ///< changed a part of an object: the server reads, merges and writes
+  Counter already_present;  ///< writes that write_mode=if_absent left out
   Counter queries, queried_keys, found_keys;
-  Counter plan_ns, wire_ns, copy_ns;        ///< summed over requests
+  Counter plan_ns, wire_ns, copy_ns;  ///< summed over requests
 };
 
 /// One line for people.

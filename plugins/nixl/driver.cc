@@ -14,11 +14,11 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-constexpr uint64_t kCallerPollsNs = 200'000;       // since its last poll a caller is taken to be at it
-constexpr nanoseconds kNap{1'000'000};             // of the progress thread meanwhile
-constexpr nanoseconds kWaitBusy{10'000'000};       // other threads may have brought timers that are due earlier
+constexpr uint64_t kCallerPollsNs = 200'000;  // since its last poll a caller is taken to be at it
+constexpr nanoseconds kNap{1'000'000};        // of the progress thread meanwhile
+constexpr nanoseconds kWaitBusy{10'000'000};  // other threads may have brought timers that are due earlier
 constexpr nanoseconds kWaitIdle{100'000'000};
-constexpr nanoseconds kWaitCopies{100'000};        // copy threads do not wake this one
+constexpr nanoseconds kWaitCopies{100'000};  // copy threads do not wake this one
 
 }  // namespace
 

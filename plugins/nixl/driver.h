@@ -31,8 +31,8 @@ class Work {
   size_t place_ = kNotActive;  // in Driver::active_
 };
 
-/// Thread: any. A thread of its own moves bytes only when callers do not: it waits for the session's sockets without the
-/// lock, and stays out of the way of callers who poll.
+/// Thread: any. A thread of its own moves bytes only when callers do not: it waits for the session's sockets without
+/// the lock, and stays out of the way of callers who poll.
 class Driver {
  public:
   static Result<std::unique_ptr<Driver>, Message> open(const ClientOptions& options);

@@ -1,5 +1,5 @@
-/// What the shared object brings along, so that it loads wherever NIXL does: libfmt, which Debian has as a shared library
-/// only, and the newest of libc.
+/// What the shared object brings along, so that it loads wherever NIXL does: libfmt, which Debian has as a shared
+/// library only, and the newest of libc.
 
 #include <fmt/format-inl.h>
 #include <signal.h>
@@ -21,7 +21,8 @@ template FMT_API auto locale_ref::get<std::locale>() const -> std::locale;
 template FMT_API auto thousands_sep_impl(locale_ref) -> thousands_sep_result<char>;
 template FMT_API auto decimal_point_impl(locale_ref) -> char;
 template FMT_API void buffer<char>::append(const char*, const char*);
-template FMT_API void vformat_to(buffer<char>&, string_view, basic_format_args<FMT_BUFFER_CONTEXT(type_identity_t<char>)>, locale_ref);
+template FMT_API void vformat_to(buffer<char>&, string_view,
+                                 basic_format_args<FMT_BUFFER_CONTEXT(type_identity_t<char>)>, locale_ref);
 
 }  // namespace detail
 FMT_END_NAMESPACE

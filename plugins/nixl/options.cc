@@ -76,8 +76,10 @@ Result<void, Message> set_text(const std::string& text, Options& options) {
 }
 
 constexpr std::array kKnown = {
-    Known{"servers", [](const std::string& t, Options& o) { return o.client.servers = split(t), Result<void, Message>(); }},
-    Known{"auth_key", [](const std::string& t, Options& o) { return o.client.namespace_key = t, Result<void, Message>(); }},
+    Known{"servers",
+          [](const std::string& t, Options& o) { return o.client.servers = split(t), Result<void, Message>(); }},
+    Known{"auth_key",
+          [](const std::string& t, Options& o) { return o.client.namespace_key = t, Result<void, Message>(); }},
     Known{"prefix", set_text<&Options::prefix>},
     Known{"transport", [](const std::string& t, Options& o) { return set_transport(t, o.client.transport); }},
     Known{"timeout_ms",

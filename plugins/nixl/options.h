@@ -21,8 +21,8 @@ enum class WriteMode : uint8_t {
 
 struct Options {
   ClientOptions client;
-  std::string prefix;  ///< before every key
-  std::string bucket;  ///< under the name OBJ: between prefix and key, with a slash
+  std::string prefix;       ///< before every key
+  std::string bucket;       ///< under the name OBJ: between prefix and key, with a slash
   uint32_t timeout_ms = 0;  ///< 0 = the client's: 2 s to read, 10 s to write
   uint32_t io_threads = 1;
   bool coalesce = true;
@@ -45,11 +45,12 @@ Result<Options, Message> read_options(const std::string& type, const abi::Params
 /// The values in effect, by parameter name; a credential is only said to be there.
 abi::Params effective(const Options& options);
 
-/// What getPluginParams shows: the names. Their values are empty, since callers hand them back as if a user had set them.
+/// What getPluginParams shows: the names. Their values are empty, since callers hand them back as if a user had set
+/// them.
 abi::Params known_options();
 
-/// The plugin's part of the file that MEMKV_CONFIG names: its `nixl:` map, and `servers`, `auth_key`, `transport` of the
-/// top, which are the client's too.
+/// The plugin's part of the file that MEMKV_CONFIG names: its `nixl:` map, and `servers`, `auth_key`, `transport` of
+/// the top, which are the client's too.
 Result<std::map<std::string, std::string>, Message> read_config_file(const std::string& path);
 
 }  // namespace memkv::nixl

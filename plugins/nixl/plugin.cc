@@ -26,7 +26,10 @@ const abi::Plugin plugin = {
     .name = [] { return "MEMKV"; },
     .plugin_version = [] { return kVersion; },
     .options = known_options,
-    .memories = [] { return std::vector<abi::Memory>{abi::Memory::kDram, abi::Memory::kObject}; },
+    .memories =
+        [] {
+          return std::vector<abi::Memory>{abi::Memory::kDram, abi::Memory::kVram, abi::Memory::kObject};
+        },
 };
 
 }  // namespace
