@@ -236,9 +236,9 @@ class Session {
   size_t poll(std::chrono::nanoseconds wait = {});
   bool done(Ticket ticket) const;
   void cancel(Ticket ticket);
-  /// For who waits elsewhere (poll(2), an event loop of its own): becomes readable when poll() has something to do. Before
-  /// each wait call arm_wait(), and wait no longer than it returns: timers are due then; zero = call poll() now. Waiting
-  /// needs no lock.
+  /// For who waits elsewhere (poll(2), an event loop of its own): becomes readable when poll() has something to do.
+  /// Before each wait call arm_wait(), and wait no longer than it returns: timers are due then; zero = call poll() now.
+  /// Waiting needs no lock.
   int wait_fd() const;
   std::chrono::nanoseconds arm_wait();
   /// The outcomes of a complete ticket; forgets it.

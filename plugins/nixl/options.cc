@@ -180,7 +180,7 @@ void take_environment(bool object_storage, Lookup env, Values& values, Options& 
   if (options.bucket.empty()) options.bucket = env("AWS_DEFAULT_BUCKET");
 }
 
-Result<void, Message> apply(const Values& values, Options& options) {
+Result<void, Message> set_all(const Values& values, Options& options) {
   for (const Known& known : kKnown) {
     const auto value = values.find(known.name);
     if (value == values.end()) continue;
@@ -216,7 +216,7 @@ Result<Options, Message> read_options(const std::string& type, const abi::Params
   if (object_storage) translate_object_storage(params, values, options);
   take_environment(object_storage, env, values, options);
   if (auto taken = take_config_file(env, values, options); !taken) return taken.error();
-  if (auto applied = apply(values, options); !applied) return applied.error();
+  if (auto applied = set_all(values, options); !applied) return applied.error();
   return options;
 }
 
