@@ -33,7 +33,9 @@ void Engine::open() {
   if (!options_.ignored.empty()) log_line("S3 parameters without a meaning here are ignored: " + options_.ignored);
   params = effective(options_);
   registry_ = std::make_unique<Registry>(options_.key_prefix());
-  shared_->planner = std::make_unique<Planner>(PlanOptions{.coalesce = options_.coalesce});
+  shared_->planner =
+      std::make_unique<Planner>(PlanOptions{.coalesce = options_.coalesce, .copies = {{{}, {}}, {{}, {}}}});
+  movers_ = std::make_unique<LocalMovers>(uint64_t{options_.staging_mb} << 20);
   for (uint32_t i = 0; i < options_.io_threads; i++) {
     auto driver = Driver::open(options_.client);
     if (!driver) return refuse(driver.error().text);
@@ -49,6 +51,7 @@ void Engine::open() {
 Engine::~Engine() {
   if (guard_.forked()) {  // the parent's threads are not here, and its locks may be held for good
     (void)metrics_file_.release();
+    (void)movers_.release();
     for (auto& driver : drivers_) (void)driver.release();
     return;
   }
@@ -82,7 +85,9 @@ Driver& Engine::pick_driver() const {
   return *drivers_[shared_->next_driver.fetch_add(1, std::memory_order_relaxed) % drivers_.size()];
 }
 
-std::vector<abi::Memory> Engine::getSupportedMems() const { return {abi::Memory::kDram, abi::Memory::kObject}; }
+std::vector<abi::Memory> Engine::getSupportedMems() const {
+  return {abi::Memory::kDram, abi::Memory::kVram, abi::Memory::kObject};
+}
 
 // Registrations.
 
@@ -93,12 +98,26 @@ Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory,
     case abi::Memory::kDram:
       out = Registry::add_memory(desc, MemoryKind::kHost).release();
       return Status::kSuccess;
+    case abi::Memory::kVram:
+      return register_vram(desc, out);
     case abi::Memory::kObject:
       out = registry_->add_object(desc).release();
       return out ? Status::kSuccess : Status::kInvalidParam;
     default:
       return Status::kNotSupported;
   }
+}
+
+Status Engine::register_vram(const abi::BlobDesc& desc, abi::Metadata*& out) {
+  const auto device = movers_->open_vram(desc.address, desc.device);
+  if (!device.ok()) {
+    log_line("VRAM cannot be registered: " + device.error().text);
+    return device.error().status == memkv::Status::kInvalid ? Status::kInvalidParam : Status::kBackend;
+  }
+  auto registration = Registry::add_memory(desc, MemoryKind::kCuda);
+  registration->device = *device;  // the memory's own, whatever number the caller has for it
+  out = registration.release();
+  return Status::kSuccess;
 }
 
 Status Engine::deregisterMem(abi::Metadata* metadata) {
@@ -124,12 +143,18 @@ Status Engine::prepXfer(const abi::Operation& operation, const abi::MetaList& lo
   handle = nullptr;
   if (refuse_fork()) return Status::kBackend;
   if (const Status wrong = check_lists(local, remote); wrong != Status::kSuccess) return wrong;
-  auto request = std::make_unique<Request>(operation, options_, *counters_, pick_driver());
+  auto request = std::make_unique<Request>(operation, options_, *counters_, pick_driver(), *movers_);
   {
     const std::lock_guard lock(shared_->planning);
     const uint64_t since = monotonic_ns();
     request->plan(*shared_->planner, local, remote);
     counters_->plan_ns.add(monotonic_ns() - since);
+  }
+  if (request->staged_write_bytes_max() > movers_->staging.bytes()) {
+    log_line("a write of " + std::to_string(request->staged_write_bytes_max()) +
+             " bytes from VRAM does not fit the staging memory: raise staging_mb, now " +
+             std::to_string(options_.staging_mb));
+    return Status::kInvalidParam;
   }
   handle = request.release();
   return Status::kSuccess;

@@ -9,6 +9,7 @@
 #include "counters.h"
 #include "driver.h"
 #include "fork_guard.h"
+#include "local_movers.h"
 #include "metrics_file.h"
 #include "options.h"
 #include "plan.h"
@@ -58,6 +59,7 @@ class Engine final : public abi::Backend {
 
   void open();
   void refuse(const std::string& why);
+  abi::Status register_vram(const abi::BlobDesc& desc, abi::Metadata*& out);
   bool refuse_fork() const;
   Driver& pick_driver() const;
   uint64_t stop_deadline_ns() const;
@@ -67,6 +69,7 @@ class Engine final : public abi::Backend {
   std::unique_ptr<Counters> counters_ = std::make_unique<Counters>();
   std::unique_ptr<Registry> registry_;
   std::unique_ptr<Shared> shared_ = std::make_unique<Shared>();
+  std::unique_ptr<LocalMovers> movers_;
   std::vector<std::unique_ptr<Driver>> drivers_;
   std::unique_ptr<MetricsFile> metrics_file_;
 };

@@ -28,7 +28,7 @@ const abi::Plugin plugin = {
     .options = known_options,
     .memories =
         [] {
-          return std::vector<abi::Memory>{abi::Memory::kDram, abi::Memory::kObject};
+          return std::vector<abi::Memory>{abi::Memory::kDram, abi::Memory::kVram, abi::Memory::kObject};
         },
 };
 

@@ -1,7 +1,6 @@
 #include "request.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "log.h"
 
@@ -10,7 +9,6 @@ namespace {
 
 using Wait = Work::Wait;
 
-constexpr uint64_t kCopyPieceBytes = 256 << 10;
 LogLimit failures_logged{1'000'000'000};
 
 bool overflows(const abi::BasicDesc& desc) { return desc.length > UINT64_MAX - desc.address; }
@@ -72,8 +70,9 @@ abi::Status check_lists(const abi::MetaList& local, const abi::MetaList& remote)
   return abi::Status::kSuccess;
 }
 
-Request::Request(abi::Operation operation, const Options& options, Counters& counters, Driver& driver)
-    : operation_(operation), options_(options), counters_(counters), driver_(driver) {}
+Request::Request(abi::Operation operation, const Options& options, Counters& counters, Driver& driver,
+                 LocalMovers& movers)
+    : operation_(operation), options_(options), counters_(counters), driver_(driver), movers_(movers) {}
 
 // Planning.
 
@@ -93,6 +92,7 @@ void Request::plan(Planner& planner, const abi::MetaList& local, const abi::Meta
   remember(remote);
   for (const WireOp& op : plan_.wire_ops) targets_.push_back(target_of(op, remote));
   due_.reserve(plan_.copies.size());
+  build_staged();
   build_stages();
   if (operation_ == abi::Operation::kWrite && options_.write_mode == WriteMode::kIfAbsent) build_probe();
 }
@@ -109,7 +109,7 @@ bool Request::uses(const abi::Metadata* metadata) const {
   return std::binary_search(uses_.begin(), uses_.end(), metadata);
 }
 
-Request::Target Request::target_of(const WireOp& op, const abi::MetaList& remote) const {
+Target Request::target_of(const WireOp& op, const abi::MetaList& remote) const {
   const uint32_t descriptor = plan_.pieces_of(op).front().descriptor;
   const auto& object = *static_cast<const Registration*>(remote.descs[descriptor].metadata);
   if (operation_ == abi::Operation::kRead) return {object.key, Form::kGet};
@@ -135,20 +135,33 @@ void Request::add(const WireOp& op, const Target& target, Batch& batch) const {
     else
       from.push_back({memory, piece.length});
   }
-  switch (target.form) {
-    case Form::kGet:
-      batch.get(target.key->text, Scatter(into), op.offset);
-      return;
-    case Form::kPut:
-      batch.put(target.key->text, Gather(from));
-      return;
-    case Form::kPutIfAbsent:
-      batch.put_if_absent(target.key->text, Gather(from));
-      return;
-    case Form::kRange:
-      batch.write(target.key->text, Gather(from), op.offset);
-      return;
+  if (target.form == Form::kGet)
+    batch.get(target.key->text, Scatter(into), op.offset);
+  else
+    target.add_write(batch, Gather(from), op.offset);
+}
+
+bool Request::is_staged(const WireOp& op) const {
+  const auto pieces = plan_.pieces_of(op);
+  return std::any_of(pieces.begin(), pieces.end(), [](auto& piece) { return piece.place.kind == MemoryKind::kCuda; });
+}
+
+void Request::build_staged() {
+  staged_.resize(plan_.wire_ops.size());
+  for (uint32_t i = 0; i < staged_.size(); i++) {
+    const WireOp& op = plan_.wire_ops[i];
+    if (is_staged(op)) staged_[i] = std::make_unique<StagedWireOp>(i, op, plan_.pieces_of(op), targets_[i], movers_);
   }
+  staging_.reserve(staged_.size());
+  staged_done_.reserve(staged_.size());
+}
+
+uint64_t Request::staged_write_bytes_max() const {
+  uint64_t most = 0;
+  for (size_t i = 0; i < staged_.size() && operation_ == abi::Operation::kWrite; i++) {
+    if (staged_[i]) most = std::max(most, plan_.wire_ops[i].length);
+  }
+  return most;
 }
 
 void Request::build_stages() {
@@ -156,7 +169,7 @@ void Request::build_stages() {
     Batch& batch = stages_.emplace_back();
     for (uint32_t i = 0; i < stage.wire_op_count; i++) {
       const uint32_t op = stage.wire_op_first + i;
-      add(plan_.wire_ops[op], targets_[op], batch);
+      if (!staged_[op]) add(plan_.wire_ops[op], targets_[op], batch);
     }
   }
 }
@@ -188,7 +201,8 @@ Wait Request::start(Session& session) {
 Wait Request::submit_stage(Session& session) {
   const Stage& stage = plan_.stages[stage_];
   batch_of_op_.clear();
-  for (uint32_t i = 0; i < stage.wire_op_count; i++) batch_of_op_.push_back(stage.wire_op_first + i);
+  for (uint32_t i = stage.wire_op_first; i < stage.wire_op_first + stage.wire_op_count; i++)
+    staged_[i] ? start_staged(session, i) : batch_of_op_.push_back(i);
   return submit(session, stages_[stage_], Phase::kWire);
 }
 
@@ -197,21 +211,45 @@ Wait Request::submit(Session& session, Batch& batch, Phase phase) {
   phase_ = phase;
   phase_since_ns_ = now;
   const auto left = std::chrono::nanoseconds(deadline_ns_ > now ? deadline_ns_ - now : 1);
-  ticket_ = session.submit(batch, left);
-  return Wait::kWire;
+  outcomes_.clear();
+  on_wire_ = !batch.empty();
+  if (on_wire_) ticket_ = session.submit(batch, left);
+  step_staged();
+  return staging_.empty() ? Wait::kWire : Wait::kCopy;
+}
+
+void Request::start_staged(Session& session, uint32_t wire_op) {
+  staged_[wire_op]->start(session, deadline_ns_);
+  staging_.push_back(staged_[wire_op].get());
+}
+
+void Request::step_staged() {
+  std::erase_if(staging_, [this](StagedWireOp* staged) {
+    if (!staged->step()) return false;
+    staged_done_.push_back(staged);
+    return true;
+  });
 }
 
 Wait Request::step(Session& session) {
   if (phase_ == Phase::kIdle) return Wait::kNothing;
-  if (!session.done(ticket_)) return Wait::kWire;
-  session.collect(ticket_, outcomes_);
+  if (phase_ == Phase::kCopy) return copying_.done() ? on_copied(session) : Wait::kCopy;
+  step_staged();
+  if (on_wire_ && session.done(ticket_)) {
+    session.collect(ticket_, outcomes_);
+    on_wire_ = false;
+  }
+  if (!staging_.empty()) return Wait::kCopy;
+  if (on_wire_) return Wait::kWire;
   counters_.wire_ns.add(monotonic_ns() - phase_since_ns_);
   return phase_ == Phase::kProbe ? on_probed(session) : on_fetched(session);
 }
 
 void Request::cancel(Session& session) {
   canceled_ = true;
-  if (phase_ == Phase::kProbe || phase_ == Phase::kWire) session.cancel(ticket_);
+  if (on_wire_) session.cancel(ticket_);
+  for (StagedWireOp* staged : staging_) staged->cancel();
+  if (phase_ == Phase::kCopy) movers_.copier.cancel(copying_);
 }
 
 /// Sends only what is not there. A question that failed counts as no: the write itself asks once more.
@@ -225,19 +263,25 @@ Wait Request::on_probed(Session& session) {
       counters_.already_present.add();
       continue;
     }
+    if (canceled_) continue;
+    if (staged_[i]) {
+      start_staged(session, i);
+      continue;
+    }
     add(plan_.wire_ops[i], targets_[i], absent_);
     batch_of_op_.push_back(i);
   }
-  if (absent_.empty() || canceled_) return finish();
+  if (canceled_ || (absent_.empty() && staging_.empty())) return finish();
   return submit(session, absent_, Phase::kWire);
 }
 
 Wait Request::on_fetched(Session& session) {
   due_.clear();
   for (size_t i = 0; i < outcomes_.size(); i++) judge(batch_of_op_[i], outcomes_[i]);
+  for (const StagedWireOp* staged : staged_done_) judge(staged->index(), staged->outcome());
+  staged_done_.clear();
   if (due_.empty() || canceled_) return next_stage(session);
-  copy_all();
-  return next_stage(session);
+  return copy_all(session);
 }
 
 Wait Request::next_stage(Session& session) {
@@ -300,20 +344,26 @@ void Request::fail(abi::Status status, const Target& target, const WireOp& op, c
 
 // Copies.
 
-void Request::copy_all() {
-  const uint64_t since = monotonic_ns();
-  for (const Copy& one : due_) copy(one);
-  counters_.copy_ns.add(monotonic_ns() - since);
+Wait Request::copy_all(Session& session) {
+  phase_ = Phase::kCopy;
+  phase_since_ns_ = monotonic_ns();
+  copying_.copies = due_;
+  return movers_.copier.start(copying_) ? on_copied(session) : Wait::kCopy;
 }
 
-void Request::copy(const Copy& one) {
-  for (uint64_t at = 0; at < one.length && !canceled_; at += kCopyPieceBytes) {
-    std::memcpy(reinterpret_cast<void*>(one.to.address + at), reinterpret_cast<const void*>(one.from.address + at),
-                std::min(kCopyPieceBytes, one.length - at));
+Wait Request::on_copied(Session& session) {
+  counters_.copy_ns.add(monotonic_ns() - phase_since_ns_);
+  if (copying_.error()) {
+    log_line(std::string("copies on a CUDA device failed: CUDA says ") + copying_.error());
+    worst_ = abi::Status::kBackend;
+    return next_stage(session);
   }
-  counters_.copies.add();
-  counters_.copied_bytes.add(one.length);
-  counters_.read_bytes.add(one.length);
+  for (const Copy& one : due_) {
+    counters_.copies.add();
+    counters_.copied_bytes.add(one.length);
+    counters_.read_bytes.add(one.length);
+  }
+  return next_stage(session);
 }
 
 }  // namespace memkv::nixl
