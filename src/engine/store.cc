@@ -66,9 +66,7 @@ StoreImpl::StoreImpl(io::Reactor& reactor, StoreOptions options)
   tick_.context = this;
 }
 
-StoreImpl::~StoreImpl() {
-  reactor_.stop(tick_);
-}
+StoreImpl::~StoreImpl() { reactor_.stop(tick_); }
 
 /// On large pages: a drive takes them in fewer, larger pieces.
 void StoreImpl::take_buffers() {
