@@ -12,6 +12,7 @@
 #include "base/checksum.h"
 #include "engine/log.h"
 #include "engine/store.h"
+#include "io/huge_memory.h"
 
 namespace memkv::engine {
 
@@ -155,6 +156,7 @@ class StoreImpl final : public Store, public LogOwner {
 
  private:
   friend class Recovery;
+  void take_buffers();
   // --- store.cc: pools, locks, completion
   OpState* take_state(StoreOp& op);
   void free_state(OpState& st);
@@ -291,7 +293,7 @@ class StoreImpl final : public Store, public LogOwner {
   io::Timer tick_;
   uint64_t sequence_ = 1, sequence_end_ = 0;
   std::vector<std::byte*> extent_buffers_;
-  std::vector<void*> owned_memory_;
+  io::HugeMemory buffer_memory_;
   std::vector<BigBuffer> merge_buffers_;  // two
   BigBuffer move_buffer_;
   std::unordered_map<const Move*, std::unique_ptr<Move>> moves_;  // in flight
