@@ -49,6 +49,12 @@ int weight(abi::Status status) {
   }
 }
 
+void log_cuda_error(const char* error) {
+  static LogLimit limit{1'000'000'000};
+  uint64_t held_back = 0;
+  if (limit.pass(held_back)) log_line(std::string("a copy to or from VRAM failed: CUDA says ") + error);
+}
+
 std::string text_of(const Key& key) {
   constexpr size_t kShown = 120;
   return key.text.size() <= kShown ? key.text : key.text.substr(0, kShown) + "...";
@@ -210,7 +216,8 @@ Wait Request::submit(Session& session, Batch& batch, Phase phase) {
   const uint64_t now = monotonic_ns();
   phase_ = phase;
   phase_since_ns_ = now;
-  const auto left = std::chrono::nanoseconds(deadline_ns_ > now ? deadline_ns_ - now : 1);
+  const bool own_deadline = options_.timeout_ms != 0;
+  const Deadline left(!own_deadline ? 0 : deadline_ns_ > now ? deadline_ns_ - now : 1);
   outcomes_.clear();
   on_wire_ = !batch.empty();
   if (on_wire_) ticket_ = session.submit(batch, left);
@@ -278,7 +285,10 @@ Wait Request::on_probed(Session& session) {
 Wait Request::on_fetched(Session& session) {
   due_.clear();
   for (size_t i = 0; i < outcomes_.size(); i++) judge(batch_of_op_[i], outcomes_[i]);
-  for (const StagedWireOp* staged : staged_done_) judge(staged->index(), staged->outcome());
+  for (const StagedWireOp* staged : staged_done_) {
+    judge(staged->index(), staged->outcome());
+    if (staged->cuda_error()) log_cuda_error(staged->cuda_error());
+  }
   staged_done_.clear();
   if (due_.empty() || canceled_) return next_stage(session);
   return copy_all(session);
@@ -321,7 +331,7 @@ void Request::judge_read(const WireOp& op, const Target& target, const Outcome& 
 
 void Request::judge_write(const WireOp& op, const Target& target, const Outcome& outcome) {
   counters_.write_wire_ops.add();
-  if (target.form == Form::kRange) counters_.range_writes.add();
+  if (target.form == Form::kRange) counters_.range_writes.add(), counters_.range_write_bytes.add(op.length);
   if (outcome.status == memkv::Status::kExists) return counters_.already_present.add();
   if (!outcome.hit()) return fail(status_of(outcome.status), target, op, outcome);
   counters_.write_wire_bytes.add(op.length);
@@ -354,7 +364,7 @@ Wait Request::copy_all(Session& session) {
 Wait Request::on_copied(Session& session) {
   counters_.copy_ns.add(monotonic_ns() - phase_since_ns_);
   if (copying_.error()) {
-    log_line(std::string("copies on a CUDA device failed: CUDA says ") + copying_.error());
+    log_cuda_error(copying_.error());
     worst_ = abi::Status::kBackend;
     return next_stage(session);
   }
