@@ -12,13 +12,13 @@
 
 namespace memkv::nixl {
 
-inline const test::FakeCudart& fake_cuda() {
+inline const memkv::test::FakeCudart& fake_cuda() {
   setenv("MEMKV_CUDART", FAKE_CUDART, 0);
-  return test::FakeCudart::get();
+  return memkv::test::FakeCudart::get();
 }
 
-inline test::FakeCudartCounts fake_counts() {
-  test::FakeCudartCounts counts;
+inline memkv::test::FakeCudartCounts fake_counts() {
+  memkv::test::FakeCudartCounts counts;
   fake_cuda().counts(&counts);
   return counts;
 }

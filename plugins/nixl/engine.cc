@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "check.h"
 #include "log.h"
 
 namespace memkv::nixl {
@@ -57,11 +56,14 @@ Engine::~Engine() {
     return;
   }
   const auto all = [](const Work&) { return true; };
-  for (const auto& driver : drivers_) {
-    const bool quiet = driver->stop_all(all, stop_deadline_ns());
-    MEMKV_CHECK(quiet, "transfers under way cannot be stopped, and their memory goes");
+  for (auto& driver : drivers_) {
+    if (driver->stop_all(all, stop_deadline_ns())) {
+      driver.reset();
+    } else {
+      log_line("transfers under way cannot be stopped; they are left alone with their memory");
+      (void)driver.release();
+    }
   }
-  drivers_.clear();
   if (!init_error) log_line("backend " + type + " of agent '" + agent + "': " + summary(*counters_));
 }
 

@@ -49,6 +49,12 @@ int weight(abi::Status status) {
   }
 }
 
+void log_cuda_error(const char* error) {
+  static LogLimit limit{1'000'000'000};
+  uint64_t held_back = 0;
+  if (limit.pass(held_back)) log_line(std::string("a copy to or from VRAM failed: CUDA says ") + error);
+}
+
 std::string text_of(const Key& key) {
   constexpr size_t kShown = 120;
   return key.text.size() <= kShown ? key.text : key.text.substr(0, kShown) + "...";
@@ -278,7 +284,10 @@ Wait Request::on_probed(Session& session) {
 Wait Request::on_fetched(Session& session) {
   due_.clear();
   for (size_t i = 0; i < outcomes_.size(); i++) judge(batch_of_op_[i], outcomes_[i]);
-  for (const StagedWireOp* staged : staged_done_) judge(staged->index(), staged->outcome());
+  for (const StagedWireOp* staged : staged_done_) {
+    judge(staged->index(), staged->outcome());
+    if (staged->cuda_error()) log_cuda_error(staged->cuda_error());
+  }
   staged_done_.clear();
   if (due_.empty() || canceled_) return next_stage(session);
   return copy_all(session);
@@ -354,7 +363,7 @@ Wait Request::copy_all(Session& session) {
 Wait Request::on_copied(Session& session) {
   counters_.copy_ns.add(monotonic_ns() - phase_since_ns_);
   if (copying_.error()) {
-    log_line(std::string("copies on a CUDA device failed: CUDA says ") + copying_.error());
+    log_cuda_error(copying_.error());
     worst_ = abi::Status::kBackend;
     return next_stage(session);
   }
