@@ -5,9 +5,12 @@ import gc
 import itertools
 import pathlib
 import time
+from unittest import mock
 
 import numpy
 from nixl_cu12 import _api as nixl
+
+SYNC_MODES = ["NONE", "STRICT", "RW"]
 
 
 class Memory:
@@ -58,19 +61,27 @@ def pattern(size, seed):
     return numpy.random.default_rng(seed).integers(0, 256, size, dtype=numpy.uint8)
 
 
+def make_agent(name, sync, progress):
+    """NIXL's agent without a backend. Wheels before 1.2.0 cannot be told a sync mode: there NONE is made to mean it."""
+    config = nixl.nixl_agent_config(backends=[], enable_prog_thread=progress)
+    if hasattr(nixl, "nixl_thread_sync_t"):
+        config.sync_mode = getattr(nixl.nixl_thread_sync_t, f"NIXL_THREAD_SYNC_{sync}")
+        return nixl.nixl_agent(name, config)
+    mode = type(nixl.nixlBind.NIXL_THREAD_SYNC_NONE)(SYNC_MODES.index(sync))
+    with mock.patch.object(nixl.nixlBind, "NIXL_THREAD_SYNC_NONE", mode):
+        return nixl.nixl_agent(name, config)
+
+
 class Agent:
     """Objects are (key, offset) or keys; local memory is (Memory, offset) or a Memory."""
 
     devices = itertools.count(1)  # NIXL tells live registrations apart by their device number
 
     def __init__(self, name, backend, parameters, sync=None, progress=True):
-        config = {"backends": [], "enable_prog_thread": progress}
-        if sync is not None:
-            config["sync_mode"] = getattr(nixl.nixl_thread_sync_t, f"NIXL_THREAD_SYNC_{sync}")
         self.name = name
         self.backend = backend
         self.metrics = parameters.get("metrics_file")
-        self.nixl = nixl.nixl_agent(name, nixl.nixl_agent_config(**config))
+        self.nixl = make_agent(name, sync or "NONE", progress)
         self.nixl.create_backend(backend, parameters)
         self.objects = {}  # key -> (device number, registered descriptors)
 
@@ -115,11 +126,15 @@ class Agent:
             assert time.monotonic() < deadline, "a transfer hangs"
             time.sleep(0.0001)
 
+    def finish(self, handle, timeout=30):
+        """Posts and polls until the end."""
+        if self.post(handle) == "PROC":
+            self.wait(handle, timeout)
+
     def run(self, operation, rows, timeout=30, **options):
         handle = self.request(operation, rows, **options)
         try:
-            if self.post(handle) == "PROC":
-                self.wait(handle, timeout)
+            self.finish(handle, timeout)
         finally:
             handle.release()
 
@@ -134,12 +149,16 @@ class Agent:
         return [found is not None for found in self.nixl.query_memory([(0, 1, 0, key) for key in keys], self.backend, "OBJ")]
 
     def close(self):
-        """Destroys the agent; returns the counters of its backend."""
+        """Destroys the agent; returns the counters of its backend, which writes them with its last breath.
+
+        A request that is still referred to keeps all of it alive: the file is then not there.
+        """
         for key in list(self.objects):
             self.deregister(key)
+        pathlib.Path(self.metrics).unlink()
         self.nixl = None
         gc.collect()
-        return counters(self.metrics) if self.metrics else {}
+        return counters(self.metrics)
 
 
 def counters(path):

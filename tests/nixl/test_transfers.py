@@ -1,6 +1,7 @@
 """Bytes in and out: keys, offsets, misses, ways to write, several registrations, several agents."""
 
 import pytest
+from conftest import Server, start_place
 
 SIZES = [4096, 65536, 1 << 20, (2 << 20) + 4096, 16 << 20, 64 << 20]
 
@@ -40,9 +41,6 @@ def sentinel(stage, sizes):
 
 
 def test_sentinel_from_the_drives(play, tmp_path):
-    from conftest import start_place
-    from processes import Server
-
     place = start_place(tmp_path)
     address = place.server.address
 
@@ -278,12 +276,11 @@ def repost(stage):
     memory, back = agent.memory(65536), agent.memory(65536)
     agent.register("again", 65536)
     get, put = (agent.request(op, [(m, 0, "again", 0, 65536)]) for op, m in (("READ", back), ("WRITE", memory)))
-    assert outcome(lambda: agent.post(get) == "PROC" and agent.wait(get)) == "nixlNotFoundError"
+    assert outcome(agent.finish, get) == "nixlNotFoundError"
     for value in range(1, 50):
         memory.bytes[:] = value
-        for handle in (put, get):
-            if agent.post(handle) == "PROC":
-                agent.wait(handle)
+        agent.finish(put)
+        agent.finish(get)
         assert (back.bytes == value).all()
 
 
