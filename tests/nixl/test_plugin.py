@@ -183,7 +183,9 @@ def forked(stage):
         own.read(back, "forked")
         os._exit(0 if codes == ["nixlBackendError"] * 2 and (back.bytes == 5).all() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    agent.read(memory, "forked")
+    agent.finish(request)
+    request.release()
+    del request
     agent.close()
 
 

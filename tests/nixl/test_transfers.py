@@ -322,3 +322,41 @@ def several_agents(stage):
 
 def test_several_agents_in_one_process(play, place, wheel):
     play(several_agents, place, wheel)
+
+
+def prepped(stage, backend):
+    """Lists prepared once and transfers made of their indices, as vLLM and LMCache do, no backend named: NIXL merges neighbours."""
+    from agent import pattern
+
+    count, size, agent = 16, 65536, stage.agent(backend=backend)
+    memory = agent.memory(count * size)
+    memory.bytes[:] = expected = pattern(count * size, 1)
+    blocks = [(memory.address + i * size, size, 0) for i in range(count)]
+    nixl = agent.nixl
+    here = nixl.prep_xfer_dlist("NIXL_INIT_AGENT", blocks, "DRAM")
+    objects = nixl.register_memory([(0, size, 100 + i, f"page-{i}") for i in range(count)] + [(0, count * size, 99, "all")], "OBJ")
+    rows = [(0, size, 100 + i) for i in range(count)] + [(i * size, size, 99) for i in range(count)]
+    there = nixl.prep_xfer_dlist(agent.name, rows, "OBJ")
+
+    def run(operation, local, remote):
+        handle = nixl.make_prepped_xfer(operation, here, local, there, remote)
+        agent.finish(handle)
+        handle.release()
+
+    every = list(range(count))
+    run("WRITE", every, every)
+    run("WRITE", every, [count + i for i in every])
+    memory.bytes[:] = 0
+    run("READ", every, every[::-1])
+    assert (memory.bytes.reshape(count, size)[::-1] == expected.reshape(count, size)).all()
+    memory.bytes[:] = 0
+    run("READ", every, [count + i for i in every])
+    assert (memory.bytes == expected).all()
+    for handle in (here, there):
+        nixl.release_dlist_handle(handle)
+    nixl.deregister_memory(objects)
+
+
+@pytest.mark.parametrize("backend", ["MEMKV", "OBJ"])
+def test_prepared_lists(play, place, wheel, backend):
+    play(prepped, place, wheel, backend=backend)
