@@ -105,6 +105,7 @@ def refused(stage, parameters, backend="MEMKV"):
         ({"auth_key": "secret-that-is-no-key"}, "64"),
         ({"auth_key": "@/no/such/file"}, "/no/such/file"),
         ({"servers": "host:99999"}, "host:99999"),
+        ({"servers": None}, "MEMKV_SERVERS"),
         ({"metrics_file": "/no/such/folder/m.prom"}, "/no/such/folder/m.prom"),
     ],
     ids=lambda v: next(iter(v.items())).__str__() if isinstance(v, dict) else "",
