@@ -62,6 +62,7 @@ Engine::~Engine() {
     } else {
       log_line("transfers under way cannot be stopped; they are left alone with their memory");
       (void)driver.release();
+      (void)movers_.release();
     }
   }
   if (!init_error) log_line("backend " + type + " of agent '" + agent + "': " + summary(*counters_));
