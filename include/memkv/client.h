@@ -72,7 +72,9 @@ class Region {
 
  private:
   friend class Client;
+  friend class Session;
   struct State;
+  static Result<Region> of(void* data, size_t size, MemoryKind kind);
   std::shared_ptr<State> state_;
 };
 
@@ -245,6 +247,7 @@ class Session {
   std::vector<Outcome> collect(Ticket ticket);
   void collect(Ticket ticket, std::vector<Outcome>& out);  ///< the same without allocation
   std::vector<Outcome> run(Batch& batch, Deadline deadline = {});
+  Result<Region> register_memory(void* data, size_t size, MemoryKind kind = MemoryKind::kHost, int device = 0);
   ClientCounters counters() const;
   struct Impl;
 

@@ -29,6 +29,8 @@ constexpr std::array kDescribed = {
     Described{"failed_requests_total", "Requests that ended with an error.", &Counters::failed_requests},
     Described{"canceled_requests_total", "Requests released under way.", &Counters::canceled_requests},
     Described{"range_writes_total", "Writes that change a part of an object.", &Counters::range_writes},
+    Described{"range_write_bytes_total", "Bytes of writes that change a part of an object.",
+              &Counters::range_write_bytes},
     Described{"already_present_total", "Writes left out by write_mode=if_absent.", &Counters::already_present},
     Described{"queries_total", "queryMem calls.", &Counters::queries},
     Described{"queried_keys_total", "Keys asked for by queryMem.", &Counters::queried_keys},

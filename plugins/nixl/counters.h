@@ -27,7 +27,8 @@ struct Counters {
   Counter copies, copied_bytes;
   Counter misses;  ///< wire operations that found no object, a hole or a short one
   Counter failed_requests, canceled_requests;
-  Counter range_writes;     ///< changed a part of an object: the server reads, merges and writes
+  Counter range_writes;  ///< changed a part of an object: the server reads, merges and writes
+  Counter range_write_bytes;
   Counter already_present;  ///< writes that write_mode=if_absent left out
   Counter queries, queried_keys, found_keys;
   Counter plan_ns, wire_ns, copy_ns;  ///< summed over requests

@@ -48,6 +48,7 @@ class Driver {
   bool stop(Work& work);
   /// Cancels all work that `which` names and drives until it has ended. False: not by the deadline (monotonic_ns()).
   bool stop_all(const std::function<bool(const Work&)>& which, uint64_t deadline_ns);
+  Result<Region> register_memory(void* data, size_t size);
   /// Runs a batch to its end, for callers that may wait.
   void run(Batch& batch, Deadline deadline, std::vector<Outcome>& outcomes);
 
@@ -58,16 +59,20 @@ class Driver {
   void settle(Work& work, Work::Wait wait);
   void remove(Work& work);
   /// Until the sockets have something or `limit` is over. Without the lock.
-  void wait_for_sockets(std::chrono::nanoseconds limit);
+  void wait_for_sockets(std::chrono::nanoseconds limit) const;
   void run_progress();
+  void nap();
+  void take_over();
+  void rouse();
   bool callers_poll() const;
 
   std::mutex mutex_;
   Session session_;
   std::vector<Work*> active_;
-  bool copying_ = false;  // some of it waits for copies
+  bool copying_ = false;         // some of it waits for copies
+  bool progress_waits_ = false;  // for the sockets, and does not know what callers have begun since
   const int wait_fd_;
-  const int stop_fd_;
+  const int rouse_fd_;
   std::atomic<uint64_t> polled_ns_{0};  // by a caller, last
   std::atomic<bool> stopping_{false};
   std::thread progress_;

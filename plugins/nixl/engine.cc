@@ -29,46 +29,49 @@ void Engine::refuse(const std::string& why) {
 void Engine::open() {
   auto options = read_options(type, params);
   if (!options) return refuse(options.error().text);
-  options_ = std::move(*options);
-  if (!options_.ignored.empty()) log_line("S3 parameters without a meaning here are ignored: " + options_.ignored);
-  params = effective(options_);
-  registry_ = std::make_unique<Registry>(options_.key_prefix());
+  *options_ = std::move(*options);
+  if (!options_->ignored.empty()) log_line("S3 parameters without a meaning here are ignored: " + options_->ignored);
+  params = effective(*options_);
+  registry_ = std::make_unique<Registry>(options_->key_prefix());
   shared_->planner =
-      std::make_unique<Planner>(PlanOptions{.coalesce = options_.coalesce, .copies = {{{}, {}}, {{}, {}}}});
-  movers_ = std::make_unique<LocalMovers>(uint64_t{options_.staging_mb} << 20);
-  for (uint32_t i = 0; i < options_.io_threads; i++) {
-    auto driver = Driver::open(options_.client);
+      std::make_unique<Planner>(PlanOptions{.coalesce = options_->coalesce, .copies = {{{}, {}}, {{}, {}}}});
+  movers_ = std::make_unique<LocalMovers>(uint64_t{options_->staging_mb} << 20);
+  for (uint32_t i = 0; i < options_->io_threads; i++) {
+    auto driver = Driver::open(options_->client);
     if (!driver) return refuse(driver.error().text);
     drivers_.push_back(std::move(*driver));
   }
-  if (options_.metrics_file.empty()) return;
-  metrics_file_ = std::make_unique<MetricsFile>(options_.metrics_file, agent, *counters_);
+  if (options_->metrics_file.empty()) return;
+  metrics_file_ = std::make_unique<MetricsFile>(options_->metrics_file, agent, *counters_);
   if (!metrics_file_->write_now()) {
-    refuse("metrics_file " + options_.metrics_file + " cannot be written: " + std::strerror(errno));
+    refuse("metrics_file " + options_->metrics_file + " cannot be written: " + std::strerror(errno));
   }
 }
 
 Engine::~Engine() {
-  if (guard_.forked()) {  // the parent's threads are not here, and its locks may be held for good
-    (void)metrics_file_.release();
-    (void)movers_.release();
-    for (auto& driver : drivers_) (void)driver.release();
-    return;
-  }
-  const auto all = [](const Work&) { return true; };
-  for (auto& driver : drivers_) {
-    if (driver->stop_all(all, stop_deadline_ns())) {
-      driver.reset();
-    } else {
-      log_line("transfers under way cannot be stopped; they are left alone with their memory");
-      (void)driver.release();
-    }
-  }
-  if (!init_error) log_line("backend " + type + " of agent '" + agent + "': " + summary(*counters_));
+  const bool forked = guard_.forked();  // the parent's threads are not here, and its locks may be held for good
+  const bool quiet = !forked && stop_all([](const Work&) { return true; });
+  if (!forked && !quiet) log_line("transfers under way cannot be stopped: they are left alone with all they need");
+  if (!quiet) abandon();
+  if (quiet && !init_error) log_line("backend " + type + " of agent '" + agent + "': " + summary(*counters_));
 }
 
-uint64_t Engine::stop_deadline_ns() const {
-  return monotonic_ns() + options_.timeout_ns(abi::Operation::kWrite) + kStopGraceNs;
+void Engine::abandon() {
+  (void)metrics_file_.release();
+  for (auto& driver : drivers_) (void)driver.release();
+  (void)movers_.release();
+  (void)shared_.release();
+  (void)registry_.release();
+  (void)counters_.release();
+  (void)options_.release();
+}
+
+/// False: not within the deadline of a write and a second.
+bool Engine::stop_all(const std::function<bool(const Work&)>& which) {
+  const uint64_t deadline_ns = monotonic_ns() + options_->timeout_ns(abi::Operation::kWrite) + kStopGraceNs;
+  bool quiet = true;
+  for (const auto& driver : drivers_) quiet = driver->stop_all(which, deadline_ns) && quiet;
+  return quiet;
 }
 
 /// True, with a line that says so, in the child of a fork.
@@ -96,8 +99,7 @@ Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory,
   if (refuse_fork()) return Status::kBackend;
   switch (memory) {
     case abi::Memory::kDram:
-      out = Registry::add_memory(desc, MemoryKind::kHost).release();
-      return Status::kSuccess;
+      return register_dram(desc, out);
     case abi::Memory::kVram:
       return register_vram(desc, out);
     case abi::Memory::kObject:
@@ -106,6 +108,17 @@ Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory,
     default:
       return Status::kNotSupported;
   }
+}
+
+Status Engine::register_dram(const abi::BlobDesc& desc, abi::Metadata*& out) {
+  auto registration = Registry::add_memory(desc, MemoryKind::kHost);
+  for (const auto& driver : drivers_) {
+    auto region = driver->register_memory(reinterpret_cast<void*>(desc.address), desc.length);
+    if (!region) return Status::kInvalidParam;
+    registration->regions.push_back(std::move(*region));
+  }
+  out = registration.release();
+  return Status::kSuccess;
 }
 
 Status Engine::register_vram(const abi::BlobDesc& desc, abi::Metadata*& out) {
@@ -125,8 +138,7 @@ Status Engine::deregisterMem(abi::Metadata* metadata) {
   if (refuse_fork()) return Status::kBackend;
   const std::unique_ptr<Registration> registration(static_cast<Registration*>(metadata));
   const auto uses = [metadata](const Work& work) { return static_cast<const Request&>(work).uses(metadata); };
-  bool quiet = true;
-  for (const auto& driver : drivers_) quiet = driver->stop_all(uses, stop_deadline_ns()) && quiet;
+  const bool quiet = stop_all(uses);
   if (!quiet) log_line("transfers with memory that is deregistered could not be stopped in time");
   return quiet ? Status::kSuccess : Status::kBackend;
 }
@@ -143,7 +155,7 @@ Status Engine::prepXfer(const abi::Operation& operation, const abi::MetaList& lo
   handle = nullptr;
   if (refuse_fork()) return Status::kBackend;
   if (const Status wrong = check_lists(local, remote); wrong != Status::kSuccess) return wrong;
-  auto request = std::make_unique<Request>(operation, options_, *counters_, pick_driver(), *movers_);
+  auto request = std::make_unique<Request>(operation, *options_, *counters_, pick_driver(), *movers_);
   {
     const std::lock_guard lock(shared_->planning);
     const uint64_t since = monotonic_ns();
@@ -153,7 +165,7 @@ Status Engine::prepXfer(const abi::Operation& operation, const abi::MetaList& lo
   if (request->staged_write_bytes_max() > movers_->staging.bytes()) {
     log_line("a write of " + std::to_string(request->staged_write_bytes_max()) +
              " bytes from VRAM does not fit the staging memory: raise staging_mb, now " +
-             std::to_string(options_.staging_mb));
+             std::to_string(options_->staging_mb));
     return Status::kInvalidParam;
   }
   handle = request.release();
@@ -201,7 +213,7 @@ Status Engine::queryMem(const abi::BlobList& list, abi::QueryResponse& out) cons
   Batch batch;
   for (const abi::BlobDesc& desc : list.descs) batch.exists(registry_->key_of(desc), /*touch=*/true);
   std::vector<Outcome> outcomes;
-  pick_driver().run(batch, Deadline(options_.timeout_ns(abi::Operation::kRead)), outcomes);
+  pick_driver().run(batch, Deadline(options_->timeout_ns(abi::Operation::kRead)), outcomes);
   counters_->queries.add();
   counters_->queried_keys.add(outcomes.size());
   for (size_t i = 0; i < outcomes.size(); i++) {

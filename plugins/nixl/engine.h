@@ -1,6 +1,7 @@
 #pragma once
 /// The backend: what NIXL calls, on top of registry, drivers and requests.
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -59,12 +60,14 @@ class Engine final : public abi::Backend {
 
   void open();
   void refuse(const std::string& why);
+  abi::Status register_dram(const abi::BlobDesc& desc, abi::Metadata*& out);
   abi::Status register_vram(const abi::BlobDesc& desc, abi::Metadata*& out);
   bool refuse_fork() const;
   Driver& pick_driver() const;
-  uint64_t stop_deadline_ns() const;
+  bool stop_all(const std::function<bool(const Work&)>& which);
+  void abandon();
 
-  Options options_;
+  std::unique_ptr<Options> options_ = std::make_unique<Options>();
   const ForkGuard guard_;
   std::unique_ptr<Counters> counters_ = std::make_unique<Counters>();
   std::unique_ptr<Registry> registry_;

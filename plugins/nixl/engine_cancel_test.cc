@@ -39,14 +39,14 @@ void give_up(Agent& agent, Agent::Transfer& transfer) {
   EXPECT_EQ(status, Status::kSuccess);
 }
 
-class EngineCancelTest : public EngineTest {
+class EngineCancelThreads : public EngineTest {
  protected:
   const uint32_t seed_ = std::random_device{}();
   std::mt19937 random_{seed_};
   testing::ScopedTrace seed_shown_{__FILE__, __LINE__, "seed " + std::to_string(seed_)};
 };
 
-TEST_F(EngineCancelTest, a_thousand_reads_released_in_flight_leave_the_memory_alone) {
+TEST_F(EngineCancelThreads, a_thousand_reads_released_in_flight_leave_the_memory_alone) {
   Agent agent(params());
   constexpr size_t kBytes = 2 << 20;
   auto out = pattern(kBytes, 1);
@@ -70,7 +70,7 @@ TEST_F(EngineCancelTest, a_thousand_reads_released_in_flight_leave_the_memory_al
   EXPECT_EQ(in, out);
 }
 
-TEST_F(EngineCancelTest, fan_outs_released_in_flight_leave_the_memory_alone) {
+TEST_F(EngineCancelThreads, fan_outs_released_in_flight_leave_the_memory_alone) {
   Agent agent(params());
   constexpr size_t kBytes = 1 << 20;
   auto out = pattern(kBytes, 1);
@@ -88,7 +88,7 @@ TEST_F(EngineCancelTest, fan_outs_released_in_flight_leave_the_memory_alone) {
   }
 }
 
-TEST_F(EngineCancelTest, writes_released_in_flight_store_all_or_nothing) {
+TEST_F(EngineCancelThreads, writes_released_in_flight_store_all_or_nothing) {
   Agent agent(params({{"write_mode", "replace"}}));
   constexpr size_t kBytes = 1 << 20;
   std::vector<char> out(kBytes), in(kBytes);
@@ -107,7 +107,7 @@ TEST_F(EngineCancelTest, writes_released_in_flight_store_all_or_nothing) {
   }
 }
 
-TEST_F(EngineCancelTest, deregistration_stops_what_is_under_way) {
+TEST_F(EngineCancelThreads, deregistration_stops_what_is_under_way) {
   Agent agent(params());
   constexpr size_t kBytes = 8 << 20;
   auto out = pattern(kBytes, 1);
@@ -131,7 +131,7 @@ TEST_F(EngineCancelTest, deregistration_stops_what_is_under_way) {
   }
 }
 
-TEST_F(EngineCancelTest, the_end_of_a_backend_stops_what_is_under_way) {
+TEST_F(EngineCancelThreads, the_end_of_a_backend_stops_what_is_under_way) {
   constexpr size_t kBytes = 16 << 20;
   Watched slot(kBytes);
   auto agent = std::make_unique<Agent>(params());
@@ -149,7 +149,7 @@ TEST_F(EngineCancelTest, the_end_of_a_backend_stops_what_is_under_way) {
   delete read.handle;
 }
 
-TEST_F(EngineCancelTest, a_server_killed_in_the_middle_ends_all_transfers) {
+TEST_F(EngineCancelThreads, a_server_killed_in_the_middle_ends_all_transfers) {
   Agent agent(params({{"timeout_ms", "1000"}}));
   constexpr size_t kBytes = 8 << 20;
   auto out = pattern(kBytes, 1);

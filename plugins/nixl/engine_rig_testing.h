@@ -84,7 +84,7 @@ class Agent {
   }
   /// All of the caller's memory, as one registration.
   abi::Metadata* memory() {
-    if (!memory_) memory_ = add({{.address = 0, .length = SIZE_MAX >> 1, .device = 0}, ""}, Memory::kDram);
+    if (!memory_) memory_ = add({{.address = 4096, .length = SIZE_MAX >> 1, .device = 0}, ""}, Memory::kDram);
     return memory_;
   }
 

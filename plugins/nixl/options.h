@@ -23,8 +23,8 @@ struct Options {
   ClientOptions client;
   std::string prefix;       ///< before every key
   std::string bucket;       ///< under the name OBJ: between prefix and key, with a slash
-  uint32_t timeout_ms = 0;  ///< 0 = the client's: 2 s to read, 10 s to write
-  uint32_t io_threads = 1;
+  uint32_t timeout_ms = 0;  ///< 0 = the client's own: 2 s to read, 10 s to write
+  uint32_t io_threads = 2;
   bool coalesce = true;
   WriteMode write_mode = WriteMode::kAuto;
   uint32_t staging_mb = 256;

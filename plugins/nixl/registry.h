@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "abi.h"
+#include "memkv/client.h"
 #include "memory.h"
 
 namespace memkv::nixl {
@@ -23,6 +24,7 @@ struct Registration final : abi::Metadata {
   uint64_t bytes = 0;              ///< of the object; 0 = not said
   MemoryKind kind = MemoryKind::kHost;
   uint32_t device = 0;
+  std::vector<Region> regions;  ///< of host memory, with each driver's session
 };
 
 /// Thread: any. Requests keep keys: they must be gone before the registry.

@@ -216,7 +216,8 @@ Wait Request::submit(Session& session, Batch& batch, Phase phase) {
   const uint64_t now = monotonic_ns();
   phase_ = phase;
   phase_since_ns_ = now;
-  const auto left = std::chrono::nanoseconds(deadline_ns_ > now ? deadline_ns_ - now : 1);
+  const bool own_deadline = options_.timeout_ms != 0;
+  const Deadline left(!own_deadline ? 0 : deadline_ns_ > now ? deadline_ns_ - now : 1);
   outcomes_.clear();
   on_wire_ = !batch.empty();
   if (on_wire_) ticket_ = session.submit(batch, left);
@@ -330,7 +331,7 @@ void Request::judge_read(const WireOp& op, const Target& target, const Outcome& 
 
 void Request::judge_write(const WireOp& op, const Target& target, const Outcome& outcome) {
   counters_.write_wire_ops.add();
-  if (target.form == Form::kRange) counters_.range_writes.add();
+  if (target.form == Form::kRange) counters_.range_writes.add(), counters_.range_write_bytes.add(op.length);
   if (outcome.status == memkv::Status::kExists) return counters_.already_present.add();
   if (!outcome.hit()) return fail(status_of(outcome.status), target, op, outcome);
   counters_.write_wire_bytes.add(op.length);
