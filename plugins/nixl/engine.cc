@@ -53,7 +53,8 @@ Engine::~Engine() {
   const bool quiet = !forked && stop_all([](const Work&) { return true; });
   if (!forked && !quiet) log_line("transfers under way cannot be stopped: they are left alone with all they need");
   if (!quiet) abandon();
-  if (quiet && !init_error) log_line("backend " + type + " of agent '" + agent + "': " + summary(*counters_));
+  if (quiet && !init_error && options_->summary)
+    log_line("backend " + type + " of agent '" + agent + "': " + summary(*counters_));
 }
 
 void Engine::abandon() {

@@ -91,6 +91,7 @@ constexpr std::array kKnown = {
     Known{"staging_mb",
           [](const std::string& t, Options& o) { return set_number("staging_mb", t, 2, kStagingMbMax, o.staging_mb); }},
     Known{"metrics_file", set_text<&Options::metrics_file>},
+    Known{"summary", [](const std::string& t, Options& o) { return set_flag("summary", t, o.summary); }},
 };
 
 bool is_known(const std::string& name) {
@@ -232,6 +233,7 @@ abi::Params effective(const Options& options) {
       {"write_mode", kWriteModes[static_cast<size_t>(options.write_mode)]},
       {"staging_mb", std::to_string(options.staging_mb)},
       {"metrics_file", options.metrics_file},
+      {"summary", options.summary ? "on" : "off"},
   };
   return out;
 }

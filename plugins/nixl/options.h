@@ -29,6 +29,7 @@ struct Options {
   WriteMode write_mode = WriteMode::kAuto;
   uint32_t staging_mb = 256;
   std::string metrics_file;
+  bool summary = true;  ///< a line with the main counters when the backend goes
   std::string ignored;  ///< names of S3 parameters that mean nothing here, for one log line
 
   std::string key_prefix() const { return bucket.empty() ? prefix : prefix + bucket + "/"; }

@@ -7,7 +7,7 @@ import pytest
 from conftest import LIB
 
 PLUGIN = LIB / "libplugin_MEMKV.so"
-NAMES = {"servers", "auth_key", "prefix", "transport", "timeout_ms", "io_threads", "coalesce", "write_mode", "staging_mb", "metrics_file"}
+NAMES = {"servers", "auth_key", "prefix", "transport", "timeout_ms", "io_threads", "coalesce", "write_mode", "staging_mb", "metrics_file", "summary"}
 
 
 def tool(*argv):

@@ -197,6 +197,7 @@ NixlAgent::Params params_of(const Target& target, const NixlOptions& options) {
   params["servers"] = servers;
   params["auth_key"] = target.client.namespace_key;
   params["transport"] = options.target.transport;
+  params["summary"] = "off";
   return params;
 }
 
