@@ -222,7 +222,7 @@ Wait Request::submit(Session& session, Batch& batch, Phase phase) {
   on_wire_ = !batch.empty();
   if (on_wire_) ticket_ = session.submit(batch, left);
   step_staged();
-  return staging_.empty() ? Wait::kWire : Wait::kCopy;
+  return staging_.empty() && on_wire_ ? Wait::kWire : Wait::kCopy;  // without the wire nothing else brings step() about
 }
 
 void Request::start_staged(Session& session, uint32_t wire_op) {
