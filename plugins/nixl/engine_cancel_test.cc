@@ -10,6 +10,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kRoundsShare = 10;
+#else
+constexpr int kRoundsShare = 1;
+#endif
+
 /// The memory of transfers that were released: from then on it is ours, and must not change.
 class Watched {
  public:
@@ -52,7 +58,7 @@ TEST_F(EngineCancelThreads, a_thousand_reads_released_in_flight_leave_the_memory
   auto out = pattern(kBytes, 1);
   ASSERT_EQ(agent.write({{out.data(), kBytes, "k"}}), Status::kSuccess);
   std::vector<Watched> slots(8, Watched(kBytes));
-  for (int round = 0; round < 1000; round++) {
+  for (int round = 0; round < 1000 / kRoundsShare; round++) {
     Watched& slot = slots[static_cast<size_t>(round) % slots.size()];
     ASSERT_TRUE(slot.unchanged()) << "round " << round;
     Agent::Transfer read = agent.prepare(Operation::kRead, {{slot.data(), kBytes, "k"}});
@@ -78,7 +84,7 @@ TEST_F(EngineCancelThreads, fan_outs_released_in_flight_leave_the_memory_alone) 
   std::vector<Watched> slots(8, Watched(kBytes));
   std::vector<Element> elements;
   for (Watched& slot : slots) elements.push_back({slot.data(), kBytes, "k"});
-  for (int round = 0; round < 100; round++) {
+  for (int round = 0; round < 100 / kRoundsShare; round++) {
     for (const Watched& slot : slots) ASSERT_TRUE(slot.unchanged()) << "round " << round;
     Agent::Transfer read = agent.prepare(Operation::kRead, elements);
     agent.post(read);
@@ -92,7 +98,7 @@ TEST_F(EngineCancelThreads, writes_released_in_flight_store_all_or_nothing) {
   Agent agent(params({{"write_mode", "replace"}}));
   constexpr size_t kBytes = 1 << 20;
   std::vector<char> out(kBytes), in(kBytes);
-  for (int round = 0; round < 200; round++) {
+  for (int round = 0; round < 200 / kRoundsShare; round++) {
     std::fill(out.begin(), out.end(), static_cast<char>(round));
     Agent::Transfer write = agent.prepare(Operation::kWrite, {{out.data(), kBytes, "k"}});
     agent.post(write);

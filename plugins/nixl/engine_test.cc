@@ -66,6 +66,24 @@ TEST_F(EngineTest, a_short_object_and_a_hole_are_not_found) {
   EXPECT_EQ(agent.read({{in.data(), 4096, "hole", 4096}}), Status::kSuccess);
 }
 
+TEST_F(EngineTest, a_miss_does_not_fail_what_travelled_with_it) {
+  Agent agent(params());
+  auto out = pattern(8192, 1);
+  agent.write({{out.data(), 8192, "k"}});
+  agent.write({{out.data(), 4096, "k", 12288}});  // a hole before it
+  std::vector<char> a(4096), b(4096), c(4096), d(8192), e(100);
+  EXPECT_EQ(agent.read({{a.data(), 4096, "k", 4096},
+                        {b.data(), 4096, "k", 8192},
+                        {c.data(), 4096, "k", 12288},
+                        {d.data(), 8192, "k"},
+                        {e.data(), 100, "k", 50}}),
+            Status::kNotFound);
+  EXPECT_EQ(a, std::vector<char>(out.begin() + 4096, out.end()));
+  EXPECT_EQ(c, std::vector<char>(out.begin(), out.begin() + 4096));
+  EXPECT_EQ(d, out);
+  EXPECT_EQ(e, std::vector<char>(out.begin() + 50, out.begin() + 150));
+}
+
 TEST_F(EngineTest, a_dead_server_is_a_miss_at_once) {
   Agent agent(params());
   auto out = pattern(4096, 1);

@@ -27,25 +27,25 @@ std::unique_ptr<Registration> Registry::add_memory(const abi::BlobDesc& desc, Me
 }
 
 std::shared_ptr<const Key> Registry::intern(std::string text) {
-  const std::lock_guard lock(mutex_);
-  std::weak_ptr<const Key>& known = keys_[text];
+  const std::lock_guard lock(keys_->mutex);
+  std::weak_ptr<const Key>& known = keys_->by_text[text];
   if (auto key = known.lock()) return key;
   auto key = std::make_unique<Key>();
   key->text = std::move(text);
-  key->id = free_ids_.empty() ? next_id_++ : free_ids_.back();
-  if (!free_ids_.empty()) free_ids_.pop_back();
-  std::shared_ptr<const Key> shared(key.release(), [this](const Key* gone) { forget(gone); });
+  key->id = keys_->free_ids.empty() ? keys_->next_id++ : keys_->free_ids.back();
+  if (!keys_->free_ids.empty()) keys_->free_ids.pop_back();
+  std::shared_ptr<const Key> shared(key.release(), [keys = keys_](const Key* gone) { keys->forget(gone); });
   known = shared;
   return shared;
 }
 
 /// The last owner of a key is gone; another registration may have taken its text anew meanwhile.
-void Registry::forget(const Key* key) {
+void Registry::Keys::forget(const Key* key) {
   const std::unique_ptr<const Key> owned(key);
-  const std::lock_guard lock(mutex_);
-  free_ids_.push_back(key->id);
-  const auto found = keys_.find(key->text);
-  if (found != keys_.end() && found->second.expired()) keys_.erase(found);
+  const std::lock_guard lock(mutex);
+  free_ids.push_back(key->id);
+  const auto found = by_text.find(key->text);
+  if (found != by_text.end() && found->second.expired()) by_text.erase(found);
 }
 
 }  // namespace memkv::nixl

@@ -27,7 +27,7 @@ struct Registration final : abi::Metadata {
   std::vector<Region> regions;  ///< of host memory, with each driver's session
 };
 
-/// Thread: any. Requests keep keys: they must be gone before the registry.
+/// Thread: any.
 class Registry {
  public:
   explicit Registry(std::string prefix) : prefix_(std::move(prefix)) {}
@@ -39,14 +39,20 @@ class Registry {
   static std::unique_ptr<Registration> add_memory(const abi::BlobDesc& desc, MemoryKind kind);
 
  private:
+  /// Kept by each key, which takes itself out at its end.
+  struct Keys {
+    std::mutex mutex;
+    std::unordered_map<std::string, std::weak_ptr<const Key>> by_text;
+    std::vector<uint32_t> free_ids;
+    uint32_t next_id = 0;
+
+    void forget(const Key* key);
+  };
+
   std::shared_ptr<const Key> intern(std::string text);
-  void forget(const Key* key);
 
   const std::string prefix_;
-  std::mutex mutex_;
-  std::unordered_map<std::string, std::weak_ptr<const Key>> keys_;
-  std::vector<uint32_t> free_ids_;
-  uint32_t next_id_ = 0;
+  const std::shared_ptr<Keys> keys_ = std::make_shared<Keys>();
 };
 
 }  // namespace memkv::nixl

@@ -83,17 +83,16 @@ Request::Request(abi::Operation operation, const Options& options, Counters& cou
 // Planning.
 
 void Request::plan(Planner& planner, const abi::MetaList& local, const abi::MetaList& remote) {
-  std::vector<Descriptor> descriptors(local.descs.size());
-  for (size_t i = 0; i < descriptors.size(); i++) {
+  descriptors_.resize(local.descs.size());
+  for (size_t i = 0; i < descriptors_.size(); i++) {
     const auto& memory = *static_cast<const Registration*>(local.descs[i].metadata);
     const auto& object = *static_cast<const Registration*>(remote.descs[i].metadata);
-    descriptors[i] = {.key = object.key->id,
-                      .offset = remote.descs[i].address,
-                      .length = remote.descs[i].length,
-                      .place = {local.descs[i].address, memory.device, memory.kind}};
+    descriptors_[i] = {.key = object.key->id,
+                       .offset = remote.descs[i].address,
+                       .length = remote.descs[i].length,
+                       .place = {local.descs[i].address, memory.device, memory.kind}};
   }
-  descriptors_ = descriptors.size();
-  planner.plan(operation_ == abi::Operation::kRead ? Op::kRead : Op::kWrite, descriptors, plan_);
+  planner.plan(operation_ == abi::Operation::kRead ? Op::kRead : Op::kWrite, descriptors_, plan_);
   remember(local);
   remember(remote);
   for (const WireOp& op : plan_.wire_ops) targets_.push_back(target_of(op, remote));
@@ -198,7 +197,7 @@ Wait Request::start(Session& session) {
   deadline_ns_ = monotonic_ns() + options_.timeout_ns(operation_);
   const bool read = operation_ == abi::Operation::kRead;
   (read ? counters_.read_requests : counters_.write_requests).add();
-  (read ? counters_.read_descriptors : counters_.write_descriptors).add(descriptors_);
+  (read ? counters_.read_descriptors : counters_.write_descriptors).add(descriptors_.size());
   if (stages_.empty()) return finish();
   if (!probe_.empty()) return submit(session, probe_, Phase::kProbe);
   return submit_stage(session);
@@ -249,7 +248,8 @@ Wait Request::step(Session& session) {
   if (!staging_.empty()) return Wait::kCopy;
   if (on_wire_) return Wait::kWire;
   counters_.wire_ns.add(monotonic_ns() - phase_since_ns_);
-  return phase_ == Phase::kProbe ? on_probed(session) : on_fetched(session);
+  if (phase_ == Phase::kProbe) return on_probed(session);
+  return phase_ == Phase::kApart ? on_apart(session) : on_fetched(session);
 }
 
 void Request::cancel(Session& session) {
@@ -284,14 +284,50 @@ Wait Request::on_probed(Session& session) {
 
 Wait Request::on_fetched(Session& session) {
   due_.clear();
+  apart_.clear();
+  apart_descriptors_.clear();
   for (size_t i = 0; i < outcomes_.size(); i++) judge(batch_of_op_[i], outcomes_[i]);
   for (const StagedWireOp* staged : staged_done_) {
     judge(staged->index(), staged->outcome());
     if (staged->cuda_error()) log_cuda_error(staged->cuda_error());
   }
   staged_done_.clear();
-  if (due_.empty() || canceled_) return next_stage(session);
+  if (due_.empty() || canceled_) return on_stage_done(session);
   return copy_all(session);
+}
+
+/// What travelled together and failed goes once more, each descriptor alone.
+Wait Request::on_stage_done(Session& session) {
+  if (apart_descriptors_.empty() || canceled_) return next_stage(session);
+  return submit(session, apart_, Phase::kApart);
+}
+
+Wait Request::on_apart(Session& session) {
+  for (size_t i = 0; i < outcomes_.size(); i++) {
+    const uint64_t length = descriptors_[apart_descriptors_[i]].length;
+    counters_.read_wire_ops.add();
+    if (!outcomes_[i].hit() || outcomes_[i].bytes != length) continue;  // it has been told of with its cluster
+    counters_.read_wire_bytes.add(length);
+    counters_.read_bytes.add(length);
+  }
+  return next_stage(session);
+}
+
+/// One descriptor's missing byte fails the cluster that it travels in, but not the bytes of the others. What passes
+/// through staging stays failed.
+void Request::take_apart(const WireOp& op, const Target& target) {
+  const size_t first = apart_descriptors_.size();
+  for (const LocalPiece& piece : plan_.pieces_of(op)) apart_descriptors_.push_back(piece.descriptor);
+  for (const Copy& copy : plan_.copies_of(op)) apart_descriptors_.push_back(copy.descriptor);
+  const auto begin = apart_descriptors_.begin() + static_cast<ptrdiff_t>(first);
+  std::sort(begin, apart_descriptors_.end());
+  apart_descriptors_.erase(std::unique(begin, apart_descriptors_.end()), apart_descriptors_.end());
+  std::erase_if(apart_descriptors_, [this](uint32_t i) { return descriptors_[i].place.kind != MemoryKind::kHost; });
+  if (apart_descriptors_.size() == first + 1) apart_descriptors_.pop_back();  // it was alone
+  for (size_t i = first; i < apart_descriptors_.size(); i++) {
+    const Descriptor& one = descriptors_[apart_descriptors_[i]];
+    apart_.get(target.key->text, Scatter(reinterpret_cast<void*>(one.place.address), one.length), one.offset);
+  }
 }
 
 Wait Request::next_stage(Session& session) {
@@ -321,7 +357,11 @@ void Request::judge(uint32_t wire_op, const Outcome& outcome) {
 
 void Request::judge_read(const WireOp& op, const Target& target, const Outcome& outcome) {
   counters_.read_wire_ops.add();
-  if (!outcome.hit() || outcome.bytes != op.length) return fail(status_of(outcome.status), target, op, outcome);
+  if (!outcome.hit() || outcome.bytes != op.length) {
+    const abi::Status status = status_of(outcome.status);
+    if (status == abi::Status::kNotFound && outcome.status != memkv::Status::kUnavailable) take_apart(op, target);
+    return fail(status, target, op, outcome);
+  }
   counters_.read_wire_bytes.add(op.length);
   counters_.read_bytes.add(op.length);
   if (op.again != Again::kNo) counters_.refetched_bytes.add(op.length);
@@ -366,14 +406,14 @@ Wait Request::on_copied(Session& session) {
   if (copying_.error()) {
     log_cuda_error(copying_.error());
     worst_ = abi::Status::kBackend;
-    return next_stage(session);
+    return on_stage_done(session);
   }
   for (const Copy& one : due_) {
     counters_.copies.add();
     counters_.copied_bytes.add(one.length);
     counters_.read_bytes.add(one.length);
   }
-  return next_stage(session);
+  return on_stage_done(session);
 }
 
 }  // namespace memkv::nixl

@@ -42,7 +42,7 @@ class Request final : public abi::RequestHandle, public Work {
   void cancel(Session& session) override;
 
  private:
-  enum class Phase : uint8_t { kIdle, kProbe, kWire, kCopy };
+  enum class Phase : uint8_t { kIdle, kProbe, kWire, kCopy, kApart };
   using Form = Target::Form;
 
   void remember(const abi::MetaList& list);
@@ -67,6 +67,9 @@ class Request final : public abi::RequestHandle, public Work {
   void fail(abi::Status status, const Target& target, const WireOp& op, const Outcome& outcome);
   Wait copy_all(Session& session);
   Wait on_copied(Session& session);
+  Wait on_stage_done(Session& session);
+  Wait on_apart(Session& session);
+  void take_apart(const WireOp& op, const Target& target);
 
   const abi::Operation operation_;
   const Options& options_;
@@ -74,7 +77,7 @@ class Request final : public abi::RequestHandle, public Work {
   Driver& driver_;
   LocalMovers& movers_;
   Plan plan_;
-  size_t descriptors_ = 0;
+  std::vector<Descriptor> descriptors_;
   std::vector<const abi::Metadata*> uses_;             // sorted
   std::vector<Target> targets_;                        // by wire operation
   std::vector<Batch> stages_;                          // without what passes through staging:
@@ -93,6 +96,8 @@ class Request final : public abi::RequestHandle, public Work {
   std::vector<StagedWireOp*> staged_done_;
   CopyJob copying_;
   std::vector<Copy> due_;  // copies whose source is there
+  Batch apart_;            // of reads that travelled together and failed: each alone
+  std::vector<uint32_t> apart_descriptors_;
   uint64_t deadline_ns_ = 0;
   uint64_t phase_since_ns_ = 0;
   bool canceled_ = false;
