@@ -65,21 +65,23 @@ void StoreImpl::reclaim_start() {
 /// A segment's footer names all its records: where none of them is to be moved, nothing else is read. What is wrong
 /// with a footer is left to the walk.
 void StoreImpl::reclaim_footer() {
-  Reclaim& r = reclaim_;
-  r.block = 0;  // places in a footer count from the segment's start
+  reclaim_.block = 0;  // places in a footer count from the segment's start
   read_footer_part(kBlockBytes, [](io::IoOp& op, int32_t result) {
     StoreImpl& s = *static_cast<StoreImpl*>(op.context);
     const auto trailer = peek_footer({s.move_buffer_.memory, kBlockBytes});
     const bool good =
         result >= 0 && trailer && trailer->epoch == s.reclaim_.epoch && trailer->footer_bytes <= kReclaimWindowMax;
     if (!good) return s.walk_segment();
+    if (trailer->footer_bytes == kBlockBytes) return s.reclaim_by_footer();  // that was all of it
     s.read_footer_part(trailer->footer_bytes, [](io::IoOp& whole, int32_t bytes) {
       StoreImpl& store = *static_cast<StoreImpl*>(whole.context);
-      if (bytes < 0 || !store.evict_by_footer()) return store.walk_segment();
-      store.reclaim_end();
+      bytes < 0 ? store.walk_segment() : store.reclaim_by_footer();
     });
   });
 }
+
+/// The whole footer is in the buffer.
+void StoreImpl::reclaim_by_footer() { evict_by_footer() ? reclaim_end() : walk_segment(); }
 
 /// The last `bytes` of the segment.
 void StoreImpl::read_footer_part(uint64_t bytes, io::IoOp::Fn on_done) {

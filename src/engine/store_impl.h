@@ -35,6 +35,7 @@ struct BigBuffer {
 };
 
 class StoreImpl;
+struct Target;  // of a read: read.cc
 
 /// Everything one op needs besides the caller's struct. From a fixed pool.
 struct OpState {
@@ -165,14 +166,18 @@ class StoreImpl final : public Store, public LogOwner {
   static void on_post(io::IoOp& op, int32_t);
   static void on_tick(io::Timer& timer);
   void start_tick();
+  // --- sequence.cc
   uint64_t next_sequence();
   void extend_reservation();
+  // --- drives.cc
   Log* log_of(uint8_t drive) const { return drive < logs_.size() ? logs_[drive].get() : nullptr; }
   Log* usable_log(uint8_t drive) const {
     Log* log = log_of(drive);
     return log != nullptr && !log->out() ? log : nullptr;
   }
   Log* choose_log(Digest digest, uint32_t chunk, uint32_t attempt) const;
+  void on_log_failed(uint8_t drive, const char* why) override;
+  // --- blocks.cc
   uint16_t namespace_index(uint64_t id);
   Entry* live(Digest digest);                        // null also when its drive is out (then dropped)
   Entry* live_chunk(Digest digest, uint32_t chunk);  // null also when its drive is out (then the block is dropped)
@@ -183,15 +188,12 @@ class StoreImpl final : public Store, public LogOwner {
   }
   bool has_holes(Digest digest, const Entry& e) const;
   void drop_block(Digest digest, uint64_t& counter);  // from the index only
-  /// With a tombstone, and only while it is still this version.
-  void drop_durably(Digest digest, uint64_t ns, Generation generation, uint64_t& counter);
-  void start_remove(RemoveOp& op, Generation if_generation);
   void erase_chunks(Digest digest, uint64_t block_bytes);
   Entry* install(Digest digest, uint64_t ns, const RecordRef& ref, uint16_t flags, uint32_t expiry_s);
   void install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s, uint64_t block_bytes,
                      std::span<const std::pair<uint32_t, RecordRef>> chunks);
   bool index_has_room(uint64_t entries);
-  // --- put
+  // --- put.cc
   static void put_locked(OpState& st);
   void put_append(OpState& st);
   static void put_appended(Append& a);
@@ -199,11 +201,17 @@ class StoreImpl final : public Store, public LogOwner {
   static void tombstone_done(Append& a);
   bool outlives(const Entry* old, Place fresh) const;
   static void put_done(OpState& st);
+  // --- remove.cc
+  void start_remove(RemoveOp& op, Generation if_generation);
   static void remove_locked(OpState& st);
   void remove_missing(OpState& st);
   static void removed(OpState& st);
+  /// With a tombstone, and only while it is still this version.
+  void drop_durably(Digest digest, uint64_t ns, Generation generation, uint64_t& counter);
+  // --- flush.cc
   void start_flush(OpState* st);
   // --- read.cc
+  Target find_target(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation);
   bool start_read(OpState& st, const RecordRef& ref, uint64_t from, uint64_t to, std::byte* buffer, bool with_header,
                   void (*step)(OpState&));
   static void on_io(io::IoOp& op, int32_t result);
@@ -247,9 +255,9 @@ class StoreImpl final : public Store, public LogOwner {
   void give_extent_buffer(std::byte* b) override;
   void on_segment_needed(uint8_t drive) override;
   void on_oldest_unpinned(uint8_t drive) override;
-  void on_log_failed(uint8_t drive, const char* why) override;
   void reclaim_start();
   void reclaim_footer();
+  void reclaim_by_footer();
   void read_footer_part(uint64_t bytes, io::IoOp::Fn on_done);
   bool evict_by_footer();
   void walk_segment();
