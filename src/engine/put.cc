@@ -39,6 +39,7 @@ void StoreImpl::put_locked(OpState& st) {
     if (reserved != s.reserved_at_.end()) s.abandon({op.payload.data, reserved->second});
     return s.finish(st, Status::kExists);
   }
+  if (old != nullptr && s.lags(old->place().drive)) return s.finish(st, Status::kBusy);  // its tombstone would wait
   Append& a = st.append;
   set_record(a.header, op.key, RecordKind::kWhole, s.next_sequence(), 0);
   a.header.payload_bytes = op.payload.size;
@@ -80,8 +81,9 @@ void StoreImpl::put_append(OpState& st) {
 void StoreImpl::put_appended(Append& a) {
   OpState& st = *static_cast<OpState*>(a.context);
   StoreImpl& s = *st.store;
-  if (a.status == Status::kIo && st.attempts++ < s.logs_.size()) return s.put_append(st);
-  if (a.status != Status::kOk) return s.finish(st, a.status);
+  const Status status = s.landed(a);
+  if (status == Status::kIo && st.attempts++ < s.logs_.size()) return s.put_append(st);
+  if (status != Status::kOk) return s.finish(st, status);
   PutOp& op = static_cast<PutOp&>(*st.op);
   op.generation = a.header.sequence;
   const Entry* old = s.live(st.digest);

@@ -49,6 +49,7 @@ Target StoreImpl::find_target(const BlockKey& key, uint64_t offset, uint32_t len
     t.record = ref_of(*e);
     t.from = std::min(offset, t.block_bytes);
     t.to = std::max(t.from, end);
+    if (is_full(t.record.place.drive)) t.status = Status::kMiss;
     return t;
   }
   if (t.empty) return t;
@@ -62,6 +63,7 @@ Target StoreImpl::find_target(const BlockKey& key, uint64_t offset, uint32_t len
   }
   c->set(kHit);
   t.record = ref_of(*c);
+  if (is_full(t.record.place.drive)) t.status = Status::kMiss;
   return t;
 }
 
@@ -159,6 +161,7 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
     st->io_result = 0;
     return read_done(*st);
   }
+  start_tick();
   const Span s = covering(t.from, t.to, t.record.length);
   const uint64_t at = offset % kBlockBytes;
   const uint64_t need = t.record.lone() ? s.to - s.from : base::align_up(at + t.record.length, kBlockBytes);

@@ -42,7 +42,7 @@ void StoreImpl::reclaim_start() {
   if (reclaim_.active || closing_) return;
   for (size_t d = 0; d < logs_.size(); ++d) {
     Log* log = usable_log(static_cast<uint8_t>(d));
-    if (!reclaim_wanted_[d] || log == nullptr) continue;
+    if (!reclaim_wanted_[d] || log == nullptr || lags(*log)) continue;
     if (!log->can_reclaim()) {
       reclaim_wanted_[d] = 0;
       continue;

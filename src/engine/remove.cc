@@ -25,6 +25,7 @@ void StoreImpl::remove_locked(OpState& st) {
   const uint64_t if_generation = st.op->private_state[0];
   if (e == nullptr && if_generation == 0) return s.remove_missing(st);
   if (e == nullptr || (if_generation != 0 && e->sequence() != if_generation)) return s.finish(st, Status::kMiss);
+  if (s.lags(e->place().drive)) return s.finish(st, Status::kBusy);
   const uint64_t sequence = s.next_sequence();
   st.op->generation = sequence;
   s.tombstone_then(st, e->place(), sequence, removed);

@@ -12,7 +12,6 @@
 namespace memkv::engine {
 namespace {
 
-constexpr uint64_t kTickNs = 20'000'000;
 constexpr size_t kLockBuckets = 4096;
 
 uint64_t usable_of(const StoreOptions& o) {
@@ -193,6 +192,7 @@ void StoreImpl::start_tick() {
 
 void StoreImpl::on_tick(io::Timer& timer) {
   StoreImpl& s = *static_cast<StoreImpl*>(timer.context);
+  s.watch_drives();
   bool waiting = false;
   for (auto& log : s.logs_) {
     if (!log || log->out()) continue;
@@ -201,7 +201,10 @@ void StoreImpl::on_tick(io::Timer& timer) {
     waiting |= log->queued_bytes() > 0 || !log->idle();
   }
   s.reclaim_start();
-  if (waiting || s.reclaim_.active || s.states_used_ > 0) s.start_tick();
+  if (waiting || s.reclaim_.active || s.states_used_ > 0)
+    s.start_tick();
+  else
+    s.lagging_ = 0;  // nobody looks any more
 }
 
 const StoreCounters& StoreImpl::counters() const {

@@ -16,6 +16,7 @@
 namespace memkv::engine {
 
 inline constexpr uint32_t kOpStates = 2048;               ///< ops in flight in a shard; more is kBusy
+inline constexpr uint64_t kTickNs = 20'000'000;           ///< while something is in flight
 inline constexpr uint64_t kLoneOver = base::kGrainBytes;  ///< longer payloads stand alone in their extent
 
 /// A record as the index or an upload knows it.
@@ -177,6 +178,14 @@ class StoreImpl final : public Store, public LogOwner {
   }
   Log* choose_log(Digest digest, uint32_t chunk, uint32_t attempt) const;
   void on_log_failed(uint8_t drive, const char* why) override;
+  Status landed(const Append& a) const;  // kIo also when its drive went out while it was written
+  uint64_t overtaken_ns(uint8_t drive) const;
+  void watch_drives();
+  void watch_crawling(uint8_t drive, uint64_t step_ns);
+  bool lags(uint8_t drive) const { return (lagging_ >> drive & 1) != 0; }
+  bool lags(const Log& log) const { return lags(log.config().slice.drive_index); }
+  bool is_full(uint8_t drive) const;          // it lags, and has in flight all that it may have
+  bool waits_for_drive(Digest digest) const;  // a record of the block lies on a drive that lags
   // --- blocks.cc
   uint16_t namespace_index(uint64_t id);
   Entry* live(Digest digest);                        // null also when its drive is out (then dropped)
@@ -319,8 +328,12 @@ class StoreImpl final : public Store, public LogOwner {
   Reclaim reclaim_;
   std::vector<uint8_t> reclaim_wanted_;
   bool closing_ = false;
-  uint64_t leaving_ = 0;        // drives that failed here and are not yet out durably, a bit each
-  std::vector<OpState*> held_;  // changes that are done, but for that
+  uint64_t leaving_ = 0;                           // drives that failed here and are not yet out durably, a bit each
+  uint64_t taken_out_ = 0;                         // drives that are out durably
+  uint64_t lagging_ = 0;                           // drives that others have overtaken, as of the last tick
+  uint64_t watched_ns_ = 0;                        // the last tick
+  std::array<uint64_t, kDrivesMax> crawled_ns_{};  // by drive: how much longer it crawled than not
+  std::vector<OpState*> held_;                     // changes that are done, but for that
   size_t anchors_in_flight_ = 0;
   StoreOp* close_op_ = nullptr;
   mutable StoreCounters snapshot_{};

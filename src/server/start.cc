@@ -349,6 +349,7 @@ void Server::on_change(void* context) {
 void Server::on_drive_out(void* context, uint8_t drive_index, const char* why) {
   auto& server = *static_cast<Server*>(context);
   MEMKV_LOG(kError, "drive {} is given up: {}", server.census_.drives[drive_index].path, why);
+  server.census_.drive_reasons[drive_index].store(why, std::memory_order_relaxed);
   server.drives_failed_.fetch_or(uint64_t{1} << drive_index);
   on_change(context);
 }
