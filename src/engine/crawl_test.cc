@@ -4,6 +4,7 @@
 
 #include <list>
 #include <optional>
+#include <utility>
 
 #include "engine/rig_testing.h"
 
@@ -233,6 +234,28 @@ TEST_F(Crawl, WhereAllDrivesStandStillNoneIsTakenOut) {
   for (Get& get : gets) {
     ASSERT_EQ(get.op.status, Status::kOk);
     rig->store().release(get.op);
+  }
+}
+
+TEST_F(Crawl, DrivesThatOvertakeEachOtherGoOn) {
+  make(2);
+  for (size_t d = 0; d < 2; ++d)
+    rig->device(d).set_gate([held = false](const auto&) mutable { return !std::exchange(held, true); });
+  Get on_sick(*rig, sick[0]), on_well(*rig, well[0]);
+  run_for(kMs);
+  ASSERT_EQ(rig->device(0).held() + rig->device(1).held(), 2u);
+  for (size_t i = 0; i < 40; ++i) {
+    pass(500 * kMs);
+    rig->expect(sick[i], bytes_of(sick[i], 1, kBlock));
+    EXPECT_EQ(rig->put("new" + std::to_string(i), "bytes"), Status::kOk) << "one hung op each, and both have room";
+  }
+  EXPECT_EQ(on_sick.done + on_well.done, 0);
+  EXPECT_EQ(out.count, 0) << "without both of them there is no store";
+  for (size_t d = 0; d < 2; ++d) let_go(d);
+  run_for(kSecond);
+  for (Get* get : {&on_sick, &on_well}) {
+    ASSERT_EQ(get->op.status, Status::kOk);
+    rig->store().release(get->op);
   }
 }
 
