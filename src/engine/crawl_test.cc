@@ -168,6 +168,25 @@ TEST_F(Crawl, ADriveThatGoesOnHangingIsTakenOutAndWhatItHoldsComesBackByItself) 
   rig->expect(put.key, put.bytes);
 }
 
+/// Drives that are full: reclaim is at one of them all the time.
+TEST_F(Crawl, ReclaimOfADriveThatHangsDoesNotHoldUpTheOthers) {
+  make(2);
+  const std::string large(400'000, 'x');
+  int i = 0;
+  rig->device(1).set_gate([](const auto& view) { return view.kind == io::FaultyDevice::OpKind::kRead; });
+  for (; rig->device(1).held() == 0; ++i) ASSERT_EQ(rig->put("large" + std::to_string(i % 1000), large), Status::kOk);
+  ASSERT_GT(i, 100) << "the read that hangs is reclaim's";
+  hang(1);
+  rig->store().take_drive_out(1, "as the membership says");
+  const uint64_t reclaimed = rig->store().counters().segments_reclaimed;
+  for (int end = i + 1000; i < end; ++i) ASSERT_EQ(rig->put("large" + std::to_string(i % 1000), large), Status::kOk);
+  EXPECT_GT(rig->store().counters().segments_reclaimed, reclaimed + 2);
+  EXPECT_EQ(rig->device(1).held(), 1u);
+  let_go(1);
+  run_for(kSecond);
+  rig->expect("large" + std::to_string((i - 1) % 1000), large);
+}
+
 TEST_F(Crawl, ADriveThatIsSlowForLongIsTakenOut) {
   make(3);
   rig->device(1).plan().slow = 1;

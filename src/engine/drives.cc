@@ -111,9 +111,11 @@ void StoreImpl::on_log_failed(uint8_t drive, const char* why) {
 void StoreImpl::take_drive_out(uint8_t drive_index, const char*) {
   Log* log = log_of(drive_index);
   if (log != nullptr && !log->out()) log->stop(Status::kIo);
+  leave_reclaim();
   taken_out_ |= uint64_t{1} << drive_index;
   leaving_ &= ~(uint64_t{1} << drive_index);
   if (leaving_ == 0) release_held();
+  reclaim_start();
 }
 
 }  // namespace memkv::engine

@@ -51,7 +51,7 @@ StoreImpl::StoreImpl(io::Reactor& reactor, StoreOptions options)
   for (int i = 0; i < 16; ++i) extent_buffers_.push_back(take(kExtentBufferBytes));
   const size_t big = base::kChunkBytes + 2 * kBlockBytes;
   for (int i = 0; i < 2; ++i) merge_buffers_.push_back({take(big)});
-  move_buffer_ = {take(big)};
+  renew_reclaim();
   logs_.resize(options_.slices.size());
   for (size_t d = 0; d < logs_.size(); ++d) {
     const DriveSlice& slice = options_.slices[d];
@@ -201,7 +201,7 @@ void StoreImpl::on_tick(io::Timer& timer) {
     waiting |= log->queued_bytes() > 0 || !log->idle();
   }
   s.reclaim_start();
-  if (waiting || s.reclaim_.active || s.states_used_ > 0)
+  if (waiting || s.reclaim_->active || s.states_used_ > 0)
     s.start_tick();
   else
     s.lagging_ = 0;  // nobody looks any more
@@ -227,7 +227,7 @@ void StoreImpl::close(StoreOp& op) {
     if (log) log->stop(Status::kCanceled);
   }
   for (int i = 0; i < 100000; ++i) {
-    bool busy = states_used_ > 0 || anchors_in_flight_ > 0 || reclaim_.io.pending() || reclaim_.moves_in_flight > 0;
+    bool busy = states_used_ > 0 || anchors_in_flight_ > 0 || reclaim_->stuck() || !left_reclaims_.empty();
     for (const auto& log : logs_) busy |= log && !log->idle();
     if (!busy) break;
     reactor_.run_once(1'000'000);

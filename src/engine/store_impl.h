@@ -2,6 +2,7 @@
 /// The parts of a shard's store that its source files share. Private to the engine.
 
 #include <array>
+#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <string>
@@ -98,6 +99,9 @@ struct Merge {
 
 /// Reclaim of one log's oldest segment.
 struct Reclaim {
+  explicit Reclaim(StoreImpl& owner) : store(owner) {}
+  StoreImpl& store;
+  std::unique_ptr<std::byte, decltype(&std::free)> buffer{nullptr, std::free};  // what is read, and what is moved
   Log* log = nullptr;
   bool active = false;
   uint64_t epoch = 0;
@@ -110,11 +114,13 @@ struct Reclaim {
   iovec piece{};
   uint64_t window_bytes = 0;  // to be read next
   bool blind = false;         // a part of the segment could not be walked
+  bool stuck() const { return io.pending() || moves_in_flight > 0; }
 };
 
 /// A record on its way to the log's front, with its own copy of what the header needs.
 struct Move : Append {
   StoreImpl* store = nullptr;
+  Reclaim* reclaim = nullptr;  // until it has moved
   std::string key_bytes;
   std::vector<uint64_t> sum_list;
   std::vector<PresentRange> range_list;
@@ -264,6 +270,9 @@ class StoreImpl final : public Store, public LogOwner {
   void give_extent_buffer(std::byte* b) override;
   void on_segment_needed(uint8_t drive) override;
   void on_oldest_unpinned(uint8_t drive) override;
+  void renew_reclaim();
+  void leave_reclaim();
+  bool is_left(const Reclaim& r);
   void reclaim_start();
   void reclaim_footer();
   void reclaim_by_footer();
@@ -309,8 +318,7 @@ class StoreImpl final : public Store, public LogOwner {
   uint64_t sequence_ = 1, sequence_end_ = 0;
   std::vector<std::byte*> extent_buffers_;
   std::vector<void*> owned_memory_;
-  std::vector<BigBuffer> merge_buffers_;  // two
-  BigBuffer move_buffer_;
+  std::vector<BigBuffer> merge_buffers_;                          // two
   std::unordered_map<const Move*, std::unique_ptr<Move>> moves_;  // in flight
   std::deque<OpState*> merge_queue_;
   Merge merge_;
@@ -325,7 +333,8 @@ class StoreImpl final : public Store, public LogOwner {
   std::unordered_map<uint64_t, RoomOut> reservations_;
   std::unordered_map<const std::byte*, uint64_t> reserved_at_;
   uint64_t next_reservation_ = 1;
-  Reclaim reclaim_;
+  std::unique_ptr<Reclaim> reclaim_;
+  std::vector<std::unique_ptr<Reclaim>> left_reclaims_;  // what a drive that is out has not given back
   std::vector<uint8_t> reclaim_wanted_;
   bool closing_ = false;
   uint64_t leaving_ = 0;                           // drives that failed here and are not yet out durably, a bit each
