@@ -97,4 +97,4 @@ mkdir -p "${1:-/tmp}"; work=${1:-$(mktemp -d "${TMPDIR:-/tmp}/memkv-guest-XXXXXX
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/bin"
 cp "$root/build/release/bin/memkv" "$work/bin"
-RXE_WORK=$work "$root/tools/guest.sh" -n -d 5:256M:4096 -m 2G -t 300 -- "$root/tools/guest_drives.sh" inside
+RXE_WORK=$work "$root/tools/guest.sh" -n -d 5:256M:4096 -m 2G -t 480 -- "$root/tools/guest_drives.sh" inside
