@@ -403,6 +403,10 @@ void Log::fail_from_front() {
   MEMKV_LOG(kWarn, "drive {}: a write failed in segment {}; its records go to the next one", config_.slice.drive_index,
             newest_);
   phase_ = Phase::kDrain;
+  if (stopped_) {  // there is no next one
+    fail_queue(fresh_, Status::kIo);
+    fail_queue(moves_, Status::kIo);
+  }
   if (++errors_ >= kErrorsMax) fail("writes fail one after another");
 }
 

@@ -45,7 +45,10 @@ void StoreImpl::write(WriteOp& op) {
   lock(*st, op.key.digest, write_locked);
 }
 
-void StoreImpl::write_locked(OpState& st) { st.store->queue_merge(st); }
+void StoreImpl::write_locked(OpState& st) {
+  StoreImpl& s = *st.store;
+  s.waits_for_drive(st.digest) ? s.finish(st, Status::kBusy) : s.queue_merge(st);
+}
 
 void StoreImpl::queue_merge(OpState& st) {
   merge_queue_.push_back(&st);
@@ -396,7 +399,7 @@ void StoreImpl::head_appended(Append& a) {
   OpState& st = *static_cast<OpState*>(a.context);
   StoreImpl& s = *st.store;
   Merge& m = s.merge_;
-  if (a.status != Status::kOk) return s.end_merge(a.status);
+  if (const Status status = s.landed(a); status != Status::kOk) return s.end_merge(status);
   st.op->generation = a.header.sequence;
   const bool lost = std::any_of(m.parts.begin(), m.parts.end(),
                                 [&](const auto& p) { return s.usable_log(p.second.place.drive) == nullptr; }) ||

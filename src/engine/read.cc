@@ -31,15 +31,12 @@ struct Target {
   bool empty = false;
 };
 
-namespace {
-
-Target find_target(auto&& live, auto&& live_chunk, const BlockKey& key, uint64_t offset, uint32_t length,
-                   Generation if_generation, auto&& ref_of) {
+Target StoreImpl::find_target(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation) {
   Target t;
   Entry* e = live(key.digest);
   if (e == nullptr) return t;
   t.generation = e->sequence();
-  t.block_bytes = e->has(kHead) ? e->checksum() : e->length();
+  t.block_bytes = block_bytes_of(*e);
   if (if_generation != 0 && if_generation != t.generation) {
     t.status = Status::kChanged;
     return t;
@@ -52,6 +49,7 @@ Target find_target(auto&& live, auto&& live_chunk, const BlockKey& key, uint64_t
     t.record = ref_of(*e);
     t.from = std::min(offset, t.block_bytes);
     t.to = std::max(t.from, end);
+    if (is_full(t.record.place.drive)) t.status = Status::kMiss;
     return t;
   }
   if (t.empty) return t;
@@ -65,15 +63,12 @@ Target find_target(auto&& live, auto&& live_chunk, const BlockKey& key, uint64_t
   }
   c->set(kHit);
   t.record = ref_of(*c);
+  if (is_full(t.record.place.drive)) t.status = Status::kMiss;
   return t;
 }
 
-}  // namespace
-
 Lookup StoreImpl::lookup(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation) {
-  const Target t =
-      find_target([&](Digest d) { return live(d); }, [&](Digest d, uint32_t n) { return live_chunk(d, n); }, key,
-                  offset, length, if_generation, [&](const Entry& e) { return ref_of(e); });
+  const Target t = find_target(key, offset, length, if_generation);
   Lookup out;
   out.status = t.status;
   out.generation = t.generation;
@@ -144,9 +139,7 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
   op.sum_count = 0;
   op.whole_chunk = false;
   op.private_state[0] = 0;
-  const Target t =
-      find_target([&](Digest d) { return live(d); }, [&](Digest d, uint32_t n) { return live_chunk(d, n); }, op.key,
-                  op.offset, op.length, op.if_generation, [&](const Entry& e) { return ref_of(e); });
+  const Target t = find_target(op.key, op.offset, op.length, op.if_generation);
   op.generation = t.generation;
   op.block_bytes = t.block_bytes;
   (t.status == Status::kOk ? counters_.hits : counters_.misses) += 1;
@@ -168,6 +161,7 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
     st->io_result = 0;
     return read_done(*st);
   }
+  start_tick();
   const Span s = covering(t.from, t.to, t.record.length);
   const uint64_t at = offset % kBlockBytes;
   const uint64_t need = t.record.lone() ? s.to - s.from : base::align_up(at + t.record.length, kBlockBytes);

@@ -2,6 +2,7 @@
 /// is dropped.
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/log.h"
@@ -30,33 +31,54 @@ void StoreImpl::give_extent_buffer(std::byte* b) { extent_buffers_.push_back(b);
 
 void StoreImpl::on_segment_needed(uint8_t drive) {
   reclaim_wanted_[drive] = 1;
-  if (!reclaim_.active && !closing_) reclaim_start();
+  if (!reclaim_->active && !closing_) reclaim_start();
 }
 
 void StoreImpl::on_oldest_unpinned(uint8_t drive) {
   if (reclaim_wanted_[drive] != 0) reclaim_start();
 }
 
+void StoreImpl::renew_reclaim() {
+  reclaim_ = std::make_unique<Reclaim>(*this);
+  reclaim_->buffer.reset(static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, kReclaimWindowMax)));
+  MEMKV_ASSERT(reclaim_->buffer != nullptr);
+}
+
+/// The drive that reclaim was at is out. What that drive has in flight keeps its buffer; the other drives' turn goes on
+/// in another one.
+void StoreImpl::leave_reclaim() {
+  if (!reclaim_->active || !reclaim_->log->out() || !reclaim_->stuck()) return;
+  left_reclaims_.push_back(std::move(reclaim_));
+  renew_reclaim();
+}
+
+/// A completion came for a reclaim that was left; the last one ends it.
+bool StoreImpl::is_left(const Reclaim& r) {
+  if (&r == reclaim_.get()) return false;
+  if (!r.stuck()) std::erase_if(left_reclaims_, [&r](const auto& left) { return left.get() == &r; });
+  return true;
+}
+
 /// One log at a time; the next one that asked when this one has enough.
 void StoreImpl::reclaim_start() {
-  if (reclaim_.active || closing_) return;
+  if (reclaim_->active || closing_) return;
   for (size_t d = 0; d < logs_.size(); ++d) {
     Log* log = usable_log(static_cast<uint8_t>(d));
-    if (!reclaim_wanted_[d] || log == nullptr) continue;
+    if (!reclaim_wanted_[d] || log == nullptr || lags(*log)) continue;
     if (!log->can_reclaim()) {
       reclaim_wanted_[d] = 0;
       continue;
     }
-    reclaim_.active = true;
-    reclaim_.log = log;
-    reclaim_.epoch = log->oldest_epoch();
-    log->evicting(reclaim_.epoch);
-    reclaim_.block = 1;
-    reclaim_.blind = false;
-    reclaim_.end = log->data_end(reclaim_.epoch);
-    reclaim_.moved_bytes = 0;
-    reclaim_.window_bytes = small_window();
-    reclaim_.moved_blocks_before = log->moved_blocks();
+    reclaim_->active = true;
+    reclaim_->log = log;
+    reclaim_->epoch = log->oldest_epoch();
+    log->evicting(reclaim_->epoch);
+    reclaim_->block = 1;
+    reclaim_->blind = false;
+    reclaim_->end = log->data_end(reclaim_->epoch);
+    reclaim_->moved_bytes = 0;
+    reclaim_->window_bytes = small_window();
+    reclaim_->moved_blocks_before = log->moved_blocks();
     start_tick();
     return options_.memory_mode ? reclaim_window() : reclaim_footer();
   }
@@ -65,41 +87,46 @@ void StoreImpl::reclaim_start() {
 /// A segment's footer names all its records: where none of them is to be moved, nothing else is read. What is wrong
 /// with a footer is left to the walk.
 void StoreImpl::reclaim_footer() {
-  Reclaim& r = reclaim_;
-  r.block = 0;  // places in a footer count from the segment's start
+  reclaim_->block = 0;  // places in a footer count from the segment's start
   read_footer_part(kBlockBytes, [](io::IoOp& op, int32_t result) {
-    StoreImpl& s = *static_cast<StoreImpl*>(op.context);
-    const auto trailer = peek_footer({s.move_buffer_.memory, kBlockBytes});
+    Reclaim& r = *static_cast<Reclaim*>(op.context);
+    StoreImpl& s = r.store;
+    if (s.is_left(r)) return;
+    const auto trailer = peek_footer({s.reclaim_->buffer.get(), kBlockBytes});
     const bool good =
-        result >= 0 && trailer && trailer->epoch == s.reclaim_.epoch && trailer->footer_bytes <= kReclaimWindowMax;
+        result >= 0 && trailer && trailer->epoch == s.reclaim_->epoch && trailer->footer_bytes <= kReclaimWindowMax;
     if (!good) return s.walk_segment();
+    if (trailer->footer_bytes == kBlockBytes) return s.reclaim_by_footer();  // that was all of it
     s.read_footer_part(trailer->footer_bytes, [](io::IoOp& whole, int32_t bytes) {
-      StoreImpl& store = *static_cast<StoreImpl*>(whole.context);
-      if (bytes < 0 || !store.evict_by_footer()) return store.walk_segment();
-      store.reclaim_end();
+      StoreImpl& store = static_cast<Reclaim*>(whole.context)->store;
+      if (store.is_left(*static_cast<Reclaim*>(whole.context))) return;
+      bytes < 0 ? store.walk_segment() : store.reclaim_by_footer();
     });
   });
 }
 
+/// The whole footer is in the buffer.
+void StoreImpl::reclaim_by_footer() { evict_by_footer() ? reclaim_end() : walk_segment(); }
+
 /// The last `bytes` of the segment.
 void StoreImpl::read_footer_part(uint64_t bytes, io::IoOp::Fn on_done) {
-  Reclaim& r = reclaim_;
+  Reclaim& r = *reclaim_;
   if (closing_ || r.log->out()) return reclaim_end();
-  r.piece = {move_buffer_.memory, bytes};
-  r.io.context = this;
+  r.piece = {reclaim_->buffer.get(), bytes};
+  r.io.context = &r;
   r.io.on_done = on_done;
   const uint64_t end = r.log->segment_start(r.epoch) + r.log->config().slice.segment_bytes;
   if (!r.log->device().read(r.io, end - bytes, {&r.piece, 1}).ok()) r.active = false;  // the tick tries again
 }
 
 void StoreImpl::walk_segment() {
-  reclaim_.block = 1;
+  reclaim_->block = 1;
   reclaim_window();
 }
 
 /// False: something is to be moved, or the footer is not to be relied upon; nothing was done.
 bool StoreImpl::evict_by_footer() {
-  const base::Bytes bytes(move_buffer_.memory, reclaim_.piece.iov_len);
+  const base::Bytes bytes(reclaim_->buffer.get(), reclaim_->piece.iov_len);
   const auto trailer = open_footer(bytes, seed_);
   if (!trailer) return false;
   FooterEntry entry;
@@ -120,20 +147,21 @@ uint64_t StoreImpl::small_window() const { return options_.memory_mode ? kBlockB
 
 /// Reads on: a large piece where extents are small, one block where the next extent is likely to be skipped.
 void StoreImpl::reclaim_window() {
-  Reclaim& r = reclaim_;
+  Reclaim& r = *reclaim_;
   if (closing_ || r.log->out() || r.block >= r.end) return reclaim_end();
   const uint64_t left = uint64_t{r.end - r.block} * kBlockBytes;
-  r.piece = {move_buffer_.memory, std::min<uint64_t>(r.window_bytes, left)};
+  r.piece = {reclaim_->buffer.get(), std::min<uint64_t>(r.window_bytes, left)};
   r.extent_move_bytes = 0;
-  r.io.context = this;
+  r.io.context = &r;
   r.io.on_done = on_reclaim_read;
   const uint64_t offset = r.log->segment_start(r.epoch) + uint64_t{r.block} * kBlockBytes;
   if (!r.log->device().read(r.io, offset, {&r.piece, 1}).ok()) r.active = false;  // the tick tries again
 }
 
 void StoreImpl::on_reclaim_read(io::IoOp& op, int32_t result) {
-  StoreImpl& s = *static_cast<StoreImpl*>(op.context);
-  Reclaim& r = s.reclaim_;
+  Reclaim& r = *static_cast<Reclaim*>(op.context);
+  StoreImpl& s = r.store;
+  if (s.is_left(r)) return;
   if (result < 0) {
     s.reclaim_blindly();
   } else {
@@ -145,17 +173,17 @@ void StoreImpl::on_reclaim_read(io::IoOp& op, int32_t result) {
 
 /// What cannot be walked cannot be moved: entries that still point into the segment are dropped when it is freed.
 void StoreImpl::reclaim_blindly() {
-  reclaim_.block = reclaim_.end;
-  reclaim_.blind = true;
+  reclaim_->block = reclaim_->end;
+  reclaim_->blind = true;
 }
 
 /// All extents in the buffer, up to one that must be read whole first.
 void StoreImpl::reclaim_extents() {
-  Reclaim& r = reclaim_;
+  Reclaim& r = *reclaim_;
   const size_t bytes = r.piece.iov_len;
   r.window_bytes = small_window();
   for (size_t at = 0; at + kBlockBytes <= bytes && r.block < r.end;) {
-    const base::Bytes rest(move_buffer_.memory + at, bytes - at);
+    const base::Bytes rest(reclaim_->buffer.get() + at, bytes - at);
     const auto extent = peek_extent(rest);
     if (!extent || extent->epoch != r.epoch || extent->block_in_segment != r.block ||
         extent->extent_bytes > kReclaimWindowMax) {
@@ -176,7 +204,7 @@ void StoreImpl::reclaim_extents() {
 }
 
 uint64_t StoreImpl::reclaim_unit(const RecordHeader& h) const {
-  const uint64_t start = reclaim_.log->segment_start(reclaim_.epoch) + uint64_t{reclaim_.block} * kBlockBytes;
+  const uint64_t start = reclaim_->log->segment_start(reclaim_->epoch) + uint64_t{reclaim_->block} * kBlockBytes;
   return start / kPackBytes + h.payload_place;
 }
 
@@ -208,7 +236,7 @@ void StoreImpl::reclaim_records(base::Bytes bytes) {
 }
 
 void StoreImpl::evict_record(const RecordHeader& h) {
-  const Place here{reclaim_.log->config().slice.drive_index, reclaim_unit(h)};
+  const Place here{reclaim_->log->config().slice.drive_index, reclaim_unit(h)};
   const Digest digest{h.digest[0], h.digest[1]};
   const bool chunk = h.kind == RecordKind::kChunk;
   const Entry* e = index_.find(chunk ? chunk_digest(digest, h.chunk_number) : digest);
@@ -236,7 +264,7 @@ void StoreImpl::each_staged(const RecordHeader& h, Fn&& fn) {
 
 /// Live, and hit since it was written (or a chunk of an upload under way), and there is budget.
 bool StoreImpl::wants_move(const RecordHeader& h, uint64_t unit) {
-  Reclaim& r = reclaim_;
+  Reclaim& r = *reclaim_;
   if (h.kind >= RecordKind::kTombstone) return false;
   // What is moved, with headers and gaps, must fit the one segment that is kept free for it.
   const uint64_t segment = r.log->config().slice.segment_bytes;
@@ -257,12 +285,13 @@ bool StoreImpl::wants_move(const RecordHeader& h, uint64_t unit) {
 }
 
 void StoreImpl::move_record(const RecordView& record, std::byte* payload) {
-  Reclaim& r = reclaim_;
+  Reclaim& r = *reclaim_;
   const RecordHeader& h = record.header;
   auto owned = std::make_unique<Move>();  // reclaim is off the ops' path
   Move* m = owned.get();
   moves_[m] = std::move(owned);
   m->store = this;
+  m->reclaim = &r;
   m->header = h;
   m->header.flags |= kRecordMoved;
   m->key_bytes.assign(record.key);
@@ -284,7 +313,8 @@ void StoreImpl::move_record(const RecordView& record, std::byte* payload) {
 
 void StoreImpl::on_moved(Append& a) {
   Move& m = static_cast<Move&>(a);
-  StoreImpl& s = *m.store;
+  Reclaim& r = *m.reclaim;
+  StoreImpl& s = r.store;
   const Digest digest{m.header.digest[0], m.header.digest[1]};
   const bool chunk = m.header.kind == RecordKind::kChunk;
   Entry* e = s.index_.find(chunk ? chunk_digest(digest, m.header.chunk_number) : digest);
@@ -312,7 +342,8 @@ void StoreImpl::on_moved(Append& a) {
   } else {
     s.moves_.erase(&m);
   }
-  if (--s.reclaim_.moves_in_flight == 0) s.reclaim_window();
+  --r.moves_in_flight;
+  if (!s.is_left(r) && r.moves_in_flight == 0) s.reclaim_window();
 }
 
 /// The record was replaced or removed while it was moved. Its copy lies behind what killed it, and would outlive that
@@ -360,7 +391,7 @@ void StoreImpl::drop_all_in(const Log& log, uint64_t epoch) {
 
 /// Everything was decided: the segment is free once no read is in it.
 void StoreImpl::reclaim_end() {
-  Reclaim& r = reclaim_;
+  Reclaim& r = *reclaim_;
   if (r.log->out() || closing_) {
     r.active = false;
     return;

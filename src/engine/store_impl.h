@@ -2,6 +2,7 @@
 /// The parts of a shard's store that its source files share. Private to the engine.
 
 #include <array>
+#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <string>
@@ -17,6 +18,7 @@
 namespace memkv::engine {
 
 inline constexpr uint32_t kOpStates = 2048;               ///< ops in flight in a shard; more is kBusy
+inline constexpr uint64_t kTickNs = 20'000'000;           ///< while something is in flight
 inline constexpr uint64_t kLoneOver = base::kGrainBytes;  ///< longer payloads stand alone in their extent
 
 /// A record as the index or an upload knows it.
@@ -36,6 +38,7 @@ struct BigBuffer {
 };
 
 class StoreImpl;
+struct Target;  // of a read: read.cc
 
 /// Everything one op needs besides the caller's struct. From a fixed pool.
 struct OpState {
@@ -97,6 +100,9 @@ struct Merge {
 
 /// Reclaim of one log's oldest segment.
 struct Reclaim {
+  explicit Reclaim(StoreImpl& owner) : store(owner) {}
+  StoreImpl& store;
+  std::unique_ptr<std::byte, decltype(&std::free)> buffer{nullptr, std::free};  // what is read, and what is moved
   Log* log = nullptr;
   bool active = false;
   uint64_t epoch = 0;
@@ -109,11 +115,13 @@ struct Reclaim {
   iovec piece{};
   uint64_t window_bytes = 0;  // to be read next
   bool blind = false;         // a part of the segment could not be walked
+  bool stuck() const { return io.pending() || moves_in_flight > 0; }
 };
 
 /// A record on its way to the log's front, with its own copy of what the header needs.
 struct Move : Append {
   StoreImpl* store = nullptr;
+  Reclaim* reclaim = nullptr;  // until it has moved
   std::string key_bytes;
   std::vector<uint64_t> sum_list;
   std::vector<PresentRange> range_list;
@@ -167,14 +175,26 @@ class StoreImpl final : public Store, public LogOwner {
   static void on_post(io::IoOp& op, int32_t);
   static void on_tick(io::Timer& timer);
   void start_tick();
+  // --- sequence.cc
   uint64_t next_sequence();
   void extend_reservation();
+  // --- drives.cc
   Log* log_of(uint8_t drive) const { return drive < logs_.size() ? logs_[drive].get() : nullptr; }
   Log* usable_log(uint8_t drive) const {
     Log* log = log_of(drive);
     return log != nullptr && !log->out() ? log : nullptr;
   }
   Log* choose_log(Digest digest, uint32_t chunk, uint32_t attempt) const;
+  void on_log_failed(uint8_t drive, const char* why) override;
+  Status landed(const Append& a) const;  // kIo also when its drive went out while it was written
+  uint64_t overtaken_ns(uint8_t drive) const;
+  void watch_drives();
+  void watch_crawling(uint8_t drive, uint64_t step_ns);
+  bool lags(uint8_t drive) const { return (lagging_ >> drive & 1) != 0; }
+  bool lags(const Log& log) const { return lags(log.config().slice.drive_index); }
+  bool is_full(uint8_t drive) const;          // it lags, and has in flight all that it may have
+  bool waits_for_drive(Digest digest) const;  // a record of the block lies on a drive that lags
+  // --- blocks.cc
   uint16_t namespace_index(uint64_t id);
   Entry* live(Digest digest);                        // null also when its drive is out (then dropped)
   Entry* live_chunk(Digest digest, uint32_t chunk);  // null also when its drive is out (then the block is dropped)
@@ -185,15 +205,12 @@ class StoreImpl final : public Store, public LogOwner {
   }
   bool has_holes(Digest digest, const Entry& e) const;
   void drop_block(Digest digest, uint64_t& counter);  // from the index only
-  /// With a tombstone, and only while it is still this version.
-  void drop_durably(Digest digest, uint64_t ns, Generation generation, uint64_t& counter);
-  void start_remove(RemoveOp& op, Generation if_generation);
   void erase_chunks(Digest digest, uint64_t block_bytes);
   Entry* install(Digest digest, uint64_t ns, const RecordRef& ref, uint16_t flags, uint32_t expiry_s);
   void install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s, uint64_t block_bytes,
                      std::span<const std::pair<uint32_t, RecordRef>> chunks);
   bool index_has_room(uint64_t entries);
-  // --- put
+  // --- put.cc
   static void put_locked(OpState& st);
   void put_append(OpState& st);
   static void put_appended(Append& a);
@@ -201,11 +218,17 @@ class StoreImpl final : public Store, public LogOwner {
   static void tombstone_done(Append& a);
   bool outlives(const Entry* old, Place fresh) const;
   static void put_done(OpState& st);
+  // --- remove.cc
+  void start_remove(RemoveOp& op, Generation if_generation);
   static void remove_locked(OpState& st);
   void remove_missing(OpState& st);
   static void removed(OpState& st);
+  /// With a tombstone, and only while it is still this version.
+  void drop_durably(Digest digest, uint64_t ns, Generation generation, uint64_t& counter);
+  // --- flush.cc
   void start_flush(OpState* st);
   // --- read.cc
+  Target find_target(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation);
   bool start_read(OpState& st, const RecordRef& ref, uint64_t from, uint64_t to, std::byte* buffer, bool with_header,
                   void (*step)(OpState&));
   static void on_io(io::IoOp& op, int32_t result);
@@ -249,9 +272,12 @@ class StoreImpl final : public Store, public LogOwner {
   void give_extent_buffer(std::byte* b) override;
   void on_segment_needed(uint8_t drive) override;
   void on_oldest_unpinned(uint8_t drive) override;
-  void on_log_failed(uint8_t drive, const char* why) override;
+  void renew_reclaim();
+  void leave_reclaim();
+  bool is_left(const Reclaim& r);
   void reclaim_start();
   void reclaim_footer();
+  void reclaim_by_footer();
   void read_footer_part(uint64_t bytes, io::IoOp::Fn on_done);
   bool evict_by_footer();
   void walk_segment();
@@ -294,8 +320,7 @@ class StoreImpl final : public Store, public LogOwner {
   uint64_t sequence_ = 1, sequence_end_ = 0;
   std::vector<std::byte*> extent_buffers_;
   io::HugeMemory buffer_memory_;
-  std::vector<BigBuffer> merge_buffers_;  // two
-  BigBuffer move_buffer_;
+  std::vector<BigBuffer> merge_buffers_;                          // two
   std::unordered_map<const Move*, std::unique_ptr<Move>> moves_;  // in flight
   std::deque<OpState*> merge_queue_;
   Merge merge_;
@@ -310,11 +335,16 @@ class StoreImpl final : public Store, public LogOwner {
   std::unordered_map<uint64_t, RoomOut> reservations_;
   std::unordered_map<const std::byte*, uint64_t> reserved_at_;
   uint64_t next_reservation_ = 1;
-  Reclaim reclaim_;
+  std::unique_ptr<Reclaim> reclaim_;
+  std::vector<std::unique_ptr<Reclaim>> left_reclaims_;  // what a drive that is out has not given back
   std::vector<uint8_t> reclaim_wanted_;
   bool closing_ = false;
-  uint64_t leaving_ = 0;        // drives that failed here and are not yet out durably, a bit each
-  std::vector<OpState*> held_;  // changes that are done, but for that
+  uint64_t leaving_ = 0;                           // drives that failed here and are not yet out durably, a bit each
+  uint64_t taken_out_ = 0;                         // drives that are out durably
+  uint64_t lagging_ = 0;                           // drives that others have overtaken, as of the last tick
+  uint64_t watched_ns_ = 0;                        // the last tick
+  std::array<uint64_t, kDrivesMax> crawled_ns_{};  // by drive: how much longer it crawled than not
+  std::vector<OpState*> held_;                     // changes that are done, but for that
   size_t anchors_in_flight_ = 0;
   StoreOp* close_op_ = nullptr;
   mutable StoreCounters snapshot_{};

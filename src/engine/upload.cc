@@ -16,7 +16,7 @@ Status StoreImpl::begin(Upload& upload, uint64_t total_bytes, bool if_absent, bo
   if (total_bytes > block_bytes_max()) return Status::kTooLarge;
   if (closing_) return Status::kCanceled;
   if (if_absent && live(upload.key.digest) != nullptr) return Status::kExists;
-  if (!index_has_room(chunk_count(total_bytes) + 1)) return Status::kBusy;
+  if (waits_for_drive(upload.key.digest) || !index_has_room(chunk_count(total_bytes) + 1)) return Status::kBusy;
   auto u = std::make_unique<UploadState>();
   u->id = next_upload_++;
   u->key = upload.key;
@@ -89,16 +89,16 @@ void StoreImpl::stage_append(OpState& st) { put_append(st); }
 void StoreImpl::staged(Append& a) {
   OpState& st = *static_cast<OpState*>(a.context);
   StoreImpl& s = *st.store;
-  if (a.status == Status::kIo && st.attempts++ < s.logs_.size()) return s.stage_append(st);
+  Status status = s.landed(a);
+  if (status == Status::kIo && st.attempts++ < s.logs_.size()) return s.stage_append(st);
   ChunkOp& op = static_cast<ChunkOp&>(*st.op);
   const uint64_t id = op.upload->id;
   const auto it = std::find_if(s.uploads_.begin(), s.uploads_.end(),
                                [&](const auto& u) { return u.second->key.key.data() == a.key.data(); });
-  Status status = a.status;
   if (it != s.uploads_.end()) {
     UploadState& u = *it->second;
     --u.in_flight;
-    if (a.status == Status::kOk) {
+    if (status == Status::kOk) {
       u.chunks[op.chunk_number] = {a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes,
                                    !a.ranges.empty()};
       op.generation = a.header.sequence;
@@ -132,7 +132,7 @@ void StoreImpl::commit_locked(OpState& st) {
     s.finish(st, status);
   };
   if (u == nullptr) return fail(Status::kInvalid);
-  if (u->failed) return fail(Status::kIo);
+  if (u->failed || s.waits_for_drive(st.digest)) return fail(Status::kIo);
   if (u->if_absent) {
     if (const Entry* old = s.live(st.digest)) {
       op.generation = old->sequence();

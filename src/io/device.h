@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "io/drive_load.h"
 #include "io/reactor.h"
 #include "memkv/error.h"
 
@@ -34,6 +35,8 @@ class BlockDevice {
   virtual Result<void> read(IoOp& op, uint64_t offset, std::span<const iovec> pieces) = 0;
   virtual Result<void> write(IoOp& op, uint64_t offset, std::span<const iovec> pieces, bool dsync) = 0;
   virtual Result<void> sync(IoOp& op) = 0;
+  /// What is in flight here; null: nothing ever waits (RAM).
+  virtual const DriveLoad* load() const { return nullptr; }
   /// The device's own memory at this place (RAM only; else null): read and written in place, valid while the device
   /// lives.
   virtual std::byte* view(uint64_t offset, uint64_t length) {

@@ -53,6 +53,7 @@ struct Passage {
   size_t total = 0;  // bytes asked
   iovec rest{};      // what a continued transfer moves: the remainder of one piece at a time
   bool dsync = false;
+  DriveLoad::Flight flight;
   class FileDevice* device = nullptr;
   Passage* next_free = nullptr;
 };
@@ -73,6 +74,7 @@ class FileDevice final : public BlockDevice {
     return start(op, IoOp::Kind::kWrite, offset, pieces, dsync);
   }
   Result<void> sync(IoOp& op) override { return start(op, IoOp::Kind::kSync, 0, {}, false); }
+  const DriveLoad* load() const override { return &load_; }
 
  private:
   Result<void> start(IoOp& op, IoOp::Kind kind, uint64_t offset, std::span<const iovec> pieces, bool dsync);
@@ -84,6 +86,7 @@ class FileDevice final : public BlockDevice {
 
   DriveFile& file_;
   Reactor& reactor_;
+  DriveLoad load_;
   std::vector<Passage> passages_;
   Passage* free_ = nullptr;
   size_t in_flight_ = 0;
@@ -111,6 +114,7 @@ Result<void> FileDevice::start(IoOp& op, IoOp::Kind kind, uint64_t offset, std::
     release(passage);
     return submitted;
   }
+  load_.begin(passage.flight, total, reactor_.now_ns());
   in_flight_++;
   return {};
 }
@@ -155,6 +159,7 @@ void FileDevice::on_result(Passage& passage, int32_t result) {
 
 void FileDevice::finish(Passage& passage, int32_t result) {
   IoOp& op = *passage.outer;
+  load_.end(passage.flight, result >= 0);
   release(passage);
   in_flight_--;
   op.kind = IoOp::Kind::kIdle;

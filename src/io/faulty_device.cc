@@ -94,6 +94,7 @@ Result<void> FaultyDevice::start(IoOp& op, const OpView& view, std::span<const i
   };
   op.kind = view.kind == OpKind::kRead ? IoOp::Kind::kRead : moves ? IoOp::Kind::kWrite : IoOp::Kind::kSync;
   in_flight_++;
+  load_.begin(flight->load, view.bytes, reactor_.now_ns());
   reactor_.start(flight->timer, reactor_.now_ns() + delay_ns());
   return {};
 }
@@ -122,6 +123,7 @@ void FaultyDevice::finish(Flight& flight) {
   if (flight.view.kind == OpKind::kWrite && on_write_) on_write_(flight.view.offset, flight.view.bytes);
   if (counts_.power_cuts != cuts_before) return;  // the hook cut the power, and this op went with it
   const int32_t result = take_effect(flight);
+  load_.end(flight.load, result >= 0);
   IoOp& op = *std::exchange(flight.op, nullptr);
   in_flight_--;
   op.kind = IoOp::Kind::kIdle;
@@ -242,6 +244,7 @@ void FaultyDevice::power_cut() {
   for (Flight& flight : flights_) {
     if (flight.op == nullptr) continue;
     reactor_.stop(flight.timer);
+    load_.end(flight.load, false);
     if (flight.view.kind == OpKind::kWrite) land_partly(flight.view.offset, gather(flight.pieces), true);
     std::exchange(flight.op, nullptr)->kind = IoOp::Kind::kIdle;
   }

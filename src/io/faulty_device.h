@@ -63,6 +63,7 @@ class FaultyDevice final : public BlockDevice {
   Result<void> read(IoOp& op, uint64_t offset, std::span<const iovec> pieces) override;
   Result<void> write(IoOp& op, uint64_t offset, std::span<const iovec> pieces, bool dsync) override;
   Result<void> sync(IoOp& op) override;
+  const DriveLoad* load() const override { return &load_; }
 
   /// May be changed between ops; `volatile_cache` only when nothing is cached.
   FaultPlan& plan() { return plan_; }
@@ -99,6 +100,7 @@ class FaultyDevice final : public BlockDevice {
     OpView view{};
     std::span<const iovec> pieces;
     uint64_t cache_age = 0;  // of a sync: what was cached by then
+    DriveLoad::Flight load;
   };
   struct Range {
     uint64_t offset, bytes;
@@ -130,6 +132,7 @@ class FaultyDevice final : public BlockDevice {
   FaultCounts counts_;
   base::Random random_;
   DeviceInfo info_;
+  DriveLoad load_;
   std::vector<Flight> flights_;
   size_t in_flight_ = 0;
   bool dead_ = false;

@@ -164,6 +164,7 @@ class Server {
   int stop(int code);
   void read_signals(int timeout_ms);
   void take_drives_out();
+  void tell_out(uint8_t drive);
   bool all(shard::Worker::State state) const;
   void report_progress();
   bool report_ready();
@@ -349,27 +350,38 @@ void Server::on_change(void* context) {
 void Server::on_drive_out(void* context, uint8_t drive_index, const char* why) {
   auto& server = *static_cast<Server*>(context);
   MEMKV_LOG(kError, "drive {} is given up: {}", server.census_.drives[drive_index].path, why);
+  server.census_.drive_reasons[drive_index].store(why, std::memory_order_relaxed);
   server.drives_failed_.fetch_or(uint64_t{1} << drive_index);
   on_change(context);
 }
 
+/// A drive that does not take the membership without another one is out as well: the workers hear of both.
 void Server::take_drives_out() {
   const uint64_t failed = drives_failed_.exchange(0);
+  if (failed == 0) return;
+  const auto is_in = [this](uint8_t i) { return census_.drive_states[i].load() == DriveState::kIn; };
   for (uint8_t i = 0; i < census_.drives.size(); i++) {
-    if ((failed >> i & 1) == 0) continue;
-    if (census_.drive_states[i].exchange(DriveState::kOut) == DriveState::kOut) continue;
+    if ((failed >> i & 1) == 0 || !is_in(i) || !storage_->is_in(i)) continue;
     if (auto done = storage_->take_out(i); !done) {
       MEMKV_LOG(kError, "drive {}: the membership without it could not be written: {}", census_.drives[i].path,
                 done.error().what);
-    } else {
-      MEMKV_LOG(kWarn, "degraded: drive {} is out of the store, its blocks are misses", census_.drives[i].path);
     }
-    shard::WorkerMessage message;
-    message.kind = shard::WorkerMessage::Kind::kDriveOut;
-    message.drive_index = i;
-    for (auto& worker : workers_) {
-      while (!worker->push(message)) std::this_thread::yield();
-    }
+  }
+  for (uint8_t i = 0; i < census_.drives.size(); i++) {
+    if (is_in(i) && ((failed >> i & 1) != 0 || !storage_->is_in(i))) tell_out(i);
+  }
+}
+
+void Server::tell_out(uint8_t drive) {
+  const char* none = nullptr;
+  census_.drive_reasons[drive].compare_exchange_strong(none, "its superblock cannot be written");
+  census_.drive_states[drive].store(DriveState::kOut);
+  MEMKV_LOG(kWarn, "degraded: drive {} is out of the store, its blocks are misses", census_.drives[drive].path);
+  shard::WorkerMessage message;
+  message.kind = shard::WorkerMessage::Kind::kDriveOut;
+  message.drive_index = drive;
+  for (auto& worker : workers_) {
+    while (!worker->push(message)) std::this_thread::yield();
   }
 }
 

@@ -51,6 +51,7 @@ Json drives(const Census& census, bool& degraded) {
     const DriveState state = census.drive_states[i].load(std::memory_order_relaxed);
     degraded = degraded || state != DriveState::kIn;
     list.push_back({{"path", census.drives[i].path}, {"state", word_of(state)}, {"bytes", census.drives[i].bytes}});
+    if (const char* why = census.drive_reasons[i].load(std::memory_order_relaxed)) list.back()["why"] = why;
   }
   return list;
 }

@@ -26,6 +26,7 @@ struct Census {
   uint32_t shard_count = 0;
   std::vector<DriveInfo> drives;
   std::array<std::atomic<DriveState>, engine::kDrivesMax> drive_states{};
+  std::array<std::atomic<const char*>, engine::kDrivesMax> drive_reasons{};  ///< why it is out; null: it is not
   std::vector<std::string> missing;
   std::vector<const shard::Worker*> workers;
   const Door* door = nullptr;

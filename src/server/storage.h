@@ -43,6 +43,8 @@ class Storage {
             void (*on_drive_out)(void*, uint8_t, const char*), void* context);
   /// The next membership, without this drive, durably on all others.
   Result<void> take_out(uint32_t drive_index);
+  /// False: missing, or taken out, also because it did not take the membership without another drive.
+  bool is_in(uint32_t drive_index) const { return memory_mode() || volume_->drive(drive_index) != nullptr; }
 
  private:
   Storage() = default;

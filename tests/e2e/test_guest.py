@@ -1,4 +1,5 @@
-"""Real NVMe controllers in a guest: setup finds twelve drives, a verified sweep, a power cut, and everything acknowledged is there."""
+"""Real NVMe controllers in a guest: setup finds twelve drives, a verified sweep, a power cut, and everything acknowledged is there.
+Drives that leave a running server: one is pulled, one hangs."""
 
 import subprocess
 
@@ -11,3 +12,10 @@ def test_twelve_nvme_drives_and_a_power_cut(tmp_path):
     result = subprocess.run([ROOT / "tools/guest_nvme.sh", tmp_path / "work"], capture_output=True, text=True, timeout=580, env=clean_environment())
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
     assert "40 acknowledged blocks are byte-exact" in result.stdout
+
+
+@pytest.mark.timeout(600)
+def test_a_drive_that_is_pulled_and_one_that_hangs(tmp_path):
+    result = subprocess.run([ROOT / "tools/guest_drives.sh", tmp_path / "work"], capture_output=True, text=True, timeout=580, env=clean_environment())
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    assert "guest: drives left and came back empty, and no old block revived" in result.stdout

@@ -1,0 +1,55 @@
+/// Flush: a namespace tombstone in each log.
+
+#include <vector>
+
+#include "engine/store_impl.h"
+
+namespace memkv::engine {
+
+void StoreImpl::flush_namespace(FlushOp& op) {
+  OpState* st = take_state(op);
+  if (st == nullptr) return;
+  start_tick();
+  st->left = 3;
+  st->change = true;
+  queue_merge(*st);  // a merge under way would carry bytes from before the flush to behind it
+}
+
+void StoreImpl::start_flush(OpState* st) {
+  FlushOp& op = static_cast<FlushOp&>(*st->op);
+  const uint64_t sequence = next_sequence();
+  flushed_[namespace_index(op.namespace_id)] = sequence;
+  op.generation = sequence;
+  struct Flush : Append {
+    OpState* st;
+  };
+  st->left = 1;
+  for (auto& log : logs_) {
+    if (!log || log->out()) continue;
+    auto* a = new Flush;  // rare
+    a->st = st;
+    a->header.kind = RecordKind::kFlush;
+    a->header.namespace_id = op.namespace_id;
+    a->header.sequence = sequence;
+    a->on_done = [](Append& done) {
+      auto* flush = static_cast<Flush*>(&done);
+      OpState& state = *flush->st;
+      if (done.status != Status::kOk && done.status != Status::kIo) state.status = done.status;
+      delete flush;
+      if (--state.left == 0) state.store->finish(state, state.status);
+    };
+    ++st->left;
+    log->append(*a);
+  }
+  std::vector<Digest> gone;
+  uint64_t cursor = 0;
+  const uint16_t index = namespace_index(op.namespace_id);
+  while (const Entry* e = index_.next(cursor)) {
+    if (!e->has(kChunk) && e->namespace_index() == index && e->sequence() < sequence) gone.push_back(e->digest());
+  }
+  uint64_t not_counted = 0;
+  for (const Digest& d : gone) drop_block(d, not_counted);
+  if (--st->left == 0) finish(*st, st->status);
+}
+
+}  // namespace memkv::engine

@@ -1,0 +1,51 @@
+#pragma once
+/// What a drive has in flight, as one reactor sees it: by this a drive that crawls is told from the others.
+
+#include <cstdint>
+
+#include "base/assert.h"
+#include "base/intrusive_list.h"
+
+namespace memkv::io {
+
+/// Kept by a device, read by those who choose between drives. Costs an op two list steps and a look at the clock.
+/// Thread: the reactor's.
+class DriveLoad {
+ public:
+  /// Stands in the device's record of an op.
+  struct Flight {
+    base::ListLink<Flight> link;
+    uint64_t since_ns = 0;
+    uint64_t bytes = 0;
+  };
+
+  void begin(Flight& flight, uint64_t bytes, uint64_t now_ns) {
+    flight.since_ns = now_ns;
+    flight.bytes = bytes;
+    bytes_ += bytes;
+    flights_.push_back(flight);
+  }
+  /// `good`: the drive did what it was asked to. Errors are quick, and say nothing about how quick a drive is.
+  void end(Flight& flight, bool good) {
+    MEMKV_ASSERT(bytes_ >= flight.bytes);
+    bytes_ -= flight.bytes;
+    flights_.remove(flight);
+    if (good && flight.since_ns > newest_done_since_ns_) newest_done_since_ns_ = flight.since_ns;
+  }
+
+  uint64_t ops() const { return flights_.size(); }
+  uint64_t bytes() const { return bytes_; }
+  /// The other drive has done an op that it was given this much later than this one its oldest in flight. 0: no such.
+  uint64_t overtaken_ns(const DriveLoad& other) const {
+    const Flight* oldest = flights_.front();
+    if (oldest == nullptr || other.newest_done_since_ns_ <= oldest->since_ns) return 0;
+    return other.newest_done_since_ns_ - oldest->since_ns;
+  }
+
+ private:
+  base::IntrusiveList<Flight, &Flight::link> flights_;  // oldest first
+  uint64_t bytes_ = 0;
+  uint64_t newest_done_since_ns_ = 0;
+};
+
+}  // namespace memkv::io
