@@ -72,7 +72,9 @@ class Region {
 
  private:
   friend class Client;
+  friend class Session;
   struct State;
+  static Result<Region> of(void* data, size_t size, MemoryKind kind);
   std::shared_ptr<State> state_;
 };
 
@@ -128,7 +130,8 @@ class Batch {
   Batch& put(std::string_view key, const Gather& src);
   Batch& put_if_absent(std::string_view key, const Gather& src);
   Batch& write(std::string_view key, const Gather& src, uint64_t offset);
-  Batch& exists(std::string_view key);
+  /// `touch`: what is found counts as used, as if it had been read.
+  Batch& exists(std::string_view key, bool touch = false);
   Batch& remove(std::string_view key);
   Batch& touch(std::string_view key);
   Batch& stat(std::string_view key);
@@ -219,8 +222,8 @@ class Client {
   std::shared_ptr<Impl> impl_;
 };
 
-/// A client that one thread drives itself: no locks, no other thread. For engines' own progress loops and for
-/// benchmarks. Thread: all calls, and the destruction, belong to the one that submits or polls first.
+/// A client that its caller drives: no locks, no other thread. For engines' own progress loops and for benchmarks.
+/// Thread: one at a time. Several may take turns under a lock of the caller's.
 class Session {
  public:
   static Result<Session, Message> connect(ClientOptions options);
@@ -235,10 +238,16 @@ class Session {
   size_t poll(std::chrono::nanoseconds wait = {});
   bool done(Ticket ticket) const;
   void cancel(Ticket ticket);
+  /// For who waits elsewhere (poll(2), an event loop of its own): becomes readable when poll() has something to do.
+  /// Before each wait call arm_wait(), and wait no longer than it returns: timers are due then; zero = call poll() now.
+  /// Waiting needs no lock.
+  int wait_fd() const;
+  std::chrono::nanoseconds arm_wait();
   /// The outcomes of a complete ticket; forgets it.
   std::vector<Outcome> collect(Ticket ticket);
   void collect(Ticket ticket, std::vector<Outcome>& out);  ///< the same without allocation
   std::vector<Outcome> run(Batch& batch, Deadline deadline = {});
+  Result<Region> register_memory(void* data, size_t size, MemoryKind kind = MemoryKind::kHost, int device = 0);
   ClientCounters counters() const;
   struct Impl;
 

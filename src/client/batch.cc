@@ -57,7 +57,11 @@ Batch& Batch::write(std::string_view key, const Gather& src, uint64_t offset) {
   return *this;
 }
 
-Batch& Batch::exists(std::string_view key) { return impl_->add(Kind::kExists, key), *this; }
+Batch& Batch::exists(std::string_view key, bool touch) {
+  impl_->add(Kind::kExists, key).touch = touch;
+  return *this;
+}
+
 Batch& Batch::remove(std::string_view key) { return impl_->add(Kind::kRemove, key), *this; }
 Batch& Batch::touch(std::string_view key) { return impl_->add(Kind::kTouch, key), *this; }
 Batch& Batch::stat(std::string_view key) { return impl_->add(Kind::kStat, key), *this; }

@@ -46,11 +46,6 @@ Error failure(Status status, const char* what) { return {.status = status, .sys_
 
 }  // namespace
 
-struct Region::State {};
-Region::Region(Region&&) noexcept = default;
-Region& Region::operator=(Region&&) noexcept = default;
-Region::~Region() = default;
-
 struct Client::Impl {
   std::vector<std::unique_ptr<IoThread>> threads;
   std::vector<std::string> server_names;
@@ -236,12 +231,6 @@ size_t Client::server_of(std::string_view key) const {
 }
 
 // The rest.
-
-Result<Region> Client::register_memory(void* data, size_t size, MemoryKind kind, int /*device*/) {
-  if (data == nullptr || size == 0) return failure(Status::kInvalid, "register_memory needs memory of at least a byte");
-  if (kind != MemoryKind::kHost) return failure(Status::kInvalid, "the tcp transport moves host memory only");
-  return Region();
-}
 
 ClientCounters Client::counters() const {
   ClientCounters sum{};

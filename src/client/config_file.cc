@@ -107,6 +107,7 @@ constexpr std::array kKnown = {
     Known{"put_checksum", set_put_checksum},
     Known{"verify", set_verify},
     Known{"congestion", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.congestion, {}, text_of(e)); }},
+    Known{"nixl", [](const Entry&, ClientOptions&) { return Result<void, Message>(); }},  // the NIXL plugin's own
     Known{"client_name", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.client_name, {}, text_of(e)); }},
 };
 

@@ -247,14 +247,16 @@ bool Connection::send_ops() {
 }
 
 bool Connection::send_large() {
-  if (large_.empty() || credit_used_ >= credit_limit_ || link_payload_bytes_ >= kLinkPayloadMax) return false;
+  if (large_.empty() || link_payload_bytes_ >= kLinkPayloadMax) return false;
   Unit& unit = *large_.front();
+  const uint32_t credit = wire::credit_units(unit.length);
+  if (credit_used_ > 0 && credit_used_ + credit > credit_limit_) return false;
   Frame& frame = new_frame(2 + body_bytes(unit));
   wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
   const bool added = add_op(frame, encoder, unit);
   MEMKV_ASSERT(added);
-  frame.uses_credit = true;
-  credit_used_++;
+  frame.credit = credit;
+  credit_used_ += credit;
   send(frame, Opcode::kOps, encoder.finish());
   return true;
 }
@@ -268,8 +270,11 @@ bool Connection::send_exists() {
     bytes += 2 + unit.op->key.size();
   }
   Frame& frame = new_frame(count > Frame::kSmallUnits ? wire::kBodyBytesMax : bytes);
-  wire::ExistsEncoder encoder({frame.body.get(), frame.body_capacity}, /*touch=*/false);
-  while (!exists_.empty() && encoder.add(exists_.front()->op->key)) add_unit(frame, *exists_.front());
+  const bool touch = exists_.front()->op->spec->touch;  // one frame asks for all or for none
+  wire::ExistsEncoder encoder({frame.body.get(), frame.body_capacity}, touch);
+  while (!exists_.empty() && exists_.front()->op->spec->touch == touch && encoder.add(exists_.front()->op->key)) {
+    add_unit(frame, *exists_.front());
+  }
   send(frame, Opcode::kExists, encoder.finish());
   return true;
 }
@@ -408,7 +413,7 @@ void Connection::free_if_done(Frame& frame) {
 }
 
 void Connection::free_frame(Frame& frame) {
-  if (frame.uses_credit && credit_used_ > 0) credit_used_--;
+  credit_used_ -= std::min(credit_used_, frame.credit);
   eager_used_ -= std::min(eager_used_, frame.eager_bytes);
   frames_.remove(frame);
   frame.connection = nullptr;
@@ -416,8 +421,8 @@ void Connection::free_frame(Frame& frame) {
   frame.holders.clear();
   frame.payload.clear();
   frame.unanswered = 0;
-  frame.uses_credit = frame.never_left = false;
-  frame.eager_bytes = 0;
+  frame.never_left = false;
+  frame.credit = frame.eager_bytes = 0;
   context_.give_back(frame);
 }
 
@@ -540,12 +545,16 @@ void Connection::on_goodbye(std::span<const std::byte> body) {
   close(goodbye_.status);
 }
 
-void Connection::expect(Unit& unit, const wire::OpReply& reply) {
+void Connection::expect(Unit& unit, const wire::OpReply& reply, size_t payload_at) {
   Arriving& arriving = arriving_.emplace_back();
   arriving.unit = &unit;
   arriving.reply = reply;
   arriving.reply.sums = nullptr;  // lies in the body, which is valid during on_frame only
-  for (size_t i = 0; i < reply.sum_count; i++) arriving.sums[i] = reply.sum(i);
+  for (size_t i = 0; i < reply.sum_count; i++) arriving.expected[i] = reply.sum(i);
+  arriving.payload_at = payload_at;
+  const auto chunk = static_cast<uint32_t>(unit.offset / kChunkBytesMax);
+  arriving.seed = base::chunk_seed(server_.namespace_id(), unit.op->key, chunk);
+  arriving.hasher = RangeHasher(in_chunk(unit.offset), reply.payload_bytes, arriving.seed);
   arriving.slices_at = targets_.size();
   slice(unit.op->pieces, unit.place, reply.payload_bytes, targets_);
   arriving.slices = targets_.size() - arriving.slices_at;
@@ -565,6 +574,7 @@ PayloadTarget Connection::on_reply(const wire::FrameHeader& header, std::span<co
   if (*count > frame->unanswered) return protocol_error("more replies than ops"), PayloadTarget::sink();
   targets_.clear();
   bool wanted = false;
+  size_t payload_at = 0;
   wire::OpReply reply;
   while (decoder.next(reply)) {
     if (reply.index >= frame->units.size()) return protocol_error("a reply to no op"), PayloadTarget::sink();
@@ -578,14 +588,23 @@ PayloadTarget Connection::on_reply(const wire::FrameHeader& header, std::span<co
     if (!unit) {
       if (reply.payload_bytes > 0) expect_nothing(reply.payload_bytes);
     } else if (reply.payload_bytes > 0) {
-      expect(*unit, reply);
+      expect(*unit, reply, payload_at);
       wanted = true;
     } else {
       context_.on_reply(*unit, *this, reply);
     }
+    payload_at += reply.payload_bytes;
   }
   answered(*frame, *count);
   return wanted ? PayloadTarget::into(targets_) : PayloadTarget::sink();
+}
+
+void Connection::on_payload_part(transport::Link&, size_t arrived) {
+  if (!context_.settings().verify) return;
+  for (Arriving& arriving : arriving_) {
+    if (arriving.payload_at >= arrived) break;
+    hash(arriving, arrived - arriving.payload_at);
+  }
 }
 
 void Connection::on_payload(transport::Link&) {
@@ -593,7 +612,7 @@ void Connection::on_payload(transport::Link&) {
   pinged_ns_ = 0;
   std::vector<Arriving> complete;
   complete.swap(arriving_);
-  for (const Arriving& arriving : complete) {
+  for (Arriving& arriving : complete) {
     if (context_.settings().verify && !verified(arriving))
       context_.on_mismatch(*arriving.unit, *this);
     else
@@ -604,21 +623,20 @@ void Connection::on_payload(transport::Link&) {
   pump();
 }
 
-bool Connection::verified(const Arriving& arriving) const {
-  const Unit& unit = *arriving.unit;
+size_t Connection::hash(Arriving& arriving, size_t arrived) {
+  return arriving.hasher.hash(std::span(targets_).subspan(arriving.slices_at, arriving.slices), arrived,
+                              arriving.sums.data());
+}
+
+bool Connection::verified(Arriving& arriving) {
   const wire::OpReply& reply = arriving.reply;
-  const uint32_t offset = in_chunk(unit.offset);
-  const auto chunk = static_cast<uint32_t>(unit.offset / kChunkBytesMax);
-  const uint64_t seed = base::chunk_seed(server_.namespace_id(), unit.op->key, chunk);
-  std::array<uint64_t, wire::kSumsMax> sums;
-  const size_t count =
-      range_sums(std::span(targets_).subspan(arriving.slices_at, arriving.slices), offset, seed, sums.data());
+  const uint64_t* sums = arriving.sums.data();
+  const size_t count = hash(arriving, reply.payload_bytes);
   if ((reply.flags & wire::kReplyWholeChunk) != 0) {
-    return offset == 0 && reply.sum_count == 1 &&
-           base::chunk_checksum(sums.data(), count, reply.payload_bytes, seed) == arriving.sums[0];
+    return in_chunk(arriving.unit->offset) == 0 && reply.sum_count == 1 &&
+           base::chunk_checksum(sums, count, reply.payload_bytes, arriving.seed) == arriving.expected[0];
   }
-  return reply.sum_count == count &&
-         std::equal(sums.begin(), sums.begin() + static_cast<ptrdiff_t>(count), arriving.sums.begin());
+  return reply.sum_count == count && std::equal(sums, sums + count, arriving.expected.begin());
 }
 
 void Connection::on_exists_reply(const wire::FrameHeader& header, std::span<const std::byte> body) {

@@ -50,6 +50,7 @@ class Connection final : public transport::LinkOwner {
 
   transport::PayloadTarget on_frame(transport::Link& link, const wire::FrameHeader& header,
                                     std::span<const std::byte> body) override;
+  void on_payload_part(transport::Link& link, size_t arrived) override;
   void on_payload(transport::Link& link) override;
   void on_closed(transport::Link& link, const Error& why) override;
 
@@ -63,7 +64,10 @@ class Connection final : public transport::LinkOwner {
     Unit* unit;
     wire::OpReply reply;
     size_t slices_at, slices;  ///< in targets_
-    std::array<uint64_t, wire::kSumsMax> sums;
+    size_t payload_at;         ///< its first byte in the frame's payload
+    uint64_t seed;             ///< of its chunk
+    RangeHasher hasher;
+    std::array<uint64_t, wire::kSumsMax> expected, sums;
   };
 
   static void on_connect_done(void* self, Result<std::unique_ptr<transport::Link>> link, std::string_view server_name,
@@ -100,9 +104,10 @@ class Connection final : public transport::LinkOwner {
   void on_list_reply(const wire::FrameHeader& header, std::span<const std::byte> body);
   void on_worker_map(std::span<const std::byte> body);
   void on_goodbye(std::span<const std::byte> body);
-  void expect(Unit& unit, const wire::OpReply& reply);
+  void expect(Unit& unit, const wire::OpReply& reply, size_t payload_at);
   void expect_nothing(uint32_t bytes);
-  bool verified(const Arriving& arriving) const;
+  size_t hash(Arriving& arriving, size_t arrived);
+  bool verified(Arriving& arriving);
 
   Context& context_;
   Server& server_;

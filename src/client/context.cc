@@ -59,7 +59,7 @@ Result<std::unique_ptr<Context>, Message> Context::make(const Settings& settings
 
 Result<void, Message> Context::open() {
   auto reactor =
-      io::make_reactor({.kind = io::ReactorKind::kEpoll, .ops_max = kReactorOpsMax, .device_threads = 0}, nullptr);
+      io::make_epoll_reactor({.kind = io::ReactorKind::kEpoll, .ops_max = kReactorOpsMax, .device_threads = 0});
   if (!reactor) {
     return Message{reactor.error().status, std::string("the client cannot open its event loop: ") +
                                                reactor.error().what + " (too many open files? see ulimit -n)"};

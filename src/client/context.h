@@ -35,6 +35,9 @@ class Context {
   void shut_down();
   size_t calls() const { return calls_.size(); }
   size_t run_once(uint64_t wait_ns) { return reactor_->run_once(wait_ns); }
+  void adopt() { reactor_->adopt(); }  ///< the calling thread drives it from here on
+  int wait_fd() const { return reactor_->wait_fd(); }
+  uint64_t arm_wait() { return reactor_->arm_wait(); }
   std::string describe() const;
   const Placement& placement() const { return placement_; }
 

@@ -40,39 +40,45 @@ size_t range_sum_count(uint32_t offset_in_chunk, uint64_t length) {
   return (offset_in_chunk + length - 1) / base::kGrainBytes - offset_in_chunk / base::kGrainBytes + 1;
 }
 
-size_t range_sums(std::span<const iovec> slices, uint32_t offset_in_chunk, uint64_t chunk_seed, uint64_t* out) {
-  size_t count = 0;
-  uint64_t at = offset_in_chunk;  // where the next byte lies in the chunk
-  uint64_t left = total_bytes(slices);
-  PiecePlace place;
-  while (left > 0) {
-    MEMKV_ASSERT(count < wire::kSumsMax);
-    const uint64_t grain = at / base::kGrainBytes;
-    uint64_t bytes = std::min((grain + 1) * base::kGrainBytes - at, left);
-    at += bytes;
-    left -= bytes;
-    while (slices[place.index].iov_len == place.offset) place = {place.index + 1, 0};
-    const iovec& piece = slices[place.index];
-    const auto* data = static_cast<const std::byte*>(piece.iov_base) + place.offset;
-    if (piece.iov_len - place.offset >= bytes) {
-      out[count++] = base::xxh3({data, bytes}, chunk_seed + grain);
-      place.advance(slices, bytes);
-      continue;
-    }
-    base::Xxh3Stream stream(chunk_seed + grain);
-    while (bytes > 0) {
-      const iovec& part = slices[place.index];
-      const uint64_t step = std::min<uint64_t>(part.iov_len - place.offset, bytes);
-      stream.update({static_cast<const std::byte*>(part.iov_base) + place.offset, step});
-      bytes -= step;
-      if (step > 0)
-        place.advance(slices, step);
-      else
-        place = {place.index + 1, 0};
-    }
-    out[count++] = stream.digest();
+size_t RangeHasher::hash(std::span<const iovec> slices, uint64_t arrived, uint64_t* out) {
+  while (left_ > 0) {
+    const uint64_t grain = at_ / base::kGrainBytes;
+    const uint64_t bytes = std::min((grain + 1) * base::kGrainBytes - at_, left_);
+    if (done_ + bytes > arrived) break;
+    MEMKV_ASSERT(count_ < wire::kSumsMax);
+    out[count_++] = hash_piece(slices, bytes, seed_ + grain);
+    at_ += bytes;
+    left_ -= bytes;
+    done_ += bytes;
   }
-  return count;
+  return count_;
+}
+
+uint64_t RangeHasher::hash_piece(std::span<const iovec> slices, uint64_t bytes, uint64_t seed) {
+  const auto here = [&] {
+    while (slices[place_.index].iov_len == place_.offset) place_ = {place_.index + 1, 0};
+    const iovec& piece = slices[place_.index];
+    return base::Bytes(static_cast<const std::byte*>(piece.iov_base) + place_.offset,
+                       std::min<uint64_t>(piece.iov_len - place_.offset, bytes));
+  };
+  const base::Bytes whole = here();
+  if (whole.size() == bytes) {
+    place_.advance(slices, bytes);
+    return base::xxh3(whole, seed);
+  }
+  base::Xxh3Stream stream(seed);
+  while (bytes > 0) {
+    const base::Bytes part = here();
+    stream.update(part);
+    place_.advance(slices, part.size());
+    bytes -= part.size();
+  }
+  return stream.digest();
+}
+
+size_t range_sums(std::span<const iovec> slices, uint32_t offset_in_chunk, uint64_t chunk_seed, uint64_t* out) {
+  const uint64_t bytes = total_bytes(slices);
+  return RangeHasher(offset_in_chunk, bytes, chunk_seed).hash(slices, bytes, out);
 }
 
 }  // namespace memkv::client

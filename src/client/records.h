@@ -101,7 +101,7 @@ struct Frame {
   uint32_t unanswered = 0;
   bool on_link = false;
   bool never_left = false;  ///< the link was dying already
-  bool uses_credit = false;
+  uint32_t credit = 0;      ///< what its payload takes of the connection's
   uint32_t eager_bytes = 0;
   uint64_t sent_ns = 0;
   std::vector<iovec> payload;

@@ -73,6 +73,7 @@ Session::~Session() {
     (void)impl_.release();  // the parent's sockets and memory: not ours to end
     return;
   }
+  impl_->context->adopt();
   impl_->context->shut_down();
 }
 
@@ -95,6 +96,7 @@ Session::Ticket Session::submit(Batch& batch, Deadline deadline) {
     slot.done = true;
     return ticket;
   }
+  impl_->context->adopt();
   slot.call.batch = &batch.impl();
   slot.call.timeout_ns = client::timeout_ns(deadline);
   impl_->context->submit(slot.call);
@@ -103,6 +105,7 @@ Session::Ticket Session::submit(Batch& batch, Deadline deadline) {
 
 size_t Session::poll(std::chrono::nanoseconds wait) {
   if (impl_->guard.forked()) return 0;
+  impl_->context->adopt();
   client::Waiter waiter(impl_->spin_ns, client::timeout_ns(wait));
   do {
     const bool moved = impl_->context->run_once(waiter.sleep_ns()) > 0;
@@ -119,7 +122,17 @@ bool Session::done(Ticket ticket) const {
 
 void Session::cancel(Ticket ticket) {
   Impl::Slot* slot = impl_->find(ticket);
-  if (slot && !slot->done && !impl_->guard.forked()) impl_->context->cancel(slot->call);
+  if (!slot || slot->done || impl_->guard.forked()) return;
+  impl_->context->adopt();
+  impl_->context->cancel(slot->call);
+}
+
+int Session::wait_fd() const { return impl_->context->wait_fd(); }
+
+std::chrono::nanoseconds Session::arm_wait() {
+  if (impl_->guard.forked()) return {};
+  impl_->context->adopt();
+  return std::chrono::nanoseconds(impl_->context->arm_wait());
 }
 
 void Session::collect(Ticket ticket, std::vector<Outcome>& out) {

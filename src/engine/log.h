@@ -16,7 +16,7 @@
 namespace memkv::engine {
 
 /// Memory for extents that share records, handed out by the shard.
-inline constexpr uint32_t kExtentBufferBytes = 256 * 1024;
+inline constexpr uint32_t kExtentBufferBytes = 512 * 1024;
 
 /// One record on its way into a log. Owned by the op that appends it, borrowed until on_done (exactly once, never
 /// inside append()).

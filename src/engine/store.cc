@@ -1,7 +1,6 @@
 /// A store's pools, locks, completions, tick and end.
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -13,6 +12,8 @@ namespace memkv::engine {
 namespace {
 
 constexpr size_t kLockBuckets = 4096;
+
+constexpr size_t kExtentBuffersMin = 16, kExtentBuffersMax = 32;  // small records under way; 8 a drive
 
 uint64_t usable_of(const StoreOptions& o) {
   uint64_t bytes = 0;
@@ -42,16 +43,7 @@ StoreImpl::StoreImpl(io::Reactor& reactor, StoreOptions options)
     st.next = free_states_;
     free_states_ = &st;
   }
-  const auto take = [&](size_t bytes) {
-    void* p = std::aligned_alloc(kBlockBytes, bytes);
-    if (p == nullptr) throw std::bad_alloc();
-    owned_memory_.push_back(p);
-    return static_cast<std::byte*>(p);
-  };
-  for (int i = 0; i < 16; ++i) extent_buffers_.push_back(take(kExtentBufferBytes));
-  const size_t big = base::kChunkBytes + 2 * kBlockBytes;
-  for (int i = 0; i < 2; ++i) merge_buffers_.push_back({take(big)});
-  renew_reclaim();
+  take_buffers();
   logs_.resize(options_.slices.size());
   for (size_t d = 0; d < logs_.size(); ++d) {
     const DriveSlice& slice = options_.slices[d];
@@ -70,9 +62,20 @@ StoreImpl::StoreImpl(io::Reactor& reactor, StoreOptions options)
   tick_.context = this;
 }
 
-StoreImpl::~StoreImpl() {
-  reactor_.stop(tick_);
-  for (void* p : owned_memory_) std::free(p);
+StoreImpl::~StoreImpl() { reactor_.stop(tick_); }
+
+/// On large pages: a drive takes them in fewer, larger pieces.
+void StoreImpl::take_buffers() {
+  const size_t extents = std::clamp<size_t>(8 * options_.slices.size(), kExtentBuffersMin, kExtentBuffersMax);
+  constexpr size_t kBig = base::kChunkBytes + 2 * kBlockBytes;
+  auto memory = io::HugeMemory::make(extents * kExtentBufferBytes + 2 * kBig, /*prefault=*/true);
+  if (!memory) throw std::bad_alloc();
+  buffer_memory_ = std::move(*memory);
+  std::byte* at = buffer_memory_.data();
+  const auto take = [&](size_t bytes) { return std::exchange(at, at + bytes); };
+  for (size_t i = 0; i < extents; ++i) extent_buffers_.push_back(take(kExtentBufferBytes));
+  for (int i = 0; i < 2; ++i) merge_buffers_.push_back({take(kBig)});
+  renew_reclaim();
 }
 
 OpState* StoreImpl::take_state(StoreOp& op) {

@@ -2,7 +2,6 @@
 /// The parts of a shard's store that its source files share. Private to the engine.
 
 #include <array>
-#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <string>
@@ -13,6 +12,7 @@
 #include "base/checksum.h"
 #include "engine/log.h"
 #include "engine/store.h"
+#include "io/huge_memory.h"
 
 namespace memkv::engine {
 
@@ -101,7 +101,7 @@ struct Merge {
 struct Reclaim {
   explicit Reclaim(StoreImpl& owner) : store(owner) {}
   StoreImpl& store;
-  std::unique_ptr<std::byte, decltype(&std::free)> buffer{nullptr, std::free};  // what is read, and what is moved
+  io::HugeMemory buffer;  // what is read, and what is moved
   Log* log = nullptr;
   bool active = false;
   uint64_t epoch = 0;
@@ -163,6 +163,7 @@ class StoreImpl final : public Store, public LogOwner {
 
  private:
   friend class Recovery;
+  void take_buffers();
   // --- store.cc: pools, locks, completion
   OpState* take_state(StoreOp& op);
   void free_state(OpState& st);
@@ -317,7 +318,7 @@ class StoreImpl final : public Store, public LogOwner {
   io::Timer tick_;
   uint64_t sequence_ = 1, sequence_end_ = 0;
   std::vector<std::byte*> extent_buffers_;
-  std::vector<void*> owned_memory_;
+  io::HugeMemory buffer_memory_;
   std::vector<BigBuffer> merge_buffers_;                          // two
   std::unordered_map<const Move*, std::unique_ptr<Move>> moves_;  // in flight
   std::deque<OpState*> merge_queue_;

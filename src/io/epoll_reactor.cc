@@ -47,6 +47,8 @@ class EpollReactor final : public LoopBase {
   void cancel(IoOp& op) override;
   void register_memory(std::span<std::byte>) override {}
   size_t run_once(uint64_t wait_ns) override;
+  int wait_fd() const override { return epoll_fd_; }
+  uint64_t arm_wait() override;
 
  private:
   /// What is known of one descriptor number. `armed` is trusted only while an op waits: then the owner cannot have
@@ -80,6 +82,7 @@ class EpollReactor final : public LoopBase {
   int wait_events(std::array<epoll_event, kEventsMax>& events, uint64_t wait_ns);
   size_t on_event(int fd);
   size_t run_devices();
+  bool busy() const { return !ready_.empty() || !finished_.empty() || device_done(); }
   bool device_done() const { return devices_ && devices_->any_done(); }
 
   int epoll_fd_ = -1;
@@ -367,12 +370,17 @@ size_t EpollReactor::run_devices() {
   return ran;
 }
 
+uint64_t EpollReactor::arm_wait() {
+  waker_.begin_sleep();
+  return busy() || woken() ? 0 : wait_until_timer(kWaitNsMax);
+}
+
 size_t EpollReactor::run_once(uint64_t wait_ns) {
   bind_thread();
   size_t ran = 0;
-  const bool busy = !ready_.empty() || !finished_.empty() || device_done();
-  if (!busy) wait_ns = wait_until_timer(wait_ns);
-  if (busy) {
+  const bool busy_now = busy();
+  if (!busy_now) wait_ns = wait_until_timer(wait_ns);
+  if (busy_now) {
     if (++turns_without_poll_ >= kTurnsWithoutPoll) ran += poll(0);
   } else if (wait_ns == 0) {
     ran += poll(0);
@@ -394,14 +402,6 @@ Result<std::unique_ptr<Reactor>> make_epoll_reactor(const ReactorOptions& option
   auto reactor = std::make_unique<EpollReactor>(options);
   if (const int failed = reactor->open(); failed < 0) return Error{Status::kIo, -failed, "epoll cannot be set up"};
   return std::unique_ptr<Reactor>(std::move(reactor));
-}
-
-Result<std::unique_ptr<Reactor>> make_reactor(const ReactorOptions& options, std::string* why_not_uring) {
-  if (options.kind != ReactorKind::kEpoll) {
-    auto uring = make_uring_reactor(options, why_not_uring);
-    if (uring || options.kind == ReactorKind::kUring) return uring;
-  }
-  return make_epoll_reactor(options);
 }
 
 }  // namespace memkv::io

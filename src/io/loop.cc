@@ -123,6 +123,8 @@ LoopBase::LoopBase(uint32_t ops_max) : timers_(std::max<size_t>(ops_max, 1024)),
 // writes.
 LoopBase::~LoopBase() { MEMKV_ASSERT(pending_ == 0); }
 
+void LoopBase::adopt() { owner_ = std::this_thread::get_id(); }
+
 void LoopBase::bind_thread() {
   if (owner_ == std::thread::id{}) owner_ = std::this_thread::get_id();
   check_thread();

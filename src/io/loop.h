@@ -86,6 +86,7 @@ class LoopBase : public Reactor {
   uint64_t now_ns() const override;
   void wake() override;
   size_t pending() const override { return pending_; }
+  void adopt() override;
 
  protected:
   explicit LoopBase(uint32_t ops_max);
@@ -122,6 +123,5 @@ class LoopBase : public Reactor {
 size_t pieces_bytes(std::span<const iovec> pieces);
 
 Result<std::unique_ptr<Reactor>> make_uring_reactor(const ReactorOptions& options, std::string* why_not);
-Result<std::unique_ptr<Reactor>> make_epoll_reactor(const ReactorOptions& options);
 
 }  // namespace memkv::io

@@ -58,7 +58,7 @@ struct Timer {
   uint64_t order = 0;  // of arming: equal deadlines run first armed, first run
 };
 
-/// Event loop of one thread. Thread: the one that runs it, except `wake`.
+/// Event loop of one thread. Thread: the one that runs it, except `wake`; adopt() hands it to another.
 ///
 /// Contract (one suite, src/io/reactor_test.cc, runs on every implementation):
 /// * A submit returns an error and forgets the op, or returns ok and calls `on_done` exactly once, later, from
@@ -98,6 +98,13 @@ class Reactor {
   virtual uint64_t now_ns() const = 0;  ///< monotonic; the loop's own clock (a simulator's is simulated)
   /// Runs completions and due timers; waits at most `wait_ns` when there is nothing to do. Returns how many ran.
   virtual size_t run_once(uint64_t wait_ns) = 0;
+  /// The calling thread runs the loop from here on. The caller sees to it that no other one does meanwhile (a lock).
+  virtual void adopt() = 0;
+  /// For who waits elsewhere: a descriptor that becomes readable when run_once() has something to do, if arm_wait() was
+  /// called since the last run_once(). -1 = this loop has none.
+  virtual int wait_fd() const { return -1; }
+  /// How long wait_fd() may be waited for at most (a timer is due then); 0 = there is something to do already.
+  virtual uint64_t arm_wait() { return 0; }
   /// Thread: any. Makes a waiting `run_once` return soon; `on_wake` runs in the loop's thread.
   virtual void wake() = 0;
   void set_on_wake(void (*fn)(void*), void* context) { on_wake_ = fn, on_wake_context_ = context; }
@@ -119,5 +126,7 @@ struct ReactorOptions {
 
 /// kAuto: io_uring, or epoll when the kernel forbids it; `why_not_uring` (may be null) then says why in one line.
 Result<std::unique_ptr<Reactor>> make_reactor(const ReactorOptions& options, std::string* why_not_uring);
+/// For who wants epoll and nothing of liburing in its program.
+Result<std::unique_ptr<Reactor>> make_epoll_reactor(const ReactorOptions& options);
 
 }  // namespace memkv::io

@@ -145,7 +145,10 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
       if (wire::has_payload(op->kind)) incoming_[incoming_count_ - 1].op = nullptr;
       continue;
     }
-    if (wire::has_payload(op->kind)) continue;
+    if (wire::has_payload(op->kind)) {
+      op->seed = chunk_seed_of(*op);
+      continue;
+    }
     op->received = true;
     if (!op->chain_open) start(*op);
   }

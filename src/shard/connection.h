@@ -34,6 +34,7 @@ class Connection final : public transport::LinkOwner {
 
   transport::PayloadTarget on_frame(transport::Link& link, const wire::FrameHeader& header,
                                     std::span<const std::byte> body) override;
+  void on_payload_part(transport::Link& link, size_t arrived) override;
   void on_payload(transport::Link& link) override;
   void on_closed(transport::Link& link, const Error& why) override;
 

@@ -96,7 +96,14 @@ void release_resources(Op& op) {
   worker.room_freed();
 }
 
-HashStep hash_step(Op& op) {
+uint64_t chunk_seed_of(const Op& op) {
+  if (op.kind == wire::OpKind::kChunk)
+    return engine::checksum_seed(op.key.namespace_id, op.upload->key, op.chunk_number);
+  const uint64_t chunk = op.kind == wire::OpKind::kPut ? 0 : op.offset / kChunkBytesMax;
+  return engine::checksum_seed(op.key.namespace_id, op.key.key, static_cast<uint32_t>(chunk));
+}
+
+HashStep hash_step(Op& op, uint32_t arrived) {
   const bool make = (op.flags & wire::kOpServerChecksum) != 0;
   const uint64_t in_chunk = op.kind == wire::OpKind::kPut ? 0 : op.offset % kChunkBytesMax;
   const auto sum_index = [&](uint64_t at) {
@@ -107,6 +114,7 @@ HashStep hash_step(Op& op) {
     const uint64_t at = in_chunk + op.hashed_bytes;
     const uint64_t grain = at / base::kGrainBytes;
     const uint64_t piece = std::min<uint64_t>((grain + 1) * base::kGrainBytes - at, op.length - op.hashed_bytes);
+    if (op.hashed_bytes + piece > arrived) return HashStep::kMore;
     const uint64_t sum = base::xxh3({op.data() + op.hashed_bytes, piece}, op.seed + grain);
     uint64_t& expected = op.sums[sum_index(at)];
     if (make) {
@@ -126,7 +134,7 @@ namespace {
 
 void verify_more(Op& op) {
   if (op.canceled) return finish(op, Status::kCanceled);
-  switch (hash_step(op)) {
+  switch (hash_step(op, op.length)) {
     case HashStep::kMore:
       return run_later(op, verify_more);
     case HashStep::kGood:

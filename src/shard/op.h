@@ -155,8 +155,11 @@ void close_upload(Upload& upload);
 void release_upload(Upload& upload);
 
 enum class HashStep : uint8_t { kMore, kGood, kBad };
-/// Verifies, or makes, the sums of the payload: at most 256 KiB a call.
-HashStep hash_step(Op& op);
+/// Verifies, or makes, the sums of the grains that lie whole in the first `arrived` bytes of the payload: at most 256
+/// KiB a call.
+HashStep hash_step(Op& op, uint32_t arrived);
+/// The seed of the chunk that the payload belongs to; for ops that passed the check.
+uint64_t chunk_seed_of(const Op& op);
 /// Verifies all of the payload, in as many turns as it takes, then runs `then`; a mismatch ends the op with kCorrupt.
 void verify_payload(Op& op, void (*then)(Op&));
 

@@ -44,7 +44,6 @@ void start_put(Op& op) {
     op.reply_block_bytes = present.block_bytes;
     return finish(op, Status::kExists);
   }
-  op.seed = engine::checksum_seed(op.key.namespace_id, op.key.key, 0);
   verify_payload(op, write_out);
 }
 

@@ -71,6 +71,15 @@ bool Connection::try_room() {
   return true;
 }
 
+void Connection::on_payload_part(transport::Link&, size_t arrived) {
+  size_t begin = 0;
+  for (uint32_t i = 0; i < incoming_count_ && begin < arrived; begin += incoming_[i++].length) {
+    Op* op = incoming_[i].op;
+    // A wrong sum is met again, and answered, when the op starts.
+    if (op != nullptr) (void)hash_step(*op, static_cast<uint32_t>(std::min<size_t>(arrived - begin, op->length)));
+  }
+}
+
 void Connection::on_payload(transport::Link&) {
   const uint32_t count = incoming_count_;
   incoming_count_ = 0;

@@ -78,7 +78,6 @@ void start_begin(Op& op) {
 
 void start_chunk(Op& op) {
   if (op.upload->closed) return finish(op, Status::kInvalid);
-  op.seed = engine::checksum_seed(op.key.namespace_id, op.upload->key, op.chunk_number);
   verify_payload(op, write_out);
 }
 

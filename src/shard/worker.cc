@@ -19,7 +19,7 @@ constexpr size_t kListOps = 4;
 constexpr size_t kStatusOps = 8;
 constexpr uint64_t kTickNs = 100'000'000;
 constexpr uint64_t kSleepNs = 1'000'000'000;
-constexpr uint16_t kCreditMax = 64;
+constexpr uint64_t kCreditMin = kChunkBytesMax / wire::kCreditUnit * 2, kCreditMax = 512;
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, newer than the headers of Debian 12's kernel
 
 /// Takes the pages of a memory device now: a first touch costs up to 0.27 ms for 2 MiB.
@@ -301,14 +301,13 @@ void Worker::cut_stalled() {
   }
 }
 
-/// Every connection's share of the slots for large payloads, half of them kept for gets.
+/// Every connection's share of the slots, half of them kept for gets. What finds no slot of its size waits in the
+/// socket.
 uint16_t Worker::compute_credit() const {
-  uint32_t large = 0;
-  for (const io::SlotClass& shape : options_.slots) {
-    if (shape.payload_bytes >= kChunkBytesMax) large += shape.count;
-  }
+  uint64_t bytes = 0;
+  for (const io::SlotClass& shape : options_.slots) bytes += uint64_t{shape.payload_bytes} * shape.count;
   const size_t connections = std::max<size_t>(connections_.in_use(), 4);
-  return static_cast<uint16_t>(std::clamp<size_t>(large / 2 / connections, 2, kCreditMax));
+  return static_cast<uint16_t>(std::clamp(bytes / 2 / connections / wire::kCreditUnit, kCreditMin, kCreditMax));
 }
 
 void Worker::publish() {

@@ -89,7 +89,7 @@ TEST_F(WorkerTest, WelcomeNamesShardsAndCredit) {
   EXPECT_EQ(client.welcome.shard_count, 1);
   EXPECT_EQ(client.welcome.namespace_id, kTestNamespace);
   EXPECT_EQ(client.welcome.ready, 1);
-  EXPECT_GE(client.welcome.credit, 1);
+  EXPECT_GE(client.welcome.credit, 2 * wire::credit_units(kChunkBytesMax)) << "two chunks, or 64 blocks of 64 KiB";
   EXPECT_GT(client.welcome.block_bytes_max, 0u);
 }
 
@@ -122,13 +122,16 @@ TEST_F(WorkerTest, RangesCarryOneSumAPiece) {
 }
 
 TEST_F(WorkerTest, WrongSumsWriteNothing) {
-  std::string data = pattern(200'000);
-  const auto sums = sums_of("k", data);
-  data[150'000] ^= 1;
-  client.op({.kind = OpKind::kPut, .key = "k"}, data, sums);
-  EXPECT_EQ(reply(client.send()).op.status, Status::kCorrupt);
-  EXPECT_EQ(get("k", 10).op.status, Status::kMiss);
-  EXPECT_EQ(worker->stats().checksum_mismatches, 1u);
+  uint64_t mismatches = 0;
+  for (const size_t wrong : {0, 150'000, 1'400'000, 1'499'999}) {
+    std::string data = pattern(1'500'000);
+    const auto sums = sums_of("k", data);
+    data[wrong] ^= 1;
+    client.op({.kind = OpKind::kPut, .key = "k"}, data, sums);
+    EXPECT_EQ(reply(client.send()).op.status, Status::kCorrupt) << wrong;
+    EXPECT_EQ(get("k", 10).op.status, Status::kMiss);
+    EXPECT_EQ(worker->stats().checksum_mismatches, ++mismatches);
+  }
 }
 
 TEST_F(WorkerTest, ServerMakesSums) {

@@ -29,9 +29,6 @@ void write_out(Op& op) {
 
 }  // namespace
 
-void start_write(Op& op) {
-  op.seed = engine::checksum_seed(op.key.namespace_id, op.key.key, static_cast<uint32_t>(op.offset / kChunkBytesMax));
-  verify_payload(op, write_out);
-}
+void start_write(Op& op) { verify_payload(op, write_out); }
 
 }  // namespace memkv::shard

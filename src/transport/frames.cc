@@ -74,12 +74,12 @@ void PieceCursor::advance(size_t bytes) {
   }
 }
 
-size_t PieceCursor::rest(std::span<iovec> out, size_t& total) const {
+size_t PieceCursor::rest(std::span<iovec> out, size_t bytes_max, size_t& total) const {
   size_t count = 0;
   size_t offset = offset_;
   total = 0;
-  for (size_t i = index_; i < pieces_.size() && count < out.size(); i++, offset = 0) {
-    const size_t n = pieces_[i].iov_len - offset;
+  for (size_t i = index_; i < pieces_.size() && count < out.size() && total < bytes_max; i++, offset = 0) {
+    const size_t n = std::min(pieces_[i].iov_len - offset, bytes_max - total);
     if (n == 0) continue;
     out[count++] = {static_cast<std::byte*>(pieces_[i].iov_base) + offset, n};
     total += n;

@@ -57,6 +57,9 @@ class LinkOwner {
   /// A whole, MAC-checked header and body. `body` is valid during the call only. With payload_bytes > 0 the returned
   /// target is used, else ignored.
   virtual PayloadTarget on_frame(Link& link, const wire::FrameHeader& header, std::span<const std::byte> body) = 0;
+  /// The first `arrived` bytes of the payload are in their target, more are to come: what can be done with them while
+  /// they are in the cache (hashing). Must not close or redirect the link.
+  virtual void on_payload_part(Link&, size_t /*arrived*/) {}
   /// The payload of the last frame is complete (also when it went into the sink).
   virtual void on_payload(Link& link) = 0;
   /// The link is dead: once, after the last on_done/on_payload. All memory is quiet. The owner may destroy the link

@@ -93,6 +93,19 @@ TEST_P(LinkContract, PayloadsOfAllSizesArriveWhole) {
   expect_all_done(true);
 }
 
+TEST_P(LinkContract, PartsOfAPayloadAreThereWhenTheyAreTold) {
+  ASSERT_TRUE(client->send(frame(Opcode::kOps, "in parts", pattern(wire::kPayloadBytesMax, 9))));
+  ASSERT_TRUE(run([&] { return server_owner.complete == 1; }));
+  size_t before = 0;
+  for (const auto& [arrived, bytes] : server_owner.parts) {
+    EXPECT_GT(arrived, before);
+    EXPECT_LT(arrived, wire::kPayloadBytesMax) << "the whole is told by on_payload";
+    EXPECT_TRUE(bytes == frames[0]->payload_text.substr(0, arrived)) << arrived;
+    before = arrived;
+  }
+  EXPECT_TRUE(GetParam() == Carrier::kLoopback || server_owner.parts.size() > 2) << "large receives are cut";
+}
+
 TEST_P(LinkContract, LargestBody) {
   ASSERT_TRUE(client->send(frame(Opcode::kExists, pattern(5, 1))));
   ASSERT_TRUE(client->send(frame(Opcode::kExists, pattern(wire::kBodyBytesMax, 2))));

@@ -41,6 +41,7 @@ class TestOwner : public LinkOwner {
            : mode == PayloadTarget::Kind::kPause ? PayloadTarget::pause()
                                                  : PayloadTarget::sink();
   }
+  void on_payload_part(Link&, size_t arrived) override { parts.push_back({arrived, memory.substr(0, arrived)}); }
   void on_payload(Link& link) override {
     if (mode != PayloadTarget::Kind::kSink) heard.back().payload = memory;
     complete++;
@@ -66,6 +67,7 @@ class TestOwner : public LinkOwner {
   std::vector<Heard> heard;
   std::string memory;
   std::vector<iovec> pieces;
+  std::vector<std::pair<size_t, std::string>> parts;  // told so far, with the bytes that were there
   size_t payload_bytes = 0;
   size_t complete = 0;  // frames heard with all of their payload
   int closed_count = 0;

@@ -16,6 +16,8 @@ constexpr size_t kBufferBytesGrown = wire::kHeaderBytes + wire::kBodyBytesMax;
 /// A payload above this is worth a receive of its own; below, copying it is cheaper than a system call.
 constexpr size_t kLargePayload = 16 * 1024;
 constexpr size_t kSmallReadAhead = wire::kHeaderBytes + 256;
+/// Of a payload in one receive: its owner hashes that much while it is still in the cache.
+constexpr size_t kPayloadPart = 256 * 1024;
 constexpr uint32_t kUnsentBytes = 256 * 1024;
 /// No frame with payload joins a batch that has this much: what is in a batch cannot be overtaken any more.
 constexpr uint64_t kBatchBytes = 256 * 1024;
@@ -106,7 +108,7 @@ void TcpLink::start_receive() {
   direct_bytes_ = 0;
   size_t ask = expect_large_ ? kSmallReadAhead : capacity_;
   if (in_payload_ && into_) {
-    count = target_.rest({receive_pieces_.data(), kPiecesPerPayloadMax}, direct_bytes_);
+    count = target_.rest({receive_pieces_.data(), kPiecesPerPayloadMax}, kPayloadPart, direct_bytes_);
   } else if (in_payload_) {
     ask = payload_left_ + kSmallReadAhead;
   } else {
@@ -162,7 +164,10 @@ bool TcpLink::take_payload() {
   if (into_ && bytes > 0) target_.put({buffer_.get() + begin_, bytes});
   begin_ += bytes;
   payload_left_ -= bytes;
-  if (payload_left_ > 0) return false;
+  if (payload_left_ > 0) {
+    if (into_) owner_.on_payload_part(*this, header_.payload_bytes - payload_left_);
+    return false;
+  }
   in_payload_ = into_ = false;
   target_ = {};
   owner_.on_payload(*this);

@@ -42,8 +42,9 @@ class PieceCursor {
   void put(std::span<const std::byte> bytes);
   /// Moves on over `bytes` that something else wrote.
   void advance(size_t bytes);
-  /// What is left, in at most `out.size()` pieces; returns how many, and their bytes in `total`.
-  size_t rest(std::span<iovec> out, size_t& total) const;
+  /// What is left, at most `bytes_max` of it in at most `out.size()` pieces; returns how many, and their bytes in
+  /// `total`.
+  size_t rest(std::span<iovec> out, size_t bytes_max, size_t& total) const;
 
  private:
   std::span<const iovec> pieces_;

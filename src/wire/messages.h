@@ -25,6 +25,8 @@ inline constexpr uint32_t kOpsPerFrameMax = 512;
 inline constexpr uint32_t kKeysPerExistsMax = 16384;    ///< and what fits kBodyBytesMax
 inline constexpr uint32_t kEagerBytesMax = 64 * 1024;   ///< put payloads without credit in flight on a connection
 inline constexpr uint32_t kEagerPayloadMax = 8 * 1024;  ///< payloads up to here need no credit
+inline constexpr uint32_t kCreditUnit = 64 * 1024;      ///< what credit counts: a payload takes as many as it begins
+constexpr uint32_t credit_units(uint32_t payload_bytes) { return (payload_bytes + kCreditUnit - 1) / kCreditUnit; }
 inline constexpr uint16_t kAnyWorker = 0xffff;
 inline constexpr uint32_t kSumsMax = 33;  ///< a 2 MiB range that starts inside a grain touches 33
 inline constexpr uint64_t kOffsetMax = UINT32_MAX * kChunkBytesMax;  ///< in a block: chunk numbers are 32 bits

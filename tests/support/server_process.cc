@@ -146,7 +146,10 @@ void ServerProcess::kill_now() {
   pid_ = -1;
 }
 
-void ServerProcess::freeze() { kill(pid_, SIGSTOP); }
+void ServerProcess::freeze() {
+  kill(pid_, SIGSTOP);
+  waitpid(pid_, nullptr, WUNTRACED);  // the signal alone leaves it time for an answer
+}
 void ServerProcess::thaw() { kill(pid_, SIGCONT); }
 std::string ServerProcess::log() const { return slurp(log_path_); }
 

@@ -48,7 +48,7 @@ class ServerProcess {
   pid_t pid() const { return pid_; }
   int stop();       ///< SIGTERM; the exit code (a leak at rest aborts the server: not 0)
   void kill_now();  ///< SIGKILL, reaped
-  void freeze();
+  void freeze();    ///< stopped when this returns
   void thaw();
   std::string log() const;
 

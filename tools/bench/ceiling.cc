@@ -119,6 +119,18 @@ double memcpy_gib_per_s(uint64_t block_bytes) {
   });
 }
 
+double fan_out_gib_per_s(uint64_t block_bytes) {
+  const uint64_t set_bytes = (kFanOut + 1) * block_bytes;
+  const uint64_t sets = std::max<uint64_t>(1, kColdBytes / set_bytes);
+  auto memory = io::HugeMemory::make(sets * set_bytes, /*prefault=*/true);
+  if (!memory) return 0;
+  const double set_rate = rate(block_bytes, [&](uint64_t i) {
+    std::byte* source = memory->data() + i % sets * set_bytes;
+    for (uint64_t to = 1; to <= kFanOut; to++) std::memcpy(source + to * block_bytes, source, block_bytes);
+  });
+  return set_rate * kFanOut;
+}
+
 double hash_gib_per_s(uint64_t block_bytes) {
   auto from = io::HugeMemory::make(kColdBytes, true);
   if (!from) return 0;

@@ -38,6 +38,9 @@ struct BareServers {
 Result<BareServers, Message> start_bare_servers(const std::string& congestion);
 
 double memcpy_gib_per_s(uint64_t block_bytes);
+/// One block to 15 others: what a coalesced read of 16 descriptors does after its one fetch. Bytes written a second.
+inline constexpr uint64_t kFanOut = 15;
+double fan_out_gib_per_s(uint64_t block_bytes);
 /// XXH3 over 64 KiB grains, as MemKV checks blocks.
 double hash_gib_per_s(uint64_t block_bytes);
 /// Direct I/O at a depth on a file that exists.

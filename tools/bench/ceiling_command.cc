@@ -31,6 +31,7 @@ class Ceiling {
     fmt::print("{:>8} {:<34} {:>10} {:>12}  {}\n", "block", "what", "GiB/s", "ops/s", "best of");
     for (const uint64_t size : sizes) {
       add(size, "memcpy", memcpy_gib_per_s(size));
+      add(size, "memcpy, 1 block to 15", fan_out_gib_per_s(size));
       add(size, "checksums (XXH3, 64 KiB grains)", hash_gib_per_s(size));
       if (auto r = tcp(size, "TCP get", bare->plain, false, false); !r) return r;
       if (auto r = tcp(size, "TCP get, client hashes", bare->plain, false, true); !r) return r;

@@ -79,10 +79,6 @@ std::string table(const Json& runs) {
   return out + "</table></div>\n";
 }
 
-std::string card(const std::string& value, const std::string& what, const char* style = "") {
-  return fmt::format("<div class=\"card\"><b class=\"{}\">{}</b>{}</div>", style, value, what);
-}
-
 std::string cards(const Json& runs) {
   double read = 0, write = 0;
   uint64_t verified = 0, wrong = 0;
@@ -92,9 +88,10 @@ std::string cards(const Json& runs) {
     verified += run["verified_blocks"].get<uint64_t>();
     wrong += run["mismatches"].get<uint64_t>();
   }
-  return "<div class=\"cards\">" + card(fmt::format("{:.2f} GiB/s", read), "peak read") +
-         card(fmt::format("{:.2f} GiB/s", write), "peak write") + card(fmt::format("{}", verified), "blocks verified") +
-         card(fmt::format("{}", wrong), "wrong blocks", wrong == 0 ? "good" : "bad") + "</div>\n";
+  return "<div class=\"cards\">" + card_of(fmt::format("{:.2f} GiB/s", read), "peak read") +
+         card_of(fmt::format("{:.2f} GiB/s", write), "peak write") +
+         card_of(fmt::format("{}", verified), "blocks verified") +
+         card_of(fmt::format("{}", wrong), "wrong blocks", wrong == 0 ? "good" : "bad") + "</div>\n";
 }
 
 std::string facts(const Json& object) {
@@ -106,26 +103,35 @@ std::string facts(const Json& object) {
 
 }  // namespace
 
-std::string html_of(const Json& report) {
+std::string page_of(const Json& report, const std::string& title, const std::string& body) {
   const Json& machine = report["machine"];
   std::string out =
       "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">"
-      "<title>MemKV benchmark</title>\n";
+      "<title>" +
+      title + "</title>\n";
   out += kStyle;
-  out += fmt::format("<main><h1>MemKV benchmark</h1><div class=\"soft\">{} · {} · commit {}</div>\n",
+  out += fmt::format("<main><h1>{}</h1><div class=\"soft\">{} · {} · commit {}</div>\n", title,
                      escape_html(text_of(machine["date"])), escape_html(text_of(machine["cpu"])),
                      escape_html(text_of(machine["commit"])));
-  out += cards(report["runs"]);
-  out += charts(report["runs"]);
-  out +=
-      "<p class=\"soft\">GiB/s are 2<sup>30</sup> bytes. Dashed: what a bare request and response over TCP reaches on "
-      "this machine, "
-      "measured in the same run. Latency is of one batch, from submit to completion.</p>\n";
-  out += "<h2>All runs</h2>" + table(report["runs"]);
+  out += body;
   out += "<h2>Settings</h2>" + facts(report["settings"]);
   out += "<h2>Machine</h2>" + facts(machine);
   for (const Json& server : report["servers"]) out += "<h2>Server</h2>" + facts(server);
   return out + "</main></html>\n";
+}
+
+std::string card_of(const std::string& value, const std::string& what, const char* style) {
+  return fmt::format("<div class=\"card\"><b class=\"{}\">{}</b>{}</div>", style, value, what);
+}
+
+std::string html_of(const Json& report) {
+  const Json& runs = report["runs"];
+  return page_of(report, "MemKV benchmark",
+                 cards(runs) + charts(runs) +
+                     "<p class=\"soft\">GiB/s are 2<sup>30</sup> bytes. Dashed: what a bare request and response over "
+                     "TCP reaches on this machine, measured in the same run. Latency is of one batch, from submit to "
+                     "completion.</p>\n<h2>All runs</h2>" +
+                     table(runs));
 }
 
 }  // namespace memkv::bench

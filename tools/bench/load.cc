@@ -81,6 +81,7 @@ class LoadThread final : public Worker {
     return used_ > 0;
   }
 
+  /// Refilled when half of the flights are over, so that requests leave together: as the peers' driver does.
   void go() override {
     uint64_t next = 0, under_way = 0;
     while (next < used_ || under_way > 0) {
@@ -91,12 +92,8 @@ class LoadThread final : public Worker {
         next += flight.count;
         under_way++;
       }
-      session_->poll(std::chrono::milliseconds(100));
-      for (Flight& flight : flights_) {
-        if (flight.count == 0 || !session_->done(flight.ticket)) continue;
-        land(flight);
-        under_way--;
-      }
+      const uint64_t enough = next < used_ ? flights_.size() / 2 : 0;
+      while (under_way > enough) under_way -= land_all();
     }
   }
 
@@ -183,6 +180,17 @@ class LoadThread final : public Worker {
     }
     flight.started = monotonic_seconds();
     flight.ticket = session_->submit(flight.batch, plan_.deadline);
+  }
+
+  uint64_t land_all() {
+    session_->poll(std::chrono::milliseconds(100));
+    uint64_t landed = 0;
+    for (Flight& flight : flights_) {
+      if (flight.count == 0 || !session_->done(flight.ticket)) continue;
+      land(flight);
+      landed++;
+    }
+    return landed;
   }
 
   void land(Flight& flight) {

@@ -127,9 +127,46 @@ void add_compare(CLI::App& app, Chosen& chosen) {
   command->callback([options, &chosen] { chosen = [options] { return run_compare(*options); }; });
 }
 
+void add_nixl(CLI::App& app, Chosen& chosen) {
+  CLI::App* command =
+      app.add_subcommand("nixl", "The NIXL plugin as nixlbench drives it, logical and wire bytes apart");
+  command->footer(
+      "Options are named as nixlbench's where it has them. NIXL itself comes from an installed wheel: --wheel,\n"
+      "MEMKV_NIXL_WHEEL, or the one that ./dev setup made.\n"
+      "Examples:\n"
+      "  memkv-bench nixl                                          4 KiB to 64 MiB, batch 1 and 16, on an own server\n"
+      "  memkv-bench nixl --op_type READ --max_block_size 1MiB --recreate_xfer --html nixl.html\n");
+  auto options = std::make_shared<NixlOptions>();
+  add_target(command, options->target);
+  const auto add = [command](const char* name, auto& into, const char* what) {
+    command->add_option(name, into, what)->capture_default_str();
+  };
+  add("--op_type", options->op_type, "READ, WRITE, both");
+  add("--keys", options->keys, "of a batch's descriptors: one (as nixlbench), distinct, both");
+  add("--start_block_size", options->start_block_size, "doubled up to the largest");
+  add("--max_block_size", options->max_block_size, "largest block");
+  add("--start_batch_size", options->start_batch_size, "descriptors of a request; times 16 up to the largest");
+  add("--max_batch_size", options->max_batch_size, "largest batch");
+  add("--num_threads", options->num_threads, "each with an agent of its own");
+  add("--num_iter", options->num_iter, "requests of a thread and line; 0: by --total_bytes");
+  add("--warmup_iter", options->warmup_iter, "requests before the clock starts");
+  add("--total_bytes", options->total_bytes, "to move, of a line");
+  add("--seconds", options->seconds, "at most, of a line");
+  command->add_flag("--recreate_xfer", options->recreate_xfer, "a fresh request each iteration, not one posted again");
+  command->add_flag("--check_consistency,!--no_check_consistency", options->check_consistency,
+                    "also write 0xaa, set the buffer to 0x00, read back and compare (default on)");
+  command->add_flag("--no-client", options->no_client, "do not measure our own client beside");
+  command->add_option("--wheel", options->wheel, "folder of an installed NIXL wheel (MEMKV_NIXL_WHEEL)");
+  command->add_option("--plugin", options->plugin, "libplugin_MEMKV.so; default the one of this build");
+  command->add_option("--json", options->json, "write all results there");
+  command->add_option("--html", options->html, "write a report with charts there, one file");
+  command->callback([options, &chosen] { chosen = [options] { return run_nixl_command(*options); }; });
+}
+
 int run(int argc, char** argv) {
   const std::string unknown =
-      argc > 1 ? tools::unknown_command("memkv-bench", argv[1], {"sweep", "scaling", "ceiling", "compare"}) : "";
+      argc > 1 ? tools::unknown_command("memkv-bench", argv[1], {"sweep", "scaling", "ceiling", "compare", "nixl"})
+               : "";
   if (!unknown.empty()) {
     fmt::print(stderr, "memkv-bench: {}\n", unknown);
     return 2;
@@ -143,6 +180,7 @@ int run(int argc, char** argv) {
   add_scaling(app, chosen);
   add_ceiling(app, chosen);
   add_compare(app, chosen);
+  add_nixl(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

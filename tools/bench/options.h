@@ -49,10 +49,21 @@ struct CompareOptions {
   bool no_peers = false;
 };
 
+/// Names of the command line are nixlbench's where it has them.
+struct NixlOptions {
+  TargetOptions target;
+  std::string op_type = "both", keys = "both", start_block_size = "4KiB", max_block_size = "64MiB";
+  std::string total_bytes = "256MiB", seconds = "1s", wheel, plugin, json, html;
+  uint32_t start_batch_size = 1, max_batch_size = 16, num_threads = 1, warmup_iter = 1;
+  uint64_t num_iter = 0;
+  bool recreate_xfer = false, check_consistency = true, no_client = false;
+};
+
 /// Return the exit code: 0 done, 1 wrong bytes or failed ops, 2 bad command line, 3 no server.
 int run_sweep(const SweepOptions& options);
 int run_scaling(const ScalingOptions& options);
 int run_ceiling(const CeilingOptions& options);
 int run_compare(const CompareOptions& options);
+int run_nixl_command(const NixlOptions& options);
 
 }  // namespace memkv::bench

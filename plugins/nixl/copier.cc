@@ -1,0 +1,87 @@
+#include "copier.h"
+
+#include <algorithm>
+
+#include "check.h"
+
+namespace memkv::nixl {
+
+Copier::Copier(Options options) : options_(options) {
+  MEMKV_CHECK(options.threads > 0, "large jobs do not run inside start()");
+  for (uint32_t i = 0; i < options.threads; ++i) threads_.emplace_back([this] { run_thread(); });
+}
+
+Copier::~Copier() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+Result<CudaThread*, Message> Copier::start_cuda() {
+  const std::lock_guard lock(cuda_mutex_);
+  if (owned_cuda_) return owned_cuda_.get();
+  auto started = CudaThread::start();
+  if (!started) return started.error();
+  owned_cuda_ = std::move(started).value();
+  cuda_.store(owned_cuda_.get(), std::memory_order_release);
+  return owned_cuda_.get();
+}
+
+bool Copier::start(CopyJob& job) {
+  MEMKV_CHECK(job.done(), "a job is started again only when it is done");
+  job.prepare();
+  if (job.has_device_copies_) {
+    MEMKV_CHECK(cuda() != nullptr, "start_cuda() comes first");
+    job.enter();
+    cuda()->submit(job);
+  }
+  if (job.host_bytes_ <= options_.inline_bytes_max) {
+    job.run_host();
+  } else {
+    job.enter();
+    {
+      const std::lock_guard lock(mutex_);
+      queue_.push_back(&job);
+    }
+    wake_.notify_all();
+  }
+  if (!job.leave()) return false;
+  job.done_.store(true, std::memory_order_release);
+  return true;
+}
+
+void Copier::cancel(CopyJob& job) {
+  if (job.done()) return;
+  job.canceled_.store(true, std::memory_order_relaxed);
+  std::unique_lock lock(mutex_);
+  // What nobody has begun is passed over here, rather than when a thread comes to it.
+  if (std::find(queue_.begin(), queue_.end(), &job) != queue_.end()) take_part(job, lock);
+}
+
+void Copier::run_thread() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+    if (queue_.empty()) return;
+    take_part(*queue_.front(), lock);
+  }
+}
+
+void Copier::take_part(CopyJob& job, std::unique_lock<std::mutex>& lock) {
+  job.enter();
+  lock.unlock();
+  job.run_host();
+  lock.lock();
+  const auto place = std::find(queue_.begin(), queue_.end(), &job);
+  const bool was_queued = place != queue_.end();
+  if (was_queued) queue_.erase(place);
+  lock.unlock();
+  if (was_queued) job.leave_and_tell();
+  job.leave_and_tell();
+  lock.lock();
+}
+
+}  // namespace memkv::nixl

@@ -1,0 +1,79 @@
+#include "counters.h"
+
+#include <array>
+
+namespace memkv::nixl {
+namespace {
+
+struct Described {
+  const char* name;
+  const char* help;
+  Counter Counters::*counter;
+};
+
+constexpr std::array kDescribed = {
+    Described{"read_requests_total", "Reads posted.", &Counters::read_requests},
+    Described{"write_requests_total", "Writes posted.", &Counters::write_requests},
+    Described{"read_descriptors_total", "Descriptors of posted reads.", &Counters::read_descriptors},
+    Described{"write_descriptors_total", "Descriptors of posted writes.", &Counters::write_descriptors},
+    Described{"read_wire_operations_total", "Ranges of keys fetched.", &Counters::read_wire_ops},
+    Described{"write_wire_operations_total", "Ranges of keys written.", &Counters::write_wire_ops},
+    Described{"read_bytes_total", "Bytes delivered to descriptors.", &Counters::read_bytes},
+    Described{"write_bytes_total", "Bytes stored from descriptors.", &Counters::write_bytes},
+    Described{"read_wire_bytes_total", "Bytes fetched.", &Counters::read_wire_bytes},
+    Described{"write_wire_bytes_total", "Bytes sent and stored.", &Counters::write_wire_bytes},
+    Described{"refetched_bytes_total", "Bytes fetched again where no copy serves better.", &Counters::refetched_bytes},
+    Described{"copies_total", "Local copies.", &Counters::copies},
+    Described{"copied_bytes_total", "Bytes of local copies.", &Counters::copied_bytes},
+    Described{"misses_total", "Wire operations without an object, or all of their range.", &Counters::misses},
+    Described{"failed_requests_total", "Requests that ended with an error.", &Counters::failed_requests},
+    Described{"canceled_requests_total", "Requests released under way.", &Counters::canceled_requests},
+    Described{"range_writes_total", "Writes that change a part of an object.", &Counters::range_writes},
+    Described{"range_write_bytes_total", "Bytes of writes that change a part of an object.",
+              &Counters::range_write_bytes},
+    Described{"already_present_total", "Writes left out by write_mode=if_absent.", &Counters::already_present},
+    Described{"queries_total", "queryMem calls.", &Counters::queries},
+    Described{"queried_keys_total", "Keys asked for by queryMem.", &Counters::queried_keys},
+    Described{"found_keys_total", "Keys found by queryMem.", &Counters::found_keys},
+    Described{"plan_nanoseconds_total", "Time in planning.", &Counters::plan_ns},
+    Described{"wire_nanoseconds_total", "Time of requests on the wire.", &Counters::wire_ns},
+    Described{"copy_nanoseconds_total", "Time of requests in local copies.", &Counters::copy_ns},
+};
+
+/// Backslash, quote and line break, as label values want them.
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\\' || c == '"') out += '\\';
+    out += c == '\n' ? "\\n" : std::string(1, c);
+  }
+  return out;
+}
+
+std::string number(const Counter& counter) { return std::to_string(counter.value()); }
+
+}  // namespace
+
+std::string summary(const Counters& c) {
+  return "reads " + number(c.read_requests) + " with " + number(c.read_descriptors) + " descriptors in " +
+         number(c.read_wire_ops) + " wire operations and " + number(c.copies) + " copies, " + number(c.read_bytes) +
+         " bytes (" + number(c.read_wire_bytes) + " over the wire); writes " + number(c.write_requests) + " with " +
+         number(c.write_descriptors) + " descriptors in " + number(c.write_wire_ops) + " wire operations, " +
+         number(c.write_bytes) + " bytes, " + number(c.range_writes) + " range writes; misses " + number(c.misses) +
+         ", failed " + number(c.failed_requests) + ", canceled " + number(c.canceled_requests) + "; ms planning " +
+         std::to_string(c.plan_ns.value() / 1'000'000) + ", wire " + std::to_string(c.wire_ns.value() / 1'000'000) +
+         ", copying " + std::to_string(c.copy_ns.value() / 1'000'000);
+}
+
+std::string prometheus(const Counters& counters, const std::string& agent) {
+  std::string text;
+  const std::string label = "{agent=\"" + escaped(agent) + "\"} ";
+  for (const Described& one : kDescribed) {
+    const std::string name = std::string("memkv_nixl_") + one.name;
+    text += "# HELP " + name + " " + one.help + "\n# TYPE " + name + " counter\n";
+    text += name + label + number(counters.*one.counter) + "\n";
+  }
+  return text;
+}
+
+}  // namespace memkv::nixl

@@ -1,0 +1,42 @@
+#pragma once
+/// What one backend has done. NIXL's own telemetry has no way in for plugins.
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+namespace memkv::nixl {
+
+/// Thread: any.
+class Counter {
+ public:
+  void add(uint64_t n = 1) { value_.fetch_add(n, std::memory_order_relaxed); }
+  uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+struct Counters {
+  Counter read_requests, write_requests;  ///< posted
+  Counter read_descriptors, write_descriptors;
+  Counter read_wire_ops, write_wire_ops;  ///< ranges of keys asked of the client, before it splits them into units
+  Counter read_bytes, write_bytes;        ///< of descriptors that were delivered
+  Counter read_wire_bytes, write_wire_bytes;
+  Counter refetched_bytes;  ///< fetched a second time because no copy serves better
+  Counter copies, copied_bytes;
+  Counter misses;  ///< wire operations that found no object, a hole or a short one
+  Counter failed_requests, canceled_requests;
+  Counter range_writes;  ///< changed a part of an object: the server reads, merges and writes
+  Counter range_write_bytes;
+  Counter already_present;  ///< writes that write_mode=if_absent left out
+  Counter queries, queried_keys, found_keys;
+  Counter plan_ns, wire_ns, copy_ns;  ///< summed over requests
+};
+
+/// One line for people.
+std::string summary(const Counters& counters);
+/// Prometheus text, one sample for each counter.
+std::string prometheus(const Counters& counters, const std::string& agent);
+
+}  // namespace memkv::nixl

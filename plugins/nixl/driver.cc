@@ -1,0 +1,185 @@
+#include "driver.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "check.h"
+#include "log.h"
+
+namespace memkv::nixl {
+namespace {
+
+using std::chrono::nanoseconds;
+
+constexpr uint64_t kCallerPollsNs = 200'000;  // since its last poll a caller is taken to be at it
+constexpr int kNapMs = 1;                     // of the progress thread meanwhile
+constexpr nanoseconds kWaitBusy{10'000'000};  // other threads may have brought timers that are due earlier
+constexpr nanoseconds kWaitIdle{100'000'000};
+constexpr nanoseconds kWaitCopies{100'000};  // copy threads do not wake this one
+constexpr nanoseconds kWaitCaller{1'000'000};
+constexpr int kTurnsToSend = 2;  // until what is submitted has left
+
+}  // namespace
+
+Result<std::unique_ptr<Driver>, Message> Driver::open(const ClientOptions& options) {
+  auto session = Session::connect(options);
+  if (!session) return session.error();
+  std::unique_ptr<Driver> driver(new Driver(std::move(*session)));
+  if (driver->rouse_fd_ < 0) return Message{Status::kIo, "no event descriptor (too many open files? see ulimit -n)"};
+  driver->progress_ = std::thread([raw = driver.get()] { raw->run_progress(); });
+  return driver;
+}
+
+Driver::Driver(Session session)
+    : session_(std::move(session)), wait_fd_(session_.wait_fd()), rouse_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+Driver::~Driver() {
+  stopping_ = true;
+  if (progress_.joinable()) {
+    mutex_.lock();
+    rouse();
+    mutex_.unlock();
+    progress_.join();
+  }
+  MEMKV_CHECK(active_.empty(), "a driver goes after all its work has ended");
+  if (rouse_fd_ >= 0) close(rouse_fd_);
+}
+
+void Driver::start(Work& work) {
+  polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  const std::lock_guard lock(mutex_);
+  MEMKV_CHECK(work.place_ == Work::kNotActive, "work is started once at a time");
+  work.place_ = active_.size();
+  active_.push_back(&work);
+  settle(work, work.start(session_));
+  if (progress_waits_) rouse();
+  for (int i = 0; i < kTurnsToSend; i++) turn();
+}
+
+void Driver::poll() {
+  polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return;
+  if (progress_waits_) rouse();
+  turn();
+}
+
+bool Driver::stop(Work& work) {
+  const std::lock_guard lock(mutex_);
+  if (work.place_ != Work::kNotActive) {
+    work.cancel(session_);
+    settle(work, work.step(session_));
+  }
+  return work.place_ == Work::kNotActive;
+}
+
+bool Driver::stop_all(const std::function<bool(const Work&)>& which, uint64_t deadline_ns) {
+  const auto named = [&](const Work* work) { return which(*work); };
+  std::unique_lock lock(mutex_);
+  for (Work* work : active_) {
+    if (which(*work)) work->cancel(session_);
+  }
+  while (sweep(), std::any_of(active_.begin(), active_.end(), named)) {
+    if (monotonic_ns() > deadline_ns) return false;
+    turn();
+    const nanoseconds limit = session_.arm_wait();
+    lock.unlock();
+    wait_for_sockets(std::min(limit, kWaitCaller));
+    lock.lock();
+  }
+  return true;
+}
+
+void Driver::run(Batch& batch, Deadline deadline, std::vector<Outcome>& outcomes) {
+  polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  std::unique_lock lock(mutex_);
+  const Session::Ticket ticket = session_.submit(batch, deadline);
+  while (turn(), !session_.done(ticket)) {
+    const nanoseconds limit = session_.arm_wait();
+    lock.unlock();
+    wait_for_sockets(std::min(limit, kWaitCaller));
+    polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+    lock.lock();
+  }
+  session_.collect(ticket, outcomes);
+}
+
+Result<Region> Driver::register_memory(void* data, size_t size) {
+  const std::lock_guard lock(mutex_);
+  return session_.register_memory(data, size);
+}
+
+/// Moves bytes once. Under the lock.
+void Driver::turn() {
+  if (session_.poll() > 0 || copying_) sweep();
+}
+
+void Driver::sweep() {
+  copying_ = false;
+  for (size_t i = active_.size(); i-- > 0;) settle(*active_[i], active_[i]->step(session_));
+}
+
+void Driver::settle(Work& work, Work::Wait wait) {
+  if (wait == Work::Wait::kNothing) return remove(work);
+  copying_ = copying_ || wait == Work::Wait::kCopy;
+}
+
+void Driver::remove(Work& work) {
+  Work* last = active_.back();
+  active_[work.place_] = last;
+  last->place_ = work.place_;
+  active_.pop_back();
+  work.place_ = Work::kNotActive;
+}
+
+void Driver::wait_for_sockets(nanoseconds limit) const {
+  pollfd fd{wait_fd_, POLLIN, 0};
+  const timespec timeout{limit.count() / 1'000'000'000, limit.count() % 1'000'000'000};
+  ppoll(&fd, 1, &timeout, nullptr);
+}
+
+bool Driver::callers_poll() const {
+  return monotonic_ns() - polled_ns_.load(std::memory_order_relaxed) < kCallerPollsNs;
+}
+
+void Driver::rouse() {
+  const uint64_t one = 1;
+  MEMKV_CHECK(write(rouse_fd_, &one, sizeof one) == sizeof one, "an event descriptor takes a count");
+  progress_waits_ = false;
+}
+
+// The progress thread.
+
+void Driver::run_progress() {
+  pthread_setname_np(pthread_self(), "memkv-nixl");
+  while (!stopping_) callers_poll() ? nap() : take_over();
+}
+
+void Driver::nap() {
+  pollfd roused{rouse_fd_, POLLIN, 0};
+  uint64_t count = 0;
+  if (::poll(&roused, 1, kNapMs) > 0) (void)!read(rouse_fd_, &count, sizeof count);
+}
+
+/// Moves bytes, then waits for the sockets, or for callers to begin something.
+void Driver::take_over() {
+  std::unique_lock lock(mutex_);
+  turn();
+  nanoseconds limit = std::min(session_.arm_wait(), active_.empty() ? kWaitIdle : kWaitBusy);
+  if (copying_) limit = std::min(limit, kWaitCopies);
+  progress_waits_ = limit.count() > 0;
+  if (!progress_waits_) return;
+  lock.unlock();
+  pollfd fds[] = {{wait_fd_, POLLIN, 0}, {rouse_fd_, POLLIN, 0}};
+  const timespec timeout{limit.count() / 1'000'000'000, limit.count() % 1'000'000'000};
+  ppoll(fds, 2, &timeout, nullptr);
+  lock.lock();
+  progress_waits_ = false;
+  uint64_t count = 0;
+  (void)!read(rouse_fd_, &count, sizeof count);
+}
+
+}  // namespace memkv::nixl

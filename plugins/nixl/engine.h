@@ -1,0 +1,80 @@
+#pragma once
+/// The backend: what NIXL calls, on top of registry, drivers and requests.
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "abi.h"
+#include "counters.h"
+#include "driver.h"
+#include "fork_guard.h"
+#include "local_movers.h"
+#include "metrics_file.h"
+#include "options.h"
+#include "plan.h"
+#include "registry.h"
+#include "request.h"
+
+namespace memkv::nixl {
+
+/// Thread: any, as NIXL's sync modes allow: transfers and questions concurrently, registrations too.
+class Engine final : public abi::Backend {
+ public:
+  explicit Engine(const abi::InitParams& init);
+  ~Engine() override;
+
+  bool supportsRemote() const override { return false; }
+  bool supportsLocal() const override { return true; }
+  bool supportsNotif() const override { return false; }
+  std::vector<abi::Memory> getSupportedMems() const override;
+
+  abi::Status registerMem(const abi::BlobDesc& desc, const abi::Memory& memory, abi::Metadata*& out) override;
+  abi::Status deregisterMem(abi::Metadata* metadata) override;
+  abi::Status connect(const std::string&) override { return abi::Status::kSuccess; }
+  abi::Status disconnect(const std::string&) override { return abi::Status::kSuccess; }
+  /// May come before deregisterMem or after it: nothing to do, and no look inside.
+  abi::Status unloadMD(abi::Metadata*) override { return abi::Status::kSuccess; }
+  abi::Status loadLocalMD(abi::Metadata* in, abi::Metadata*& out) override;
+
+  abi::Status prepXfer(const abi::Operation& operation, const abi::MetaList& local, const abi::MetaList& remote,
+                       const std::string& remote_agent, abi::RequestHandle*& handle,
+                       const abi::OptionalArgs* args) const override;
+  abi::Status postXfer(const abi::Operation& operation, const abi::MetaList& local, const abi::MetaList& remote,
+                       const std::string& remote_agent, abi::RequestHandle*& handle,
+                       const abi::OptionalArgs* args) const override;
+  abi::Status checkXfer(abi::RequestHandle* handle) const override;
+  abi::Status releaseReqH(abi::RequestHandle* handle) const override;
+  abi::Status queryMem(const abi::BlobList& list, abi::QueryResponse& out) const override;
+
+  const Counters& counters() const { return *counters_; }
+
+ private:
+  /// What several threads of const methods share.
+  struct Shared {
+    std::mutex planning;
+    std::unique_ptr<Planner> planner;
+    std::atomic<size_t> next_driver{0};
+  };
+
+  void open();
+  void refuse(const std::string& why);
+  abi::Status register_dram(const abi::BlobDesc& desc, abi::Metadata*& out);
+  abi::Status register_vram(const abi::BlobDesc& desc, abi::Metadata*& out);
+  bool refuse_fork() const;
+  Driver& pick_driver() const;
+  bool stop_all(const std::function<bool(const Work&)>& which);
+  void abandon();
+
+  std::unique_ptr<Options> options_ = std::make_unique<Options>();
+  const ForkGuard guard_;
+  std::unique_ptr<Counters> counters_ = std::make_unique<Counters>();
+  std::unique_ptr<Registry> registry_;
+  std::unique_ptr<Shared> shared_ = std::make_unique<Shared>();
+  std::unique_ptr<LocalMovers> movers_;
+  std::vector<std::unique_ptr<Driver>> drivers_;
+  std::unique_ptr<MetricsFile> metrics_file_;
+};
+
+}  // namespace memkv::nixl

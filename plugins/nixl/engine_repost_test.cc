@@ -1,0 +1,77 @@
+/// A transfer that is posted again allocates nothing in the thread that posts and polls it.
+
+#include <cstdlib>
+#include <new>
+
+#include "engine_rig_testing.h"
+
+namespace {
+
+thread_local bool counting = false;
+thread_local size_t allocations = 0;
+
+}  // namespace
+
+void* operator new(size_t bytes) {
+  if (counting) allocations++;
+  if (void* memory = std::malloc(bytes)) return memory;
+  std::abort();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace memkv::nixl::test {
+namespace {
+
+constexpr size_t kBytes = 1000, kElements = 64;
+
+size_t allocations_of_a_repost(Agent& agent, Agent::Transfer& transfer) {
+  for (int warm_up = 0; warm_up < 5; warm_up++) {
+    agent.post(transfer);
+    EXPECT_EQ(agent.finish(transfer), Status::kSuccess);
+  }
+  allocations = 0;
+  counting = true;
+  agent.post(transfer);
+  const Status status = agent.finish(transfer);
+  counting = false;
+  EXPECT_EQ(status, Status::kSuccess);
+  return allocations;
+}
+
+TEST_F(EngineTest, a_repost_of_distinct_keys_allocates_nothing) {
+  Agent agent(params());
+  std::vector<char> memory(kBytes * kElements, 'x');
+  std::vector<Element> elements;
+  for (size_t i = 0; i < kElements; i++) elements.push_back({&memory[i * kBytes], kBytes, "k" + std::to_string(i)});
+  Agent::Transfer write = agent.prepare(Operation::kWrite, elements);
+  EXPECT_EQ(allocations_of_a_repost(agent, write), 0u);
+  Agent::Transfer read = agent.prepare(Operation::kRead, elements);
+  EXPECT_EQ(allocations_of_a_repost(agent, read), 0u);
+  agent.release(read);
+  agent.release(write);
+}
+
+TEST_F(EngineTest, what_a_first_post_allocates_is_counted) {
+  Agent agent(params());
+  std::vector<char> memory(kBytes, 'x');
+  allocations = 0;
+  counting = true;
+  agent.write({{memory.data(), kBytes, "k"}});
+  counting = false;
+  EXPECT_GT(allocations, 0u);
+}
+
+TEST_F(EngineTest, a_repost_with_copies_allocates_nothing) {
+  Agent agent(params());
+  std::vector<char> memory(kBytes * kElements, 'x');
+  agent.write({{memory.data(), kBytes, "k"}});
+  std::vector<Element> elements;
+  for (size_t i = 0; i < kElements; i++) elements.push_back({&memory[i * kBytes], kBytes, "k"});
+  Agent::Transfer read = agent.prepare(Operation::kRead, elements);
+  EXPECT_EQ(allocations_of_a_repost(agent, read), 0u);
+  agent.release(read);
+}
+
+}  // namespace
+}  // namespace memkv::nixl::test

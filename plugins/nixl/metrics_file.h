@@ -1,0 +1,36 @@
+#pragma once
+/// A Prometheus text file, for the textfile collector of a node exporter.
+
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "counters.h"
+
+namespace memkv::nixl {
+
+/// Rewritten every few seconds and at the end, whole or not at all. Thread: its own.
+class MetricsFile {
+ public:
+  MetricsFile(std::string path, std::string agent, const Counters& counters);
+  ~MetricsFile();
+  MetricsFile(const MetricsFile&) = delete;
+  MetricsFile& operator=(const MetricsFile&) = delete;
+
+  /// False, with errno, if the file cannot be written.
+  bool write_now() const;
+
+ private:
+  void run();
+
+  const std::string path_;
+  const std::string agent_;
+  const Counters& counters_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace memkv::nixl

@@ -1,0 +1,247 @@
+#include "options.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+
+namespace memkv::nixl {
+namespace {
+
+using Values = std::map<std::string, std::string>;
+
+constexpr uint32_t kTimeoutMsMax = 3'600'000;
+constexpr uint32_t kIoThreadsMax = 64;
+constexpr uint32_t kStagingMbMax = 1u << 20;
+constexpr std::string_view kObjectStorage = "OBJ";
+
+Message invalid(std::string text) { return {Status::kInvalid, std::move(text)}; }
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> parts;
+  for (size_t at = 0; at <= text.size();) {
+    const size_t comma = std::min(text.find(',', at), text.size());
+    if (comma > at) parts.push_back(text.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return parts;
+}
+
+Result<void, Message> set_number(const char* name, const std::string& text, uint32_t min, uint32_t max, uint32_t& out) {
+  uint32_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error == std::errc() && end == text.data() + text.size() && number >= min && number <= max) {
+    out = number;
+    return {};
+  }
+  return invalid(std::string(name) + "=" + text + ": expected a whole number from " + std::to_string(min) + " to " +
+                 std::to_string(max));
+}
+
+Result<void, Message> set_flag(const char* name, const std::string& text, bool& out) {
+  for (const char* yes : {"on", "true", "1", "yes"}) {
+    if (text == yes) return out = true, Result<void, Message>();
+  }
+  for (const char* no : {"off", "false", "0", "no"}) {
+    if (text == no) return out = false, Result<void, Message>();
+  }
+  return invalid(std::string(name) + "=" + text + ": expected on or off");
+}
+
+constexpr std::array<const char*, 3> kWriteModes = {"auto", "replace", "if_absent"};
+
+Result<void, Message> set_write_mode(const std::string& text, WriteMode& out) {
+  for (size_t i = 0; i < kWriteModes.size(); i++) {
+    if (text == kWriteModes[i]) return out = static_cast<WriteMode>(i), Result<void, Message>();
+  }
+  return invalid("write_mode=" + text + ": expected auto, replace or if_absent");
+}
+
+Result<void, Message> set_transport(const std::string& text, Transport& out) {
+  if (text == "tcp") return out = Transport::kTcp, Result<void, Message>();
+  if (text == "auto") return out = Transport::kAuto, Result<void, Message>();
+  return invalid("transport=" + text + ": expected auto or tcp");
+}
+
+using Setter = Result<void, Message> (*)(const std::string& text, Options& options);
+struct Known {
+  const char* name;
+  Setter set;
+};
+
+template <std::string Options::*Field>
+Result<void, Message> set_text(const std::string& text, Options& options) {
+  options.*Field = text;
+  return {};
+}
+
+constexpr std::array kKnown = {
+    Known{"servers",
+          [](const std::string& t, Options& o) { return o.client.servers = split(t), Result<void, Message>(); }},
+    Known{"auth_key",
+          [](const std::string& t, Options& o) { return o.client.namespace_key = t, Result<void, Message>(); }},
+    Known{"prefix", set_text<&Options::prefix>},
+    Known{"transport", [](const std::string& t, Options& o) { return set_transport(t, o.client.transport); }},
+    Known{"timeout_ms",
+          [](const std::string& t, Options& o) { return set_number("timeout_ms", t, 1, kTimeoutMsMax, o.timeout_ms); }},
+    Known{"io_threads",
+          [](const std::string& t, Options& o) { return set_number("io_threads", t, 1, kIoThreadsMax, o.io_threads); }},
+    Known{"coalesce", [](const std::string& t, Options& o) { return set_flag("coalesce", t, o.coalesce); }},
+    Known{"write_mode", [](const std::string& t, Options& o) { return set_write_mode(t, o.write_mode); }},
+    Known{"staging_mb",
+          [](const std::string& t, Options& o) { return set_number("staging_mb", t, 2, kStagingMbMax, o.staging_mb); }},
+    Known{"metrics_file", set_text<&Options::metrics_file>},
+    Known{"summary", [](const std::string& t, Options& o) { return set_flag("summary", t, o.summary); }},
+};
+
+bool is_known(const std::string& name) {
+  return std::any_of(kKnown.begin(), kKnown.end(), [&](const Known& known) { return name == known.name; });
+}
+
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); j++) row[j] = j;
+  for (size_t i = 1; i <= a.size(); i++) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); j++) {
+      const size_t changed = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({changed, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row[b.size()];
+}
+
+Message unknown(const std::string& name, const std::string& where) {
+  const auto nearer = [&](const Known& a, const Known& b) {
+    return edit_distance(name, a.name) < edit_distance(name, b.name);
+  };
+  const char* nearest = std::min_element(kKnown.begin(), kKnown.end(), nearer)->name;
+  return invalid("unknown parameter '" + name + "'" + where + "; did you mean '" + nearest + "'?");
+}
+
+std::string environment_name(const std::string& option) {
+  std::string name = "MEMKV_" + option;
+  std::transform(name.begin(), name.end(), name.begin(), [](char c) { return static_cast<char>(std::toupper(c)); });
+  return name;
+}
+
+bool is_credential(const std::string& text) {
+  const auto is_hex = [](char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; };
+  return text.size() == 64 && std::all_of(text.begin(), text.end(), is_hex);
+}
+
+std::string value_of(const abi::Params& params, const std::string& name) {
+  const auto found = params.find(name);
+  return found == params.end() ? "" : found->second;
+}
+
+void set_if_unset(Values& values, const std::string& name, const std::string& value) {
+  if (!value.empty()) values.emplace(name, value);
+}
+
+/// S3's names in ours. Nothing of S3's credential in the environment is read.
+void translate_object_storage(const abi::Params& params, Values& values, Options& options) {
+  set_if_unset(values, "servers", value_of(params, "endpoint_override"));
+  if (is_credential(value_of(params, "secret_key"))) set_if_unset(values, "auth_key", value_of(params, "secret_key"));
+  options.bucket = value_of(params, "bucket");
+  for (const auto& [name, value] : params) {
+    const bool taken = is_known(name) || name == "endpoint_override" || name == "bucket" || name == "secret_key";
+    if (!taken && !value.empty()) options.ignored += (options.ignored.empty() ? "" : ", ") + name;
+  }
+}
+
+Result<void, Message> take_parameters(bool object_storage, const abi::Params& params, Values& values) {
+  for (const auto& [name, value] : params) {
+    if (is_known(name))
+      set_if_unset(values, name, value);
+    else if (!object_storage && !value.empty())
+      return unknown(name, "");
+  }
+  return {};
+}
+
+Result<void, Message> take_config_file(Lookup env, Values& values, Options& options) {
+  options.client.config_file = env("MEMKV_CONFIG");
+  if (options.client.config_file.empty()) return {};
+  auto file = read_config_file(options.client.config_file);
+  if (!file) return file.error();
+  for (const auto& [name, value] : *file) {
+    if (!is_known(name)) return unknown(name, " under nixl: in " + options.client.config_file);
+    set_if_unset(values, name, value);
+  }
+  return {};
+}
+
+void take_environment(bool object_storage, Lookup env, Values& values, Options& options) {
+  for (const Known& known : kKnown) set_if_unset(values, known.name, env(environment_name(known.name).c_str()));
+  if (!object_storage) return;
+  set_if_unset(values, "servers", env("AWS_ENDPOINT_OVERRIDE"));
+  if (options.bucket.empty()) options.bucket = env("AWS_DEFAULT_BUCKET");
+}
+
+Result<void, Message> set_all(const Values& values, Options& options) {
+  for (const Known& known : kKnown) {
+    const auto value = values.find(known.name);
+    if (value == values.end()) continue;
+    if (auto set = known.set(value->second, options); !set) return set;
+  }
+  return {};
+}
+
+std::string join(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ",") + part;
+  return text;
+}
+
+}  // namespace
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+uint64_t Options::timeout_ns(abi::Operation operation) const {
+  if (timeout_ms != 0) return uint64_t{timeout_ms} * 1'000'000;
+  return operation == abi::Operation::kRead ? 2'000'000'000 : 10'000'000'000;
+}
+
+Result<Options, Message> read_options(const std::string& type, const abi::Params& params, Lookup env) {
+  const bool object_storage = type == kObjectStorage;
+  Options options;
+  Values values;
+  if (object_storage) options.write_mode = WriteMode::kReplace;
+  if (auto taken = take_parameters(object_storage, params, values); !taken) return taken.error();
+  if (object_storage) translate_object_storage(params, values, options);
+  take_environment(object_storage, env, values, options);
+  if (auto taken = take_config_file(env, values, options); !taken) return taken.error();
+  if (auto applied = set_all(values, options); !applied) return applied.error();
+  return options;
+}
+
+abi::Params effective(const Options& options) {
+  abi::Params out = {
+      {"servers", join(options.client.servers)},
+      {"auth_key", options.client.namespace_key.empty() ? "" : "(set)"},
+      {"prefix", options.key_prefix()},
+      {"transport", options.client.transport == Transport::kTcp ? "tcp" : "auto"},
+      {"timeout_ms", options.timeout_ms == 0 ? "" : std::to_string(options.timeout_ms)},
+      {"io_threads", std::to_string(options.io_threads)},
+      {"coalesce", options.coalesce ? "on" : "off"},
+      {"write_mode", kWriteModes[static_cast<size_t>(options.write_mode)]},
+      {"staging_mb", std::to_string(options.staging_mb)},
+      {"metrics_file", options.metrics_file},
+      {"summary", options.summary ? "on" : "off"},
+  };
+  return out;
+}
+
+abi::Params known_options() {
+  abi::Params names;
+  for (const Known& known : kKnown) names.emplace(known.name, "");
+  return names;
+}
+
+}  // namespace memkv::nixl

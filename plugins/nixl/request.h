@@ -1,0 +1,108 @@
+#pragma once
+/// One transfer request: planned once, posted any number of times.
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "copy_job.h"
+#include "counters.h"
+#include "driver.h"
+#include "options.h"
+#include "plan.h"
+#include "registry.h"
+#include "session_wire.h"
+#include "target.h"
+
+namespace memkv::nixl {
+
+/// What a descriptor list is wrong about, or kSuccess.
+abi::Status check_lists(const abi::MetaList& local, const abi::MetaList& remote);
+
+/// Thread: plan() by one; then the driver's lock, but for status().
+class Request final : public abi::RequestHandle, public Work {
+ public:
+  Request(abi::Operation operation, const Options& options, Counters& counters, Driver& driver, LocalMovers& movers);
+
+  /// The lists have passed check_lists(). Nothing of them is kept but keys and places of memory.
+  void plan(Planner& planner, const abi::MetaList& local, const abi::MetaList& remote);
+
+  /// Bytes of the largest write that has to be in staging memory as a whole; 0 = none.
+  uint64_t staged_write_bytes_max() const;
+
+  /// Before each post.
+  void set_posted() { status_.store(abi::Status::kInProgress, std::memory_order_relaxed); }
+  /// Thread: any. kInProgress until all is over and the memory is quiet.
+  abi::Status status() const { return status_.load(std::memory_order_acquire); }
+  bool uses(const abi::Metadata* metadata) const;
+  Driver& driver() const { return driver_; }
+
+  Wait start(Session& session) override;
+  Wait step(Session& session) override;
+  void cancel(Session& session) override;
+
+ private:
+  enum class Phase : uint8_t { kIdle, kProbe, kWire, kCopy, kApart };
+  using Form = Target::Form;
+
+  void remember(const abi::MetaList& list);
+  Target target_of(const WireOp& op, const abi::MetaList& remote) const;
+  void add(const WireOp& op, const Target& target, Batch& batch) const;
+  bool is_staged(const WireOp& op) const;
+  void build_stages();
+  void build_staged();
+  void build_probe();
+
+  Wait submit(Session& session, Batch& batch, Phase phase);
+  Wait submit_stage(Session& session);
+  void start_staged(Session& session, uint32_t wire_op);
+  void step_staged();
+  Wait on_probed(Session& session);
+  Wait on_fetched(Session& session);
+  Wait next_stage(Session& session);
+  Wait finish();
+  void judge(uint32_t wire_op, const Outcome& outcome);
+  void judge_read(const WireOp& op, const Target& target, const Outcome& outcome);
+  void judge_write(const WireOp& op, const Target& target, const Outcome& outcome);
+  void fail(abi::Status status, const Target& target, const WireOp& op, const Outcome& outcome);
+  Wait copy_all(Session& session);
+  Wait on_copied(Session& session);
+  Wait on_stage_done(Session& session);
+  Wait on_apart(Session& session);
+  void take_apart(const WireOp& op, const Target& target);
+
+  const abi::Operation operation_;
+  const Options& options_;
+  Counters& counters_;
+  Driver& driver_;
+  LocalMovers& movers_;
+  Plan plan_;
+  std::vector<Descriptor> descriptors_;
+  std::vector<const abi::Metadata*> uses_;             // sorted
+  std::vector<Target> targets_;                        // by wire operation
+  std::vector<Batch> stages_;                          // without what passes through staging:
+  std::vector<std::unique_ptr<StagedWireOp>> staged_;  // by wire operation, null where it does not
+  Batch probe_;                                        // write_mode=if_absent: asks for the objects that are there
+  std::vector<uint32_t> batch_of_op_;                  // wire operation of each op in the batch under way
+  std::vector<uint32_t> probed_;                       // wire operation of each question
+  Batch absent_;                                       // what is left of the stage after the probe
+
+  Phase phase_ = Phase::kIdle;
+  size_t stage_ = 0;
+  Session::Ticket ticket_ = 0;
+  bool on_wire_ = false;  // ticket_ is under way
+  std::vector<Outcome> outcomes_;
+  std::vector<StagedWireOp*> staging_;  // under way
+  std::vector<StagedWireOp*> staged_done_;
+  CopyJob copying_;
+  std::vector<Copy> due_;  // copies whose source is there
+  Batch apart_;            // of reads that travelled together and failed: each alone
+  std::vector<uint32_t> apart_descriptors_;
+  uint64_t deadline_ns_ = 0;
+  uint64_t phase_since_ns_ = 0;
+  bool canceled_ = false;
+  abi::Status worst_ = abi::Status::kSuccess;
+  std::atomic<abi::Status> status_{abi::Status::kNotPosted};
+};
+
+}  // namespace memkv::nixl

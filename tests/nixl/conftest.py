@@ -1,0 +1,134 @@
+"""Real NIXL wheels (./dev setup puts them into .venv-nixl) against real servers.
+
+A test hands a *scenario*, a function of its own file, to play(): it runs in a process of its own that has the wheel and
+our plugin, and may be killed by it. See play.py for what a scenario gets.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+
+from processes import ROOT, Server, clean_environment, run, servers, setup_store  # noqa: E402,F401
+
+HERE = pathlib.Path(__file__).resolve().parent
+LIB = pathlib.Path(os.environ.get("MEMKV_LIB", ROOT / "build/release/lib"))
+WHEELS = [pathlib.Path(p).name for p in os.environ.get("NIXL_WHEELS", "1.5.1 1.2.0 1.0.1").split()]
+NEWEST = WHEELS[0]
+FOREIGN = ("NIXL_", "AWS_", "LD_", "PYTHON", "UCX_")
+
+
+class Played:
+    """value: what the scenario returned; err: what it and the plugin wrote to stderr."""
+
+    def __init__(self, value, err):
+        self.value = value
+        self.err = err
+
+
+class Place:
+    """A server to use: its address, its credential, the process to hurt."""
+
+    def __init__(self, server, key=None):
+        self.server = server
+        self.key = key
+
+    def parameters(self):
+        return {"servers": self.server.address, **({"auth_key": self.key} if self.key else {})}
+
+
+def wheel_environment(wheel, plugins, more):
+    folder = ROOT / ".venv-nixl" / wheel
+    assert folder.is_dir(), f"NIXL {wheel} is not there: ./dev setup installs it"
+    env = {k: v for k, v in clean_environment().items() if not k.startswith(FOREIGN)}
+    paths = [folder, HERE]
+    if tuple(map(int, wheel.split("."))) < (1, 4):
+        paths.append(HERE / "stand_ins")
+    env.update(PYTHONPATH=os.pathsep.join(map(str, paths)), NIXL_PLUGIN_DIR=str(plugins), PYTHONDONTWRITEBYTECODE="1")
+    env.update({k: str(v) for k, v in more.items()})
+    return env
+
+
+def converse(process, handlers):
+    """Answers what the scenario asks for until it returns a value; None if it ends without."""
+    for line in process.stdout:
+        message = json.loads(line)
+        if "value" in message:
+            return message["value"]
+        handlers[message["ask"]]()
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return None
+
+
+@pytest.fixture(scope="session")
+def plugins(tmp_path_factory):
+    """A folder with the plugin under both its names."""
+    folder = tmp_path_factory.mktemp("plugins")
+    for name in ("MEMKV", "OBJ"):
+        (folder / f"libplugin_{name}.so").symlink_to(LIB / "libplugin_MEMKV.so")
+    return folder
+
+
+@pytest.fixture(params=WHEELS)
+def wheel(request):
+    return request.param
+
+
+@pytest.fixture
+def play(plugins, tmp_path, request):
+    """play(scenario, place=..., wheel=..., env={...}, on={name: function}, **arguments) -> Played."""
+
+    def call(scenario, place=None, wheel=NEWEST, env=None, on=None, timeout=60, fails=False, **arguments):
+        log = tmp_path / f"{scenario.__name__}.err"
+        context = {"parameters": place.parameters() if place else {}, "folder": str(tmp_path), "prefix": f"{request.node.name}/"}
+        argv = [sys.executable, str(HERE / "play.py"), scenario.__code__.co_filename, scenario.__name__, json.dumps(context), json.dumps(arguments)]
+        with open(log, "wb") as err:
+            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True, env=wheel_environment(wheel, plugins, env or {}))
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
+        try:
+            value = converse(process, on or {})
+            code = process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+            process.wait()
+        text = log.read_text(errors="replace")
+        assert fails or code == 0, f"scenario {scenario.__name__} ended with {code} after at most {timeout} s\n{text[-6000:]}"
+        return Played(value, text)
+
+    return call
+
+
+def start_place(folder, memory=False):
+    if memory:
+        return Place(Server(folder, "--mode", "memory", "--memory", "512MiB"))
+
+    def call(*args, **kwargs):
+        return run("memkv", *args, cwd=folder, **kwargs)
+
+    config, key = setup_store(call, folder, "d0.memkv:1GiB", "d1.memkv:1GiB")
+    return Place(Server(folder, "--config", config), key)
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    """One server on file-backed drives for all tests that leave it whole; each test has a key prefix of its own."""
+    place = start_place(tmp_path_factory.mktemp("place"))
+    yield place
+    place.server.kill()
+
+
+@pytest.fixture
+def own_place(tmp_path):
+    """A server that the test may stop, freeze and kill."""
+    place = start_place(tmp_path, memory=True)
+    yield place
+    place.server.kill()

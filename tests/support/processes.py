@@ -1,0 +1,115 @@
+"""Real processes for the Python tests: programs come from MEMKV_BIN (build/release/bin), servers take a free port and are always reaped."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("MEMKV_BIN", ROOT / "build/release/bin"))
+
+
+def clean_environment(**more):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MEMKV_")}
+    env.update({k: str(v) for k, v in more.items()})
+    return env
+
+
+class Result:
+    def __init__(self, process):
+        self.code = process.returncode
+        self.out = process.stdout
+        self.err = process.stderr.decode(errors="replace")
+
+    @property
+    def text(self):
+        return self.out.decode(errors="replace")
+
+    def __repr__(self):
+        return f"exit {self.code}\nstdout: {self.text[:4000]}\nstderr: {self.err[:4000]}"
+
+
+def run(program, *args, cwd=None, timeout=120, env=None, prefix=(), stdin=None):
+    argv = [*prefix, str(BIN / program), *map(str, args)]
+    return Result(subprocess.run(argv, cwd=cwd, capture_output=True, timeout=timeout, env=env or clean_environment(), input=stdin))
+
+
+class Server:
+    """`memkv start` until stop(); .address is host:port."""
+
+    count = 0
+
+    def __init__(self, folder, *args, address="127.0.0.1:0", prefix=(), timeout=60):
+        Server.count += 1
+        self.ready = pathlib.Path(folder) / f"ready-{Server.count}"
+        self.log_path = pathlib.Path(folder) / f"server-{Server.count}.log"
+        argv = [*prefix, str(BIN / "memkv"), "start", "--address", address, "--ready-file", str(self.ready), *map(str, args)]
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(argv, cwd=folder, stdout=log, stderr=log, env=clean_environment())
+        deadline = time.monotonic() + timeout
+        while not (self.ready.exists() and self.ready.read_text().endswith("\n")):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"server not ready (exit {self.process.returncode}):\n{self.log()}")
+            time.sleep(0.01)
+        self.address = self.ready.read_text().strip()
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def stop(self, timeout=30):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"server did not stop:\n{self.log()}")
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def servers(tmp_path):
+    """Starts servers that are reaped at the end: servers(*args) -> Server."""
+    started = []
+
+    def start(*args, **kwargs):
+        started.append(Server(tmp_path, *args, **kwargs))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture
+def memkv(tmp_path):
+    """memkv(*args, server=...) -> Result, in tmp_path."""
+
+    def call(*args, server=None, key=None, **kwargs):
+        env = {}
+        if server is not None:
+            env["MEMKV_SERVERS"] = getattr(server, "address", server)
+        if key is not None:
+            env["MEMKV_AUTH_KEY"] = key
+        return run("memkv", *args, cwd=kwargs.pop("cwd", tmp_path), env=clean_environment(**env), **kwargs)
+
+    return call
+
+
+def setup_store(memkv, folder, *drives, shards=1, name="store", more=()):
+    """Formats drives ("d0.memkv:64MiB", ...) and writes NAME.yaml; returns (config path, credential reference)."""
+    args = []
+    for drive in drives:
+        args += ["--drive", f"{folder}/{drive}"]
+    result = memkv("setup", *args, "--shards", shards, "--auth-key-file", f"{folder}/{name}.key", *more)
+    assert result.code == 0, result
+    config = pathlib.Path(folder) / f"{name}.yaml"
+    config.write_bytes(result.out)
+    return config, f"@{folder}/{name}.key"

@@ -1,0 +1,277 @@
+#include "tools/bench/nixl_load.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstring>
+#include <sstream>
+
+#include "io/huge_memory.h"
+#include "tools/bench/child.h"
+#include "tools/bench/pattern.h"
+#include "tools/bench/rounds.h"
+#include "tools/bench/target.h"
+
+namespace memkv::bench {
+namespace {
+
+constexpr int kPoison = 0xA5;
+constexpr uint64_t kRoundBytes = 16 << 20;
+constexpr uint64_t kRequestsPerRoundMax = 64;
+constexpr uint64_t kMemoryMax = 8ull << 30;
+
+std::string object_key(const std::string& tag, uint64_t number) { return fmt::format("{}{:06}", tag, number); }
+
+/// The sums of the plugins' counters, by name without prefix.
+class PluginCounters {
+ public:
+  void add_file(const std::string& path) {
+    std::istringstream lines(read_file(path));
+    constexpr std::string_view kPrefix = "memkv_nixl_";
+    for (std::string line; std::getline(lines, line);) {
+      const size_t name_end = line.find('{'), value = line.rfind(' ');
+      if (!line.starts_with(kPrefix) || name_end == std::string::npos || value == std::string::npos) continue;
+      sums_[line.substr(kPrefix.size(), name_end - kPrefix.size())] += std::stod(line.substr(value));
+    }
+  }
+  double value(const std::string& name) const {
+    const auto found = sums_.find(name);
+    return found == sums_.end() ? 0 : found->second;
+  }
+  double ratio(const std::string& name, const std::string& to, double otherwise) const {
+    return value(to) > 0 ? value(name) / value(to) : otherwise;
+  }
+
+ private:
+  std::map<std::string, double> sums_;
+};
+
+/// One thread with an agent of its own, as many objects as descriptors of a batch (or one), and a buffer for each.
+class NixlThread final : public Worker {
+ public:
+  NixlThread(const NixlPlan& plan, std::string tag, uint32_t index, std::span<std::byte> memory)
+      : plan_(plan), tag_(std::move(tag)), index_(index), memory_(memory) {
+    for (uint32_t i = 0; i < plan.batch; i++) {
+      const uint64_t device = plan.distinct ? i : 0;
+      descs_.push_back({memory.data() + i * plan.block_bytes, device});
+      back_.push_back({memory.data() + (plan.batch + i) * plan.block_bytes, device});
+      if (plan.distinct || i == 0) objects_.push_back({device, object_key(tag_, first_number() + i), plan.block_bytes});
+    }
+    const uint64_t request_bytes = plan.batch * plan.block_bytes;
+    const uint64_t by_bytes = std::max<uint64_t>(1, plan.bytes / plan.threads / request_bytes);
+    left_ = plan.iterations > 0 ? plan.iterations : by_bytes;
+    per_round_ = std::clamp<uint64_t>(kRoundBytes / request_bytes, 1, kRequestsPerRoundMax);
+  }
+
+  std::string metrics_file() const { return fmt::format("{}/plugin-{}.prom", plan_.dir, index_); }
+
+  Result<void, Message> open() {
+    NixlAgent::Params params = plan_.params;
+    params["metrics_file"] = metrics_file();
+    auto agent = NixlAgent::make(*plan_.api, fmt::format("memkv-bench-{}", index_), params, memory_.data(),
+                                 memory_.size(), objects_);
+    if (!agent) return agent.error();
+    agent_ = std::move(*agent);
+    if (!plan_.write) {
+      fill();
+      NixlAgent::Request seed(*agent_, true, distinct_descs(), plan_.block_bytes);
+      if (!seed.run()) return Message{Status::kIo, "the objects that are to be read cannot be written"};
+    }
+    for (uint64_t i = 0; i < plan_.warmup; i++) {
+      if (plan_.write) fill();
+      if (!fresh()->run()) return Message{Status::kIo, "the first request through the plugin failed"};
+    }
+    if (!plan_.recreate) reposted_ = fresh();
+    return {};
+  }
+
+  bool prepare() override {
+    now_ = std::min(left_, per_round_);
+    left_ -= now_;
+    if (now_ == 0) return false;
+    generation_ += plan_.write ? 1 : 0;
+    plan_.write ? fill() : static_cast<void>(std::memset(memory_.data(), kPoison, memory_.size()));
+    return true;
+  }
+
+  void go() override {
+    for (uint64_t i = 0; i < now_; i++) {
+      const double started = monotonic_seconds();
+      const bool done = plan_.recreate ? fresh()->run() : reposted_->run();
+      result.latency.record(static_cast<uint64_t>((monotonic_seconds() - started) * 1e9));
+      result.requests++;
+      if (!done) result.failures++;
+    }
+    result.descriptors = result.requests * plan_.batch;
+    result.bytes = result.descriptors * plan_.block_bytes;
+  }
+
+  void check() override {
+    if (!plan_.write) return compare(descs_);
+    for (const NixlAgent::Desc& desc : back_) std::memset(desc.address, kPoison, plan_.block_bytes);
+    NixlAgent::Request read(*agent_, false, back_, plan_.block_bytes);
+    if (!read.run()) result.failures++;
+    compare(back_);
+  }
+
+  void leave() override {
+    reposted_.reset();
+    agent_.reset();  // writes the last of its counters
+  }
+  uint64_t bytes_done() const override { return result.bytes; }
+
+  NixlResult result;
+
+ private:
+  uint64_t first_number() const { return uint64_t{index_} * plan_.batch; }
+  std::unique_ptr<NixlAgent::Request> fresh() {
+    return std::make_unique<NixlAgent::Request>(*agent_, plan_.write, descs_, plan_.block_bytes);
+  }
+  /// One source an object.
+  std::vector<NixlAgent::Desc> distinct_descs() const {
+    return plan_.distinct ? descs_ : std::vector<NixlAgent::Desc>{descs_[0]};
+  }
+  uint64_t seed_of(uint64_t desc) const { return pattern_seed(first_number() + desc, generation_); }
+  void fill() {
+    for (uint32_t i = 0; i < plan_.batch; i++) fill_pattern(descs_[i].address, plan_.block_bytes, seed_of(i));
+  }
+  /// Several writes of one object at once: it ends as one of them whole. A read object holds the first's content.
+  void compare(const std::vector<NixlAgent::Desc>& descs) {
+    for (uint32_t i = 0; i < plan_.batch; i++) {
+      const uint32_t first = plan_.distinct ? i : 0;
+      const uint32_t last = plan_.distinct ? i : plan_.write ? plan_.batch - 1 : 0;
+      bool right = false;
+      for (uint32_t from = first; from <= last && !right; from++)
+        right = matches_pattern(descs[i].address, plan_.block_bytes, seed_of(from));
+      result.verified++;
+      if (!right) result.mismatches++;
+    }
+  }
+
+  const NixlPlan& plan_;
+  const std::string tag_;
+  const uint32_t index_;
+  const std::span<std::byte> memory_;
+  std::vector<NixlAgent::Desc> descs_, back_;
+  std::vector<NixlAgent::Object> objects_;
+  std::unique_ptr<NixlAgent> agent_;
+  std::unique_ptr<NixlAgent::Request> reposted_;
+  uint64_t left_ = 0, per_round_ = 1, now_ = 0;
+  uint64_t generation_ = 1;
+};
+
+void add_counters(const NixlPlan& plan, const PluginCounters& counters, NixlResult& result) {
+  const std::string op = plan.write ? "write" : "read";
+  const std::string requests = op + "_requests_total";
+  result.wire_share = counters.ratio(op + "_wire_bytes_total", op + "_bytes_total", 1);
+  result.wire_ops_per_request = counters.ratio(op + "_wire_operations_total", requests, 0);
+  // What was written is read back, with copies, outside the clock.
+  if (!plan.write) result.copies_per_request = counters.ratio("copies_total", "read_requests_total", 0);
+  // Planned once a request that is posted again; the writes that came before the reads, or the other way round, are
+  // few.
+  result.plan_seconds_per_request = counters.ratio("plan_nanoseconds_total", requests, 0) / 1e9;
+}
+
+void remove_objects(const NixlPlan& plan, const std::string& tag) {
+  auto client = Client::connect(plan.client);
+  if (!client) return;
+  Batch batch;
+  for (uint64_t i = 0; i < uint64_t{plan.threads} * plan.batch; i++) batch.remove(object_key(tag, i));
+  client->run(batch);
+}
+
+Result<io::HugeMemory, Message> buffers(uint64_t bytes) {
+  if (bytes > kMemoryMax) {
+    return Message{Status::kInvalid, fmt::format("{} MiB of buffers: use fewer --num_threads, a smaller "
+                                                 "--max_block_size or --max_batch_size",
+                                                 bytes >> 20)};
+  }
+  auto memory = io::HugeMemory::make(bytes, /*prefault=*/true);
+  if (!memory) return Message{memory.error().status, "no memory for the buffers"};
+  return std::move(*memory);
+}
+
+}  // namespace
+
+Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result) {
+  const uint64_t share = 2 * plan.batch * plan.block_bytes;  // to move, and to read back
+  auto memory = buffers(share * plan.threads);
+  if (!memory) return memory.error();
+  const std::string tag = fmt::format("nixlbench/{:016x}/", random_tag());
+  std::vector<std::unique_ptr<Worker>> workers;
+  std::vector<std::string> metrics_files;
+  for (uint32_t i = 0; i < plan.threads; i++) {
+    auto thread = std::make_unique<NixlThread>(plan, tag, i, memory->bytes().subspan(i * share, share));
+    if (auto opened = thread->open(); !opened) return opened.error();
+    metrics_files.push_back(thread->metrics_file());
+    workers.push_back(std::move(thread));
+  }
+  RoundOptions options;
+  options.seconds_max = plan.seconds_max;
+  result.seconds = run_rounds(workers, options).seconds;
+  for (const auto& worker : workers) {
+    const NixlResult& part = static_cast<NixlThread&>(*worker).result;
+    result.requests += part.requests, result.descriptors += part.descriptors, result.bytes += part.bytes;
+    result.failures += part.failures, result.verified += part.verified, result.mismatches += part.mismatches;
+    result.latency.merge(part.latency);
+  }
+  PluginCounters counters;
+  for (const std::string& file : metrics_files) counters.add_file(file);
+  add_counters(plan, counters, result);
+  remove_objects(plan, tag);
+  return {};
+}
+
+Result<uint64_t, Message> sentinel_check(const NixlPlan& plan) {
+  auto memory = buffers(plan.block_bytes);
+  if (!memory) return memory.error();
+  const std::string tag = fmt::format("nixlbench/{:016x}/", random_tag());
+  auto agent = NixlAgent::make(*plan.api, "memkv-bench-sentinel", plan.params, memory->data(), plan.block_bytes,
+                               {{0, object_key(tag, 0), plan.block_bytes}});
+  if (!agent) return agent.error();
+  std::memset(memory->data(), 0xaa, plan.block_bytes);
+  const std::vector<NixlAgent::Desc> desc{{memory->data(), 0}};
+  if (!NixlAgent::Request(**agent, true, desc, plan.block_bytes).run())
+    return Message{Status::kIo, "the sentinel cannot be written"};
+  std::memset(memory->data(), 0, plan.block_bytes);
+  if (!NixlAgent::Request(**agent, false, desc, plan.block_bytes).run())
+    return Message{Status::kIo, "the sentinel cannot be read back"};
+  const auto right = std::count(memory->data(), memory->data() + plan.block_bytes, std::byte{0xaa});
+  remove_objects(plan, tag);
+  return plan.block_bytes - static_cast<uint64_t>(right);
+}
+
+Result<double, Message> client_gib_per_s(const NixlPlan& plan) {
+  auto memory = buffers(plan.batch * plan.block_bytes);
+  if (!memory) return memory.error();
+  auto session = Session::connect(plan.client);
+  if (!session) return session.error();
+  const std::string tag = fmt::format("nixlbench/{:016x}/", random_tag());
+  Batch puts, gets;
+  for (uint32_t i = 0; i < plan.batch; i++) {
+    std::byte* data = memory->data() + i * plan.block_bytes;
+    fill_pattern(data, plan.block_bytes, pattern_seed(i, 1));
+    puts.put(object_key(tag, i), Gather(data, plan.block_bytes));
+    gets.get(object_key(tag, i), Scatter(data, plan.block_bytes));
+  }
+  std::vector<Outcome> outcomes;
+  const auto run = [&](Batch& batch) {
+    const Session::Ticket ticket = session->submit(batch);
+    while (!session->done(ticket)) session->poll();
+    session->collect(ticket, outcomes);
+    return std::all_of(outcomes.begin(), outcomes.end(), [](const Outcome& o) { return o.status == Status::kOk; });
+  };
+  bool good = run(puts) && run(gets);
+  const uint64_t request_bytes = plan.batch * plan.block_bytes;
+  const uint64_t most = std::max<uint64_t>(1, plan.bytes / request_bytes);
+  const double started = monotonic_seconds();
+  uint64_t done = 0;
+  for (; done < most && good && monotonic_seconds() - started < plan.seconds_max; done++)
+    good = run(plan.write ? puts : gets);
+  const double seconds = monotonic_seconds() - started;
+  remove_objects(plan, tag);
+  if (!good) return Message{Status::kIo, "the client's own operations failed"};
+  return static_cast<double>(done * request_bytes) / seconds / (1 << 30);
+}
+
+}  // namespace memkv::bench

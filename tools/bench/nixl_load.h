@@ -1,0 +1,56 @@
+#pragma once
+/// Load through the NIXL plugin: one measured point.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/metrics.h"
+#include "memkv/client.h"
+#include "tools/bench/nixl_capi.h"
+
+namespace memkv::bench {
+
+struct NixlPlan {
+  const NixlApi* api = nullptr;
+  NixlAgent::Params params;  ///< of the backend
+  ClientOptions client;      ///< to the same servers, for clearing up
+  std::string dir;           ///< for the plugins' counters
+  bool write = false;
+  bool distinct = false;  ///< each descriptor of a batch has an object of its own; else all have one
+  bool recreate = true;   ///< a fresh request each iteration; else one is posted again and again
+  uint64_t block_bytes = 0;
+  uint32_t batch = 1, threads = 1;
+  uint64_t iterations = 0;  ///< of a thread; 0: by `bytes`
+  uint64_t warmup = 1;
+  uint64_t bytes = 0;  ///< to move, all threads together
+  double seconds_max = 1;
+};
+
+struct NixlResult {
+  uint64_t requests = 0, descriptors = 0, bytes = 0;  ///< logical: every descriptor counts whole
+  uint64_t failures = 0, verified = 0, mismatches = 0;
+  double seconds = 0;
+  base::Histogram latency;  ///< of a request
+  // From the plugin's counters, over all of its requests.
+  double wire_share = 1;  ///< bytes over the wire for each byte delivered
+  double wire_ops_per_request = 0, copies_per_request = 0, plan_seconds_per_request = 0;
+  double gib_per_s() const { return seconds > 0 ? static_cast<double>(bytes) / seconds / (1 << 30) : 0; }
+  double wire_gib_per_s() const { return gib_per_s() * wire_share; }
+  double descriptor_us(double percentile, uint32_t batch) const {
+    return static_cast<double>(latency.percentile_ns(percentile)) / 1e3 / batch;
+  }
+};
+
+/// Buffers are filled or poisoned, and every byte compared, outside the clock. What was written is read back by a
+/// request of its own.
+Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result);
+
+/// The seed's check: 0xaa is written, the buffer set to 0x00, and read back from the servers. The number of wrong
+/// bytes.
+Result<uint64_t, Message> sentinel_check(const NixlPlan& plan);
+
+/// The same operations on distinct keys through our own client, by one Session: what the plugin is measured against.
+Result<double, Message> client_gib_per_s(const NixlPlan& plan);
+
+}  // namespace memkv::bench
