@@ -2,8 +2,9 @@
 /// is dropped.
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
+#include <new>
+#include <utility>
 
 #include "base/log.h"
 #include "engine/store_impl.h"
@@ -40,8 +41,9 @@ void StoreImpl::on_oldest_unpinned(uint8_t drive) {
 
 void StoreImpl::renew_reclaim() {
   reclaim_ = std::make_unique<Reclaim>(*this);
-  reclaim_->buffer.reset(static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, kReclaimWindowMax)));
-  MEMKV_ASSERT(reclaim_->buffer != nullptr);
+  auto memory = io::HugeMemory::make(kReclaimWindowMax, /*prefault=*/true);
+  if (!memory) throw std::bad_alloc();
+  reclaim_->buffer = std::move(*memory);
 }
 
 /// The drive that reclaim was at is out. What that drive has in flight keeps its buffer; the other drives' turn goes on
@@ -92,7 +94,7 @@ void StoreImpl::reclaim_footer() {
     Reclaim& r = *static_cast<Reclaim*>(op.context);
     StoreImpl& s = r.store;
     if (s.is_left(r)) return;
-    const auto trailer = peek_footer({s.reclaim_->buffer.get(), kBlockBytes});
+    const auto trailer = peek_footer({s.reclaim_->buffer.data(), kBlockBytes});
     const bool good =
         result >= 0 && trailer && trailer->epoch == s.reclaim_->epoch && trailer->footer_bytes <= kReclaimWindowMax;
     if (!good) return s.walk_segment();
@@ -112,7 +114,7 @@ void StoreImpl::reclaim_by_footer() { evict_by_footer() ? reclaim_end() : walk_s
 void StoreImpl::read_footer_part(uint64_t bytes, io::IoOp::Fn on_done) {
   Reclaim& r = *reclaim_;
   if (closing_ || r.log->out()) return reclaim_end();
-  r.piece = {reclaim_->buffer.get(), bytes};
+  r.piece = {reclaim_->buffer.data(), bytes};
   r.io.context = &r;
   r.io.on_done = on_done;
   const uint64_t end = r.log->segment_start(r.epoch) + r.log->config().slice.segment_bytes;
@@ -126,7 +128,7 @@ void StoreImpl::walk_segment() {
 
 /// False: something is to be moved, or the footer is not to be relied upon; nothing was done.
 bool StoreImpl::evict_by_footer() {
-  const base::Bytes bytes(reclaim_->buffer.get(), reclaim_->piece.iov_len);
+  const base::Bytes bytes(reclaim_->buffer.data(), reclaim_->piece.iov_len);
   const auto trailer = open_footer(bytes, seed_);
   if (!trailer) return false;
   FooterEntry entry;
@@ -150,7 +152,7 @@ void StoreImpl::reclaim_window() {
   Reclaim& r = *reclaim_;
   if (closing_ || r.log->out() || r.block >= r.end) return reclaim_end();
   const uint64_t left = uint64_t{r.end - r.block} * kBlockBytes;
-  r.piece = {reclaim_->buffer.get(), std::min<uint64_t>(r.window_bytes, left)};
+  r.piece = {reclaim_->buffer.data(), std::min<uint64_t>(r.window_bytes, left)};
   r.extent_move_bytes = 0;
   r.io.context = &r;
   r.io.on_done = on_reclaim_read;
@@ -183,7 +185,7 @@ void StoreImpl::reclaim_extents() {
   const size_t bytes = r.piece.iov_len;
   r.window_bytes = small_window();
   for (size_t at = 0; at + kBlockBytes <= bytes && r.block < r.end;) {
-    const base::Bytes rest(reclaim_->buffer.get() + at, bytes - at);
+    const base::Bytes rest(reclaim_->buffer.data() + at, bytes - at);
     const auto extent = peek_extent(rest);
     if (!extent || extent->epoch != r.epoch || extent->block_in_segment != r.block ||
         extent->extent_bytes > kReclaimWindowMax) {

@@ -44,7 +44,6 @@ StoreImpl::StoreImpl(io::Reactor& reactor, StoreOptions options)
     free_states_ = &st;
   }
   take_buffers();
-  renew_reclaim();
   logs_.resize(options_.slices.size());
   for (size_t d = 0; d < logs_.size(); ++d) {
     const DriveSlice& slice = options_.slices[d];
@@ -76,6 +75,7 @@ void StoreImpl::take_buffers() {
   const auto take = [&](size_t bytes) { return std::exchange(at, at + bytes); };
   for (size_t i = 0; i < extents; ++i) extent_buffers_.push_back(take(kExtentBufferBytes));
   for (int i = 0; i < 2; ++i) merge_buffers_.push_back({take(kBig)});
+  renew_reclaim();
 }
 
 OpState* StoreImpl::take_state(StoreOp& op) {

@@ -2,7 +2,6 @@
 /// The parts of a shard's store that its source files share. Private to the engine.
 
 #include <array>
-#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <string>
@@ -102,7 +101,7 @@ struct Merge {
 struct Reclaim {
   explicit Reclaim(StoreImpl& owner) : store(owner) {}
   StoreImpl& store;
-  std::unique_ptr<std::byte, decltype(&std::free)> buffer{nullptr, std::free};  // what is read, and what is moved
+  io::HugeMemory buffer;  // what is read, and what is moved
   Log* log = nullptr;
   bool active = false;
   uint64_t epoch = 0;
