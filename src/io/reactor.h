@@ -99,7 +99,7 @@ class Reactor {
   /// Runs completions and due timers; waits at most `wait_ns` when there is nothing to do. Returns how many ran.
   virtual size_t run_once(uint64_t wait_ns) = 0;
   /// The calling thread runs the loop from here on. The caller sees to it that no other one does meanwhile (a lock).
-  virtual void adopt() = 0;
+  virtual void adopt() {}
   /// For who waits elsewhere: a descriptor that becomes readable when run_once() has something to do, if arm_wait() was
   /// called since the last run_once(). -1 = this loop has none.
   virtual int wait_fd() const { return -1; }
