@@ -151,10 +151,12 @@ void add_nixl(CLI::App& app, Chosen& chosen) {
   add("--num_iter", options->num_iter, "requests of a thread and line; 0: by --total_bytes");
   add("--warmup_iter", options->warmup_iter, "requests before the clock starts");
   add("--total_bytes", options->total_bytes, "to move, of a line");
-  add("--seconds", options->seconds, "at most, of a line");
+  add("--seconds", options->seconds, "at most, of a line; default 1s, or no limit with --num_iter");
+  add("--initiator_seg_type", options->initiator_seg_type, "DRAM");
   command->add_flag("--recreate_xfer", options->recreate_xfer, "a fresh request each iteration, not one posted again");
-  command->add_flag("--check_consistency,!--no_check_consistency", options->check_consistency,
-                    "also write 0xaa, set the buffer to 0x00, read back and compare (default on)");
+  command->add_flag(
+      "--check_consistency,!--no_check_consistency", options->check_consistency,
+      "also write 0xaa, set the buffer to 0x00, read back and compare (default on; flags take =0 and =1)");
   command->add_flag("--no-client", options->no_client, "do not measure our own client beside");
   command->add_option("--wheel", options->wheel, "folder of an installed NIXL wheel (MEMKV_NIXL_WHEEL)");
   command->add_option("--plugin", options->plugin, "libplugin_MEMKV.so; default the one of this build");

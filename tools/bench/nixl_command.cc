@@ -17,6 +17,7 @@ namespace memkv::bench {
 namespace {
 
 constexpr uint64_t kBlockMax = 1ull << 30;
+constexpr int kTurns = 4;
 
 class NixlSweep {
  public:
@@ -41,7 +42,7 @@ class NixlSweep {
   void describe() {
     report_["machine"] = describe_machine();
     report_["settings"] = {{"servers", target_.names},
-                           {"transport", "tcp"},
+                           {"transport", options_.target.transport.empty() ? "auto" : options_.target.transport},
                            {"congestion_control", options_.target.congestion},
                            {"threads", options_.num_threads},
                            {"recreate_xfer", options_.recreate_xfer},
@@ -79,22 +80,29 @@ class NixlSweep {
   Result<void, Message> run_point(bool write, uint32_t batch, bool distinct) {
     NixlPlan plan = plan_;
     plan.write = write, plan.batch = batch, plan.distinct = distinct;
+    const bool beside = distinct && plan.threads == 1 && !options_.no_client;
     NixlResult result;
-    Progress progress(fmt::format("{} {} x {}", write ? "write" : "read", batch, base::format_bytes(plan.block_bytes)),
-                      plan.bytes);
-    if (auto run = run_nixl(plan, result); !run) return run;
     double client = 0;
-    if (distinct && plan.threads == 1 && !options_.no_client) {
-      auto rate = client_gib_per_s(plan);
-      if (!rate) return rate.error();
-      client = *rate;
-    }
+    if (auto run = beside ? run_beside_client(plan, result, client) : run_nixl(plan, result); !run) return run;
     if (!write && batch == 1) single_gib_per_s_ = result.gib_per_s();
     const Json run = json_of(plan, result, client);
     fmt::print("{}", nixl_table_line(run));
     fflush(stdout);
     wrong_ += result.mismatches, failures_ += result.failures, verified_ += result.verified;
     report_["runs"].push_back(run);
+    return {};
+  }
+
+  /// Plugin and client by turns, so that what else goes on in the machine touches both. `client`: the mean of its
+  /// rates.
+  Result<void, Message> run_beside_client(NixlPlan plan, NixlResult& result, double& client) const {
+    plan.bytes /= kTurns, plan.seconds_max /= kTurns;
+    for (int turn = 0; turn < kTurns; turn++) {
+      if (auto run = run_nixl(plan, result); !run) return run;
+      auto rate = client_gib_per_s(plan);
+      if (!rate) return rate.error();
+      client += *rate / kTurns;
+    }
     return {};
   }
 
@@ -114,7 +122,7 @@ class NixlSweep {
             {"descriptor_us_p99", result.descriptor_us(99, plan.batch)},
             {"wire_ops_per_request", result.wire_ops_per_request},
             {"copies_per_request", result.copies_per_request},
-            {"planning_share", seconds > 0 ? result.plan_seconds_per_request / seconds : 0},
+            {"planning_share", seconds > 0 ? maybe(result.plan_seconds_per_request / seconds) : Json(nullptr)},
             {"client_gib_per_s", maybe(client)},
             {"expected_gib_per_s", maybe(plan.write || plan.distinct ? 0 : expected(plan))},
             {"bare_us_p50", maybe(plan.batch == 1 && !plan.write ? bare_us_ : 0)},
@@ -177,6 +185,9 @@ Result<void, Message> check(const NixlOptions& options) {
   if (options.start_batch_size < 1 || options.max_batch_size < options.start_batch_size ||
       options.max_batch_size > 4096)
     return Message{Status::kInvalid, "--start_batch_size and --max_batch_size: 1 to 4096, in this order"};
+  if (options.initiator_seg_type != "DRAM")
+    return Message{Status::kInvalid,
+                   fmt::format("--initiator_seg_type {}: only DRAM is measured", options.initiator_seg_type)};
   if (options.num_threads < 1 || options.num_threads > 256) return Message{Status::kInvalid, "--num_threads: 1 to 256"};
   return {};
 }
@@ -222,7 +233,8 @@ int run_nixl_command(const NixlOptions& options) {
   auto first = size_of("--start_block_size", options.start_block_size);
   auto last = size_of("--max_block_size", options.max_block_size);
   auto bytes = size_of("--total_bytes", options.total_bytes);
-  auto seconds = base::parse_duration_ns(options.seconds);
+  const std::string limit = !options.seconds.empty() ? options.seconds : options.num_iter > 0 ? "1h" : "1s";
+  auto seconds = base::parse_duration_ns(limit);
   for (const auto* size : {&first, &last, &bytes}) {
     if (!*size) return complain(size->error());
   }

@@ -167,9 +167,9 @@ void add_counters(const NixlPlan& plan, const PluginCounters& counters, NixlResu
   result.wire_ops_per_request = counters.ratio(op + "_wire_operations_total", requests, 0);
   // What was written is read back, with copies, outside the clock.
   if (!plan.write) result.copies_per_request = counters.ratio("copies_total", "read_requests_total", 0);
-  // Planned once a request that is posted again; the writes that came before the reads, or the other way round, are
-  // few.
-  result.plan_seconds_per_request = counters.ratio("plan_nanoseconds_total", requests, 0) / 1e9;
+  // Known where all requests are planned once and are of one kind: what is written is read back by others.
+  const bool known = plan.recreate && !plan.write;
+  result.plan_seconds_per_request = known ? counters.ratio("plan_nanoseconds_total", requests, 0) / 1e9 : 0;
 }
 
 void remove_objects(const NixlPlan& plan, const std::string& tag) {
@@ -208,7 +208,7 @@ Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result) {
   }
   RoundOptions options;
   options.seconds_max = plan.seconds_max;
-  result.seconds = run_rounds(workers, options).seconds;
+  result.seconds += run_rounds(workers, options).seconds;
   for (const auto& worker : workers) {
     const NixlResult& part = static_cast<NixlThread&>(*worker).result;
     result.requests += part.requests, result.descriptors += part.descriptors, result.bytes += part.bytes;

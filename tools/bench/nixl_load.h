@@ -42,8 +42,8 @@ struct NixlResult {
   }
 };
 
-/// Buffers are filled or poisoned, and every byte compared, outside the clock. What was written is read back by a
-/// request of its own.
+/// Adds to `result`. Buffers are filled or poisoned, and every byte compared, outside the clock. What was written is
+/// read back by a request of its own.
 Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result);
 
 /// The seed's check: 0xaa is written, the buffer set to 0x00, and read back from the servers. The number of wrong

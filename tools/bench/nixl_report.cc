@@ -110,21 +110,22 @@ std::string cards(const Json& runs) {
 }  // namespace
 
 std::string nixl_table_head() {
-  return fmt::format("{:>8} {:>6} {:>9} {:>6} {:>10} {:>10} {:>10} {:>10} {:>9} {:>7} {:>10} {:>9} {:>6}\n", "block",
-                     "op", "keys", "batch", "logical", "wire GiB/s", "us/desc.", "p99", "wire ops", "copies",
-                     "of client", "verified", "wrong");
+  return fmt::format("{:>8} {:>6} {:>9} {:>6} {:>10} {:>10} {:>10} {:>10} {:>9} {:>7} {:>10} {:>9} {:>9} {:>6}\n",
+                     "block", "op", "keys", "batch", "logical", "wire GiB/s", "us/desc.", "p99", "wire ops", "copies",
+                     "of client", "planning", "verified", "wrong");
 }
 
 std::string nixl_table_line(const Json& run) {
   const bool client = !run["client_gib_per_s"].is_null();
   const double rate = run["logical_gib_per_s"];
   return fmt::format(
-      "{:>8} {:>6} {:>9} {:>6} {:>10.3f} {:>10.3f} {:>10.1f} {:>10.1f} {:>9.1f} {:>7.1f} {:>10} {:>9} {:>6}\n",
+      "{:>8} {:>6} {:>9} {:>6} {:>10.3f} {:>10.3f} {:>10.1f} {:>10.1f} {:>9.1f} {:>7.1f} {:>10} {:>9} {:>9} {:>6}\n",
       block_of(run), run["op"].get<std::string>(), run["keys"].get<std::string>(), run["batch"].get<uint32_t>(), rate,
       run["wire_gib_per_s"].get<double>(), run["descriptor_us_p50"].get<double>(),
       run["descriptor_us_p99"].get<double>(), run["wire_ops_per_request"].get<double>(),
       run["copies_per_request"].get<double>(),
       client ? fmt::format("{:.2f}", rate / run["client_gib_per_s"].get<double>()) : "-",
+      run["planning_share"].is_null() ? "-" : fmt::format("{:.1f} %", 100 * run["planning_share"].get<double>()),
       run["verified_blocks"].get<uint64_t>(), run["mismatches"].get<uint64_t>());
 }
 
