@@ -79,19 +79,8 @@ std::string table(const Json& runs) {
   return out + "</table></div>\n";
 }
 
-std::string cards(const Json& runs) {
-  double read = 0, write = 0;
-  uint64_t verified = 0, wrong = 0;
-  for (const Json& run : runs) {
-    double& best = run["op"] == "read" ? read : write;
-    best = std::max(best, run["gib_per_s"].get<double>());
-    verified += run["verified_blocks"].get<uint64_t>();
-    wrong += run["mismatches"].get<uint64_t>();
-  }
-  return "<div class=\"cards\">" + card_of(fmt::format("{:.2f} GiB/s", read), "peak read") +
-         card_of(fmt::format("{:.2f} GiB/s", write), "peak write") +
-         card_of(fmt::format("{}", verified), "blocks verified") +
-         card_of(fmt::format("{}", wrong), "wrong blocks", wrong == 0 ? "good" : "bad") + "</div>\n";
+std::string card(const std::string& value, const std::string& what, const char* style = "") {
+  return fmt::format("<div class=\"card\"><b class=\"{}\">{}</b>{}</div>", style, value, what);
 }
 
 std::string facts(const Json& object) {
@@ -120,14 +109,24 @@ std::string page_of(const Json& report, const std::string& title, const std::str
   return out + "</main></html>\n";
 }
 
-std::string card_of(const std::string& value, const std::string& what, const char* style) {
-  return fmt::format("<div class=\"card\"><b class=\"{}\">{}</b>{}</div>", style, value, what);
+std::string cards_of(const Json& runs, const char* rate, const std::string& read_name) {
+  double read = 0, write = 0;
+  uint64_t verified = 0, wrong = 0;
+  for (const Json& run : runs) {
+    double& best = run["op"] == "read" ? read : write;
+    best = std::max(best, run[rate].get<double>());
+    verified += run["verified_blocks"].get<uint64_t>();
+    wrong += run["mismatches"].get<uint64_t>();
+  }
+  return "<div class=\"cards\">" + card(fmt::format("{:.2f} GiB/s", read), read_name) +
+         card(fmt::format("{:.2f} GiB/s", write), "peak write") + card(fmt::format("{}", verified), "blocks verified") +
+         card(fmt::format("{}", wrong), "wrong blocks", wrong == 0 ? "good" : "bad") + "</div>\n";
 }
 
 std::string html_of(const Json& report) {
   const Json& runs = report["runs"];
   return page_of(report, "MemKV benchmark",
-                 cards(runs) + charts(runs) +
+                 cards_of(runs, "gib_per_s", "peak read") + charts(runs) +
                      "<p class=\"soft\">GiB/s are 2<sup>30</sup> bytes. Dashed: what a bare request and response over "
                      "TCP reaches on this machine, measured in the same run. Latency is of one batch, from submit to "
                      "completion.</p>\n<h2>All runs</h2>" +

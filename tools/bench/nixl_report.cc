@@ -92,21 +92,6 @@ std::string html_table(const Json& runs) {
   return out + "</table></div>\n";
 }
 
-std::string cards(const Json& runs) {
-  double read = 0, write = 0;
-  uint64_t verified = 0, wrong = 0;
-  for (const Json& run : runs) {
-    double& best = run["op"] == "read" ? read : write;
-    best = std::max(best, run["logical_gib_per_s"].get<double>());
-    verified += run["verified_blocks"].get<uint64_t>();
-    wrong += run["mismatches"].get<uint64_t>();
-  }
-  return "<div class=\"cards\">" + card_of(fmt::format("{:.2f} GiB/s", read), "peak logical read") +
-         card_of(fmt::format("{:.2f} GiB/s", write), "peak write") +
-         card_of(fmt::format("{}", verified), "blocks verified") +
-         card_of(fmt::format("{}", wrong), "wrong blocks", wrong == 0 ? "good" : "bad") + "</div>\n";
-}
-
 }  // namespace
 
 std::string nixl_table_head() {
@@ -159,7 +144,7 @@ std::string nixl_summary(const Json& report) {
 std::string nixl_html(const Json& report) {
   return page_of(
       report, "MemKV through NIXL",
-      cards(report["runs"]) + charts(report) +
+      cards_of(report["runs"], "logical_gib_per_s", "peak logical read") + charts(report) +
           "<p class=\"soft\">GiB/s are 2<sup>30</sup> bytes. <b>Logical</b> counts every descriptor whole, as "
           "nixlbench does; <b>wire</b> is what crossed the network. Where several descriptors of a request read the "
           "same block it is fetched once and copied in memory, so that logical is above wire.</p>\n"

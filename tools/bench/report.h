@@ -34,7 +34,8 @@ std::string table_line(const Json& run);
 std::string html_of(const Json& report);
 /// A page around `body`: head, machine, settings and servers of the report.
 std::string page_of(const Json& report, const std::string& title, const std::string& body);
-std::string card_of(const std::string& value, const std::string& what, const char* style = "");
+/// Peaks of the field `rate`, and what was verified.
+std::string cards_of(const Json& runs, const char* rate, const std::string& read_name);
 Result<void, Message> write_text(const std::string& path, const std::string& text);
 /// Nothing where no path was given.
 Result<void, Message> write_json(const std::string& path, const Json& report);
