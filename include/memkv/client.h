@@ -43,7 +43,7 @@ struct ClientOptions {
   Deadline put_timeout{0};                 ///< 0 = 10 s
   PutChecksum put_checksum = PutChecksum::kClient;
   bool verify = true;       ///< check every byte that arrives
-  std::string congestion;   ///< TCP congestion control; empty = the system's
+  std::string congestion;   ///< TCP congestion control; empty = cubic where allowed; "system" leaves it alone
   std::string client_name;  ///< shown by the server; empty = program name and pid
   std::string config_file;  ///< empty = MEMKV_CONFIG
 };

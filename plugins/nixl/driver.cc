@@ -1,6 +1,7 @@
 #include "driver.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -14,9 +15,10 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-constexpr uint64_t kCallerPollsNs = 200'000;  // since its last poll a caller is taken to be at it
-constexpr int kNapMs = 1;                     // of the progress thread meanwhile
-constexpr nanoseconds kWaitBusy{10'000'000};  // other threads may have brought timers that are due earlier
+constexpr uint64_t kCallerPollsNs = 200'000;      // since its last poll a caller is taken to be at it
+constexpr uint64_t kCallerPausesNs = 50'000'000;  // likewise one that has polled for long
+constexpr int kNapMsMin = 1, kNapMsMax = 16;      // of the progress thread meanwhile: each waking costs them time
+constexpr nanoseconds kWaitBusy{10'000'000};      // other threads may have brought timers that are due earlier
 constexpr nanoseconds kWaitIdle{100'000'000};
 constexpr nanoseconds kWaitCopies{100'000};  // copy threads do not wake this one
 constexpr nanoseconds kWaitCaller{1'000'000};
@@ -62,9 +64,13 @@ void Driver::start(Work& work) {
 void Driver::poll() {
   polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
   const std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock()) return;
+  if (!lock.owns_lock()) {
+    sched_yield();  // to whoever holds it: without a CPU of its own it would hold it for long
+    return;
+  }
   if (progress_waits_) rouse();
   turn();
+  polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);  // a turn with much to move takes long
 }
 
 bool Driver::stop(Work& work) {
@@ -142,7 +148,8 @@ void Driver::wait_for_sockets(nanoseconds limit) const {
 }
 
 bool Driver::callers_poll() const {
-  return monotonic_ns() - polled_ns_.load(std::memory_order_relaxed) < kCallerPollsNs;
+  const uint64_t since = monotonic_ns() - polled_ns_.load(std::memory_order_relaxed);
+  return since < (nap_ms_ == kNapMsMax ? kCallerPausesNs : kCallerPollsNs);
 }
 
 void Driver::rouse() {
@@ -158,15 +165,19 @@ void Driver::run_progress() {
   while (!stopping_) callers_poll() ? nap() : take_over();
 }
 
+/// The longer callers have driven their work themselves, the longer.
 void Driver::nap() {
   pollfd roused{rouse_fd_, POLLIN, 0};
   uint64_t count = 0;
-  if (::poll(&roused, 1, kNapMs) > 0) (void)!read(rouse_fd_, &count, sizeof count);
+  if (::poll(&roused, 1, nap_ms_) > 0) (void)!read(rouse_fd_, &count, sizeof count);
+  nap_ms_ = std::min(2 * nap_ms_, kNapMsMax);
 }
 
 /// Moves bytes, then waits for the sockets, or for callers to begin something.
 void Driver::take_over() {
-  std::unique_lock lock(mutex_);
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return nap();
+  if (!active_.empty()) nap_ms_ = kNapMsMin;
   turn();
   nanoseconds limit = std::min(session_.arm_wait(), active_.empty() ? kWaitIdle : kWaitBusy);
   if (copying_) limit = std::min(limit, kWaitCopies);
@@ -176,7 +187,6 @@ void Driver::take_over() {
   pollfd fds[] = {{wait_fd_, POLLIN, 0}, {rouse_fd_, POLLIN, 0}};
   const timespec timeout{limit.count() / 1'000'000'000, limit.count() % 1'000'000'000};
   ppoll(fds, 2, &timeout, nullptr);
-  lock.lock();
   progress_waits_ = false;
   uint64_t count = 0;
   (void)!read(rouse_fd_, &count, sizeof count);

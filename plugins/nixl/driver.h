@@ -1,6 +1,6 @@
 #pragma once
 /// One I/O context of the plugin: a client session that whoever asks for progress drives, under a lock.
-/// docs/decisions/0004-nixl-progress.md has the measurements.
+/// docs/decisions/0007-nixl-progress.md has the measurements.
 
 #include <atomic>
 #include <functional>
@@ -69,8 +69,9 @@ class Driver {
   std::mutex mutex_;
   Session session_;
   std::vector<Work*> active_;
-  bool copying_ = false;         // some of it waits for copies
-  bool progress_waits_ = false;  // for the sockets, and does not know what callers have begun since
+  bool copying_ = false;                     // some of it waits for copies
+  int nap_ms_ = 1;                           // the progress thread's next
+  std::atomic<bool> progress_waits_{false};  // for the sockets, and does not know what callers have begun since
   const int wait_fd_;
   const int rouse_fd_;
   std::atomic<uint64_t> polled_ns_{0};  // by a caller, last

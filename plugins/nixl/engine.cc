@@ -85,8 +85,11 @@ bool Engine::refuse_fork() const {
   return true;
 }
 
+/// A thread keeps to one: its connections stay warm, and threads keep out of each other's way.
 Driver& Engine::pick_driver() const {
-  return *drivers_[shared_->next_driver.fetch_add(1, std::memory_order_relaxed) % drivers_.size()];
+  static std::atomic<size_t> threads{0};
+  thread_local const size_t number = threads.fetch_add(1, std::memory_order_relaxed);
+  return *drivers_[number % drivers_.size()];
 }
 
 std::vector<abi::Memory> Engine::getSupportedMems() const {

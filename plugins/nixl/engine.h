@@ -55,7 +55,6 @@ class Engine final : public abi::Backend {
   struct Shared {
     std::mutex planning;
     std::unique_ptr<Planner> planner;
-    std::atomic<size_t> next_driver{0};
   };
 
   void open();

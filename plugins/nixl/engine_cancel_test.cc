@@ -225,9 +225,13 @@ TEST_F(EngineThreads, registrations_go_on_beside_transfers) {
   other.join();
 }
 
+/// Long after its caller, and the progress thread with it, came to trust in polls.
 TEST_F(EngineThreads, a_transfer_that_nobody_polls_goes_on) {
   Agent agent(params());
   constexpr size_t kBytes = 8 << 20;
+  std::vector<char> warm(1000, 'w');
+  const auto polled_until = Clock::now() + std::chrono::milliseconds(150);
+  while (Clock::now() < polled_until) ASSERT_EQ(agent.write({{warm.data(), warm.size(), "w"}}), Status::kSuccess);
   auto out = pattern(kBytes, 1);
   ASSERT_EQ(agent.write({{out.data(), kBytes, "k"}}), Status::kSuccess);
   std::vector<char> in(kBytes);

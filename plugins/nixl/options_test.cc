@@ -55,6 +55,7 @@ TEST_F(OptionsTest, parameters) {
                                 {"auth_key", kHexKey},
                                 {"prefix", "p/"},
                                 {"transport", "tcp"},
+                                {"congestion", "reno"},
                                 {"timeout_ms", "250"},
                                 {"io_threads", "3"},
                                 {"coalesce", "off"},
@@ -64,6 +65,7 @@ TEST_F(OptionsTest, parameters) {
   EXPECT_THAT(options.client.servers, ElementsAre("a:1", "b:2"));
   EXPECT_EQ(options.client.namespace_key, kHexKey);
   EXPECT_EQ(options.key_prefix(), "p/");
+  EXPECT_EQ(options.client.congestion, "reno");
   EXPECT_EQ(options.timeout_ns(abi::Operation::kWrite), 250'000'000u);
   EXPECT_EQ(options.io_threads, 3u);
   EXPECT_FALSE(options.coalesce);

@@ -84,12 +84,25 @@ Result<void, Message> take_timeout(const char* name, Deadline value, uint64_t& o
   return {};
 }
 
-Result<void, Message> check_congestion(const std::string& name) {
-  if (name.empty()) return {};
+bool may_use_congestion(const std::string& name) {
   const base::UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd || io::set_congestion(fd.get(), name)) return {};
-  return invalid("congestion control '" + name +
-                 "' is not available here; /proc/sys/net/ipv4/tcp_available_congestion_control lists what is");
+  return !fd || io::set_congestion(fd.get(), name);
+}
+
+/// The default is the server's; a host that does not allow it keeps its own.
+Result<void, Message> take_congestion(const std::string& name, std::string& out) {
+  constexpr const char* kDefault = "cubic";
+  if (name == "system") return {};
+  if (name.empty()) {
+    if (may_use_congestion(kDefault)) out = kDefault;
+    return {};
+  }
+  if (!may_use_congestion(name)) {
+    return invalid("congestion control '" + name +
+                   "' is not available here; /proc/sys/net/ipv4/tcp_available_congestion_control lists what is");
+  }
+  out = name;
+  return {};
 }
 
 std::string default_client_name() {
@@ -110,18 +123,17 @@ Result<Settings, Message> resolve_settings(ClientOptions options) {
     if (auto merged = merge_config_file(options.config_file, options); !merged) return merged.error();
   }
   Settings out;
-  for (const auto& step :
-       {take_servers(options, out), take_credential(options, out),
-        take_count("io_contexts", options.io_contexts, kIoContextsMax, out.io_contexts),
-        take_count("connections_per_worker", options.connections_per_worker, kConnectionsPerWorkerMax,
-                   out.connections_per_worker),
-        take_timeout("get_timeout", options.get_timeout, out.get_timeout_ns),
-        take_timeout("put_timeout", options.put_timeout, out.put_timeout_ns), check_congestion(options.congestion)}) {
+  for (const auto& step : {take_servers(options, out), take_credential(options, out),
+                           take_count("io_contexts", options.io_contexts, kIoContextsMax, out.io_contexts),
+                           take_count("connections_per_worker", options.connections_per_worker,
+                                      kConnectionsPerWorkerMax, out.connections_per_worker),
+                           take_timeout("get_timeout", options.get_timeout, out.get_timeout_ns),
+                           take_timeout("put_timeout", options.put_timeout, out.put_timeout_ns),
+                           take_congestion(options.congestion, out.congestion)}) {
     if (!step) return step.error();
   }
   out.put_checksum = options.put_checksum;
   out.verify = options.verify;
-  out.congestion = options.congestion;
   out.client_name = options.client_name.empty() ? default_client_name() : options.client_name;
   return out;
 }

@@ -35,7 +35,7 @@ struct Settings {
   uint64_t put_timeout_ns = 10'000'000'000;
   PutChecksum put_checksum = PutChecksum::kClient;
   bool verify = true;
-  std::string congestion;
+  std::string congestion;  ///< empty: the system's
   std::string client_name;
 };
 

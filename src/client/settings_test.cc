@@ -93,6 +93,7 @@ TEST_F(SettingsTest, BadSettingsAreExplained) {
   EXPECT_THAT(complaint({.servers = {"127.0.0.1"}, .namespace_key = "@/nowhere/key"}), HasSubstr("/nowhere/key"));
   EXPECT_THAT(complaint({.servers = {"127.0.0.1"}, .io_contexts = 1000}), HasSubstr("io_contexts"));
   EXPECT_THAT(complaint({.servers = {"127.0.0.1"}, .congestion = "nonesuch"}), HasSubstr("nonesuch"));
+  EXPECT_EQ(complaint({.servers = {"127.0.0.1"}, .congestion = "system"}), "");
   setenv("MEMKV_TRANSPORT", "carrier-pigeon", 1);
   EXPECT_THAT(complaint({.servers = {"127.0.0.1"}}), AllOf(HasSubstr("MEMKV_TRANSPORT"), HasSubstr("carrier-pigeon")));
 }

@@ -15,22 +15,9 @@ constexpr uint64_t kMs = 1'000'000;
 constexpr uint64_t kSecond = 1'000 * kMs;
 constexpr size_t kBlock = 5000;
 
-/// An op that is under way while the test goes on.
-struct Put {
-  Put(Rig& rig, std::string name, uint64_t version) : key(std::move(name)), bytes(bytes_of(key, version, kBlock)) {
-    std::memcpy(slot.data, bytes.data(), bytes.size());
-    base::grain_sums({slot.data, bytes.size()}, base::chunk_seed(kNamespace, key, 0), &sum);
-    op.key = rig.key(key);
-    op.payload = {slot.data, static_cast<uint32_t>(bytes.size()), &sum};
-    op.context = &done;
-    op.on_done = [](StoreOp& o) { ++*static_cast<int*>(o.context); };
-    rig.store().put(op);
-  }
-  std::string key, bytes;
-  Slot slot{kBlock};
-  uint64_t sum = 0;
-  PutOp op;
-  int done = 0;
+/// Ops that are under way while the test goes on.
+struct Put : PendingPut {
+  Put(Rig& rig, std::string name, uint64_t version) : PendingPut(rig, std::move(name), version, kBlock) {}
 };
 
 struct Get {

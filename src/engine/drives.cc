@@ -13,6 +13,7 @@ namespace {
 constexpr uint64_t kLagNs = 100'000'000;         // overtaken by so much, a drive lags
 constexpr uint64_t kCrawlNs = 1'000'000'000;     // by so much, it crawls
 constexpr uint64_t kCrawlForNs = 5'000'000'000;  // so long in all, less the time that it did not: it goes out
+constexpr uint64_t kQueueBytes = 1 << 20;        // queued for a drive beyond another's: new records go to the other
 constexpr uint64_t kLaggingOpsMax = 128;         // in flight on a drive that lags, of a worker
 constexpr uint64_t kLaggingBytesMax = 8 << 20;   // likewise
 
@@ -36,6 +37,19 @@ Log* StoreImpl::choose_log(Digest digest, uint32_t chunk, uint32_t attempt) cons
     if (late == nullptr) late = log;
   }
   return late;
+}
+
+/// What waits for one drive while others stand idle makes a batch as slow as chance deals its keys: a block of one
+/// record goes to the drive with the shortest queue then. (Chunks stay in their stripe, so that a lost drive takes few
+/// of the large blocks.)
+Log* StoreImpl::less_busy(Log* home) const {
+  if (home == nullptr || home->queued_bytes() < kQueueBytes) return home;
+  Log* least = home;
+  for (size_t d = 0; d < logs_.size(); ++d) {
+    Log* log = usable_log(static_cast<uint8_t>(d));
+    if (log != nullptr && !lags(*log) && log->queued_bytes() < least->queued_bytes()) least = log;
+  }
+  return least->queued_bytes() + kQueueBytes <= home->queued_bytes() ? least : home;
 }
 
 /// A drive that went out while it was written: the membership without it is durable, so what landed there is lost.

@@ -68,6 +68,7 @@ void StoreImpl::put_append(OpState& st) {
     st.log = log_of(room.drive);
   } else {
     st.log = choose_log(st.digest, st.append.header.chunk_number, st.attempts);
+    if (st.append.header.kind == RecordKind::kWhole) st.log = less_busy(st.log);
   }
   if (st.log == nullptr) {  // no drive is left
     st.attempts = static_cast<uint32_t>(logs_.size());

@@ -184,6 +184,7 @@ class StoreImpl final : public Store, public LogOwner {
     return log != nullptr && !log->out() ? log : nullptr;
   }
   Log* choose_log(Digest digest, uint32_t chunk, uint32_t attempt) const;
+  Log* less_busy(Log* home) const;
   void on_log_failed(uint8_t drive, const char* why) override;
   Status landed(const Append& a) const;  // kIo also when its drive went out while it was written
   uint64_t overtaken_ns(uint8_t drive) const;

@@ -60,10 +60,10 @@ def write_rate(server, key, report, batch, block):
     return json.loads(report.read_text())["runs"][0]["logical_gib_per_s"]
 
 
-def rate_of(drives, folder, count, batch):
+def rate_of(drives, folder, count, batch, block):
     server, key = drives.serve(folder, count)
     try:
-        return write_rate(server, key, folder / "report.json", batch, "64KiB")
+        return write_rate(server, key, folder / "report.json", batch, block)
     finally:
         server.kill()
 
@@ -72,12 +72,12 @@ def test_writes_persist_concurrently_over_twelve_drives(tmp_path):
     if os.geteuid() != 0 or not CONTROL.is_dir():
         pytest.fail("needs root, and the blkio control group to limit the drives' rate")
     with LimitedDrives(tmp_path, 12) as drives:
-        one = rate_of(drives, tmp_path, 1, 256)
-        assert one * (1 << 30) < 1.5 * RATE, f"the drive is not limited: {one} GiB/s"
-        # Keys fall on drives by chance, and each store deals them anew: the fullest drive sets the time (docs/benchmarks.md).
-        for _ in range(3):
-            twelve = rate_of(drives, tmp_path, 12, 2048)
-            print(f"twelve drives: {twelve / one:.1f} x one")
-            if twelve >= 6 * one:
-                return
-    pytest.fail(f"twelve drives: {twelve} GiB/s, one: {one} GiB/s")
+        # 16 blocks over 12 drives: two on some, so that 8 is the most that can be. What else the machine does can only slow twelve drives down.
+        for batch, block, on_one, at_least in ((16, "2MiB", 16, 7), (32, "1MiB", 32, 8), (2048, "64KiB", 256, 8)):
+            one = rate_of(drives, tmp_path, 1, on_one, block)
+            assert one * (1 << 30) < 1.5 * RATE, f"the drive is not limited: {one} GiB/s"
+            tries = []
+            while len(tries) < 4 and max(tries, default=0) < at_least:
+                tries.append(rate_of(drives, tmp_path, 12, batch, block) / one)
+            print(f"{batch} blocks of {block}: twelve drives {max(tries):.1f} x one")
+            assert max(tries) >= at_least, (batch, block, tries)

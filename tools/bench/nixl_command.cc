@@ -93,16 +93,16 @@ class NixlSweep {
     return {};
   }
 
-  /// Plugin and client by turns, so that what else goes on in the machine touches both. `client`: the mean of its
-  /// rates.
-  Result<void, Message> run_beside_client(NixlPlan plan, NixlResult& result, double& client) const {
+  /// Plugin and client by turns, so that what else goes on in the machine touches both. `client`: its GiB/s.
+  Result<void, Message> run_beside_client(NixlPlan plan, NixlResult& result, double& client) {
     plan.bytes /= kTurns, plan.seconds_max /= kTurns;
-    for (int turn = 0; turn < kTurns; turn++) {
-      if (auto run = run_nixl(plan, result); !run) return run;
-      auto rate = client_gib_per_s(plan);
-      if (!rate) return rate.error();
-      client += *rate / kTurns;
+    NixlResult by_client;
+    for (int turn = 0; turn < 2 * kTurns; turn++) {
+      plan.by_client = turn % 2 == 1;
+      if (auto run = run_nixl(plan, plan.by_client ? by_client : result); !run) return run;
     }
+    client = by_client.gib_per_s();
+    wrong_ += by_client.mismatches, failures_ += by_client.failures, verified_ += by_client.verified;
     return {};
   }
 
@@ -208,6 +208,7 @@ NixlAgent::Params params_of(const Target& target, const NixlOptions& options) {
   params["servers"] = servers;
   params["auth_key"] = target.client.namespace_key;
   params["transport"] = options.target.transport;
+  params["congestion"] = target.client.congestion;
   params["summary"] = "off";
   return params;
 }

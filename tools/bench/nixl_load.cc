@@ -8,6 +8,7 @@
 
 #include "io/huge_memory.h"
 #include "tools/bench/child.h"
+#include "tools/bench/nixl_mover.h"
 #include "tools/bench/pattern.h"
 #include "tools/bench/rounds.h"
 #include "tools/bench/target.h"
@@ -16,7 +17,7 @@ namespace memkv::bench {
 namespace {
 
 constexpr int kPoison = 0xA5;
-constexpr uint64_t kRoundBytes = 16 << 20;
+constexpr uint64_t kRoundBytes = 64 << 20;
 constexpr uint64_t kRequestsPerRoundMax = 64;
 constexpr uint64_t kMemoryMax = 8ull << 30;
 
@@ -46,7 +47,8 @@ class PluginCounters {
   std::map<std::string, double> sums_;
 };
 
-/// One thread with an agent of its own, as many objects as descriptors of a batch (or one), and a buffer for each.
+/// One thread with an agent (or session) of its own, as many objects as descriptors of a batch (or one), and a buffer
+/// for each.
 class NixlThread final : public Worker {
  public:
   NixlThread(const NixlPlan& plan, std::string tag, uint32_t index, std::span<std::byte> memory)
@@ -66,16 +68,13 @@ class NixlThread final : public Worker {
   std::string metrics_file() const { return fmt::format("{}/plugin-{}.prom", plan_.dir, index_); }
 
   Result<void, Message> open() {
-    NixlAgent::Params params = plan_.params;
-    params["metrics_file"] = metrics_file();
-    auto agent = NixlAgent::make(*plan_.api, fmt::format("memkv-bench-{}", index_), params, memory_.data(),
-                                 memory_.size(), objects_);
-    if (!agent) return agent.error();
-    agent_ = std::move(*agent);
+    auto mover = make_mover();
+    if (!mover) return mover.error();
+    mover_ = std::move(*mover);
     if (!plan_.write) {
       fill();
-      NixlAgent::Request seed(*agent_, true, distinct_descs(), plan_.block_bytes);
-      if (!seed.run()) return Message{Status::kIo, "the objects that are to be read cannot be written"};
+      if (!mover_->transfer(true, distinct_descs(), plan_.block_bytes)->run())
+        return Message{Status::kIo, "the objects that are to be read cannot be written"};
     }
     for (uint64_t i = 0; i < plan_.warmup; i++) {
       if (plan_.write) fill();
@@ -109,14 +108,13 @@ class NixlThread final : public Worker {
   void check() override {
     if (!plan_.write) return compare(descs_);
     for (const NixlAgent::Desc& desc : back_) std::memset(desc.address, kPoison, plan_.block_bytes);
-    NixlAgent::Request read(*agent_, false, back_, plan_.block_bytes);
-    if (!read.run()) result.failures++;
+    if (!mover_->transfer(false, back_, plan_.block_bytes)->run()) result.failures++;
     compare(back_);
   }
 
   void leave() override {
     reposted_.reset();
-    agent_.reset();  // writes the last of its counters
+    mover_.reset();  // the plugin writes the last of its counters
   }
   uint64_t bytes_done() const override { return result.bytes; }
 
@@ -124,9 +122,13 @@ class NixlThread final : public Worker {
 
  private:
   uint64_t first_number() const { return uint64_t{index_} * plan_.batch; }
-  std::unique_ptr<NixlAgent::Request> fresh() {
-    return std::make_unique<NixlAgent::Request>(*agent_, plan_.write, descs_, plan_.block_bytes);
+  Result<std::unique_ptr<Mover>, Message> make_mover() const {
+    if (plan_.by_client) return make_client_mover(plan_.client, objects_);
+    NixlAgent::Params params = plan_.params;
+    params["metrics_file"] = metrics_file();
+    return make_nixl_mover(*plan_.api, fmt::format("memkv-bench-{}", index_), params, memory_, objects_);
   }
+  std::unique_ptr<Transfer> fresh() { return mover_->transfer(plan_.write, descs_, plan_.block_bytes); }
   /// One source an object.
   std::vector<NixlAgent::Desc> distinct_descs() const {
     return plan_.distinct ? descs_ : std::vector<NixlAgent::Desc>{descs_[0]};
@@ -154,8 +156,8 @@ class NixlThread final : public Worker {
   const std::span<std::byte> memory_;
   std::vector<NixlAgent::Desc> descs_, back_;
   std::vector<NixlAgent::Object> objects_;
-  std::unique_ptr<NixlAgent> agent_;
-  std::unique_ptr<NixlAgent::Request> reposted_;
+  std::unique_ptr<Mover> mover_;
+  std::unique_ptr<Transfer> reposted_;
   uint64_t left_ = 0, per_round_ = 1, now_ = 0;
   uint64_t generation_ = 1;
 };
@@ -215,10 +217,11 @@ Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result) {
     result.failures += part.failures, result.verified += part.verified, result.mismatches += part.mismatches;
     result.latency.merge(part.latency);
   }
+  remove_objects(plan, tag);
+  if (plan.by_client) return {};
   PluginCounters counters;
   for (const std::string& file : metrics_files) counters.add_file(file);
   add_counters(plan, counters, result);
-  remove_objects(plan, tag);
   return {};
 }
 
@@ -239,39 +242,6 @@ Result<uint64_t, Message> sentinel_check(const NixlPlan& plan) {
   const auto right = std::count(memory->data(), memory->data() + plan.block_bytes, std::byte{0xaa});
   remove_objects(plan, tag);
   return plan.block_bytes - static_cast<uint64_t>(right);
-}
-
-Result<double, Message> client_gib_per_s(const NixlPlan& plan) {
-  auto memory = buffers(plan.batch * plan.block_bytes);
-  if (!memory) return memory.error();
-  auto session = Session::connect(plan.client);
-  if (!session) return session.error();
-  const std::string tag = fmt::format("nixlbench/{:016x}/", random_tag());
-  Batch puts, gets;
-  for (uint32_t i = 0; i < plan.batch; i++) {
-    std::byte* data = memory->data() + i * plan.block_bytes;
-    fill_pattern(data, plan.block_bytes, pattern_seed(i, 1));
-    puts.put(object_key(tag, i), Gather(data, plan.block_bytes));
-    gets.get(object_key(tag, i), Scatter(data, plan.block_bytes));
-  }
-  std::vector<Outcome> outcomes;
-  const auto run = [&](Batch& batch) {
-    const Session::Ticket ticket = session->submit(batch);
-    while (!session->done(ticket)) session->poll();
-    session->collect(ticket, outcomes);
-    return std::all_of(outcomes.begin(), outcomes.end(), [](const Outcome& o) { return o.status == Status::kOk; });
-  };
-  bool good = run(puts) && run(gets);
-  const uint64_t request_bytes = plan.batch * plan.block_bytes;
-  const uint64_t most = std::max<uint64_t>(1, plan.bytes / request_bytes);
-  const double started = monotonic_seconds();
-  uint64_t done = 0;
-  for (; done < most && good && monotonic_seconds() - started < plan.seconds_max; done++)
-    good = run(plan.write ? puts : gets);
-  const double seconds = monotonic_seconds() - started;
-  remove_objects(plan, tag);
-  if (!good) return Message{Status::kIo, "the client's own operations failed"};
-  return static_cast<double>(done * request_bytes) / seconds / (1 << 30);
 }
 
 }  // namespace memkv::bench

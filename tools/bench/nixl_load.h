@@ -17,8 +17,9 @@ struct NixlPlan {
   ClientOptions client;      ///< to the same servers, for clearing up
   std::string dir;           ///< for the plugins' counters
   bool write = false;
-  bool distinct = false;  ///< each descriptor of a batch has an object of its own; else all have one
-  bool recreate = true;   ///< a fresh request each iteration; else one is posted again and again
+  bool distinct = false;   ///< each descriptor of a batch has an object of its own; else all have one
+  bool by_client = false;  ///< by our own client instead of the plugin: what it is measured against
+  bool recreate = true;    ///< a fresh request each iteration; else one is posted again and again
   uint64_t block_bytes = 0;
   uint32_t batch = 1, threads = 1;
   uint64_t iterations = 0;  ///< of a thread; 0: by `bytes`
@@ -49,8 +50,5 @@ Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result);
 /// The seed's check: 0xaa is written, the buffer set to 0x00, and read back from the servers. The number of wrong
 /// bytes.
 Result<uint64_t, Message> sentinel_check(const NixlPlan& plan);
-
-/// The same operations on distinct keys through our own client, by one Session: what the plugin is measured against.
-Result<double, Message> client_gib_per_s(const NixlPlan& plan);
 
 }  // namespace memkv::bench

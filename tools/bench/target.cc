@@ -120,7 +120,7 @@ Result<Target, Message> open_target(const TargetOptions& options, uint64_t own_b
   target.client.servers = options.servers;
   target.client.namespace_key = options.auth_key;
   target.client.config_file = options.config;
-  target.client.congestion = options.congestion;
+  target.client.congestion = options.congestion.empty() ? "system" : options.congestion;
   if (!options.transport.empty()) {
     auto transport = client::parse_transport(options.transport, "--transport");
     if (!transport) return transport.error();

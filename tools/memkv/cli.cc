@@ -113,7 +113,8 @@ void add_start(CLI::App& app, Chosen& chosen) {
            "name of a missing drive whose blocks are given up; may be repeated");
   command->add_option("--workers", options->workers, "threads that serve; default half of the CPUs")->type_name("N");
   add_word(command, "--io", options->io, "WORD", "auto, uring or epoll");
-  add_word(command, "--congestion", options->congestion, "WORD", "TCP congestion control, such as cubic or bbr");
+  add_word(command, "--congestion", options->congestion, "WORD",
+           "TCP congestion control, such as cubic, bbr or system");
   add_word(command, "--ready-file", options->ready_file, "FILE", "written with host:port once the server is ready");
   command->callback([options, &chosen] { chosen = [options] { return server::run_start(*options); }; });
 }
