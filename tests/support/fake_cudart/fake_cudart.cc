@@ -109,6 +109,7 @@ void fake_cudart_write(void* to, const void* from, size_t bytes) { std::memcpy(f
 void fake_cudart_fail(const char* call, int status) { fake().fail(call, status); }
 void fake_cudart_delay_us(uint64_t delay) { fake().set_delay(delay); }
 void fake_cudart_hold(int on) { fake().hold(on != 0); }
+void fake_cudart_let(uint64_t copies) { fake().let(copies); }
 void fake_cudart_capturing(int on) { fake().capturing(on != 0); }
 
 }  // extern "C"

@@ -263,6 +263,12 @@ class Fake {
   void hold(bool on) {
     const std::lock_guard lock(mutex_);
     held_ = on;
+    let_ = 0;
+    work_.notify_all();
+  }
+  void let(uint64_t copies) {
+    const std::lock_guard lock(mutex_);
+    let_ += copies;
     work_.notify_all();
   }
   void capturing(bool on) {
@@ -356,9 +362,9 @@ class Fake {
     work_.notify_all();
   }
   Stream* next_busy() const {
-    if (held_) return nullptr;
     for (Stream* stream : streams_) {
-      if (!stream->steps.empty()) return stream;
+      if (stream->steps.empty()) continue;
+      if (!held_ || let_ > 0 || stream->steps.front().event) return stream;
     }
     return nullptr;
   }
@@ -377,6 +383,7 @@ class Fake {
       ++step.event->reached;
     } else {
       const uint64_t delay = delay_us_;
+      if (let_ > 0) --let_;
       lock.unlock();
       if (delay) std::this_thread::sleep_for(std::chrono::microseconds(delay));
       std::memmove(step.to, step.from, step.bytes);
@@ -391,6 +398,7 @@ class Fake {
   int devices_ = 0;
   uint64_t delay_us_ = 0;
   bool held_ = false;
+  uint64_t let_ = 0;  ///< copies that run although streams are held
   bool capturing_ = false;
   bool started_ = false;
   Allocations allocations_;
