@@ -92,6 +92,7 @@ void Request::fail(abi::Status status, const Target& target, const WireOp& op, c
   if (!first || canceled_ || !failures_logged.pass(held_back)) return;
   const bool is_short = outcome.hit();
   std::string why(is_short ? "short" : to_string(outcome.status));
+  if (outcome.status == memkv::Status::kRefused) why += ", its server is away; nothing was written";
   if (is_short) why += " (" + std::to_string(outcome.bytes) + " bytes of it are there)";
   log_line(std::string(operation_ == abi::Operation::kRead ? "read" : "write") + " of '" + text_of(*target.key) +
            "', bytes " + std::to_string(op.offset) + " to " + std::to_string(op.offset + op.length) + ": " + why +
