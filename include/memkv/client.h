@@ -78,42 +78,53 @@ class Region {
   std::shared_ptr<State> state_;
 };
 
-/// A list of pieces given in the call: one buffer (anything contiguous), or several pieces.
+/// A list of pieces given in the call: one buffer (anything contiguous), or several pieces. A span of pieces is
+/// borrowed: it must live as long as this.
 class Gather {
  public:
-  Gather(std::span<const ConstPiece> pieces) : pieces_(pieces.begin(), pieces.end()) {}
-  Gather(std::initializer_list<ConstPiece> pieces) : pieces_(pieces) {}
-  Gather(const void* data, size_t size) : pieces_{{data, size}} {}
+  Gather(std::span<const ConstPiece> pieces) : borrowed_(pieces) {}
+  Gather(std::initializer_list<ConstPiece> pieces) : listed_(pieces) {}
+  Gather(const void* data, size_t size) : one_{data, size} {}
   template <typename R>
   requires requires(const R& r) {
     std::data(r);
     std::size(r);
   } &&(!std::is_same_v<std::remove_cvref_t<decltype(*std::data(std::declval<const R&>()))>, ConstPiece>)
       Gather(const R& r)
-      : pieces_{{std::data(r), std::size(r) * sizeof(*std::data(r))}} {
+      : one_{std::data(r), std::size(r) * sizeof(*std::data(r))} {
   }  // NOLINT
-  const std::vector<ConstPiece>& pieces() const { return pieces_; }
+  std::span<const ConstPiece> pieces() const {
+    if (!listed_.empty()) return listed_;
+    return borrowed_.empty() ? std::span(&one_, 1) : borrowed_;
+  }
 
  private:
-  std::vector<ConstPiece> pieces_;
+  ConstPiece one_{};  ///< no bytes: none
+  std::span<const ConstPiece> borrowed_;
+  std::vector<ConstPiece> listed_;
 };
 class Scatter {
  public:
-  Scatter(std::span<const Piece> pieces) : pieces_(pieces.begin(), pieces.end()) {}
-  Scatter(std::initializer_list<Piece> pieces) : pieces_(pieces) {}
-  Scatter(void* data, size_t size) : pieces_{{data, size}} {}
+  Scatter(std::span<const Piece> pieces) : borrowed_(pieces) {}
+  Scatter(std::initializer_list<Piece> pieces) : listed_(pieces) {}
+  Scatter(void* data, size_t size) : one_{data, size} {}
   template <typename R>
   requires requires(R& r) {
     std::data(r);
     std::size(r);
   } &&(!std::is_same_v<std::remove_cvref_t<decltype(*std::data(std::declval<R&>()))>, Piece>)&&(
       !std::is_const_v<std::remove_reference_t<decltype(*std::data(std::declval<R&>()))>>)Scatter(R&& r)
-      : pieces_{{std::data(r), std::size(r) * sizeof(*std::data(r))}} {
+      : one_{std::data(r), std::size(r) * sizeof(*std::data(r))} {
   }  // NOLINT
-  const std::vector<Piece>& pieces() const { return pieces_; }
+  std::span<const Piece> pieces() const {
+    if (!listed_.empty()) return listed_;
+    return borrowed_.empty() ? std::span(&one_, 1) : borrowed_;
+  }
 
  private:
-  std::vector<Piece> pieces_;
+  Piece one_{};  ///< no bytes: none
+  std::span<const Piece> borrowed_;
+  std::vector<Piece> listed_;
 };
 
 /// A list of ops, run together; each succeeds or fails alone. Keys are copied; memory is borrowed until the op's
@@ -137,6 +148,9 @@ class Batch {
   Batch& stat(std::string_view key);
   /// The op added last starts only after the one before it is done (and is canceled if that failed).
   Batch& chained();
+  /// The put or write added last is fed: its bytes become readable while it is under way, front to back, and none of
+  /// them is looked at before Session::feed() says so. Not for chained ops, nor for Client.
+  Batch& fed();
 
   size_t size() const;
   bool empty() const { return size() == 0; }
@@ -237,6 +251,14 @@ class Session {
   /// Moves bytes; waits up to `wait` when there is nothing to do. Returns the number of tickets that became complete.
   size_t poll(std::chrono::nanoseconds wait = {});
   bool done(Ticket ticket) const;
+  /// Places in the batch of the ops that are complete so far, in the order in which they became so. Until the next
+  /// call of the session.
+  std::span<const uint32_t> completed(Ticket ticket) const;
+  /// Of an op that is complete, before its ticket is collected.
+  const Outcome& outcome(Ticket ticket, size_t op) const;
+  /// The first `bytes` of a fed op's pieces may be read from now on: never fewer than before. Chunks leave as soon as
+  /// they are there; the block is replaced when all of them have arrived. Harmless when the op is complete.
+  void feed(Ticket ticket, size_t op, uint64_t bytes);
   void cancel(Ticket ticket);
   /// For who waits elsewhere (poll(2), an event loop of its own): becomes readable when poll() has something to do.
   /// Before each wait call arm_wait(), and wait no longer than it returns: timers are due then; zero = call poll() now.

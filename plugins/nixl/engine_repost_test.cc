@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "cuda_testing.h"
 #include "engine_rig_testing.h"
 
 namespace {
@@ -71,6 +72,29 @@ TEST_F(EngineTest, a_repost_with_copies_allocates_nothing) {
   Agent::Transfer read = agent.prepare(Operation::kRead, elements);
   EXPECT_EQ(allocations_of_a_repost(agent, read), 0u);
   agent.release(read);
+}
+
+TEST_F(EngineTest, a_repost_from_and_to_vram_allocates_nothing) {
+  fake_cuda();
+  Agent agent(params());
+  constexpr size_t kSize = (5 << 20) + 3;
+  const DeviceMemory memory(2 * kSize);
+  abi::Metadata* tensor = agent.add({{memory.place().address, 2 * kSize, 0}, ""}, Memory::kVram);
+  for (const Operation operation : {Operation::kWrite, Operation::kRead}) {
+    Agent::Transfer transfer;
+    transfer.operation = operation;
+    transfer.local.memory = Memory::kVram;
+    transfer.remote.memory = Memory::kObject;
+    for (size_t i = 0; i < 2; i++) {
+      const std::string key = operation == Operation::kRead ? "tensor0" : "tensor" + std::to_string(i);
+      transfer.local.descs.push_back({{memory.place().address + i * kSize, kSize, 0}, tensor});
+      transfer.remote.descs.push_back({{0, kSize, 0}, agent.object(key)});
+    }
+    agent.prepare(transfer, Status::kSuccess);
+    EXPECT_EQ(allocations_of_a_repost(agent, transfer), 0u) << (operation == Operation::kRead ? "read" : "write");
+    agent.release(transfer);
+  }
+  agent.remove(tensor);
 }
 
 }  // namespace

@@ -96,6 +96,18 @@ TEST_F(EngineTest, a_dead_server_is_a_miss_at_once) {
   EXPECT_LT(Clock::now() - started, std::chrono::seconds(5));
 }
 
+TEST_F(EngineTest, a_refused_write_is_said_to_be_for_the_servers_absence) {
+  Agent agent(params());
+  auto out = pattern(4096, 1);
+  EXPECT_EQ(agent.write({{out.data(), 4096, "k"}}), Status::kSuccess);
+  server_->kill_now();
+  EXPECT_NE(agent.write({{out.data(), 4096, "k"}}), Status::kSuccess);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));  // a line a second
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(agent.write({{out.data(), 4096, "k"}}), Status::kNotFound);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), testing::HasSubstr("refused, its server is away"));
+}
+
 TEST_F(EngineTest, a_server_that_hangs_costs_the_deadline) {
   Agent agent(params({{"timeout_ms", "200"}}));
   auto out = pattern(4096, 1);

@@ -19,6 +19,10 @@ namespace memkv::nixl {
 /// What a descriptor list is wrong about, or kSuccess.
 abi::Status check_lists(const abi::MetaList& local, const abi::MetaList& remote);
 
+/// A stage of the plan is under way as a whole: what the client moves by itself is one batch, what passes through
+/// staging goes by itself, and each wire operation's copies start as soon as it has succeeded, while others are still
+/// on the wire.
+///
 /// Thread: plan() by one; then the driver's lock, but for status().
 class Request final : public abi::RequestHandle, public Work {
  public:
@@ -42,34 +46,51 @@ class Request final : public abi::RequestHandle, public Work {
   void cancel(Session& session) override;
 
  private:
-  enum class Phase : uint8_t { kIdle, kProbe, kWire, kCopy, kApart };
+  enum class Phase : uint8_t { kIdle, kProbe, kWire, kApart };
   using Form = Target::Form;
+  /// A descriptor in VRAM that is read once more, alone.
+  struct ApartRead {
+    ApartRead(uint32_t descriptor, const Descriptor& one, const Target& target, LocalMovers& movers);
+    const WireOp op;
+    const LocalPiece piece;
+    StagedWireOp staged;
+  };
 
+  // request_plan.cc
   void remember(const abi::MetaList& list);
   Target target_of(const WireOp& op, const abi::MetaList& remote) const;
   void add(const WireOp& op, const Target& target, Batch& batch) const;
   bool is_staged(const WireOp& op) const;
-  void build_stages();
   void build_staged();
+  void build_copies();
+  void build_stages();
   void build_probe();
 
+  // request.cc
   Wait submit(Session& session, Batch& batch, Phase phase);
   Wait submit_stage(Session& session);
-  void start_staged(Session& session, uint32_t wire_op);
+  Wait waiting() const;
+  void start_staged(Session& session, StagedWireOp& staged);
+  void step_wire(Session& session);
   void step_staged();
+  void step_copies();
+  Wait on_quiet(Session& session);
   Wait on_probed(Session& session);
   Wait on_fetched(Session& session);
   Wait next_stage(Session& session);
   Wait finish();
-  void judge(uint32_t wire_op, const Outcome& outcome);
+  void start_copies(const WireOp& op);
+  void on_copied(const CopyJob& job);
+
+  // request_outcome.cc
+  void judge(uint32_t op, const Outcome& outcome);
   void judge_read(const WireOp& op, const Target& target, const Outcome& outcome);
   void judge_write(const WireOp& op, const Target& target, const Outcome& outcome);
+  void judge_apart(uint32_t descriptor, const Outcome& outcome);
   void fail(abi::Status status, const Target& target, const WireOp& op, const Outcome& outcome);
-  Wait copy_all(Session& session);
-  Wait on_copied(Session& session);
-  Wait on_stage_done(Session& session);
-  Wait on_apart(Session& session);
+  void fail_copy(const char* cuda_error);
   void take_apart(const WireOp& op, const Target& target);
+  void read_apart(uint32_t descriptor, const Target& target);
 
   const abi::Operation operation_;
   const Options& options_;
@@ -82,24 +103,28 @@ class Request final : public abi::RequestHandle, public Work {
   std::vector<Target> targets_;                        // by wire operation
   std::vector<Batch> stages_;                          // without what passes through staging:
   std::vector<std::unique_ptr<StagedWireOp>> staged_;  // by wire operation, null where it does not
+  std::vector<std::unique_ptr<CopyJob>> copies_;       // by wire operation, null where none follow
   Batch probe_;                                        // write_mode=if_absent: asks for the objects that are there
-  std::vector<uint32_t> batch_of_op_;                  // wire operation of each op in the batch under way
   std::vector<uint32_t> probed_;                       // wire operation of each question
   Batch absent_;                                       // what is left of the stage after the probe
 
   Phase phase_ = Phase::kIdle;
   size_t stage_ = 0;
   Session::Ticket ticket_ = 0;
-  bool on_wire_ = false;  // ticket_ is under way
+  bool on_wire_ = false;               // ticket_ is under way
+  std::vector<uint32_t> batch_of_op_;  // what each op of its batch is: a wire operation, or (kApart) a descriptor
+  size_t judged_ = 0;                  // of the ops that are complete
   std::vector<Outcome> outcomes_;
   std::vector<StagedWireOp*> staging_;  // under way
-  std::vector<StagedWireOp*> staged_done_;
-  CopyJob copying_;
-  std::vector<Copy> due_;  // copies whose source is there
-  Batch apart_;            // of reads that travelled together and failed: each alone
+  std::vector<CopyJob*> copying_;       // under way
+  Batch apart_;                         // of reads that travelled together and failed: each alone
   std::vector<uint32_t> apart_descriptors_;
+  std::vector<uint32_t> apart_hosts_;                    // of them, by op of apart_
+  std::vector<std::unique_ptr<ApartRead>> apart_reads_;  // by descriptor, made when first needed
+  std::vector<StagedWireOp*> apart_staged_;
   uint64_t deadline_ns_ = 0;
-  uint64_t phase_since_ns_ = 0;
+  uint64_t wire_since_ns_ = 0;  // 0: nothing is on the wire or in staging
+  uint64_t copy_since_ns_ = 0;
   bool canceled_ = false;
   abi::Status worst_ = abi::Status::kSuccess;
   std::atomic<abi::Status> status_{abi::Status::kNotPosted};

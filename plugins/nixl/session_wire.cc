@@ -18,8 +18,11 @@ void SessionWire::get(uint32_t lane, uint64_t offset, Piece to, Generation if_ge
 void SessionWire::put(std::span<const ConstPiece> pieces) {
   lanes_[0].batch.clear();
   target_.add_write(lanes_[0].batch, Gather(pieces), offset_);
+  lanes_[0].batch.fed();
   submit(lanes_[0]);
 }
+
+void SessionWire::feed(uint64_t bytes) { session_->feed(lanes_[0].ticket, 0, bytes); }
 
 void SessionWire::submit(Lane& lane) {
   const uint64_t now = monotonic_ns();
@@ -35,17 +38,25 @@ bool SessionWire::done(uint32_t lane, Outcome& outcome) {
 
 void SessionWire::cancel(uint32_t lane) { session_->cancel(lanes_[lane].ticket); }
 
+namespace {
+
+std::unique_ptr<StagedTransfer> make_transfer(StagedWire& wire, const StagedOp& op, const Target& target,
+                                              LocalMovers& movers) {
+  if (target.form == Target::Form::kGet) return std::make_unique<StagedRead>(wire, movers.staging, movers.copier, op);
+  return std::make_unique<StagedWrite>(wire, movers.staging, movers.copier, op);
+}
+
+}  // namespace
+
 StagedWireOp::StagedWireOp(uint32_t index, const WireOp& op, std::span<const LocalPiece> pieces, const Target& target,
                            LocalMovers& movers)
-    : index_(index), op_(op), pieces_(pieces), target_(target), movers_(movers), wire_(target, op.offset) {}
+    : index_(index),
+      wire_(target, op.offset),
+      transfer_(make_transfer(wire_, {.offset = op.offset, .length = op.length, .pieces = pieces}, target, movers)) {}
 
 void StagedWireOp::start(Session& session, uint64_t deadline_ns) {
   wire_.bind(session, deadline_ns);
-  const StagedOp op{op_.offset, op_.length, pieces_, deadline_ns};
-  if (target_.form == Target::Form::kGet)
-    transfer_ = std::make_unique<StagedRead>(wire_, movers_.staging, movers_.copier, op);
-  else
-    transfer_ = std::make_unique<StagedWrite>(wire_, movers_.staging, movers_.copier, op);
+  transfer_->restart(deadline_ns);
 }
 
 bool StagedWireOp::step() { return transfer_->step(monotonic_ns()); }

@@ -20,6 +20,7 @@ class SessionWire final : public StagedWire {
 
   void get(uint32_t lane, uint64_t offset, Piece to, Generation if_generation) override;
   void put(std::span<const ConstPiece> pieces) override;
+  void feed(uint64_t bytes) override;
   bool done(uint32_t lane, Outcome& outcome) override;
   void cancel(uint32_t lane) override;
 
@@ -39,10 +40,10 @@ class SessionWire final : public StagedWire {
   std::array<Lane, StagedRead::kLanesMax> lanes_;
 };
 
-/// One wire operation with pieces in VRAM: made with the plan, run at each post.
+/// One wire operation with pieces in VRAM: made with the plan, run at each post without allocation.
 class StagedWireOp {
  public:
-  /// `op`, `pieces` and `target` must live longer.
+  /// `index` is its user's. `pieces` and `target` must live longer. A write must fit the staging memory.
   StagedWireOp(uint32_t index, const WireOp& op, std::span<const LocalPiece> pieces, const Target& target,
                LocalMovers& movers);
 
@@ -52,16 +53,12 @@ class StagedWireOp {
   void cancel() { transfer_->cancel(); }
   const Outcome& outcome() const { return transfer_->outcome(); }
   const char* cuda_error() const { return transfer_->cuda_error(); }
-  uint32_t index() const { return index_; }  ///< of the wire operation in the plan
+  uint32_t index() const { return index_; }
 
  private:
   const uint32_t index_;
-  const WireOp& op_;
-  const std::span<const LocalPiece> pieces_;
-  const Target& target_;
-  LocalMovers& movers_;
   SessionWire wire_;
-  std::unique_ptr<StagedTransfer> transfer_;
+  const std::unique_ptr<StagedTransfer> transfer_;
 };
 
 }  // namespace memkv::nixl

@@ -36,14 +36,30 @@ void StagedTransfer::fail(Status status) {
   stop_all();
 }
 
+void StagedTransfer::clear_outcome() {
+  outcome_ = {.status = Status::kOk};
+  cuda_error_ = nullptr;
+}
+
 StagedRead::StagedRead(StagedWire& wire, StagingPool& pool, Copier& copier, const StagedOp& op)
     : StagedTransfer(wire, pool, copier), op_(op) {
   MEMKV_CHECK(op.length > 0, "nothing to read");
   const size_t units = (op.offset + op.length - 1) / kSlot - op.offset / kSlot + 1;
   generations_.resize(units);
-  for (size_t unit = units; unit > 0; --unit) to_do_.push_back(unit - 1);
+  to_do_.reserve(units);
   lanes_ = std::vector<Lane>(std::min<size_t>(units, kLanesMax));
   for (uint32_t i = 0; i < lanes_.size(); ++i) lanes_[i].number = i;
+  restart(op.deadline_ns);
+}
+
+void StagedRead::restart(uint64_t deadline_ns) {
+  for (const Lane& lane : lanes_) MEMKV_CHECK(lane.at == At::kIdle, "a read begins anew when it has ended");
+  clear_outcome();
+  op_.deadline_ns = deadline_ns;
+  demanded_ = 0;
+  std::fill(generations_.begin(), generations_.end(), 0);
+  to_do_.clear();
+  for (size_t unit = generations_.size(); unit > 0; --unit) to_do_.push_back(unit - 1);
 }
 
 StagedRead::Range StagedRead::range_of(size_t unit) const {
@@ -159,7 +175,15 @@ void StagedRead::stop_all() {
 
 StagedWrite::StagedWrite(StagedWire& wire, StagingPool& pool, Copier& copier, const StagedOp& op)
     : StagedTransfer(wire, pool, copier), op_(op) {
-  MEMKV_CHECK(op.length > 0 && fits(pool, op.length), "a write that the staging memory holds");
+  MEMKV_CHECK(op.length > 0, "nothing to write");
+}
+
+void StagedWrite::restart(uint64_t deadline_ns) {
+  MEMKV_CHECK(at_ == At::kBegin || at_ == At::kEnd, "a write begins anew when it has ended");
+  clear_outcome();
+  op_.deadline_ns = deadline_ns;
+  at_ = At::kBegin;
+  begun_ = copied_ = 0;
 }
 
 bool StagedWrite::step(uint64_t now_ns) {
@@ -174,10 +198,8 @@ bool StagedWrite::go_on(uint64_t now_ns) {
       return begin();
     case At::kSlots:
       return wait_for_slots(now_ns);
-    case At::kCopy:
-      return wait_for_copies();
-    case At::kWire:
-      return wait_for_wire();
+    case At::kStream:
+      return stream();
     case At::kEnd:
       return false;
   }
@@ -195,42 +217,60 @@ bool StagedWrite::wait_for_slots(uint64_t now_ns) {
   if (!ask_.granted() && now_ns >= op_.deadline_ns) fail(Status::kDeadline);
   if (failed()) return end();
   if (!ask_.granted()) return false;
-  at_ = At::kCopy;
-  copy_in();
+  put();
   return true;
 }
 
-void StagedWrite::copy_in() {
-  copies_.clear();
+/// The put leaves before its bytes are here: the wire's first round trip passes while they are copied.
+void StagedWrite::put() {
   put_pieces_.clear();
-  uint64_t at = 0;
-  for (char* slot : ask_.slots()) {
-    const uint64_t bytes = std::min(kSlot, op_.length - at);
-    add_copies(op_.pieces, at, bytes, slot, true, copies_);
-    put_pieces_.push_back({slot, bytes});
-    at += bytes;
-  }
-  job_.copies = copies_;
-  copier_.start(job_);
+  for (size_t slot = 0; slot < ask_.slots().size(); ++slot)
+    put_pieces_.push_back({ask_.slots()[slot], bytes_of(slot + 1) - bytes_of(slot)});
+  at_ = At::kStream;
+  on_wire_ = true;
+  wire_.put(put_pieces_);
 }
 
-bool StagedWrite::wait_for_copies() {
-  if (!job_.done()) return false;
-  if (job_.error()) {
-    cuda_error_ = job_.error();
+uint64_t StagedWrite::bytes_of(size_t slots) const { return std::min(slots * kSlot, op_.length); }
+
+bool StagedWrite::stream() {
+  take_copied();
+  copy_more();
+  take_outcome();
+  return !on_wire_ && copied_ == begun_ ? end() : false;
+}
+
+/// In order, since the wire takes the front alone.
+void StagedWrite::take_copied() {
+  const size_t before = copied_;
+  for (; copied_ < begun_ && filling(copied_).job.done(); ++copied_) {
+    const char* error = filling(copied_).job.error();
+    if (!error || failed()) continue;
+    cuda_error_ = error;
     fail(Status::kIo);
   }
-  if (failed()) return end();
-  at_ = At::kWire;
-  wire_.put(put_pieces_);
-  return true;
+  if (copied_ > before && on_wire_ && !failed()) wire_.feed(bytes_of(copied_));
 }
 
-bool StagedWrite::wait_for_wire() {
+void StagedWrite::copy_more() {
+  while (on_wire_ && !failed() && begun_ < ask_.slots().size() && begun_ - copied_ < kCopiesMax) {
+    Filling& next = filling(begun_);
+    next.copies.clear();
+    const uint64_t at = bytes_of(begun_);
+    add_copies(op_.pieces, at, bytes_of(begun_ + 1) - at, ask_.slots()[begun_], true, next.copies);
+    next.job.copies = next.copies;
+    ++begun_;
+    copier_.start(next.job);
+  }
+}
+
+/// It may come before all is copied: the block is there already, or its server is away.
+void StagedWrite::take_outcome() {
   Outcome outcome;
-  if (!wire_.done(0, outcome)) return false;
+  if (!on_wire_ || !wire_.done(0, outcome)) return;
+  on_wire_ = false;
   if (!failed()) outcome_ = outcome;
-  return end();
+  for (size_t slot = copied_; slot < begun_; ++slot) copier_.cancel(filling(slot).job);
 }
 
 /// Always false: there is no further step.
@@ -241,8 +281,8 @@ bool StagedWrite::end() {
 }
 
 void StagedWrite::stop_all() {
-  if (at_ == At::kCopy) copier_.cancel(job_);
-  if (at_ == At::kWire) wire_.cancel(0);
+  for (size_t slot = copied_; slot < begun_; ++slot) copier_.cancel(filling(slot).job);
+  if (on_wire_) wire_.cancel(0);
 }
 
 }  // namespace memkv::nixl

@@ -27,6 +27,7 @@ class OneBlockWire final : public StagedWire {
     Piece to;
     Generation demanded = 0;
     std::vector<ConstPiece> from;
+    uint64_t fed = 0;
   };
 
   void get(uint32_t lane, uint64_t offset, Piece to, Generation if_generation) override {
@@ -40,10 +41,22 @@ class OneBlockWire final : public StagedWire {
     ++puts;
     ops[0] = {.under_way = true, .from = {pieces.begin(), pieces.end()}};
   }
+  void feed(uint64_t bytes) override {
+    EXPECT_TRUE(ops[0].under_way);
+    EXPECT_GT(bytes, ops[0].fed);
+    ops[0].fed = bytes;
+    fed.push_back(bytes);
+  }
   bool done(uint32_t lane, Outcome& outcome) override {
     Op& op = ops[lane];
     EXPECT_TRUE(op.under_way);
     if (!open && !op.canceled) return false;
+    if (!op.canceled && present && !op.from.empty()) {
+      op.under_way = false;
+      outcome = {.status = Status::kExists};
+      return true;
+    }
+    if (!op.canceled && op.fed < size_of(op)) return false;
     op.under_way = false;
     if (op.canceled) {
       outcome = {.status = Status::kCanceled};
@@ -64,11 +77,18 @@ class OneBlockWire final : public StagedWire {
   Bytes block;
   Generation generation = 1;
   bool open = true;
+  bool present = false;       ///< a put is told that the block is there
+  std::vector<uint64_t> fed;  ///< what each feed said
   int gets = 0, puts = 0;
   std::function<void()> before_answer;
   std::vector<Op> ops = std::vector<Op>(StagedRead::kLanesMax);
 
  private:
+  static uint64_t size_of(const Op& put) {
+    uint64_t bytes = 0;
+    for (const ConstPiece& piece : put.from) bytes += piece.size;
+    return bytes;
+  }
   Outcome answer_get(const Op& op) {
     if (op.demanded && op.demanded != generation) return {.status = Status::kChanged};
     if (op.offset >= block.size()) return {.status = Status::kMiss};
@@ -274,6 +294,81 @@ TEST_F(VramTransferThreads, vram_reaches_the_wire_in_one_put) {
   EXPECT_EQ(transfer.outcome().bytes, source.size());
 }
 
+TEST_F(VramTransferThreads, chunks_of_a_write_are_on_the_wire_while_the_next_are_copied) {
+  const Bytes source = test::pattern("stream", 1, 9 * kSlot + 5);
+  DeviceMemory tensor(source.size());
+  tensor.write(source);
+  const LocalPiece piece{tensor.place(), source.size(), 0};
+  StagedWrite transfer(wire, pool, copier, {0, source.size(), {&piece, 1}, kLater});
+  {
+    const HeldStreams held;
+    EXPECT_FALSE(transfer.step(0));
+    EXPECT_EQ(wire.puts, 1) << "the put leaves before its bytes are copied";
+    while (fake_counts().queued < 4 * kSlot / kCopyPieceBytesMax) std::this_thread::yield();
+    EXPECT_FALSE(transfer.step(0));
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_EQ(fake_counts().queued, StagedWrite::kCopiesMax * kSlot / kCopyPieceBytesMax) << "no more copies ahead";
+    EXPECT_TRUE(wire.fed.empty()) << "nothing is copied yet";
+    fake_cuda().let(kSlot / kCopyPieceBytesMax);
+    while (wire.fed.empty()) transfer.step(0);
+    EXPECT_EQ(wire.fed, std::vector<uint64_t>{kSlot}) << "the first chunk is on the wire";
+    while (fake_counts().queued < StagedWrite::kCopiesMax * kSlot / kCopyPieceBytesMax) std::this_thread::yield();
+  }
+  EXPECT_EQ(run(transfer), Status::kOk);
+  EXPECT_GT(wire.fed.size(), 1u);
+  EXPECT_EQ(wire.fed.back(), source.size());
+  EXPECT_EQ(wire.block, source);
+}
+
+TEST_F(VramTransferThreads, a_write_of_what_is_there_stops_copying) {
+  const Bytes source = test::pattern("there", 1, 9 * kSlot);
+  DeviceMemory tensor(source.size());
+  const LocalPiece piece{tensor.place(), source.size(), 0};
+  wire.present = true;
+  const uint64_t bytes = fake_counts().bytes;
+  StagedWrite transfer(wire, pool, copier, {0, source.size(), {&piece, 1}, kLater});
+  EXPECT_EQ(run(transfer), Status::kExists);
+  EXPECT_LE(fake_counts().bytes - bytes, StagedWrite::kCopiesMax * kSlot);
+  EXPECT_EQ(fake_counts().queued, 0u);
+}
+
+TEST_F(VramTransferThreads, a_write_canceled_while_it_copies_waits_for_cuda) {
+  const Bytes source = test::pattern("stop", 1, 6 * kSlot);
+  DeviceMemory tensor(source.size());
+  const LocalPiece piece{tensor.place(), source.size(), 0};
+  StagedWrite transfer(wire, pool, copier, {0, source.size(), {&piece, 1}, kLater});
+  {
+    const HeldStreams held;
+    EXPECT_FALSE(transfer.step(0));
+    while (fake_counts().queued == 0) std::this_thread::yield();
+    transfer.cancel();
+    EXPECT_FALSE(transfer.step(0)) << "the wire is quiet, copies are under way";
+  }
+  EXPECT_EQ(run(transfer), Status::kCanceled);
+  EXPECT_TRUE(wire.block.empty());
+  EXPECT_EQ(fake_counts().queued, 0u);
+}
+
+TEST_F(VramTransferThreads, transfers_are_run_again) {
+  Bytes source = test::pattern("again", 1, 5 * kSlot + 1);
+  DeviceMemory from(source.size()), into(source.size());
+  const LocalPiece out{from.place(), source.size(), 0}, in{into.place(), source.size(), 0};
+  StagedWrite write(wire, pool, copier, {0, source.size(), {&out, 1}, kLater});
+  StagedRead read(wire, pool, copier, {0, source.size(), {&in, 1}, kLater});
+  for (uint32_t round = 0; round < 3; ++round) {
+    source = test::pattern("again", round, source.size());
+    from.write(source);
+    write.restart(kLater);
+    ASSERT_EQ(run(write), Status::kOk);
+    read.restart(kLater);
+    ASSERT_EQ(run(read), Status::kOk);
+    ASSERT_EQ(into.bytes(), source);
+    read.restart(kLater);
+    read.cancel();
+    ASSERT_EQ(run(read), Status::kCanceled);
+  }
+}
+
 TEST_F(VramTransferThreads, a_write_larger_than_the_pool_does_not_fit) {
   EXPECT_TRUE(StagedWrite::fits(pool, 10 * kSlot));
   EXPECT_FALSE(StagedWrite::fits(pool, 10 * kSlot + 1));
@@ -289,7 +384,8 @@ TEST_F(VramTransferThreads, what_cuda_refuses_fails_the_transfer_and_sends_nothi
   EXPECT_STREQ(read.cuda_error(), "out of memory");
   StagedWrite write(wire, pool, copier, {0, 3 * kSlot, {&piece, 1}, kLater});
   EXPECT_EQ(run(write), Status::kIo);
-  EXPECT_EQ(wire.puts, 0);
+  EXPECT_TRUE(wire.fed.empty());
+  EXPECT_EQ(wire.generation, 1u) << "no put came to its end";
 }
 
 }  // namespace

@@ -68,7 +68,16 @@ Batch& Batch::stat(std::string_view key) { return impl_->add(Kind::kStat, key), 
 
 Batch& Batch::chained() {
   MEMKV_ASSERT(impl_->ops.size() > 1, "chained() needs an op before the one it follows");
+  MEMKV_ASSERT(!impl_->ops.back().fed, "a fed op starts with its batch");
   impl_->ops.back().chained = true;
+  return *this;
+}
+
+Batch& Batch::fed() {
+  MEMKV_ASSERT(!impl_->ops.empty(), "fed() needs an op");
+  BatchOp& op = impl_->ops.back();
+  MEMKV_ASSERT((op.kind == Kind::kPut || op.kind == Kind::kWrite) && !op.chained, "puts and writes are fed");
+  op.fed = true;
   return *this;
 }
 

@@ -37,6 +37,7 @@ struct BatchOp {
   bool chained = false;
   bool invalid = false;  ///< key empty or too long
   bool touch = false;    ///< of kExists
+  bool fed = false;      ///< its bytes become readable while it is under way
   uint32_t key_at = 0, key_bytes = 0;
   uint32_t piece_at = 0, piece_count = 0;
   uint64_t offset = 0;

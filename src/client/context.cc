@@ -156,6 +156,7 @@ void Context::complete(Op& op) {
   call.ops.remove(op);
   op.reset();
   ops_.give_back(op);
+  tell(call, index);
   start_next(call, index, status);
   op_done(call);
 }
@@ -180,10 +181,15 @@ void Context::start_next(Call& call, uint32_t index, Status status) {
       return pump();
     }
     status = (*call.outcomes)[i].status = Status::kCanceled;
+    tell(call, i);
     counters_.ops.add();
     counters_.failures.add();
     call.left--;
   }
+}
+
+void Context::tell(Call& call, uint32_t index) {
+  if (call.completed) call.completed->push_back(index);
 }
 
 void Context::pump() {
@@ -215,8 +221,7 @@ void Context::give_up(Op& op, Status status) {
     if (unit->frame) unit->frame->connection->give_up(*unit);
     drop_unit(*unit);
   }
-  const bool upload_open = op.phase == Op::Phase::kChunks && op.pinned->open() && op.pinned->epoch() == op.pinned_epoch;
-  if (upload_open) op.pinned->send_abort(op.upload);
+  if (op.phase == Op::Phase::kChunks && !op.upload_is_lost()) op.pinned->send_abort(op.upload);
   op.outcome.bytes = 0;
   const bool held = op.holds > 0;
   finish(op, status);
@@ -307,8 +312,7 @@ void Context::on_retry() {
   while (Unit* unit = due.pop_front()) {
     unit->queue = nullptr;
     Op& op = *unit->op;
-    const bool upload_lost = op.pinned && (!op.pinned->open() || op.pinned->epoch() != op.pinned_epoch);
-    if (upload_lost)
+    if (op.upload_is_lost())
       restart_upload(op);
     else
       op.server->route(*unit);

@@ -30,6 +30,7 @@ class Context {
   Context& operator=(const Context&) = delete;
 
   void submit(Call& call);
+  void feed(Call& call, uint32_t op, uint64_t bytes);
   void cancel(Call& call);  ///< soon complete: kCanceled, or kUnknown for a change that may have left
   /// Cancels everything, closes all connections and waits until memory and sockets are quiet.
   void shut_down();
@@ -84,7 +85,7 @@ class Context {
   void start_change(Op& op);
   void start_upload(Op& op);
   Unit& begin_upload(Op& op);
-  void route_new(Op& op);
+  void route_ready(Op& op);
   Unit& new_unit(Op& op, wire::OpKind kind, uint64_t offset, uint64_t length, PiecePlace place);
   void send_chunks(Op& op, Connection& connection, uint64_t upload);
   void restart_upload(Op& op);
@@ -98,6 +99,7 @@ class Context {
   void complete(Op& op);
   void count(const Op& op);
   void start_next(Call& call, uint32_t index, Status status);
+  static void tell(Call& call, uint32_t index);
   void op_done(Call& call);
 
   void give_up(Op& op, Status status);

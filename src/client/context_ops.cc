@@ -49,7 +49,7 @@ void Op::reset() {
   key = {};
   pieces = {};
   index = 0;
-  bytes = deadline_ns = 0;
+  bytes = ready_bytes = deadline_ns = 0;
   phase = Phase::kSingle;
   pinned = nullptr;
   pinned_epoch = upload = 0;
@@ -59,6 +59,13 @@ void Op::reset() {
   drain_until_ns = 0;
   outcome = {};
 }
+
+bool Op::is_ready(const Unit& unit) const {
+  return !wire::has_payload(unit.kind) || unit.offset - spec->offset + unit.length <= ready_bytes;
+}
+
+/// The connection that its chunks went over is gone, and with it what it had sent.
+bool Op::upload_is_lost() const { return pinned && (!pinned->open() || pinned->epoch() != pinned_epoch); }
 
 // Starting.
 
@@ -71,6 +78,7 @@ void Context::start_op(Call& call, uint32_t index) {
   op.key = call.batch->key_of(spec);
   op.pieces = call.batch->pieces_of(spec);
   op.bytes = total_bytes(op.pieces);
+  op.ready_bytes = spec.fed ? 0 : op.bytes;
   call.ops.push_back(op);
   const bool read = spec.kind == Kind::kGet || spec.kind == Kind::kExists || spec.kind == Kind::kStat;
   const uint64_t usual = read ? settings_.get_timeout_ns : settings_.put_timeout_ns;
@@ -125,17 +133,18 @@ void Context::start_get(Op& op) {
     place.advance(op.pieces, bytes);
     at += bytes;
   } while (at < op.bytes);
-  route_new(op);
+  route_ready(op);
 }
 
-/// Routes units that are in no queue yet. Any of them may end the op.
-void Context::route_new(Op& op) {
+/// Routes units that are in no queue yet and whose bytes are there. Any of them may end the op.
+void Context::route_ready(Op& op) {
   const size_t count = op.units.size();
   Unit* unit = op.units.front();
   for (size_t i = 0; i < count; i++) {
     Unit* next = op.units.next(*unit);
     if (op.server->refusal() != Status::kOk) return on_refused(*unit, op.server->refusal());
-    op.server->route(*unit);
+    const bool at_rest = unit->queue == nullptr && unit->frame == nullptr;
+    if (at_rest && op.is_ready(*unit)) op.server->route(*unit);
     unit = next;
   }
 }
@@ -143,7 +152,8 @@ void Context::route_new(Op& op) {
 void Context::start_change(Op& op) {
   if (crosses_chunks(op)) return start_upload(op);
   const OpKind kind = op.spec->kind == Kind::kPut ? OpKind::kPut : OpKind::kWrite;
-  op.server->route(new_unit(op, kind, op.spec->offset, op.bytes, {}));
+  new_unit(op, kind, op.spec->offset, op.bytes, {});
+  route_ready(op);
 }
 
 /// BEGIN says how large the block becomes.
@@ -175,7 +185,18 @@ void Context::send_chunks(Op& op, Connection& connection, uint64_t upload) {
     place.advance(op.pieces, bytes);
     at += bytes;
   }
-  route_new(op);
+  route_ready(op);
+}
+
+void Context::feed(Call& call, uint32_t index, uint64_t bytes) {
+  for (Op& op : call.ops) {
+    if (op.index != index) continue;
+    MEMKV_ASSERT(op.ready_bytes <= bytes && bytes <= op.bytes, "a feed grows, and ends with the pieces");
+    op.ready_bytes = bytes;
+    if (op.finishing || op.phase == Op::Phase::kCommit) return;
+    op.upload_is_lost() ? restart_upload(op) : route_ready(op);
+    return pump();
+  }
 }
 
 /// A flush goes to every worker, once it is known how many there are.

@@ -49,8 +49,12 @@ struct Op {
   Server* server = nullptr;
   std::string_view key;
   std::span<const iovec> pieces;
-  uint64_t bytes = 0;  ///< of all pieces
+  uint64_t bytes = 0;        ///< of all pieces
+  uint64_t ready_bytes = 0;  ///< of them, from the front, may be read; units with others wait in no queue
   uint64_t deadline_ns = 0;
+
+  bool is_ready(const Unit& unit) const;
+  bool upload_is_lost() const;
 
   /// A put or write over more than one chunk: begin, then chunks on the same connection, then commit.
   enum class Phase : uint8_t { kSingle, kBegin, kChunks, kCommit };
@@ -76,8 +80,9 @@ struct Call {
   using Fn = void (*)(Call& call);
   Batch::Impl* batch = nullptr;
   std::vector<Outcome>* outcomes = nullptr;
-  uint64_t timeout_ns = 0;  ///< 0 = the default of each op's kind
-  Fn on_done = nullptr;     ///< may run inside submit()
+  std::vector<uint32_t>* completed = nullptr;  ///< ops, as they become complete; null = nobody asks
+  uint64_t timeout_ns = 0;                     ///< 0 = the default of each op's kind
+  Fn on_done = nullptr;                        ///< may run inside submit()
   void* context = nullptr;
   // Private to the context.
   base::ListLink<Call> link;

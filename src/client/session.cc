@@ -16,6 +16,7 @@ struct Session::Impl {
   struct Slot {
     Call call;
     std::vector<Outcome> outcomes;
+    std::vector<uint32_t> completed;
     Impl* impl = nullptr;
     uint32_t round = 1;
     bool used = false;
@@ -40,6 +41,7 @@ Session::Ticket Session::Impl::take(uint32_t& place) {
     slot.impl = this;
     slot.call.context = &slot;
     slot.call.outcomes = &slot.outcomes;
+    slot.call.completed = &slot.completed;
     slot.call.on_done = [](Call& call) {
       auto& done = *static_cast<Slot*>(call.context);
       done.done = true;
@@ -91,8 +93,10 @@ Session::Ticket Session::submit(Batch& batch, Deadline deadline) {
   uint32_t place = 0;
   const Ticket ticket = impl_->take(place);
   Impl::Slot& slot = impl_->slots[place];
+  slot.completed.clear();
   if (impl_->guard.forked()) {
     slot.outcomes.assign(batch.size(), Outcome{Status::kForked});
+    for (uint32_t i = 0; i < batch.size(); i++) slot.completed.push_back(i);
     slot.done = true;
     return ticket;
   }
@@ -118,6 +122,26 @@ size_t Session::poll(std::chrono::nanoseconds wait) {
 bool Session::done(Ticket ticket) const {
   const Impl::Slot* slot = impl_->find(ticket);
   return slot != nullptr && slot->done;
+}
+
+std::span<const uint32_t> Session::completed(Ticket ticket) const {
+  const Impl::Slot* slot = impl_->find(ticket);
+  MEMKV_ASSERT(slot != nullptr, "completed() takes a ticket that is not collected");
+  return slot->completed;
+}
+
+const Outcome& Session::outcome(Ticket ticket, size_t op) const {
+  const Impl::Slot* slot = impl_->find(ticket);
+  MEMKV_ASSERT(slot != nullptr && op < slot->outcomes.size(),
+               "outcome() takes an op of a ticket that is not collected");
+  return slot->outcomes[op];
+}
+
+void Session::feed(Ticket ticket, size_t op, uint64_t bytes) {
+  Impl::Slot* slot = impl_->find(ticket);
+  if (!slot || slot->done || impl_->guard.forked()) return;
+  impl_->context->adopt();
+  impl_->context->feed(slot->call, static_cast<uint32_t>(op), bytes);
 }
 
 void Session::cancel(Ticket ticket) {

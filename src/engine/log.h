@@ -18,6 +18,8 @@ namespace memkv::engine {
 /// Memory for extents that share records, handed out by the shard.
 inline constexpr uint32_t kExtentBufferBytes = 512 * 1024;
 
+constexpr uint32_t blocks_of(uint64_t bytes) { return static_cast<uint32_t>((bytes + kBlockBytes - 1) / kBlockBytes); }
+
 /// One record on its way into a log. Owned by the op that appends it, borrowed until on_done (exactly once, never
 /// inside append()).
 struct Append {
@@ -134,6 +136,9 @@ class Log {
   uint64_t moved_blocks() const { return moved_blocks_; }  ///< that moves took so far, headers and gaps included
 
  private:
+  /// Device writes that fail one after another until the drive is given up.
+  static constexpr uint32_t kErrorsMax = 3;
+
   enum class Phase : uint8_t { kOpen, kDrain, kFooter, kNeedSegment, kHeader };
   struct Segment {
     uint32_t pins = 0;

@@ -287,8 +287,7 @@ void StoreImpl::release(ReadOp& op) {
   op.private_state[0] = 0;
 }
 
-// --- suspect, read_key
-// ------------------------------------------------------------------------------------------------
+// --- suspect
 
 namespace {
 /// A read that the store makes for itself to look a record over.
@@ -325,73 +324,5 @@ void StoreImpl::suspect(RemoveOp& op, uint64_t offset) {
   };
   start_read_op(*own, /*over_holes=*/true);
 }
-
-void StoreImpl::read_key(KeyOp& op) {
-  const Entry* e = live(op.key.digest);
-  if (e == nullptr) return complete(op, Status::kMiss);
-  // Off the data path (listing): the segment's extent headers are walked up to the record.
-  const uint64_t offset = e->place().unit * kPackBytes;
-  const uint64_t sequence = e->sequence();
-  Log* log = log_of(e->place().drive);
-  const uint64_t epoch = log->epoch_at(offset);
-  if (epoch == 0) return complete(op, Status::kMiss);
-  OpState* st = take_state(op);
-  if (st == nullptr) return;
-  struct Walk {
-    OpState* st;
-    Log* log;
-    uint64_t epoch, target, block, sequence;
-    uint32_t bytes;
-    std::byte* memory;
-    void go() {
-      st->piece[0] = {memory, bytes};
-      st->io[0].context = this;
-      st->io[0].on_done = [](io::IoOp& io, int32_t result) { static_cast<Walk*>(io.context)->done(result); };
-      if (!log->device().read(st->io[0], log->segment_start(epoch) + block * kBlockBytes, {&st->piece[0], 1}).ok())
-        end(Status::kBusy);
-    }
-    void end(Status status) {
-      log->unpin(epoch);
-      std::free(memory);
-      st->store->finish_walk(*st, status);
-      delete this;
-    }
-    void done(int32_t result) {
-      if (result < 0) return end(Status::kMiss);
-      auto extent = peek_extent({memory, bytes});
-      if (!extent) return end(Status::kMiss);
-      const uint64_t start = log->segment_start(epoch) + block * kBlockBytes;
-      if (target > start + extent->extent_bytes) return pass(*extent);
-      if (extent->header_bytes > bytes) {
-        bytes = extent->header_bytes;
-        return go();
-      }
-      auto opened = open_extent({memory, bytes}, log->seed());
-      if (!opened) return end(Status::kMiss);
-      RecordReader reader(*opened, {memory, bytes});
-      RecordView view;
-      for (auto next = reader.next(view); next && *next; next = reader.next(view)) {
-        if (view.header.sequence != sequence || view.key.empty()) continue;
-        auto& key_op = static_cast<KeyOp&>(*st->op);
-        std::memcpy(key_op.key_out, view.key.data(), view.key.size());
-        key_op.key_bytes_out = static_cast<uint16_t>(view.key.size());
-        return end(Status::kOk);
-      }
-      // An empty record may stand at the very end of its extent.
-      target == start + extent->extent_bytes ? pass(*extent) : end(Status::kMiss);
-    }
-    void pass(const ExtentHeader& extent) {
-      block += extent.extent_bytes / kBlockBytes;
-      bytes = kBlockBytes;
-      go();
-    }
-  };
-  auto* walk = new Walk{st, log, epoch, offset, 1, sequence, kBlockBytes, nullptr};
-  walk->memory = static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, kExtentBufferBytes));
-  log->pin(epoch);
-  walk->go();
-}
-
-void StoreImpl::finish_walk(OpState& st, Status status) { finish(st, status); }
 
 }  // namespace memkv::engine

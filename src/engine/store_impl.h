@@ -157,12 +157,12 @@ class StoreImpl final : public Store, public LogOwner {
   void take_drive_out(uint8_t drive_index, const char* why) override;
   const StoreCounters& counters() const override;
   uint64_t block_bytes_max() const override { return usable_ / 4; }
-  void complete(StoreOp& op, Status status);     ///< later, from the loop
-  void finish_walk(OpState& st, Status status);  ///< end of a read_key
+  void complete(StoreOp& op, Status status);  ///< later, from the loop
   size_t ops_in_flight() const override { return states_used_ + uploads_.size() + reservations_.size(); }
 
  private:
   friend class Recovery;
+  friend class KeySearch;
   void take_buffers();
   // --- store.cc: pools, locks, completion
   OpState* take_state(StoreOp& op);

@@ -180,19 +180,6 @@ TEST(Store, AbortedRangeUploadLeavesNothingInFlight) {
   EXPECT_EQ(rig.store().ops_in_flight(), 0u);
 }
 
-TEST(Store, KeyOfAnEmptyRecordIsRead) {
-  Rig rig(1, 128 * kMi);
-  for (const std::string name : {"empty", "next"}) {
-    ASSERT_EQ(rig.put(name, name == "empty" ? "" : "x"), Status::kOk);
-    char text[1024];
-    Store::KeyOp op;
-    op.key = rig.key(name);
-    op.key_out = text;
-    ASSERT_EQ(rig.run(op, [&] { rig.store().read_key(op); }), Status::kOk) << name;
-    EXPECT_EQ(std::string(text, op.key_bytes_out), name);
-  }
-}
-
 TEST(Store, WhatWasEvictedAndRemovedStaysAway) {
   for (const bool large : {false, true}) {
     Rig rig(2, 64 * kMi);

@@ -1,12 +1,16 @@
 """memkv-bench nixl: the plugin through the agent of a real wheel, as a user runs it."""
 
 import json
+import os
+import shutil
+import subprocess
 
-from processes import run
+from conftest import LIB, NEWEST, ROOT
+from processes import BIN, Server, clean_environment, run
 
 
-def bench(*arguments):
-    return run("memkv-bench", "nixl", *arguments, timeout=240)
+def bench(*arguments, **more):
+    return run("memkv-bench", "nixl", *arguments, timeout=240, **more)
 
 
 def test_sweep_tells_logical_and_wire_apart(tmp_path):
@@ -39,3 +43,54 @@ def test_what_is_wrong_is_said(tmp_path):
     assert wrong.code == 2 and "READ, WRITE or both" in wrong.err
     plugin = bench("--plugin", tmp_path / "libplugin_MEMKV.so")
     assert plugin.code == 2 and "libplugin_MEMKV.so" in plugin.err
+    large = bench("--total_buffer_size", "64MiB", "--max_block_size", "4MiB", "--num_threads", "2")
+    assert large.code == 2 and "128 MiB" in large.err and "--total_buffer_size is 64 MiB" in large.err
+
+
+def keys_of(server):
+    return run("memkv", "ls", "--servers", server.address).text.split()
+
+
+def test_two_servers_share_the_keys(tmp_path):
+    first, second = (Server(tmp_path, "--mode", "memory", "--memory", "256MiB") for _ in range(2))
+    try:
+        report = tmp_path / "report.json"
+        done = bench("--servers", f"{first.address},{second.address}", "--start_block_size", "64KiB", "--max_block_size", "64KiB",
+                     "--total_bytes", "8MiB", "--total_buffer_size", "1MiB", "--json", report)
+        assert done.code == 0, done.text + done.err
+        told = json.loads(report.read_text())
+        assert len(told["settings"]["servers"]) == 2
+        assert all(run["verified_blocks"] > 0 and run["mismatches"] == 0 and run["failures"] == 0 for run in told["runs"])
+        for server in (first, second):
+            status = json.loads(run("memkv", "status", "--servers", server.address, "--json").text)
+            assert '"puts": 0' not in json.dumps(status), status
+            assert keys_of(server) == [], "a benchmark leaves nothing"
+    finally:
+        first.kill(), second.kill()
+
+
+def test_what_fails_early_leaves_nothing(tmp_path):
+    """Too little time for the batch that is to be read later: some of its objects are written."""
+    server = Server(tmp_path, "--mode", "memory", "--memory", "512MiB")
+    try:
+        for milliseconds in (5, 10, 20, 40):
+            env = clean_environment(MEMKV_TIMEOUT_MS=milliseconds)
+            done = bench("--servers", server.address, "--op_type", "READ", "--keys", "distinct", "--start_block_size", "8MiB", "--max_block_size", "8MiB",
+                         "--start_batch_size", "16", "--no_check_consistency", "--no-client", env=env)
+            assert keys_of(server) == [], f"{milliseconds} ms, exit {done.code}: {done.err}"
+    finally:
+        server.kill()
+
+
+def test_the_wheel_of_the_active_python_is_found(tmp_path):
+    """A program that does not lie in the source tree, and a python3 with NIXL installed."""
+    program = tmp_path / "bin/memkv-bench"
+    program.parent.mkdir()
+    shutil.copy(BIN / "memkv-bench", program)
+    arguments = [program, "nixl", "--plugin", LIB / "libplugin_MEMKV.so", "--own", "memory", "--start_block_size", "64KiB", "--max_block_size", "64KiB",
+                 "--total_bytes", "1MiB", "--no-client"]
+    without = subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=clean_environment(PYTHONPATH=tmp_path))
+    assert without.returncode == 2 and "the packages of python3" in without.stderr, without.stderr
+    env = clean_environment(PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT / ".venv-nixl" / NEWEST)]))
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr

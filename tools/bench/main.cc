@@ -132,7 +132,7 @@ void add_nixl(CLI::App& app, Chosen& chosen) {
       app.add_subcommand("nixl", "The NIXL plugin as nixlbench drives it, logical and wire bytes apart");
   command->footer(
       "Options are named as nixlbench's where it has them. NIXL itself comes from an installed wheel: --wheel,\n"
-      "MEMKV_NIXL_WHEEL, or the one that ./dev setup made.\n"
+      "MEMKV_NIXL_WHEEL, the one that ./dev setup made, or what is installed for the active python3.\n"
       "Examples:\n"
       "  memkv-bench nixl                                          4 KiB to 64 MiB, batch 1 and 16, on an own server\n"
       "  memkv-bench nixl --op_type READ --max_block_size 1MiB --recreate_xfer --html nixl.html\n");
@@ -150,6 +150,8 @@ void add_nixl(CLI::App& app, Chosen& chosen) {
   add("--num_threads", options->num_threads, "each with an agent of its own");
   add("--num_iter", options->num_iter, "requests of a thread and line; 0: by --total_bytes");
   add("--warmup_iter", options->warmup_iter, "requests before the clock starts");
+  add("--total_buffer_size", options->total_buffer_size,
+      "the largest block x the largest batch x threads may have; as much again is taken to read back");
   add("--total_bytes", options->total_bytes, "to move, of a line");
   add("--seconds", options->seconds, "at most, of a line; default 1s, or no limit with --num_iter");
   add("--initiator_seg_type", options->initiator_seg_type, "DRAM");

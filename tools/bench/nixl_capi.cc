@@ -5,7 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <climits>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 namespace memkv::bench {
@@ -28,6 +31,17 @@ std::vector<fs::path> wheels_of_tree() {
   return found;
 }
 
+/// Where the active python3 looks for packages; none without one.
+std::vector<fs::path> python_path() {
+  std::vector<fs::path> found;
+  FILE* python = popen("python3 -c 'import sys; print(*filter(None, sys.path), sep=chr(10))' 2>/dev/null", "r");
+  if (python == nullptr) return found;
+  char line[PATH_MAX + 2];
+  while (fgets(line, sizeof line, python) != nullptr) found.emplace_back(std::string(line, strcspn(line, "\n")));
+  pclose(python);
+  return found;
+}
+
 /// In a wheel the libraries lie in a hidden folder.
 fs::path library_in(const fs::path& folder) {
   std::error_code ignored;
@@ -38,22 +52,21 @@ fs::path library_in(const fs::path& folder) {
   return {};
 }
 
+/// `folder`, or MEMKV_NIXL_WHEEL, or wherever one is installed.
 Result<fs::path, Message> find_library(const std::string& folder) {
-  const char* named = getenv("MEMKV_NIXL_WHEEL");
-  std::vector<fs::path> places;
-  if (!folder.empty())
-    places = {folder};
-  else if (named != nullptr && *named != 0)
-    places = {named};
-  else
-    places = wheels_of_tree();
+  const char* variable = getenv("MEMKV_NIXL_WHEEL");
+  const std::string named = !folder.empty() ? folder : variable != nullptr ? variable : "";
+  std::vector<fs::path> places = named.empty() ? wheels_of_tree() : std::vector<fs::path>{named};
+  if (named.empty()) {
+    for (fs::path& place : python_path()) places.push_back(std::move(place));
+  }
   for (const fs::path& place : places) {
     if (const fs::path library = library_in(place); !library.empty()) return library;
   }
   return Message{Status::kInvalid,
-                 fmt::format("no {} in {}: name the folder of an installed NIXL wheel with --wheel or "
-                             "MEMKV_NIXL_WHEEL (pip install --no-deps --target DIR nixl-cu12)",
-                             kLibrary, places.empty() ? "reach" : places.front().string())};
+                 fmt::format("no {} in {}: install NIXL for this python3 (pip install nixl-cu12), or name the folder "
+                             "of a wheel with --wheel or MEMKV_NIXL_WHEEL",
+                             kLibrary, named.empty() ? "the packages of python3" : named)};
 }
 
 /// Resolves all functions; the name of the first that is missing, or empty.

@@ -17,6 +17,7 @@ namespace memkv::bench {
 namespace {
 
 constexpr uint64_t kBlockMax = 1ull << 30;
+constexpr uint64_t kBuffersMax = 1ull << 40;
 constexpr int kTurns = 4;
 
 class NixlSweep {
@@ -192,12 +193,23 @@ Result<void, Message> check(const NixlOptions& options) {
   return {};
 }
 
-Result<uint64_t, Message> size_of(const char* option, const std::string& text) {
+Result<uint64_t, Message> size_of(const char* option, const std::string& text, uint64_t most = kBlockMax) {
   auto size = base::parse_size(text, base::BareNumber::kAllow);
   if (!size) return Message{Status::kInvalid, std::string(option) + ": " + size.error().text};
-  if (*size == 0 || *size > kBlockMax)
-    return Message{Status::kInvalid, fmt::format("{} {}: 1 B to 1 GiB", option, text)};
+  if (*size == 0 || *size > most)
+    return Message{Status::kInvalid, fmt::format("{} {}: 1 B to {}", option, text, base::format_bytes(most))};
   return *size;
+}
+
+/// As nixlbench counts: what a request of each thread takes.
+Result<void, Message> check_buffers(const NixlOptions& options, uint64_t block_bytes) {
+  auto most = size_of("--total_buffer_size", options.total_buffer_size, kBuffersMax);
+  if (!most) return most.error();
+  const uint64_t needed = block_bytes * options.max_batch_size * options.num_threads;
+  if (needed <= *most) return {};
+  return Message{Status::kInvalid, fmt::format("--max_block_size x --max_batch_size x --num_threads are {}, "
+                                               "--total_buffer_size is {}",
+                                               base::format_bytes(needed), base::format_bytes(*most))};
 }
 
 /// What the plugin is told; the rest it takes from the environment as any user of it would.
@@ -239,6 +251,7 @@ int run_nixl_command(const NixlOptions& options) {
   for (const auto* size : {&first, &last, &bytes}) {
     if (!*size) return complain(size->error());
   }
+  if (auto fits = check_buffers(options, *last); !fits) return complain(fits.error());
   if (!seconds) return complain({Status::kInvalid, "--seconds: " + seconds.error().text});
   auto dir = WorkDir::make(options.target.dir);
   if (!dir) return complain(dir.error());

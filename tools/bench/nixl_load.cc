@@ -19,7 +19,6 @@ namespace {
 constexpr int kPoison = 0xA5;
 constexpr uint64_t kRoundBytes = 64 << 20;
 constexpr uint64_t kRequestsPerRoundMax = 64;
-constexpr uint64_t kMemoryMax = 8ull << 30;
 
 std::string object_key(const std::string& tag, uint64_t number) { return fmt::format("{}{:06}", tag, number); }
 
@@ -174,20 +173,29 @@ void add_counters(const NixlPlan& plan, const PluginCounters& counters, NixlResu
   result.plan_seconds_per_request = known ? counters.ratio("plan_nanoseconds_total", requests, 0) / 1e9 : 0;
 }
 
-void remove_objects(const NixlPlan& plan, const std::string& tag) {
-  auto client = Client::connect(plan.client);
-  if (!client) return;
-  Batch batch;
-  for (uint64_t i = 0; i < uint64_t{plan.threads} * plan.batch; i++) batch.remove(object_key(tag, i));
-  client->run(batch);
-}
+/// The objects of one measurement: they leave the servers with it, however it ends.
+class Objects {
+ public:
+  Objects(const ClientOptions& client, uint64_t count)
+      : tag(fmt::format("nixlbench/{:016x}/", random_tag())), client_(client), count_(count) {}
+  ~Objects() {
+    auto client = Client::connect(client_);
+    if (!client) return;
+    Batch batch;
+    for (uint64_t i = 0; i < count_; i++) batch.remove(object_key(tag, i));
+    client->run(batch);
+  }
+  Objects(const Objects&) = delete;
+  Objects& operator=(const Objects&) = delete;
+
+  const std::string tag;
+
+ private:
+  const ClientOptions& client_;
+  const uint64_t count_;
+};
 
 Result<io::HugeMemory, Message> buffers(uint64_t bytes) {
-  if (bytes > kMemoryMax) {
-    return Message{Status::kInvalid, fmt::format("{} MiB of buffers: use fewer --num_threads, a smaller "
-                                                 "--max_block_size or --max_batch_size",
-                                                 bytes >> 20)};
-  }
   auto memory = io::HugeMemory::make(bytes, /*prefault=*/true);
   if (!memory) return Message{memory.error().status, "no memory for the buffers"};
   return std::move(*memory);
@@ -199,11 +207,11 @@ Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result) {
   const uint64_t share = 2 * plan.batch * plan.block_bytes;  // to move, and to read back
   auto memory = buffers(share * plan.threads);
   if (!memory) return memory.error();
-  const std::string tag = fmt::format("nixlbench/{:016x}/", random_tag());
+  const Objects objects(plan.client, uint64_t{plan.threads} * plan.batch);
   std::vector<std::unique_ptr<Worker>> workers;
   std::vector<std::string> metrics_files;
   for (uint32_t i = 0; i < plan.threads; i++) {
-    auto thread = std::make_unique<NixlThread>(plan, tag, i, memory->bytes().subspan(i * share, share));
+    auto thread = std::make_unique<NixlThread>(plan, objects.tag, i, memory->bytes().subspan(i * share, share));
     if (auto opened = thread->open(); !opened) return opened.error();
     metrics_files.push_back(thread->metrics_file());
     workers.push_back(std::move(thread));
@@ -217,7 +225,6 @@ Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result) {
     result.failures += part.failures, result.verified += part.verified, result.mismatches += part.mismatches;
     result.latency.merge(part.latency);
   }
-  remove_objects(plan, tag);
   if (plan.by_client) return {};
   PluginCounters counters;
   for (const std::string& file : metrics_files) counters.add_file(file);
@@ -228,9 +235,9 @@ Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result) {
 Result<uint64_t, Message> sentinel_check(const NixlPlan& plan) {
   auto memory = buffers(plan.block_bytes);
   if (!memory) return memory.error();
-  const std::string tag = fmt::format("nixlbench/{:016x}/", random_tag());
+  const Objects objects(plan.client, 1);
   auto agent = NixlAgent::make(*plan.api, "memkv-bench-sentinel", plan.params, memory->data(), plan.block_bytes,
-                               {{0, object_key(tag, 0), plan.block_bytes}});
+                               {{0, object_key(objects.tag, 0), plan.block_bytes}});
   if (!agent) return agent.error();
   std::memset(memory->data(), 0xaa, plan.block_bytes);
   const std::vector<NixlAgent::Desc> desc{{memory->data(), 0}};
@@ -240,7 +247,6 @@ Result<uint64_t, Message> sentinel_check(const NixlPlan& plan) {
   if (!NixlAgent::Request(**agent, false, desc, plan.block_bytes).run())
     return Message{Status::kIo, "the sentinel cannot be read back"};
   const auto right = std::count(memory->data(), memory->data() + plan.block_bytes, std::byte{0xaa});
-  remove_objects(plan, tag);
   return plan.block_bytes - static_cast<uint64_t>(right);
 }
 

@@ -53,7 +53,8 @@ struct CompareOptions {
 struct NixlOptions {
   TargetOptions target;
   std::string op_type = "both", keys = "both", start_block_size = "4KiB", max_block_size = "64MiB";
-  std::string total_bytes = "256MiB", seconds, initiator_seg_type = "DRAM", wheel, plugin, json, html;
+  std::string total_bytes = "256MiB", total_buffer_size = "4GiB", seconds, initiator_seg_type = "DRAM", wheel, plugin,
+              json, html;
   uint32_t start_batch_size = 1, max_batch_size = 16, num_threads = 1, warmup_iter = 1;
   uint64_t num_iter = 0;
   bool recreate_xfer = false, check_consistency = true, no_client = false;

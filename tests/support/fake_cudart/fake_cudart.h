@@ -44,6 +44,7 @@ struct FakeCudart {
   void (*fail)(const char* call, int status);  ///< status 0: works again
   void (*delay_us)(uint64_t delay);            ///< of every copy
   void (*hold)(int on);                        ///< streams stand still while on
+  void (*let)(uint64_t copies);                ///< while held: so many copies run, and no more
   void (*capturing)(int on);                   ///< some other thread captures a graph, in global mode
 
   /// Loads the library named by MEMKV_CUDART, as the plugin does.
@@ -73,6 +74,7 @@ inline const FakeCudart& FakeCudart::get() {
     find("fake_cudart_fail", out.fail);
     find("fake_cudart_delay_us", out.delay_us);
     find("fake_cudart_hold", out.hold);
+    find("fake_cudart_let", out.let);
     find("fake_cudart_capturing", out.capturing);
     return out;
   }();

@@ -1,0 +1,151 @@
+/// What came back, and what it means for the request.
+
+#include <algorithm>
+
+#include "log.h"
+#include "request.h"
+
+namespace memkv::nixl {
+namespace {
+
+LogLimit failures_logged{1'000'000'000};
+LogLimit cuda_errors_logged{1'000'000'000};
+
+/// The status of a wire operation that did not do what was asked.
+abi::Status status_of(memkv::Status status) {
+  switch (status) {
+    case memkv::Status::kOk:  // short
+    case memkv::Status::kMiss:
+    case memkv::Status::kChanged:
+    case memkv::Status::kRefused:
+    case memkv::Status::kUnavailable:
+    case memkv::Status::kCorrupt:
+      return abi::Status::kNotFound;
+    case memkv::Status::kInvalid:
+    case memkv::Status::kTooLarge:
+      return abi::Status::kInvalidParam;
+    case memkv::Status::kCanceled:
+      return abi::Status::kCanceled;
+    default:
+      return abi::Status::kBackend;
+  }
+}
+
+/// Of several failures the one that tells most of what to do.
+int weight(abi::Status status) {
+  switch (status) {
+    case abi::Status::kSuccess:
+      return 0;
+    case abi::Status::kNotFound:
+      return 1;
+    case abi::Status::kCanceled:
+      return 2;
+    case abi::Status::kBackend:
+      return 3;
+    default:
+      return 4;
+  }
+}
+
+std::string text_of(const Key& key) {
+  constexpr size_t kShown = 120;
+  return key.text.size() <= kShown ? key.text : key.text.substr(0, kShown) + "...";
+}
+
+}  // namespace
+
+/// `op`: a wire operation, or the descriptor that was read apart.
+void Request::judge(uint32_t op, const Outcome& outcome) {
+  if (phase_ == Phase::kApart) return judge_apart(op, outcome);
+  const WireOp& wire_op = plan_.wire_ops[op];
+  const Target& target = targets_[op];
+  operation_ == abi::Operation::kRead ? judge_read(wire_op, target, outcome) : judge_write(wire_op, target, outcome);
+}
+
+void Request::judge_read(const WireOp& op, const Target& target, const Outcome& outcome) {
+  counters_.read_wire_ops.add();
+  if (!outcome.hit() || outcome.bytes != op.length) {
+    const abi::Status status = status_of(outcome.status);
+    if (status == abi::Status::kNotFound && outcome.status != memkv::Status::kUnavailable) take_apart(op, target);
+    return fail(status, target, op, outcome);
+  }
+  counters_.read_wire_bytes.add(op.length);
+  counters_.read_bytes.add(op.length);
+  if (op.again != Again::kNo) counters_.refetched_bytes.add(op.length);
+  if (op.copy_count > 0 && !canceled_) start_copies(op);
+}
+
+void Request::judge_write(const WireOp& op, const Target& target, const Outcome& outcome) {
+  counters_.write_wire_ops.add();
+  if (target.form == Form::kRange) counters_.range_writes.add(), counters_.range_write_bytes.add(op.length);
+  if (outcome.status == memkv::Status::kExists) return counters_.already_present.add();
+  if (!outcome.hit()) return fail(status_of(outcome.status), target, op, outcome);
+  counters_.write_wire_bytes.add(op.length);
+  counters_.write_bytes.add(op.length);
+}
+
+void Request::fail(abi::Status status, const Target& target, const WireOp& op, const Outcome& outcome) {
+  const bool first = worst_ == abi::Status::kSuccess;
+  if (weight(status) > weight(worst_)) worst_ = status;
+  if (status == abi::Status::kNotFound) counters_.misses.add();
+  uint64_t held_back = 0;
+  if (!first || canceled_ || !failures_logged.pass(held_back)) return;
+  const bool is_short = outcome.hit();
+  std::string why(is_short ? "short" : to_string(outcome.status));
+  if (outcome.status == memkv::Status::kRefused) why += ", its server is away; nothing was written";
+  if (is_short) why += " (" + std::to_string(outcome.bytes) + " bytes of it are there)";
+  log_line(std::string(operation_ == abi::Operation::kRead ? "read" : "write") + " of '" + text_of(*target.key) +
+           "', bytes " + std::to_string(op.offset) + " to " + std::to_string(op.offset + op.length) + ": " + why +
+           (held_back ? "; " + std::to_string(held_back) + " more such lines were held back" : ""));
+}
+
+void Request::fail_copy(const char* cuda_error) {
+  worst_ = abi::Status::kBackend;
+  uint64_t held_back = 0;
+  if (cuda_errors_logged.pass(held_back))
+    log_line(std::string("a copy to or from VRAM failed: CUDA says ") + cuda_error);
+}
+
+// Reads that failed together.
+
+/// One descriptor's missing byte fails the cluster that it travels in, but not the bytes of the others: each of them
+/// goes once more, alone.
+void Request::take_apart(const WireOp& op, const Target& target) {
+  const size_t first = apart_descriptors_.size();
+  for (const LocalPiece& piece : plan_.pieces_of(op)) apart_descriptors_.push_back(piece.descriptor);
+  for (const Copy& copy : plan_.copies_of(op)) apart_descriptors_.push_back(copy.descriptor);
+  const auto begin = apart_descriptors_.begin() + static_cast<ptrdiff_t>(first);
+  std::sort(begin, apart_descriptors_.end());
+  apart_descriptors_.erase(std::unique(begin, apart_descriptors_.end()), apart_descriptors_.end());
+  if (apart_descriptors_.size() == first + 1) apart_descriptors_.pop_back();  // it was alone
+  for (size_t i = first; i < apart_descriptors_.size(); i++) read_apart(apart_descriptors_[i], target);
+}
+
+void Request::read_apart(uint32_t descriptor, const Target& target) {
+  const Descriptor& one = descriptors_[descriptor];
+  if (one.place.kind == MemoryKind::kHost) {
+    apart_.get(target.key->text, Scatter(reinterpret_cast<void*>(one.place.address), one.length), one.offset);
+    apart_hosts_.push_back(descriptor);
+    return;
+  }
+  apart_reads_.resize(descriptors_.size());
+  auto& read = apart_reads_[descriptor];
+  if (!read) read = std::make_unique<ApartRead>(descriptor, one, target, movers_);
+  apart_staged_.push_back(&read->staged);
+}
+
+Request::ApartRead::ApartRead(uint32_t descriptor, const Descriptor& one, const Target& target, LocalMovers& movers)
+    : op{.offset = one.offset, .length = one.length, .key = one.key},
+      piece{one.place, one.length, descriptor},
+      staged(descriptor, op, std::span(&piece, 1), target, movers) {}
+
+/// A failure has been told of with its cluster.
+void Request::judge_apart(uint32_t descriptor, const Outcome& outcome) {
+  const uint64_t length = descriptors_[descriptor].length;
+  counters_.read_wire_ops.add();
+  if (!outcome.hit() || outcome.bytes != length) return;
+  counters_.read_wire_bytes.add(length);
+  counters_.read_bytes.add(length);
+}
+
+}  // namespace memkv::nixl

@@ -1,0 +1,141 @@
+/// What a request is made of: planned once, from NIXL's lists.
+
+#include <algorithm>
+
+#include "request.h"
+
+namespace memkv::nixl {
+namespace {
+
+bool overflows(const abi::BasicDesc& desc) { return desc.length > UINT64_MAX - desc.address; }
+
+}  // namespace
+
+abi::Status check_lists(const abi::MetaList& local, const abi::MetaList& remote) {
+  const bool memory = local.memory == abi::Memory::kDram || local.memory == abi::Memory::kVram;
+  if (!memory || remote.memory != abi::Memory::kObject) return abi::Status::kInvalidParam;
+  if (local.descs.size() != remote.descs.size() || local.descs.empty()) return abi::Status::kInvalidParam;
+  for (size_t i = 0; i < local.descs.size(); i++) {
+    const abi::MetaDesc& here = local.descs[i];
+    const abi::MetaDesc& there = remote.descs[i];
+    if (here.length != there.length || overflows(here) || overflows(there)) return abi::Status::kInvalidParam;
+    if (here.metadata == nullptr || there.metadata == nullptr) return abi::Status::kInvalidParam;
+    if (!static_cast<const Registration*>(there.metadata)->key) return abi::Status::kInvalidParam;
+  }
+  return abi::Status::kSuccess;
+}
+
+void Request::plan(Planner& planner, const abi::MetaList& local, const abi::MetaList& remote) {
+  descriptors_.resize(local.descs.size());
+  for (size_t i = 0; i < descriptors_.size(); i++) {
+    const auto& memory = *static_cast<const Registration*>(local.descs[i].metadata);
+    const auto& object = *static_cast<const Registration*>(remote.descs[i].metadata);
+    descriptors_[i] = {.key = object.key->id,
+                       .offset = remote.descs[i].address,
+                       .length = remote.descs[i].length,
+                       .place = {local.descs[i].address, memory.device, memory.kind}};
+  }
+  planner.plan(operation_ == abi::Operation::kRead ? Op::kRead : Op::kWrite, descriptors_, plan_);
+  remember(local);
+  remember(remote);
+  for (const WireOp& op : plan_.wire_ops) targets_.push_back(target_of(op, remote));
+  build_staged();
+  build_copies();
+  build_stages();
+  if (operation_ == abi::Operation::kWrite && options_.write_mode == WriteMode::kIfAbsent) build_probe();
+}
+
+void Request::remember(const abi::MetaList& list) {
+  for (const abi::MetaDesc& desc : list.descs) {
+    if (uses_.empty() || uses_.back() != desc.metadata) uses_.push_back(desc.metadata);
+  }
+  std::sort(uses_.begin(), uses_.end());
+  uses_.erase(std::unique(uses_.begin(), uses_.end()), uses_.end());
+}
+
+bool Request::uses(const abi::Metadata* metadata) const {
+  return std::binary_search(uses_.begin(), uses_.end(), metadata);
+}
+
+Target Request::target_of(const WireOp& op, const abi::MetaList& remote) const {
+  const uint32_t descriptor = plan_.pieces_of(op).front().descriptor;
+  const auto& object = *static_cast<const Registration*>(remote.descs[descriptor].metadata);
+  if (operation_ == abi::Operation::kRead) return {object.key, Form::kGet};
+  if (op.offset != 0) return {object.key, Form::kRange};
+  switch (options_.write_mode) {
+    case WriteMode::kReplace:
+      return {object.key, Form::kPut};
+    case WriteMode::kIfAbsent:
+      return {object.key, Form::kPutIfAbsent};
+    case WriteMode::kAuto:
+      break;
+  }
+  return {object.key, op.length == object.bytes ? Form::kPut : Form::kRange};
+}
+
+void Request::add(const WireOp& op, const Target& target, Batch& batch) const {
+  std::vector<Piece> into;
+  std::vector<ConstPiece> from;
+  for (const LocalPiece& piece : plan_.pieces_of(op)) {
+    void* memory = reinterpret_cast<void*>(piece.place.address);
+    if (target.form == Form::kGet)
+      into.push_back({memory, piece.length});
+    else
+      from.push_back({memory, piece.length});
+  }
+  if (target.form == Form::kGet)
+    batch.get(target.key->text, Scatter(into), op.offset);
+  else
+    target.add_write(batch, Gather(from), op.offset);
+}
+
+bool Request::is_staged(const WireOp& op) const {
+  const auto pieces = plan_.pieces_of(op);
+  return std::any_of(pieces.begin(), pieces.end(), [](auto& piece) { return piece.place.kind == MemoryKind::kCuda; });
+}
+
+void Request::build_staged() {
+  staged_.resize(plan_.wire_ops.size());
+  for (uint32_t i = 0; i < staged_.size(); i++) {
+    const WireOp& op = plan_.wire_ops[i];
+    if (is_staged(op)) staged_[i] = std::make_unique<StagedWireOp>(i, op, plan_.pieces_of(op), targets_[i], movers_);
+  }
+  staging_.reserve(staged_.size());
+}
+
+void Request::build_copies() {
+  copies_.resize(plan_.wire_ops.size());
+  for (size_t i = 0; i < copies_.size(); i++) {
+    if (plan_.wire_ops[i].copy_count > 0) copies_[i] = std::make_unique<CopyJob>();
+  }
+  copying_.reserve(copies_.size());
+}
+
+uint64_t Request::staged_write_bytes_max() const {
+  uint64_t most = 0;
+  for (size_t i = 0; i < staged_.size() && operation_ == abi::Operation::kWrite; i++) {
+    if (staged_[i]) most = std::max(most, plan_.wire_ops[i].length);
+  }
+  return most;
+}
+
+void Request::build_stages() {
+  for (const Stage& stage : plan_.stages) {
+    Batch& batch = stages_.emplace_back();
+    for (uint32_t i = 0; i < stage.wire_op_count; i++) {
+      const uint32_t op = stage.wire_op_first + i;
+      if (!staged_[op]) add(plan_.wire_ops[op], targets_[op], batch);
+    }
+  }
+}
+
+/// Writes have one stage.
+void Request::build_probe() {
+  for (uint32_t i = 0; i < targets_.size(); i++) {
+    if (targets_[i].form != Form::kPutIfAbsent) continue;
+    probe_.exists(targets_[i].key->text, /*touch=*/true);
+    probed_.push_back(i);
+  }
+}
+
+}  // namespace memkv::nixl

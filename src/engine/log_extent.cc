@@ -1,0 +1,231 @@
+/// Extents of a log: made of what waits, written, acknowledged in order.
+
+#include <cstring>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "engine/log.h"
+#include "engine/test_rules.h"
+
+namespace memkv::engine {
+namespace {
+
+constexpr uint64_t kRecordsPerExtentMax = 1024;
+
+uint32_t header_bytes_of(const Append& a) { return record_header_bytes(a.key.size(), a.sums.size(), a.ranges.size()); }
+
+/// Where a payload of this size may start in an extent.
+uint64_t payload_start(uint64_t at, uint32_t bytes) {
+  return base::align_up(at, bytes != 0 && bytes % kBlockBytes == 0 ? kBlockBytes : kPackBytes);
+}
+
+}  // namespace
+
+bool Log::submit_next() {
+  Append& a = *next_queue().head;
+  return a.lone ? submit_lone(a) : submit_group();
+}
+
+bool Log::submit_lone(Append& a) {
+  const uint64_t padded = base::align_up(a.header.payload_bytes, kBlockBytes);
+  const uint32_t blocks = 1 + blocks_of(padded);
+  if (!fits(blocks, entry_bytes(a))) {
+    seal();
+    return false;
+  }
+  std::byte* memory = a.payload - kBlockBytes;
+  std::memset(a.payload + a.header.payload_bytes, 0, padded - a.header.payload_bytes);
+  set_sizes(a, kBlockBytes);
+  ExtentBuilder builder({memory, kBlockBytes});
+  MEMKV_ASSERT(builder.append(a.header, a.key, a.sums, a.ranges));
+  ExtentHeader h{};
+  fill_extent_header(h, kBlockBytes, blocks * kBlockBytes, cursor_);
+  next_queue().pop();
+  if (a.move) moved_blocks_ += blocks;
+  Write& w = writes_[(first_ + in_flight_) % writes_.size()];
+  w.records = &a;
+  w.buffer = nullptr;
+  w.blocks = blocks;
+  w.footer_bytes = entry_bytes(a);
+  w.chain_before = chain_;
+  chain_ = builder.finish(h, seed_);
+  return submit(w, memory);
+}
+
+/// Small records that wait share an extent: headers first, then payloads, all copied into one buffer.
+bool Log::submit_group() {
+  std::byte* memory = owner_.take_extent_buffer();
+  if (memory == nullptr) return false;
+  AppendQueue& queue = next_queue();
+  // First how many fit, then where each goes: the payloads stand behind all headers, and since those end on a block, a
+  // payload's place behind them does not depend on how long they are.
+  uint64_t headers = sizeof(ExtentHeader), payloads = 0, footer = 0, count = 0, extent = 0;
+  for (const Append* a = queue.head; a != nullptr && !a->lone && count < kRecordsPerExtentMax; a = a->next) {
+    const uint64_t more_headers = headers + header_bytes_of(*a);
+    const uint64_t more_payloads = payload_start(payloads, a->header.payload_bytes) + a->header.payload_bytes;
+    const uint64_t end = base::align_up(base::align_up(more_headers, kBlockBytes) + more_payloads, kBlockBytes);
+    const uint32_t more_footer = static_cast<uint32_t>(footer) + entry_bytes(*a);
+    if (end > kExtentBufferBytes || !fits(static_cast<uint32_t>(end / kBlockBytes), more_footer)) break;
+    headers = more_headers;
+    payloads = more_payloads;
+    footer = more_footer;
+    extent = end;
+    ++count;
+    if (count >= 64 && end > kExtentBufferBytes / 2) break;
+  }
+  if (count == 0) {
+    owner_.give_extent_buffer(memory);
+    seal();
+    return false;
+  }
+  if (&queue == &moves_) moved_blocks_ += extent / kBlockBytes;
+  const auto header_bytes = static_cast<uint32_t>(base::align_up(headers, kBlockBytes));
+  ExtentBuilder builder({memory, header_bytes});
+  AppendQueue chosen;
+  uint64_t at = header_bytes;
+  for (uint64_t i = 0; i < count; ++i) {
+    Append& a = *queue.pop();
+    const uint64_t start = payload_start(at, a.header.payload_bytes);
+    std::memset(memory + at, 0, start - at);
+    if (a.header.payload_bytes != 0) std::memcpy(memory + start, a.payload, a.header.payload_bytes);
+    set_sizes(a, static_cast<uint32_t>(start));
+    MEMKV_ASSERT(builder.append(a.header, a.key, a.sums, a.ranges));
+    at = start + a.header.payload_bytes;
+    chosen.push(a);
+  }
+  MEMKV_ASSERT(at <= extent && extent <= kExtentBufferBytes);
+  std::memset(memory + at, 0, extent - at);
+  ExtentHeader h{};
+  fill_extent_header(h, header_bytes, static_cast<uint32_t>(extent), cursor_);
+  Write& w = writes_[(first_ + in_flight_) % writes_.size()];
+  w.records = chosen.head;
+  w.buffer = memory;
+  w.blocks = static_cast<uint32_t>(extent / kBlockBytes);
+  w.footer_bytes = static_cast<uint32_t>(footer);
+  w.chain_before = chain_;
+  chain_ = builder.finish(h, seed_);
+  return submit(w, memory);
+}
+
+void Log::fill_extent_header(ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes, uint32_t block) const {
+  h.epoch = newest_;
+  h.previous_checksum = chain_;
+  h.block_in_segment = block;
+  h.header_bytes = header_bytes;
+  h.extent_bytes = extent_bytes;
+  h.complete_epoch = complete_epoch_;
+  h.complete_block = complete_block_;
+}
+
+bool Log::submit(Write& w, std::byte* memory) {
+  w.start_block = cursor_;
+  w.done = false;
+  w.piece = {memory, size_t{w.blocks} * kBlockBytes};
+  w.io.on_done = on_write;
+  w.io.context = &w;
+  cursor_ += w.blocks;
+  footer_used_ += w.footer_bytes;
+  ++in_flight_;
+  flight_bytes_ += w.piece.iov_len;
+  counters_.device_bytes_written += w.piece.iov_len;
+  const uint64_t offset = segment_start(newest_) + uint64_t{w.start_block} * kBlockBytes;
+  const bool dsync = config_.slice.dsync && rules().durable;
+  if (auto ok = device().write(w.io, offset, {&w.piece, 1}, dsync); !ok) {
+    w.io.on_done = nullptr;
+    w.done = true;
+    w.result = -5;
+    // Completed from the loop, like every other failure.
+    w.io.on_done = on_write;
+    MEMKV_ASSERT(reactor_.post(w.io, -5).ok());
+  }
+  return true;
+}
+
+void Log::on_write(io::IoOp& op, int32_t result) {
+  Write& w = *static_cast<Write*>(op.context);
+  w.done = true;
+  w.result = result < 0 || static_cast<uint64_t>(result) != w.piece.iov_len ? (result < 0 ? result : -5) : 0;
+  Log& log = *w.log;
+  if (!rules().acknowledged_in_order && w.result == 0 &&
+      w.records != nullptr) {  // the rule is taken out: each for itself
+    log.acknowledge(w);
+    w.records = nullptr;
+  }
+  log.complete_front();
+}
+
+void Log::complete_front() {
+  while (in_flight_ > 0 && writes_[first_].done && writes_[first_].result == 0) {
+    Write& w = writes_[first_];
+    errors_ = 0;
+    first_ = (first_ + 1) % static_cast<uint32_t>(writes_.size());
+    --in_flight_;
+    flight_bytes_ -= w.piece.iov_len;
+    complete_epoch_ = newest_;
+    complete_block_ = w.start_block + w.blocks;
+    if (w.records != nullptr) acknowledge(w);
+    if (w.buffer != nullptr) owner_.give_extent_buffer(w.buffer);
+  }
+  if (in_flight_ > 0 && writes_[first_].done) fail_from_front();
+  if (phase_ == Phase::kDrain && in_flight_ == 0) write_footer();
+  pump();
+}
+
+void Log::acknowledge(Write& w) {
+  const uint64_t extent_offset = uint64_t{w.start_block} * kBlockBytes;
+  Append* next = nullptr;
+  for (Append* a = w.records; a != nullptr; a = next) {
+    next = a->next;
+    const uint64_t in_segment = extent_offset + uint64_t{a->header.payload_place} * kPackBytes;
+    RecordHeader entry = a->header;
+    entry.payload_place = static_cast<uint32_t>(in_segment / kPackBytes);
+    entry.key_bytes = static_cast<uint16_t>(a->key.size());
+    entry.grain_count = static_cast<uint16_t>(a->sums.size());
+    entry.range_count = static_cast<uint8_t>(a->ranges.size());
+    const base::Bytes head =
+        entry.kind == RecordKind::kHead ? base::Bytes(a->payload, entry.payload_bytes) : base::Bytes();
+    if (!config_.memory_mode) MEMKV_ASSERT(footer_->append(entry, head));
+    sequence_max_ = std::max(sequence_max_, entry.sequence);
+    a->place = {config_.slice.drive_index, (segment_start(newest_) + in_segment) / kPackBytes};
+    a->epoch = newest_;
+    finish(*a, Status::kOk);
+  }
+}
+
+/// A write failed: its records, and those behind it in the chain, are appended again in the next segment.
+void Log::fail_from_front() {
+  for (uint32_t i = 0; i < in_flight_; ++i) {
+    if (!writes_[(first_ + i) % writes_.size()].done) {
+      phase_ = Phase::kDrain;  // nothing new until all of them are back
+      return;
+    }
+  }
+  AppendQueue again, moves_again;
+  cursor_ = writes_[first_].start_block;
+  chain_ = writes_[first_].chain_before;
+  while (in_flight_ > 0) {
+    Write& w = writes_[first_];
+    first_ = (first_ + 1) % static_cast<uint32_t>(writes_.size());
+    --in_flight_;
+    flight_bytes_ -= w.piece.iov_len;
+    footer_used_ -= w.footer_bytes;
+    Append* next = nullptr;
+    for (Append* a = w.records; a != nullptr; a = next) {
+      next = a->next;
+      (a->move ? moves_again : again).push(*a);
+    }
+    if (w.buffer != nullptr) owner_.give_extent_buffer(w.buffer);
+  }
+  fresh_.prepend(again);
+  moves_.prepend(moves_again);
+  MEMKV_LOG(kWarn, "drive {}: a write failed in segment {}; its records go to the next one", config_.slice.drive_index,
+            newest_);
+  phase_ = Phase::kDrain;
+  if (stopped_) {  // there is no next one
+    fail_queue(fresh_, Status::kIo);
+    fail_queue(moves_, Status::kIo);
+  }
+  if (++errors_ >= kErrorsMax) fail("writes fail one after another");
+}
+
+}  // namespace memkv::engine

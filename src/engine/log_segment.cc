@@ -1,0 +1,121 @@
+/// Segments of a log: opened with a header, sealed with a footer.
+
+#include <cstring>
+
+#include "base/assert.h"
+#include "engine/log.h"
+#include "engine/test_rules.h"
+
+namespace memkv::engine {
+
+void Log::seal() {
+  MEMKV_ASSERT(phase_ == Phase::kOpen);
+  phase_ = Phase::kDrain;
+  if (in_flight_ == 0) write_footer();
+}
+
+/// All extents of the segment are complete: its footer may say so.
+void Log::write_footer() {
+  if (out_ || stopped_) return;
+  segment_of(newest_).data_end = cursor_;
+  if (config_.memory_mode) {
+    phase_ = Phase::kNeedSegment;
+    need_segment();
+    return;
+  }
+  phase_ = Phase::kFooter;
+  FooterTrailer t{};
+  t.epoch = newest_;
+  t.last_checksum = chain_;
+  t.data_end_block = cursor_;
+  t.sequence_max = sequence_max_;
+  const base::Bytes bytes = footer_->finish(t, seed_);
+  std::memcpy(footer_block_, bytes.data(), bytes.size());
+  footer_piece_ = {footer_block_, bytes.size()};
+  footer_io_.on_done = on_footer;
+  footer_io_.context = this;
+  counters_.device_bytes_written += bytes.size();
+  const uint64_t offset = segment_start(newest_) + config_.slice.segment_bytes - bytes.size();
+  if (!device().write(footer_io_, offset, {&footer_piece_, 1}, config_.slice.dsync && rules().durable).ok()) {
+    MEMKV_ASSERT(reactor_.post(footer_io_, -5).ok());
+  }
+}
+
+void Log::on_footer(io::IoOp& op, int32_t result) {
+  Log& log = *static_cast<Log*>(op.context);
+  // Without its footer the segment is walked at recovery: slower, not lost.
+  if (result < 0 && ++log.errors_ >= kErrorsMax) return log.fail("its footers cannot be written");
+  log.phase_ = Phase::kNeedSegment;
+  log.pump();
+}
+
+void Log::request_reclaim() {
+  if (!out_ && !stopped_) owner_.on_segment_needed(config_.slice.drive_index);
+}
+
+void Log::need_segment() {
+  const uint64_t free = free_segments();
+  const uint64_t low = segments() >= 32 ? 3 : 2;
+  if (free <= low) request_reclaim();
+  if (phase_ != Phase::kNeedSegment) return;  // reclaim freed one and came here already
+  // The last free segment is for what reclaim moves, so that reclaim can always end; what finds no room even so goes.
+  if (free_segments() == 0) return fail_queue(moves_, Status::kNoSpace);
+  if (free_segments() <= (moves_.empty() ? 1u : 0u)) return;
+  write_header();
+}
+
+void Log::write_header() {
+  ++newest_;
+  cursor_ = 1;
+  segment_of(newest_) = {};
+  footer_ = std::make_unique<FooterBuilder>(base::MutBytes(footer_memory_.get(), footer_capacity_));
+  footer_used_ = 0;
+  sequence_max_ = 0;
+  if (config_.memory_mode) {
+    phase_ = Phase::kOpen;
+    return;
+  }
+  phase_ = Phase::kHeader;
+  SegmentHeader h{};
+  std::memcpy(h.store_id, config_.store_id, sizeof h.store_id);
+  h.drive_index = config_.slice.drive_index;
+  h.shard = config_.shard;
+  h.segment_index = static_cast<uint32_t>(newest_ % segments_.size());
+  h.format_version = kFormatVersion;
+  h.epoch = newest_;
+  h.oldest_epoch = oldest_;
+  h.previous_checksum = chain_;
+  engine::seal(h);
+  chain_ = h.checksum;
+  std::memcpy(header_block_, &h, sizeof h);
+  header_piece_ = {header_block_, kBlockBytes};
+  header_io_.on_done = on_header;
+  header_io_.context = this;
+  counters_.device_bytes_written += kBlockBytes;
+  if (!device()
+           .write(header_io_, segment_start(newest_), {&header_piece_, 1}, config_.slice.dsync && rules().durable)
+           .ok()) {
+    MEMKV_ASSERT(reactor_.post(header_io_, -5).ok());
+  }
+}
+
+void Log::on_header(io::IoOp& op, int32_t result) {
+  Log& log = *static_cast<Log*>(op.context);
+  if (result < 0) {
+    if (++log.errors_ >= kErrorsMax) return log.fail("its segment headers cannot be written");
+    const bool dsync = log.config_.slice.dsync && rules().durable;
+    if (!log.device().write(op, log.segment_start(log.newest_), {&log.header_piece_, 1}, dsync).ok()) {
+      MEMKV_ASSERT(log.reactor_.post(op, -5).ok());
+    }
+    return;
+  }
+  SegmentHeader written;
+  std::memcpy(&written, log.header_block_, sizeof written);
+  log.durable_oldest_ = written.oldest_epoch;
+  log.complete_epoch_ = log.newest_;
+  log.complete_block_ = 1;
+  log.phase_ = Phase::kOpen;
+  log.pump();
+}
+
+}  // namespace memkv::engine
