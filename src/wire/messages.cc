@@ -41,6 +41,10 @@ bool known(Opcode opcode) {
     case Opcode::kNotReady:
     case Opcode::kReady:
     case Opcode::kGoodbye:
+    case Opcode::kRdmaConnect:
+    case Opcode::kRdmaAccept:
+    case Opcode::kOffer:
+    case Opcode::kTaken:
       return true;
   }
   return false;

@@ -1,0 +1,166 @@
+#include "transport/rdma/poller.h"
+
+#include <sys/epoll.h>
+
+#include <cerrno>
+
+#include "base/assert.h"
+
+namespace memkv::transport::rdma {
+namespace {
+
+constexpr size_t kDoneMax = 4096;
+constexpr int kEventsAtOnce = 64;
+constexpr uint32_t kIdlePollsMax = 1000;  // of one queue, until it is armed instead
+constexpr uint32_t kTurnsPerLook = 16;    // at the armed ones, while the loop does not sleep
+constexpr uint64_t kTickNs = 50'000'000;
+
+}  // namespace
+
+Result<std::unique_ptr<Poller>, Message> Poller::make(io::Reactor& reactor, Host& host, const Options& options) {
+  auto arena = io::SlotArena::make(options.staging);
+  if (!arena) return Message{arena.error().status, "rdma: no memory for staging slots"};
+  const std::span<std::byte> bytes = (*arena)->memory();
+  auto memory = host.add_memory(bytes.data(), bytes.size(), Access::kRemote);
+  if (!memory) return Message{memory.error().status, std::string("rdma: staging: ") + memory.error().what};
+  base::UniqueFd events(epoll_create1(EPOLL_CLOEXEC));
+  if (!events) return Message{Status::kIo, "rdma: no epoll instance"};
+  return std::unique_ptr<Poller>(new Poller(reactor, host, std::move(*arena), std::move(*memory), std::move(events)));
+}
+
+Poller::Poller(io::Reactor& reactor, Host& host, std::unique_ptr<io::SlotArena> staging,
+               std::shared_ptr<Registration> staging_memory, base::UniqueFd events)
+    : reactor_(reactor),
+      host_(host),
+      memory_(host.memory()),
+      staging_(std::move(staging)),
+      staging_memory_(std::move(staging_memory)),
+      events_(std::move(events)),
+      done_(kDoneMax, &reactor) {
+  tick_.context = this;
+  tick_.on_done = [](io::Timer& timer) { static_cast<Poller*>(timer.context)->on_tick(); };
+}
+
+Poller::~Poller() {
+  MEMKV_ASSERT(jobs_ == 0 && hot_.empty() && cold_.empty(), "links and connectors end first");
+  reactor_.stop(tick_);
+  host_.remove_memory(
+      staging_memory_, [](void*) { MEMKV_ASSERT(false, "a staging slot is in flight"); }, nullptr);
+}
+
+void Poller::add(Polled& polled) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.ptr = &polled;
+  const int added = epoll_ctl(events_.get(), EPOLL_CTL_ADD, polled.queue_pair().event_fd(), &event);
+  MEMKV_ASSERT(added == 0, "a completion channel can be watched");
+  polled.hot_ = true;
+  polled.idle_ = 0;
+  hot_.push_back(polled);
+  if (!tick_.armed()) reactor_.start(tick_, reactor_.now_ns() + kTickNs);
+}
+
+void Poller::remove(Polled& polled) {
+  if (!polled.link_.linked()) return;
+  (void)epoll_ctl(events_.get(), EPOLL_CTL_DEL, polled.queue_pair().event_fd(), nullptr);
+  (polled.hot_ ? hot_ : cold_).remove(polled);
+}
+
+void Poller::set_up(BlockingJob& job) {
+  job.deliver_to = this;
+  job.deliver = [](BlockingJob& done, void* self) {
+    while (!static_cast<Poller*>(self)->done_.push(&done)) sched_yield();
+  };
+  jobs_++;
+  host_.set_up(job);
+}
+
+void Poller::tear_down(BlockingJob& job) {
+  job.deliver_to = this;
+  job.deliver = [](BlockingJob& done, void* self) {
+    while (!static_cast<Poller*>(self)->done_.push(&done)) sched_yield();
+  };
+  jobs_++;
+  host_.tear_down(job);
+}
+
+size_t Poller::take_jobs() {
+  size_t taken = 0;
+  for (; auto job = done_.pop(); taken++) {
+    jobs_--;
+    (*job)->pending = false;
+    (*job)->on_done(**job);
+  }
+  return taken;
+}
+
+void Poller::heat(Polled& polled) {
+  if (polled.hot_) return;
+  cold_.remove(polled);
+  polled.hot_ = true;
+  polled.idle_ = 0;
+  hot_.push_back(polled);
+}
+
+/// Armed first, then looked at once more, so that nothing slips through. False: something was there.
+bool Poller::cool(Polled& polled) {
+  polled.queue_pair().arm();
+  if (polled.take_completions() > 0) return false;
+  if (!polled.link_.linked() || !polled.hot_) return true;  // it closed meanwhile
+  hot_.remove(polled);
+  polled.hot_ = false;
+  cold_.push_back(polled);
+  return true;
+}
+
+size_t Poller::take_events() {
+  epoll_event events[kEventsAtOnce];
+  const int count = epoll_wait(events_.get(), events, kEventsAtOnce, 0);
+  for (int i = 0; i < count; i++) {
+    auto& polled = *static_cast<Polled*>(events[i].data.ptr);
+    polled.queue_pair().read_events();
+    heat(polled);
+  }
+  return count > 0 ? static_cast<size_t>(count) : 0;
+}
+
+size_t Poller::poll() {
+  size_t moved = take_jobs();
+  if (hot_.empty() || turn_++ % kTurnsPerLook == 0) moved += cold_.empty() ? 0 : take_events();
+  // Bounded by what is hot now: a queue that cools goes, one that is added comes behind.
+  Polled* polled = hot_.front();
+  for (size_t left = hot_.size(); left > 0 && polled; left--) {
+    Polled* next = hot_.next(*polled);
+    const size_t taken = polled->take_completions();
+    moved += taken;
+    if (polled->link_.linked() && polled->hot_) {
+      polled->idle_ = taken > 0 ? 0 : polled->idle_ + 1;
+      if (polled->idle_ > kIdlePollsMax && !cool(*polled)) moved++;
+    }
+    polled = next;
+  }
+  return moved;
+}
+
+bool Poller::arm() {
+  bool quiet = true;
+  Polled* polled = hot_.front();
+  for (size_t left = hot_.size(); left > 0 && polled; left--) {
+    Polled* next = hot_.next(*polled);
+    quiet = cool(*polled) && quiet;
+    polled = next;
+  }
+  return quiet;
+}
+
+void Poller::on_tick() {
+  if (hot_.empty() && cold_.empty()) return;
+  reactor_.start(tick_, reactor_.now_ns() + kTickNs);
+  for (List* list : {&hot_, &cold_}) {
+    for (Polled& polled : *list) {
+      if (polled.queue_pair().device().dead()) polled.on_device_gone();
+    }
+  }
+}
+
+}  // namespace memkv::transport::rdma

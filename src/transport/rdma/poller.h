@@ -1,0 +1,85 @@
+#pragma once
+/// What one reactor has to do with RDMA: completion queues that are polled while the loop polls and wake it when it
+/// sleeps, results of helper threads, and registered slots for memory that is not.
+
+#include <memory>
+#include <vector>
+
+#include "base/intrusive_list.h"
+#include "base/unique_fd.h"
+#include "io/arena.h"
+#include "io/mailbox.h"
+#include "io/reactor.h"
+#include "transport/rdma/host.h"
+
+namespace memkv::transport::rdma {
+
+/// Something with a completion queue. Thread: the reactor's.
+class Polled {
+ public:
+  virtual ~Polled() = default;
+  virtual QueuePair& queue_pair() = 0;
+  /// Takes completions; returns how many there were.
+  virtual size_t take_completions() = 0;
+  /// Its device is gone: no completion comes any more.
+  virtual void on_device_gone() = 0;
+
+ private:
+  friend class Poller;
+  base::ListLink<Polled> link_;
+  bool hot_ = false;
+  uint32_t idle_ = 0;
+};
+
+/// Thread: the reactor's.
+class Poller final {
+ public:
+  struct Options {
+    std::vector<io::SlotClass> staging;
+  };
+  static Result<std::unique_ptr<Poller>, Message> make(io::Reactor& reactor, Host& host, const Options& options);
+  ~Poller();
+  Poller(const Poller&) = delete;
+  Poller& operator=(const Poller&) = delete;
+
+  io::Reactor& reactor() { return reactor_; }
+  Host& host() { return host_; }
+  MemoryView& memory() { return memory_; }
+  io::SlotArena& staging() { return *staging_; }
+  Registration& staging_memory() { return *staging_memory_; }
+
+  void add(Polled& polled);
+  void remove(Polled& polled);
+
+  void set_up(BlockingJob& job);
+  void tear_down(BlockingJob& job);
+
+  size_t poll();
+  bool arm();  ///< before the loop sleeps; false: there is something to do
+  int fd() const { return events_.get(); }
+
+ private:
+  using List = base::IntrusiveList<Polled, &Polled::link_>;
+  Poller(io::Reactor& reactor, Host& host, std::unique_ptr<io::SlotArena> staging,
+         std::shared_ptr<Registration> staging_memory, base::UniqueFd events);
+  size_t take_jobs();
+  size_t take_events();
+  void heat(Polled& polled);
+  bool cool(Polled& polled);
+  void on_tick();
+
+  io::Reactor& reactor_;
+  Host& host_;
+  MemoryView memory_;
+  const std::unique_ptr<io::SlotArena> staging_;
+  const std::shared_ptr<Registration> staging_memory_;
+  const base::UniqueFd events_;  // an epoll instance over the completion channels
+  io::Mailbox<BlockingJob*> done_;
+  size_t jobs_ = 0;  // under way
+  List hot_;         // polled every turn
+  List cold_;        // armed: their channel says when
+  uint32_t turn_ = 0;
+  io::Timer tick_;
+};
+
+}  // namespace memkv::transport::rdma
