@@ -27,7 +27,6 @@ namespace memkv {
 
 using Deadline = std::chrono::nanoseconds;  ///< from now; zero = the default of the op's kind
 
-enum class Transport : uint8_t { kAuto, kTcp };
 enum class PutChecksum : uint8_t { kClient, kServer };
 
 /// Settings. Precedence: field set here > MEMKV_* environment > MEMKV_CONFIG file > default. An empty string or vector
@@ -36,7 +35,8 @@ struct ClientOptions {
   std::vector<std::string>
       servers;                ///< "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma list
   std::string namespace_key;  ///< 64 hex characters or @FILE; MEMKV_AUTH_KEY; empty = none (loopback servers only)
-  Transport transport = Transport::kAuto;  ///< MEMKV_TRANSPORT
+  Transport transport = Transport::kAuto;  ///< MEMKV_TRANSPORT; anything but auto is used or nothing is
+  std::string shm_dir;                     ///< where servers' sockets are; MEMKV_SHM_DIR; empty = the usual places
   uint32_t io_contexts = 0;                ///< 0 = 2
   uint32_t connections_per_worker = 1;     ///< of one I/O context
   Deadline get_timeout{0};                 ///< 0 = 2 s
@@ -156,7 +156,7 @@ struct ListedBlock {
 /// Counters of this process's client (docs/operating.md). Snapshot.
 struct ClientCounters {
   uint64_t ops, hits, misses, failures, unknown, retries, bytes_read, bytes_written, corrupt, connects, breaker_opened,
-      staged_bytes;
+      staged_bytes, transport_switches;
 };
 
 /// Thread-safe client over `io_contexts` I/O threads.

@@ -97,6 +97,7 @@ constexpr std::array kKnown = {
     Known{"servers", set_servers},
     Known{"auth_key", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.namespace_key, {}, text_of(e)); }},
     Known{"transport", set_transport},
+    Known{"shm_dir", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.shm_dir, {}, text_of(e)); }},
     Known{"io_contexts", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.io_contexts, 0u, count_of(e)); }},
     Known{"connections_per_worker",
           [](const Entry& e, ClientOptions& o) { return set_if_unset(o.connections_per_worker, 0u, count_of(e)); }},

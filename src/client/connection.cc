@@ -35,8 +35,8 @@ Frame* frame_in(transport::OutFrame& out) { return static_cast<Frame*>(out.conte
 
 }  // namespace
 
-Connection::Connection(Context& context, Server& server, uint16_t wanted_worker)
-    : context_(context), server_(server), worker_(wanted_worker) {}
+Connection::Connection(Context& context, Server& server, Transport transport, uint16_t wanted_worker)
+    : context_(context), server_(server), transport_(transport), worker_(wanted_worker) {}
 
 Connection::~Connection() { MEMKV_ASSERT(quiet_at_rest() && !has_queued()); }
 
@@ -48,7 +48,9 @@ void Connection::connect(const sockaddr* address, socklen_t length, uint64_t dea
   state_since_ns_ = context_.now_ns();
   goodbye_ = {};
   transport::Connector::Options options;
+  options.transport = transport_;
   options.secret = context_.settings().secret;
+  options.hello.transport = static_cast<uint8_t>(transport_) - static_cast<uint8_t>(Transport::kTcp);
   options.hello.wanted_worker = worker_;
   options.client_name = context_.settings().client_name;
   options.congestion = context_.settings().congestion;

@@ -10,7 +10,7 @@ class Context;
 /// Thread: the context's. Lives as long as its server; links come and go.
 class Connection final : public transport::LinkOwner {
  public:
-  Connection(Context& context, Server& server, uint16_t wanted_worker);
+  Connection(Context& context, Server& server, Transport transport, uint16_t wanted_worker);
   ~Connection() override;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -18,14 +18,18 @@ class Connection final : public transport::LinkOwner {
   enum class State : uint8_t { kIdle, kConnecting, kWelcoming, kOpen, kClosing };
   State state() const { return state_; }
   bool open() const { return state_ == State::kOpen; }
+  Transport transport() const { return transport_; }
   uint16_t worker() const { return worker_; }
   uint64_t epoch() const { return epoch_; }
   bool has_queued() const {
     return !(ops_.empty() && small_.empty() && large_.empty() && exists_.empty() && admin_.empty());
   }
 
-  /// Starts an attempt on one address. Outcome: Server::on_connected or on_connect_failed.
+  /// Starts an attempt on one address. Outcome: Server::on_welcome or on_connect_failed.
   void connect(const sockaddr* address, socklen_t length, uint64_t deadline_ns);
+  /// For the server: it should be open, though nothing may be queued; and not before that time.
+  bool should_open = false;
+  uint64_t not_before_ns = 0;
   void close(Status why);
 
   /// Takes the unit; it leaves with the next pump().
@@ -111,6 +115,7 @@ class Connection final : public transport::LinkOwner {
 
   Context& context_;
   Server& server_;
+  const Transport transport_;
   uint16_t worker_;
   State state_ = State::kIdle;
   std::unique_ptr<transport::Connector> connector_;

@@ -41,6 +41,7 @@ void Counters::add_to(ClientCounters& sum) const {
   sum.connects += connects.value();
   sum.breaker_opened += breaker_opened.value();
   sum.staged_bytes += staged_bytes.value();
+  sum.transport_switches += transport_switches.value();
 }
 
 Context::Context(const Settings& settings)

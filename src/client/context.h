@@ -17,7 +17,7 @@ namespace memkv::client {
 /// Thread: the context's writes, any reads.
 struct Counters {
   base::Counter ops, hits, misses, failures, unknown, retries, bytes_read, bytes_written, corrupt, connects,
-      breaker_opened, staged_bytes;
+      breaker_opened, staged_bytes, transport_switches;
   void add_to(ClientCounters& sum) const;
 };
 

@@ -25,6 +25,7 @@ Result<void, Message> merge_environment(ClientOptions& options) {
   if (options.servers.empty()) options.servers = split_list(environment("MEMKV_SERVERS"));
   if (options.namespace_key.empty()) options.namespace_key = environment("MEMKV_AUTH_KEY");
   if (options.config_file.empty()) options.config_file = environment("MEMKV_CONFIG");
+  if (options.shm_dir.empty()) options.shm_dir = environment("MEMKV_SHM_DIR");
   const std::string transport = environment("MEMKV_TRANSPORT");
   if (options.transport == Transport::kAuto && !transport.empty()) {
     auto parsed = parse_transport(transport, "MEMKV_TRANSPORT");
@@ -92,6 +93,14 @@ Result<void, Message> check_congestion(const std::string& name) {
                  "' is not available here; /proc/sys/net/ipv4/tcp_available_congestion_control lists what is");
 }
 
+/// Where servers put their sockets unless told otherwise (server/shm_door.cc chooses the first that it can make).
+std::vector<std::string> usual_shm_dirs() {
+  std::vector<std::string> dirs = {"/run/memkv"};
+  if (const std::string runtime = environment("XDG_RUNTIME_DIR"); !runtime.empty()) dirs.push_back(runtime + "/memkv");
+  dirs.push_back("/tmp/memkv-" + std::to_string(geteuid()));
+  return dirs;
+}
+
 std::string default_client_name() {
   return std::string(program_invocation_short_name) + "[" + std::to_string(getpid()) + "]";
 }
@@ -99,9 +108,11 @@ std::string default_client_name() {
 }  // namespace
 
 Result<Transport, Message> parse_transport(std::string_view text, std::string_view where) {
-  if (text == "auto") return Transport::kAuto;
-  if (text == "tcp") return Transport::kTcp;
-  return invalid(std::string(where) + ": unknown transport '" + std::string(text) + "'; known are auto and tcp");
+  for (const Transport transport : {Transport::kAuto, Transport::kTcp, Transport::kShm, Transport::kRdma}) {
+    if (text == to_string(transport)) return transport;
+  }
+  return invalid(std::string(where) + ": unknown transport '" + std::string(text) +
+                 "'; known are auto, shm, rdma and tcp");
 }
 
 Result<Settings, Message> resolve_settings(ClientOptions options) {
@@ -119,6 +130,8 @@ Result<Settings, Message> resolve_settings(ClientOptions options) {
         take_timeout("put_timeout", options.put_timeout, out.put_timeout_ns), check_congestion(options.congestion)}) {
     if (!step) return step.error();
   }
+  out.transport = options.transport;
+  out.shm_dirs = options.shm_dir.empty() ? usual_shm_dirs() : std::vector<std::string>{options.shm_dir};
   out.put_checksum = options.put_checksum;
   out.verify = options.verify;
   out.congestion = options.congestion;

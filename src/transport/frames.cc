@@ -1,10 +1,9 @@
-/// What every link does with frames, whatever carries them.
+#include "transport/frames.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "base/assert.h"
-#include "transport/tcp_link.h"
 
 namespace memkv::transport {
 
@@ -52,6 +51,13 @@ Result<void> check_header(const wire::FrameHeader& header, uint64_t expected_seq
   if (header.opcode < wire::Opcode::kWelcome) return Error{Status::kInvalid, 0, "frame: handshake is over"};
   if (header.sequence != expected_sequence) return Error{Status::kInvalid, 0, "frame: out of sequence"};
   return {};
+}
+
+void report(FrameQueue& queue, bool sent) {
+  while (OutFrame* frame = queue.pop()) {
+    frame->queued = false;
+    frame->on_done(*frame, sent);
+  }
 }
 
 void PieceCursor::put(std::span<const std::byte> bytes) {

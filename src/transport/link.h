@@ -1,6 +1,6 @@
 #pragma once
 /// A link: one authenticated connection as a stream of frames, the same on both ends. Behind it: tcp, loopback (in
-/// memory), later shm and rdma.
+/// memory), shm, later rdma.
 
 #include <sys/uio.h>
 
@@ -12,6 +12,7 @@
 
 #include "io/reactor.h"
 #include "memkv/error.h"
+#include "memkv/types.h"
 #include "wire/handshake.h"
 #include "wire/messages.h"
 
@@ -84,10 +85,6 @@ class Link {
   virtual int fd() const = 0;                     ///< -1: none
 };
 
-struct LinkStats {
-  uint64_t frames_in, frames_out, bytes_in, bytes_out, sends, recvs;
-};
-
 enum class Role : uint8_t { kClient, kServer };
 
 /// Takes over `fd` (connected, handshake done; no byte beyond it was read). The first frames are MACed with sequence 0.
@@ -108,6 +105,7 @@ class Connector {
                       std::string_view goodbye_text);
   /// `deadline_ns`: on the reactor's clock, 0 = none.
   struct Options {
+    Transport transport = Transport::kTcp;
     wire::Secret secret{};
     wire::Hello hello;
     std::string client_name;

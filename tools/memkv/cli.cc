@@ -35,7 +35,8 @@ constexpr const char* kMainFooter =
     "  memkv get prefix/4f2a -o copy.bin\n"
     "  memkv status\n"
     "\n"
-    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_CONFIG. An option wins over the environment, "
+    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_SHM_DIR, MEMKV_CONFIG. An option wins over the "
+    "environment, "
     "the\n"
     "environment over the file.\n"
     "\n";
@@ -65,7 +66,7 @@ void add_common(CLI::App* command, Common& common, bool keys) {
   add_word(command, "--timeout", common.timeout, "TIME",
            "how long to wait, such as 500ms or 30s; default 2s to read, 10s to write")
       ->group(group);
-  add_word(command, "--transport", common.transport, "WORD", "auto or tcp (MEMKV_TRANSPORT)")->group(group);
+  add_word(command, "--transport", common.transport, "WORD", "auto, shm, rdma or tcp (MEMKV_TRANSPORT)")->group(group);
   if (keys) command->add_flag("--hex", common.hex, "keys are given, and shown, as hex digits");
 }
 

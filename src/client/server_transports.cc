@@ -1,0 +1,169 @@
+/// Which transport a server's ops take. One-sided transports (shm, rdma) are opened beside tcp, which tells what server
+/// it is and carries ops until they are open and whenever they fail.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "client/context.h"
+#include "client/server.h"
+
+namespace memkv::client {
+namespace {
+
+constexpr uint64_t kMs = 1'000'000;
+constexpr uint64_t kOpenNs = 1000 * kMs;  // one attempt, handshake included
+constexpr uint64_t kGapNs = 20 * kMs;     // to the next attempt of one connection, while others are open
+
+}  // namespace
+
+/// What this program cannot use at all.
+void Server::rule_out_one_sided() {
+  for (const Transport transport : {Transport::kShm, Transport::kRdma}) {
+    choice_.rule_out(transport, "this client is built without it");
+    if (!choice_.is_only(transport)) continue;
+    refusal_ = Status::kInvalid;
+    why_ = fmt::format("transport {}: this client is built without it", to_string(transport));
+  }
+}
+
+// Which connection.
+
+/// The best transport whose connection is open, else tcp, at once; what is not open yet is opened meanwhile.
+Connection& Server::connection_for(uint16_t worker) {
+  for (const Transport transport : TransportChoice::kOneSided) {
+    if (!choice_.up(transport) && !choice_.is_only(transport)) continue;
+    Connection& connection = connection_of(transport, worker);
+    if (connection.open() || choice_.is_only(transport)) return connection;
+    if (connection.state() != Connection::State::kIdle || connection.should_open) continue;
+    connection.should_open = true;
+    open_soon(connection);
+  }
+  return connection_of(Transport::kTcp, worker);
+}
+
+Connection& Server::connection_of(Transport transport, uint16_t worker) {
+  const size_t wanted = context_.settings().connections_per_worker;
+  size_t found = 0;
+  const size_t pick = wanted > 1 ? round_++ % wanted : 0;
+  Connection* first = nullptr;
+  for (const auto& connection : connections_) {
+    if (connection->worker() != worker || connection->transport() != transport) continue;
+    if (found++ == pick) return *connection;
+    if (!first) first = connection.get();
+  }
+  if (found < wanted)
+    return *connections_.emplace_back(std::make_unique<Connection>(context_, *this, transport, worker));
+  return *first;
+}
+
+bool Server::any_open() const {
+  return std::any_of(connections_.begin(), connections_.end(), [](const auto& c) { return c->open(); });
+}
+
+bool Server::any_open(Transport transport) const {
+  return std::any_of(connections_.begin(), connections_.end(),
+                     [&](const auto& c) { return c->open() && c->transport() == transport; });
+}
+
+// Opening. Never inside a submit: always from a timer.
+
+void Server::open_soon(Connection& connection) {
+  if (connection.transport() == Transport::kTcp) return connect_soon(0);
+  const uint64_t now = context_.now_ns();
+  one_sided_soon(connection.not_before_ns > now ? connection.not_before_ns - now : 0);
+}
+
+void Server::one_sided_soon(uint64_t delay_ns) {
+  if (stopping_) return;
+  const uint64_t due = context_.now_ns() + delay_ns;
+  if (!one_sided_timer_.armed() || one_sided_timer_.deadline_ns > due) context_.reactor().start(one_sided_timer_, due);
+}
+
+/// Opens what is wanted of the transports that work, and probes those that may work again.
+void Server::open_one_sided() {
+  const uint64_t now = context_.now_ns();
+  for (size_t i = 0; i < connections_.size(); i++) {
+    Connection& connection = *connections_[i];
+    if (!choice_.up(connection.transport()) || connection.state() != Connection::State::kIdle) continue;
+    if (!connection.should_open && !connection.has_queued()) continue;
+    if (connection.not_before_ns > now)
+      one_sided_soon(connection.not_before_ns - now);
+    else
+      try_one_sided(connection);
+  }
+  for (const Transport transport : TransportChoice::kOneSided) {
+    if (!known_ || !choice_.allowed(transport) || choice_.up(transport)) continue;
+    if (!choice_.due(transport, now)) {
+      if (choice_.due_ns(transport) != UINT64_MAX) one_sided_soon(choice_.due_ns(transport) - now);
+      continue;
+    }
+    Connection& connection = connection_of(transport, welcome_.worker);
+    if (connection.state() == Connection::State::kIdle) try_one_sided(connection);
+  }
+}
+
+/// One attempt. Its outcome: on_one_sided_open, or on_one_sided_failed.
+void Server::try_one_sided(Connection& connection) {
+  connection.should_open = true;
+  const Error none{Status::kInvalid, 0, ""};
+  on_one_sided_failed(connection, none, "there is no such transport");
+}
+
+// What came of it.
+
+/// False: it is not the server that tcp leads to.
+bool Server::on_one_sided_open(Connection& connection, bool same_process) {
+  if (!same_process) {
+    connection.close(Status::kUnavailable);  // on_lost follows
+    return false;
+  }
+  connection.should_open = false;
+  if (choice_.set_up(connection.transport())) on_switch("a probe worked");
+  // There is nothing that it could be used for.
+  if (choice_.only_one_sided() && connections_[0]->open()) connections_[0]->close(Status::kOk);
+  return true;
+}
+
+void Server::on_one_sided_failed(Connection& connection, const Error& why, const std::string& text) {
+  const Transport transport = connection.transport();
+  connection.should_open = false;
+  connection.not_before_ns = context_.now_ns() + kGapNs;
+  retry_queued(connection);
+  if (any_open(transport)) return;
+  leave(transport, text);
+  if (!choice_.is_only(transport) || refusal_ != Status::kOk) return;
+  known_ = welcomed_ = false;
+  const bool transient = why.status == Status::kUnavailable || why.status == Status::kBusy ||
+                         why.status == Status::kDeadline || why.status == Status::kCanceled;
+  open_breaker(transient ? Status::kUnavailable : why.status,
+               fmt::format("transport {}: {}", to_string(transport), text));
+}
+
+void Server::on_one_sided_lost(Connection& connection, const std::string& text) {
+  const Transport transport = connection.transport();
+  connection.not_before_ns = context_.now_ns() + kGapNs;
+  if (any_open(transport)) return;
+  leave(transport, text);
+  if (!choice_.is_only(transport)) return;
+  // Maybe another process serves there now: tcp tells, when there are ops.
+  known_ = welcomed_ = false;
+  why_ = text;
+}
+
+/// Its ops go another way at once; a probe looks whether it works again.
+void Server::leave(Transport transport, const std::string& text) {
+  const bool switched = choice_.set_down(transport, text, context_.now_ns(),
+                                         [&](uint64_t low, uint64_t high) { return context_.jitter_ns(low, high); });
+  if (switched) on_switch(fmt::format("{}: {}", to_string(transport), text));
+  const uint64_t now = context_.now_ns(), due = choice_.due_ns(transport);
+  if (due != UINT64_MAX) one_sided_soon(due > now ? due - now : 0);
+}
+
+void Server::on_switch(const std::string& text) {
+  context_.counters().transport_switches.add();
+  MEMKV_LOG(kInfo, "server {}: ops go over {} now ({})", address_.name, to_string(choice_.now()), text);
+}
+
+}  // namespace memkv::client
