@@ -120,7 +120,7 @@ bool FrameReader::take_frame() {
   expect_large_ = header_.payload_bytes > kLargePayload;
   const wire::FrameHeader header = header_;
   const PayloadTarget target = owner_.on_frame(link_, header, body);
-  if (header.payload_bytes > 0 && !stopped_) {
+  if (header.payload_bytes > 0 && !stopped_ && target.kind != PayloadTarget::Kind::kElsewhere) {
     in_payload_ = true;
     payload_left_ = header.payload_bytes;
     set_target(target);

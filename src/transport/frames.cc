@@ -35,8 +35,9 @@ Result<void> prepare(OutFrame& frame) {
   return {};
 }
 
-void encode_header(OutFrame& frame, uint64_t sequence, const base::SipKey& key) {
+void encode_header(OutFrame& frame, uint64_t sequence, const base::SipKey& key, uint16_t flags) {
   wire::FrameHeader header;
+  header.flags = flags;
   header.opcode = frame.opcode;
   header.body_bytes = static_cast<uint32_t>(frame.body.size());
   header.payload_bytes = frame.payload_bytes;

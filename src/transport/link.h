@@ -31,6 +31,9 @@ struct OutFrame {
   uint64_t request_id = 0;
   std::span<const std::byte> body;
   std::span<const iovec> payload;  ///< at most 64 pieces, at most wire::kPayloadBytesMax
+  /// Where the payload goes in the peer's memory, if it said so; together at least as long. Links that cannot write
+  /// there send it behind the body.
+  std::span<const wire::Segment> remote;
   // Private to the link.
   OutFrame* next = nullptr;
   uint32_t payload_bytes = 0;
@@ -40,7 +43,7 @@ struct OutFrame {
 
 /// Where the payload that follows a frame goes.
 struct PayloadTarget {
-  enum class Kind : uint8_t { kInto, kSink, kPause } kind = Kind::kSink;
+  enum class Kind : uint8_t { kInto, kSink, kPause, kElsewhere } kind = Kind::kSink;
   std::span<const iovec>
       pieces;  ///< kInto: sum of lengths == payload bytes; array and memory live until on_payload or redirect()
   static PayloadTarget into(std::span<const iovec> p) { return {Kind::kInto, p}; }
@@ -48,6 +51,30 @@ struct PayloadTarget {
   static PayloadTarget pause() {
     return {Kind::kPause, {}};
   }  ///< no room yet: the link reads nothing more until resume()
+  /// Inside links only: it does not follow in the stream.
+  static PayloadTarget elsewhere() { return {Kind::kElsewhere, {}}; }
+};
+
+/// Memory of the owner's that the peer may write until release(): what a get names as its destination. Owned by the
+/// owner, who keeps it until the peer has said that it is done, or the link is closed.
+struct Exposure {
+  std::array<wire::Segment, wire::kSegmentsPerOpMax> segments{};
+  uint8_t count = 0;  ///< 0: nothing is exposed
+  /// Not empty: the memory was not registered, and the bytes arrive here instead.
+  std::span<std::byte> staging;
+
+  // Private to the link.
+  void (*let_go)(Exposure& exposure) = nullptr;
+  void* context = nullptr;
+  std::array<void*, wire::kSegmentsPerOpMax> users{};
+  uint8_t slot_class = 0;
+  uint32_t slot_index = 0, slot_bytes = 0;
+
+  void release() {
+    if (count > 0) let_go(*this);
+    count = 0;
+    staging = {};
+  }
 };
 
 /// What a link tells its owner. Thread: the reactor's. None of these runs inside a call of the owner into the link,
@@ -83,6 +110,9 @@ class Link {
   virtual uint64_t bytes_queued() const = 0;      ///< not yet handed to the kernel: a reader that stopped reading
   virtual uint64_t last_progress_ns() const = 0;  ///< when bytes last moved, either way
   virtual int fd() const = 0;                     ///< -1: none
+  /// Makes memory writable for the peer. False: this link has no such thing, or no room for it now; the payload then
+  /// comes in the stream.
+  virtual bool expose(std::span<const iovec> /*pieces*/, Exposure& /*out*/) { return false; }
 };
 
 enum class Role : uint8_t { kClient, kServer };

@@ -16,10 +16,11 @@
 
 namespace memkv::transport {
 
-enum class Carrier { kEpoll, kUring, kLoopback };
+enum class Carrier { kEpoll, kUring, kLoopback, kRdmaEpoll, kRdmaUring };
 
 inline std::string name_of(Carrier carrier) {
-  return carrier == Carrier::kEpoll ? "TcpEpoll" : carrier == Carrier::kUring ? "TcpUring" : "Loopback";
+  static constexpr const char* kNames[] = {"TcpEpoll", "TcpUring", "Loopback", "RdmaEpoll", "RdmaUring"};
+  return kNames[static_cast<size_t>(carrier)];
 }
 
 struct Heard {
@@ -126,7 +127,8 @@ inline std::pair<int, int> tcp_pair() {
 
 inline std::unique_ptr<io::Reactor> make_test_reactor(Carrier carrier) {
   io::ReactorOptions options;
-  options.kind = carrier == Carrier::kUring ? io::ReactorKind::kUring : io::ReactorKind::kEpoll;
+  const bool uring = carrier == Carrier::kUring || carrier == Carrier::kRdmaUring;
+  options.kind = uring ? io::ReactorKind::kUring : io::ReactorKind::kEpoll;
   options.ops_max = 256;
   options.device_threads = 0;
   std::string why;

@@ -25,18 +25,26 @@ Result<std::unique_ptr<Poller>, Message> Poller::make(io::Reactor& reactor, Host
   if (!memory) return Message{memory.error().status, std::string("rdma: staging: ") + memory.error().what};
   base::UniqueFd events(epoll_create1(EPOLL_CLOEXEC));
   if (!events) return Message{Status::kIo, "rdma: no epoll instance"};
-  return std::unique_ptr<Poller>(new Poller(reactor, host, std::move(*arena), std::move(*memory), std::move(events)));
+  return std::unique_ptr<Poller>(
+      new Poller(reactor, host, std::move(*arena), std::move(*memory), options.staged_bytes, std::move(events)));
 }
 
 Poller::Poller(io::Reactor& reactor, Host& host, std::unique_ptr<io::SlotArena> staging,
-               std::shared_ptr<Registration> staging_memory, base::UniqueFd events)
+               std::shared_ptr<Registration> staging_memory, base::Counter* staged_bytes, base::UniqueFd events)
     : reactor_(reactor),
       host_(host),
       memory_(host.memory()),
       staging_(std::move(staging)),
       staging_memory_(std::move(staging_memory)),
+      staged_bytes_(staged_bytes),
       events_(std::move(events)),
       done_(kDoneMax, &reactor) {
+  pump_.context = this;
+  pump_.on_done = [](io::Timer& timer) {
+    auto& self = *static_cast<Poller*>(timer.context);
+    self.poll();
+    if (self.jobs_ > 0 || !self.hot_.empty() || !self.cold_.empty()) self.reactor_.start(timer, self.reactor_.now_ns());
+  };
   tick_.context = this;
   tick_.on_done = [](io::Timer& timer) { static_cast<Poller*>(timer.context)->on_tick(); };
 }
@@ -44,6 +52,7 @@ Poller::Poller(io::Reactor& reactor, Host& host, std::unique_ptr<io::SlotArena> 
 Poller::~Poller() {
   MEMKV_ASSERT(jobs_ == 0 && hot_.empty() && cold_.empty(), "links and connectors end first");
   reactor_.stop(tick_);
+  reactor_.stop(pump_);
   host_.remove_memory(
       staging_memory_, [](void*) { MEMKV_ASSERT(false, "a staging slot is in flight"); }, nullptr);
 }
@@ -57,6 +66,7 @@ void Poller::add(Polled& polled) {
   polled.hot_ = true;
   polled.idle_ = 0;
   hot_.push_back(polled);
+  if (!pump_.armed()) reactor_.start(pump_, reactor_.now_ns());
   if (!tick_.armed()) reactor_.start(tick_, reactor_.now_ns() + kTickNs);
 }
 
@@ -72,6 +82,7 @@ void Poller::set_up(BlockingJob& job) {
     while (!static_cast<Poller*>(self)->done_.push(&done)) sched_yield();
   };
   jobs_++;
+  if (!pump_.armed()) reactor_.start(pump_, reactor_.now_ns());
   host_.set_up(job);
 }
 
@@ -81,6 +92,7 @@ void Poller::tear_down(BlockingJob& job) {
     while (!static_cast<Poller*>(self)->done_.push(&done)) sched_yield();
   };
   jobs_++;
+  if (!pump_.armed()) reactor_.start(pump_, reactor_.now_ns());
   host_.tear_down(job);
 }
 
@@ -161,6 +173,52 @@ void Poller::on_tick() {
       if (polled.queue_pair().device().dead()) polled.on_device_gone();
     }
   }
+}
+
+// Memory that peers may write.
+
+bool Poller::expose(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out) {
+  out = {};
+  return expose_direct(pieces, rail, device, out) || expose_staging(pieces, rail, device, out);
+}
+
+bool Poller::expose_direct(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out) {
+  out.let_go = [](Exposure& exposure) {
+    for (size_t i = 0; i < exposure.count; i++) static_cast<Registration*>(exposure.users[i])->unuse();
+  };
+  for (const iovec& piece : pieces) {
+    Registration* registration =
+        out.count < out.segments.size() ? memory_.find(piece.iov_base, piece.iov_len) : nullptr;
+    const MemoryKeys* keys = registration ? registration->keys(rail, device) : nullptr;
+    if (!keys || registration->access() != Access::kRemote || !registration->use()) {
+      out.release();
+      return false;
+    }
+    out.users[out.count] = registration;
+    out.segments[out.count++] = {reinterpret_cast<uint64_t>(piece.iov_base), static_cast<uint32_t>(piece.iov_len),
+                                 keys->remote};
+  }
+  return out.count > 0;
+}
+
+bool Poller::expose_staging(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out) {
+  const MemoryKeys* keys = staging_memory_->keys(rail, device);
+  uint32_t bytes = 0;
+  for (const iovec& piece : pieces) bytes += static_cast<uint32_t>(piece.iov_len);
+  const io::Slot slot = keys ? staging_->take(bytes) : io::Slot{};
+  if (!slot) return false;
+  out.let_go = [](Exposure& exposure) {
+    const io::Slot taken{exposure.staging.data(), exposure.slot_bytes, exposure.slot_class, exposure.slot_index};
+    static_cast<io::SlotArena*>(exposure.context)->give_back(taken);
+  };
+  out.context = staging_.get();
+  out.staging = {slot.data, bytes};
+  out.slot_bytes = slot.capacity;
+  out.slot_class = slot.size_class;
+  out.slot_index = slot.index;
+  out.segments[0] = {reinterpret_cast<uint64_t>(slot.data), bytes, keys->remote};
+  out.count = 1;
+  return true;
 }
 
 }  // namespace memkv::transport::rdma

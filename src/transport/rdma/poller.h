@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "base/intrusive_list.h"
+#include "base/metrics.h"
 #include "base/unique_fd.h"
 #include "io/arena.h"
 #include "io/mailbox.h"
 #include "io/reactor.h"
+#include "transport/link.h"
 #include "transport/rdma/host.h"
 
 namespace memkv::transport::rdma {
@@ -36,6 +38,7 @@ class Poller final {
  public:
   struct Options {
     std::vector<io::SlotClass> staging;
+    base::Counter* staged_bytes = nullptr;  ///< borrowed; null: nobody counts
   };
   static Result<std::unique_ptr<Poller>, Message> make(io::Reactor& reactor, Host& host, const Options& options);
   ~Poller();
@@ -47,6 +50,11 @@ class Poller final {
   MemoryView& memory() { return memory_; }
   io::SlotArena& staging() { return *staging_; }
   Registration& staging_memory() { return *staging_memory_; }
+  void count_staged(uint64_t bytes) {
+    if (staged_bytes_) staged_bytes_->add(bytes);
+  }
+  /// Link::expose for a device.
+  bool expose(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out);
 
   void add(Polled& polled);
   void remove(Polled& polled);
@@ -61,7 +69,9 @@ class Poller final {
  private:
   using List = base::IntrusiveList<Polled, &Polled::link_>;
   Poller(io::Reactor& reactor, Host& host, std::unique_ptr<io::SlotArena> staging,
-         std::shared_ptr<Registration> staging_memory, base::UniqueFd events);
+         std::shared_ptr<Registration> staging_memory, base::Counter* staged_bytes, base::UniqueFd events);
+  bool expose_direct(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out);
+  bool expose_staging(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out);
   size_t take_jobs();
   size_t take_events();
   void heat(Polled& polled);
@@ -73,6 +83,7 @@ class Poller final {
   MemoryView memory_;
   const std::unique_ptr<io::SlotArena> staging_;
   const std::shared_ptr<Registration> staging_memory_;
+  base::Counter* const staged_bytes_;
   const base::UniqueFd events_;  // an epoll instance over the completion channels
   io::Mailbox<BlockingJob*> done_;
   size_t jobs_ = 0;  // under way
@@ -80,6 +91,7 @@ class Poller final {
   List cold_;        // armed: their channel says when
   uint32_t turn_ = 0;
   io::Timer tick_;
+  io::Timer pump_;  // until the reactor polls
 };
 
 }  // namespace memkv::transport::rdma
