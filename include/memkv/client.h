@@ -36,6 +36,7 @@ struct ClientOptions {
       servers;                ///< "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma list
   std::string namespace_key;  ///< 64 hex characters or @FILE; MEMKV_AUTH_KEY; empty = none (loopback servers only)
   Transport transport = Transport::kAuto;  ///< MEMKV_TRANSPORT; anything but auto is used or nothing is
+  std::vector<std::string> rdma_devices;   ///< as in /sys/class/infiniband; MEMKV_RDMA_DEVICES; empty = all usable ones
   std::string shm_dir;                     ///< where servers' sockets are; MEMKV_SHM_DIR; empty = the usual places
   uint32_t io_contexts = 0;                ///< 0 = 2
   uint32_t connections_per_worker = 1;     ///< of one I/O context

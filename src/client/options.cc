@@ -25,6 +25,7 @@ Result<void, Message> merge_environment(ClientOptions& options) {
   if (options.servers.empty()) options.servers = split_list(environment("MEMKV_SERVERS"));
   if (options.namespace_key.empty()) options.namespace_key = environment("MEMKV_AUTH_KEY");
   if (options.config_file.empty()) options.config_file = environment("MEMKV_CONFIG");
+  if (options.rdma_devices.empty()) options.rdma_devices = split_list(environment("MEMKV_RDMA_DEVICES"));
   if (options.shm_dir.empty()) options.shm_dir = environment("MEMKV_SHM_DIR");
   const std::string transport = environment("MEMKV_TRANSPORT");
   if (options.transport == Transport::kAuto && !transport.empty()) {
@@ -131,6 +132,7 @@ Result<Settings, Message> resolve_settings(ClientOptions options) {
     if (!step) return step.error();
   }
   out.transport = options.transport;
+  out.rdma_devices = options.rdma_devices;
   out.shm_dirs = options.shm_dir.empty() ? usual_shm_dirs() : std::vector<std::string>{options.shm_dir};
   out.put_checksum = options.put_checksum;
   out.verify = options.verify;

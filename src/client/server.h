@@ -66,6 +66,8 @@ class Server {
   void rule_out_one_sided();
   Connection& connection_for(uint16_t worker);
   Connection& connection_of(Transport transport, uint16_t worker);
+  Connection& rail_of(uint16_t worker);
+  void back_off(Connection& connection, const std::string& text);
   bool any_open(Transport transport) const;
   void open_soon(Connection& connection);
   void one_sided_soon(uint64_t delay_ns);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "client/context.h"
 #include "client/server.h"
+#include "transport/rdma/memory.h"
 
 namespace memkv::client {
 namespace {
@@ -15,17 +16,20 @@ namespace {
 constexpr uint64_t kMs = 1'000'000;
 constexpr uint64_t kOpenNs = 1000 * kMs;  // one attempt, handshake included
 constexpr uint64_t kGapNs = 20 * kMs;     // to the next attempt of one connection, while others are open
+constexpr uint64_t kGapMaxNs = 2000 * kMs;
 
 }  // namespace
 
 /// What this program cannot use at all.
 void Server::rule_out_one_sided() {
-  for (const Transport transport : {Transport::kShm, Transport::kRdma}) {
-    choice_.rule_out(transport, "this client is built without it");
-    if (!choice_.is_only(transport)) continue;
+  const auto rule_out = [this](Transport transport, const std::string& why) {
+    choice_.rule_out(transport, why);
+    if (!choice_.is_only(transport)) return;
     refusal_ = Status::kInvalid;
-    why_ = fmt::format("transport {}: this client is built without it", to_string(transport));
-  }
+    why_ = fmt::format("transport {}: {}", to_string(transport), why);
+  };
+  rule_out(Transport::kShm, "this client is built without it");
+  if (!context_.rdma()) rule_out(Transport::kRdma, context_.why_no_rdma());
 }
 
 // Which connection.
@@ -43,7 +47,36 @@ Connection& Server::connection_for(uint16_t worker) {
   return connection_of(Transport::kTcp, worker);
 }
 
+/// Of the rails that are open, the one with the least to do; those that are not are opened meanwhile.
+Connection& Server::rail_of(uint16_t worker) {
+  Connection* best = nullptr;
+  Connection* first = nullptr;
+  std::array<bool, transport::rdma::kRailsMax> seen{};
+  const uint64_t now = context_.now_ns();
+  for (const auto& connection : connections_) {
+    if (connection->transport() != Transport::kRdma || connection->worker() != worker) continue;
+    seen[connection->rail()] = true;
+    if (!first || connection->state() != Connection::State::kIdle) first = connection.get();
+    if (connection->open()) {
+      if (!best || connection->load_bytes() < best->load_bytes()) best = connection.get();
+    } else if (connection->state() == Connection::State::kIdle && !connection->should_open &&
+               connection->not_before_ns <= now) {
+      connection->should_open = true;
+      open_soon(*connection);
+    }
+  }
+  for (size_t rail = 0; rail < context_.rail_count(); rail++) {
+    if (seen[rail]) continue;
+    connections_.push_back(std::make_unique<Connection>(context_, *this, Transport::kRdma, worker, rail));
+    connections_.back()->should_open = true;
+    open_soon(*connections_.back());
+    if (!first) first = connections_.back().get();
+  }
+  return best ? *best : *first;
+}
+
 Connection& Server::connection_of(Transport transport, uint16_t worker) {
+  if (transport == Transport::kRdma) return rail_of(worker);
   const size_t wanted = context_.settings().connections_per_worker;
   size_t found = 0;
   const size_t pick = wanted > 1 ? round_++ % wanted : 0;
@@ -107,8 +140,14 @@ void Server::open_one_sided() {
 /// One attempt. Its outcome: on_one_sided_open, or on_one_sided_failed.
 void Server::try_one_sided(Connection& connection) {
   connection.should_open = true;
-  const Error none{Status::kInvalid, 0, ""};
-  on_one_sided_failed(connection, none, "there is no such transport");
+  const auto& addresses = resolver_.addresses();
+  const bool rdma = connection.transport() == Transport::kRdma;
+  if (!rdma || addresses.empty()) {
+    const Error none{rdma ? Status::kUnavailable : Status::kInvalid, 0, ""};
+    return on_one_sided_failed(connection, none, rdma ? "no address is known" : "there is no such transport");
+  }
+  const io::SocketAddress& address = addresses[next_address_ % addresses.size()];
+  connection.connect(address.get(), address.length, context_.now_ns() + kOpenNs);
 }
 
 // What came of it.
@@ -120,6 +159,7 @@ bool Server::on_one_sided_open(Connection& connection, bool same_process) {
     return false;
   }
   connection.should_open = false;
+  connection.backoff_ns = 0;
   if (choice_.set_up(connection.transport())) on_switch("a probe worked");
   // There is nothing that it could be used for.
   if (choice_.only_one_sided() && connections_[0]->open()) connections_[0]->close(Status::kOk);
@@ -129,7 +169,7 @@ bool Server::on_one_sided_open(Connection& connection, bool same_process) {
 void Server::on_one_sided_failed(Connection& connection, const Error& why, const std::string& text) {
   const Transport transport = connection.transport();
   connection.should_open = false;
-  connection.not_before_ns = context_.now_ns() + kGapNs;
+  back_off(connection, text);
   retry_queued(connection);
   if (any_open(transport)) return;
   leave(transport, text);
@@ -143,13 +183,21 @@ void Server::on_one_sided_failed(Connection& connection, const Error& why, const
 
 void Server::on_one_sided_lost(Connection& connection, const std::string& text) {
   const Transport transport = connection.transport();
-  connection.not_before_ns = context_.now_ns() + kGapNs;
+  back_off(connection, text);
   if (any_open(transport)) return;
   leave(transport, text);
   if (!choice_.is_only(transport)) return;
   // Maybe another process serves there now: tcp tells, when there are ops.
   known_ = welcomed_ = false;
   why_ = text;
+}
+
+/// Not again for a while, longer each time.
+void Server::back_off(Connection& connection, const std::string& text) {
+  connection.backoff_ns = std::clamp(connection.backoff_ns * 2, kGapNs, kGapMaxNs);
+  connection.not_before_ns = context_.now_ns() + connection.backoff_ns;
+  if (connection.transport() != Transport::kRdma) return;
+  MEMKV_LOG_EVERY(1, kInfo, "server {}: rail {} is not used for now: {}", address_.name, connection.rail(), text);
 }
 
 /// Its ops go another way at once; a probe looks whether it works again.

@@ -145,6 +145,7 @@ void Door::hand_over(const transport::Acceptor::Accepted& accepted) {
   message.fd = accepted.fd;
   message.namespace_id = found->namespace_id;
   message.keys = accepted.keys;
+  message.rdma = accepted.rdma;
   if (worker->push(message)) return;
   MEMKV_LOG_EVERY(10, kWarn, "worker {} has no room for another connection", worker->index());
   ::close(accepted.fd);

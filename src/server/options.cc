@@ -112,6 +112,8 @@ class Parser {
   void read_network(const YAML::Node& node);
   void read_storage(const YAML::Node& node);
   void read_memory(const YAML::Node& node);
+  void read_rdma(const YAML::Node& node);
+  void add_rdma_devices(const YAML::Node& node, std::string_view key);
   void read_namespaces(const YAML::Node& node);
   void read_drives(const YAML::Node& node);
   void read_drive(const YAML::Node& node);
@@ -127,7 +129,7 @@ class Parser {
 };
 
 void Parser::read_root(const YAML::Node& root) {
-  static const Known kKnown = {"name", "network", "namespaces", "storage", "memory", "workers", "io", "log"};
+  static const Known kKnown = {"name", "network", "namespaces", "storage", "memory", "rdma", "workers", "io", "log"};
   each(root, "", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
     std::string word;
     if (key == "name") {
@@ -141,6 +143,8 @@ void Parser::read_root(const YAML::Node& root) {
       read_storage(node);
     } else if (key == "memory") {
       read_memory(node);
+    } else if (key == "rdma") {
+      read_rdma(node);
     } else if (key == "workers") {
       read_workers(node);
     } else if (key == "io") {
@@ -253,6 +257,21 @@ void Parser::read_accept_loss(const YAML::Node& root) {
   }
 }
 
+/// `devices: [mlx5_0, mlx5_1]`, or `device: mlx5_0`, or `devices: none`.
+void Parser::read_rdma(const YAML::Node& root) {
+  static const Known kKnown = {"devices", "device"};
+  each(root, "rdma", kKnown, [&](const std::string&, const std::string& full, const YAML::Node& node) {
+    if (!node.IsSequence()) return add_rdma_devices(node, full);
+    for (const YAML::Node& item : node) add_rdma_devices(item, full);
+  });
+}
+
+void Parser::add_rdma_devices(const YAML::Node& node, std::string_view key) {
+  std::string name;
+  if (!scalar(node, key, name, "a device as in /sys/class/infiniband, or none")) return;
+  take_rdma_devices(name, options_);
+}
+
 void Parser::read_memory(const YAML::Node& root) {
   static const Known kKnown = {"max_size", "index_block_size"};
   each(root, "memory", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
@@ -312,6 +331,19 @@ std::string_view nearest(std::string_view word, const Known& known) {
     }
   }
   return best;
+}
+
+void take_rdma_devices(std::string_view text, Options& options) {
+  while (!text.empty()) {
+    const size_t comma = std::min(text.find(','), text.size());
+    const std::string_view name = text.substr(0, comma);
+    text.remove_prefix(std::min(comma + 1, text.size()));
+    if (name == "none") {
+      options.rdma = false;
+    } else if (!name.empty()) {
+      options.rdma_devices.emplace_back(name);
+    }
+  }
 }
 
 Result<StorageMode, Message> parse_mode(std::string_view word, const std::string& where) {

@@ -39,6 +39,8 @@ struct Options {
   uint64_t index_block_bytes = 32 * 1024;  ///< average block that the index has room for
   uint32_t workers = 0;                    ///< 0: half the CPUs
   io::ReactorKind io = io::ReactorKind::kAuto;
+  bool rdma = true;                       ///< where there are devices
+  std::vector<std::string> rdma_devices;  ///< empty: all usable ones
   base::LogLevel log_level = base::LogLevel::kInfo;
 };
 
@@ -49,6 +51,8 @@ Result<Options, Message> load_options(const std::string& file);
 // Words as the command line and the file spell them; `where` starts the message.
 Result<StorageMode, Message> parse_mode(std::string_view word, const std::string& where);
 Result<io::ReactorKind, Message> parse_io(std::string_view word, const std::string& where);
+/// A comma list of devices as in /sys/class/infiniband, or "none".
+void take_rdma_devices(std::string_view text, Options& options);
 /// A size needs a unit.
 Result<uint64_t, Message> parse_size_option(std::string_view text, const std::string& where);
 

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <thread>
 
@@ -29,6 +30,7 @@
 #include "server/status.h"
 #include "server/storage.h"
 #include "shard/worker.h"
+#include "transport/rdma/host.h"
 
 namespace memkv::server {
 namespace {
@@ -117,6 +119,9 @@ Result<Options, Message> gather(const StartOptions& start, bool& embedded) {
     options.address = start.address;
   }
   if (start.workers != 0) options.workers = start.workers;
+  if (const char* devices = std::getenv("MEMKV_RDMA_DEVICES"); devices != nullptr && options.rdma_devices.empty()) {
+    take_rdma_devices(devices, options);
+  }
   if (!start.congestion.empty()) options.congestion = start.congestion;
   options.accept_loss.insert(options.accept_loss.end(), start.accept_loss.begin(), start.accept_loss.end());
   if (embedded) options.drives = {{kDefaultDrive, false}};
@@ -157,6 +162,7 @@ class Server {
  private:
   int prepare();
   int open_storage();
+  void open_rdma();
   int make_workers();
   int open_door();
   Result<std::unique_ptr<io::Reactor>, Message> make_reactor();
@@ -178,6 +184,7 @@ class Server {
   std::unique_ptr<Storage> storage_;
   shard::Identity identity_;
   Census census_;
+  std::unique_ptr<transport::rdma::Host> rdma_;  // null: not here; the workers use it
   std::vector<std::unique_ptr<shard::Worker>> workers_;
   std::vector<Credential> credentials_;
   std::unique_ptr<Door> door_;
@@ -194,6 +201,7 @@ Server::~Server() { MEMKV_ASSERT(threads_.empty() && !door_thread_.joinable(), "
 int Server::run() {
   if (const int code = prepare(); code != 0) return code;
   if (const int code = open_storage(); code != 0) return code;
+  open_rdma();
   if (const int code = make_workers(); code != 0) return code;
   if (const int code = open_door(); code != 0) return code;
   for (auto& worker : workers_) threads_.emplace_back([&w = *worker] { w.run(); });
@@ -260,6 +268,20 @@ Result<std::unique_ptr<io::Reactor>, Message> Server::make_reactor() {
   return std::move(reactor).value();
 }
 
+/// All workers share it. Without it clients come over the other transports.
+void Server::open_rdma() {
+  if (!options_.rdma) return;
+  auto host = transport::rdma::Host::open(options_.rdma_devices);
+  if (host) {
+    rdma_ = std::move(*host);
+  } else if (!options_.rdma_devices.empty()) {
+    MEMKV_LOG(kWarn, "rdma: not used: {}", host.error().text);
+  } else {
+    MEMKV_LOG(kInfo, "rdma: not used: {}", host.error().text);
+  }
+  census_.rdma = rdma_.get();
+}
+
 int Server::make_workers() {
   const uint32_t shards = storage_->shard_count();
   const uint32_t wanted = options_.workers != 0 ? options_.workers : std::max(1u, cpu_count() / 2);
@@ -302,6 +324,7 @@ int Server::make_workers() {
     worker_options.slots = slot_classes(pool / count);
     worker_options.spin_ns = cpu_count() > 1 ? 50'000 : 0;
     worker_options.prefault_devices = memory;
+    worker_options.rdma = rdma_.get();
     auto worker = shard::Worker::make(std::move(reactor).value(), identity_, std::move(worker_options));
     if (!worker)
       return fail(kExitFailed, fmt::format("memory for worker {}: {} ({})", i, worker.error().what,

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "transport/rdma/host.h"
 
 namespace memkv::server {
 namespace {
@@ -90,6 +91,26 @@ Json service(const Census& census) {
           {"handshakes_refused", census.door != nullptr ? census.door->refused() : 0}};
 }
 
+/// One entry a rail: what went over it and what went wrong.
+Json rails(transport::rdma::Host* host) {
+  Json list = Json::array();
+  for (size_t i = 0; host != nullptr && i < host->rail_count(); i++) {
+    transport::rdma::Rail& rail = host->rail(i);
+    const auto& c = rail.counters;
+    list.push_back({{"device", rail.name},
+                    {"working", rail.device.load() != nullptr},
+                    {"links", c.links.load()},
+                    {"links_total", c.links_total.load()},
+                    {"bytes_in", c.bytes_in.load()},
+                    {"bytes_out", c.bytes_out.load()},
+                    {"failures", c.failures.load()},
+                    {"retry_errors", c.retry_errors.load()},
+                    {"rnr_errors", c.rnr_errors.load()},
+                    {"access_errors", c.access_errors.load()}});
+  }
+  return list;
+}
+
 }  // namespace
 
 std::string status_json(const Census& census) {
@@ -112,6 +133,7 @@ std::string status_json(const Census& census) {
   json["degraded"] = degraded;
   json["missing"] = census.missing;
   json["transport"] = "tcp";
+  json["rails"] = rails(census.rdma);
   json["io"] = census.io;
   json["congestion_control"] = census.congestion;
   json["hash_isa"] = base::hash_isa();

@@ -30,6 +30,7 @@ struct Census {
   std::vector<std::string> missing;
   std::vector<const shard::Worker*> workers;
   const Door* door = nullptr;
+  transport::rdma::Host* rdma = nullptr;
 };
 
 std::string status_json(const Census& census);

@@ -210,6 +210,8 @@ Op* Connection::admit(const wire::Op& wire_op, Request& request, uint64_t now_ns
   op->hashed_bytes = 0;
   op->sum_count = wire_op.sum_count;
   if (wire_op.sum_count > 0) std::memcpy(op->sums.data(), wire_op.sums, size_t{wire_op.sum_count} * 8);
+  op->segment_count = wire_op.segment_count;
+  for (size_t i = 0; i < wire_op.segment_count; i++) op->segments[i] = wire_op.segment(i);
   op->status = Status::kInternal;
   op->reply_flags = 0;
   op->reply_expiry_s = 0;

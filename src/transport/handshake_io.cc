@@ -29,7 +29,8 @@ void HandshakeIo::connect(const sockaddr* address, socklen_t length) {
   if (auto r = reactor_.connect(op_, fd_.get(), address, length); !r) fail(r.error());
 }
 
-void HandshakeIo::read_frame() {
+void HandshakeIo::read_frame(uint8_t version) {
+  version_ = version;
   step_ = Step::kHeader;
   have_ = 0;
   want_ = wire::kHeaderBytes;
@@ -116,7 +117,7 @@ void HandshakeIo::on_read(size_t bytes) {
   if (step_ == Step::kHeader) {
     auto header = wire::decode_header(std::span(buffer_).first<wire::kHeaderBytes>());
     if (!header) return fail(header.error());
-    if (header->version != 0 || header->payload_bytes != 0 ||
+    if (header->version != version_ || header->payload_bytes != 0 ||
         header->body_bytes > wire::kHelloBytesMax - wire::kHeaderBytes) {
       return fail(Error{Status::kInvalid, 0, "handshake: bad frame"});
     }

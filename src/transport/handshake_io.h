@@ -21,7 +21,8 @@ class HandshakeIo {
   virtual ~HandshakeIo();
 
   void connect(const sockaddr* address, socklen_t length);
-  void read_frame();
+  /// Of the frozen handshake, or of the protocol's first version that comes behind it.
+  void read_frame(uint8_t version = 0);
   void write(std::span<const std::byte> bytes);  ///< borrowed until on_written
   /// Ends it: on_end(why) comes from the reactor when no op is in flight, after `farewell` (borrowed) was sent.
   void fail(const Error& why, std::span<const std::byte> farewell = {});
@@ -57,6 +58,7 @@ class HandshakeIo {
   Error why_;
   std::span<const std::byte> out_;
   iovec piece_{};
+  uint8_t version_ = 0;
   size_t have_ = 0;
   size_t want_ = 0;
   std::array<std::byte, wire::kHelloBytesMax> buffer_;

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "io/reactor.h"
@@ -157,6 +158,7 @@ class Acceptor {
     wire::SessionKeys keys;
     wire::KeyId key_id;
     uint16_t wanted_worker = wire::kAnyWorker;
+    std::optional<wire::RdmaEnd> rdma;  ///< the client's queue pair: the link is to go over it
   };
   using Fn = void (*)(void* context, Acceptor& acceptor, Result<Accepted> accepted);
   static std::unique_ptr<Acceptor> make(io::Reactor& reactor, int fd, wire::ServerHandshake handshake,

@@ -252,10 +252,11 @@ struct ExistsReply {
 };
 Result<ExistsReply> decode_exists_reply(std::span<const std::byte> body);
 
+inline constexpr uint8_t kTransportTcp = 0, kTransportShm = 1, kTransportRdma = 2;
 struct Hello {
   uint16_t version_min = kVersionMin, version_max = kVersionMax;
   uint32_t features = 0;
-  uint8_t transport = 0;  ///< 0 tcp, 1 shm, 2 rdma
+  uint8_t transport = kTransportTcp;
   uint16_t wanted_worker = kAnyWorker;
   std::array<uint8_t, 8> key_id{};
   std::array<uint8_t, 32> nonce{};

@@ -50,7 +50,7 @@ Poller::Poller(io::Reactor& reactor, Host& host, std::unique_ptr<io::SlotArena> 
 }
 
 Poller::~Poller() {
-  MEMKV_ASSERT(jobs_ == 0 && hot_.empty() && cold_.empty(), "links and connectors end first");
+  MEMKV_ASSERT(at_rest(), "links and connectors end first");
   reactor_.stop(tick_);
   reactor_.stop(pump_);
   host_.remove_memory(
@@ -94,6 +94,17 @@ void Poller::tear_down(BlockingJob& job) {
   jobs_++;
   if (!pump_.armed()) reactor_.start(pump_, reactor_.now_ns());
   host_.tear_down(job);
+}
+
+void Poller::discard(std::unique_ptr<QueuePair> pair) {
+  struct Discard : BlockingJob {
+    std::unique_ptr<QueuePair> pair;
+  };
+  auto* job = new Discard;
+  job->pair = std::move(pair);
+  job->run = [](BlockingJob& end) { static_cast<Discard&>(end).pair.reset(); };
+  job->on_done = [](BlockingJob& done) { delete static_cast<Discard*>(&done); };
+  tear_down(*job);
 }
 
 size_t Poller::take_jobs() {

@@ -61,6 +61,9 @@ class Poller final {
 
   void set_up(BlockingJob& job);
   void tear_down(BlockingJob& job);
+  /// Ends a queue pair that no link has.
+  void discard(std::unique_ptr<QueuePair> pair);
+  bool at_rest() const { return jobs_ == 0 && hot_.empty() && cold_.empty(); }
 
   size_t poll();
   bool arm();  ///< before the loop sleeps; false: there is something to do
