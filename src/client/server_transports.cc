@@ -2,12 +2,14 @@
 /// it is and carries ops until they are open and whenever they fail.
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 
 #include "base/log.h"
 #include "client/context.h"
 #include "client/server.h"
+#include "io/socket.h"
 
 namespace memkv::client {
 namespace {
@@ -20,7 +22,7 @@ constexpr uint64_t kGapNs = 20 * kMs;     // to the next attempt of one connecti
 
 /// What this program cannot use at all.
 void Server::rule_out_one_sided() {
-  for (const Transport transport : {Transport::kShm, Transport::kRdma}) {
+  for (const Transport transport : {Transport::kRdma}) {
     choice_.rule_out(transport, "this client is built without it");
     if (!choice_.is_only(transport)) continue;
     refusal_ = Status::kInvalid;
@@ -107,8 +109,22 @@ void Server::open_one_sided() {
 /// One attempt. Its outcome: on_one_sided_open, or on_one_sided_failed.
 void Server::try_one_sided(Connection& connection) {
   connection.should_open = true;
-  const Error none{Status::kInvalid, 0, ""};
-  on_one_sided_failed(connection, none, "there is no such transport");
+  const std::string path = find_socket();
+  const auto address = io::unix_address(path);
+  if (path.empty() || !address) {
+    return on_one_sided_failed(connection, Error{Status::kInvalid, 0, ""}, "its socket is not on this host");
+  }
+  connection.connect(address->get(), address->length, context_.now_ns() + kOpenNs);
+}
+
+/// The server's unix socket, by its boot id; empty: it is not on this host, or has none.
+std::string Server::find_socket() const {
+  const std::string name = transport::shm_socket_name(welcome_.boot_id);
+  for (const std::string& dir : context_.settings().shm_dirs) {
+    std::string path = dir + "/" + name;
+    if (access(path.c_str(), F_OK) == 0) return path;
+  }
+  return {};
 }
 
 // What came of it.

@@ -249,6 +249,8 @@ class ShortReactor final : public Reactor {
   void cancel(IoOp& op) override { sim_.cancel(op); }
   void start(Timer& timer, uint64_t deadline_ns) override { sim_.start(timer, deadline_ns); }
   void stop(Timer& timer) override { sim_.stop(timer); }
+  void add(PollSource& source) override { sim_.add(source); }
+  void remove(PollSource& source) override { sim_.remove(source); }
   void register_memory(std::span<std::byte>) override {}
   uint64_t now_ns() const override { return sim_.now_ns(); }
   size_t run_once(uint64_t wait_ns) override { return sim_.run_once(wait_ns); }

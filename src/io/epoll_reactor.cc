@@ -372,22 +372,26 @@ size_t EpollReactor::run_devices() {
 
 uint64_t EpollReactor::arm_wait() {
   waker_.begin_sleep();
-  return busy() || woken() ? 0 : wait_until_timer(kWaitNsMax);
+  const bool idle = arm_sources();
+  return !idle || busy() || woken() ? 0 : wait_until_timer(kWaitNsMax);
 }
 
 size_t EpollReactor::run_once(uint64_t wait_ns) {
   bind_thread();
-  size_t ran = 0;
-  const bool busy_now = busy();
+  disarm_sources();
+  size_t ran = poll_sources();
+  const bool busy_now = busy() || ran > 0;
   if (!busy_now) wait_ns = wait_until_timer(wait_ns);
-  if (busy_now) {
+  if (busy_now || (wait_ns == 0 && has_sources())) {
     if (++turns_without_poll_ >= kTurnsWithoutPoll) ran += poll(0);
   } else if (wait_ns == 0) {
     ran += poll(0);
   } else {
     waker_.begin_sleep();
-    ran += poll(woken() || device_done() ? 0 : wait_ns);
+    const bool idle = arm_sources() && !woken() && !device_done();
+    ran += poll(idle ? wait_ns : 0);
     waker_.end_sleep();
+    disarm_sources();
   }
   ran += run_ready();
   ran += run_devices();

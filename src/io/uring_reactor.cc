@@ -179,7 +179,7 @@ Result<void> UringReactor::recv(IoOp& op, int fd, std::span<const iovec> pieces)
   if (pieces.empty()) return Error{Status::kInvalid, 0, "recv: no pieces"};
   auto sqe = admit_sqe(op, IoOp::Kind::kRecv, fd, pieces);
   if (!sqe) return sqe.error();
-  if (pieces.size() == 1) {
+  if (pieces.size() == 1 && op.control.empty()) {
     io_uring_prep_recv(sqe.value(), fd, pieces[0].iov_base, pieces[0].iov_len, 0);
   } else {
     io_uring_prep_recvmsg(sqe.value(), fd, &op.message, 0);
@@ -361,16 +361,19 @@ size_t UringReactor::run_once(uint64_t wait_ns) {
   bind_thread();
   enable();
   if (!wake_watched_) watch_wake();
-  const bool busy = !finished_.empty();
+  size_t ran = poll_sources();
+  const bool busy = !finished_.empty() || ran > 0;
   if (!busy) wait_ns = wait_until_timer(wait_ns);
   if (busy || wait_ns == 0) {
     enter(0);
   } else {
     waker_.begin_sleep();
-    enter(woken() ? 0 : wait_ns);
+    const bool idle = arm_sources() && !woken();
+    enter(idle ? wait_ns : 0);
     waker_.end_sleep();
+    disarm_sources();
   }
-  size_t ran = reap();
+  ran += reap();
   ran += run_finished();
   ran += run_timers();
   return ran + run_wake();

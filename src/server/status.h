@@ -30,6 +30,8 @@ struct Census {
   std::vector<std::string> missing;
   std::vector<const shard::Worker*> workers;
   const Door* door = nullptr;
+  std::string shm_socket;  ///< empty: no shared memory
+  const transport::ShmBudget* shm_budget = nullptr;
 };
 
 std::string status_json(const Census& census);

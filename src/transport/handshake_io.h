@@ -22,6 +22,8 @@ class HandshakeIo {
 
   void connect(const sockaddr* address, socklen_t length);
   void read_frame();
+  /// One that may be MACed, and may bring two descriptors: the first after the handshake on a unix socket.
+  void read_frame_with_descriptors();
   void write(std::span<const std::byte> bytes);  ///< borrowed until on_written
   /// Ends it: on_end(why) comes from the reactor when no op is in flight, after `farewell` (borrowed) was sent.
   void fail(const Error& why, std::span<const std::byte> farewell = {});
@@ -36,6 +38,8 @@ class HandshakeIo {
   [[nodiscard]] int release_fd();
   void set_fd(int fd) { fd_.reset(fd); }
 
+  std::array<base::UniqueFd, 2> descriptors_;  ///< that came along
+
   io::Reactor& reactor_;
 
  private:
@@ -47,6 +51,7 @@ class HandshakeIo {
   void submit_read();
   void submit_write();
   void end_soon();
+  void take_descriptors();
 
   base::UniqueFd fd_;
   io::IoOp op_;
@@ -59,6 +64,7 @@ class HandshakeIo {
   iovec piece_{};
   size_t have_ = 0;
   size_t want_ = 0;
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(2 * sizeof(int))> control_;
   std::array<std::byte, wire::kHelloBytesMax> buffer_;
 };
 

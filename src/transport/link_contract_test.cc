@@ -13,15 +13,9 @@ class LinkContract : public testing::TestWithParam<Carrier> {
   void SetUp() override {
     reactor = make_test_reactor(GetParam());
     if (!reactor) GTEST_SKIP() << "io_uring is not to be had here";
-    if (GetParam() == Carrier::kLoopback) {
-      auto pair = make_loopback_links(*reactor, test_keys(), client_owner, server_owner);
-      client = std::move(pair.client);
-      server = std::move(pair.server);
-    } else {
-      const auto [a, b] = tcp_pair();
-      client = make_tcp_link(*reactor, a, Role::kClient, test_keys(), client_owner);
-      server = make_tcp_link(*reactor, b, Role::kServer, test_keys(), server_owner);
-    }
+    auto pair = make_links(GetParam(), *reactor, client_owner, server_owner);
+    client = std::move(pair.client);
+    server = std::move(pair.server);
     client_owner.destroy = &client;
     server_owner.destroy = &server;
   }
@@ -235,7 +229,9 @@ TEST_P(LinkContract, AFrameMayBeSentAgainFromItsOnDone) {
   ASSERT_TRUE(run([&] { return server_owner.complete == 100; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Carriers, LinkContract, testing::Values(Carrier::kEpoll, Carrier::kUring, Carrier::kLoopback),
+INSTANTIATE_TEST_SUITE_P(Carriers, LinkContract,
+                         testing::Values(Carrier::kEpoll, Carrier::kUring, Carrier::kLoopback, Carrier::kShmEpoll,
+                                         Carrier::kShmUring),
                          [](const auto& param_info) { return name_of(param_info.param); });
 
 }  // namespace

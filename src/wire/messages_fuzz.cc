@@ -117,6 +117,8 @@ void see_body(const FrameHeader& header, Body body) {
       return see_plain(decode_list(body), decode_list);
     case Opcode::kListReply:
       return see_list_reply(body);
+    case Opcode::kWindows:
+      return see_plain(decode_windows(body), decode_windows);
     case Opcode::kWorkerMap:
       return see_plain(decode_worker_map(body), decode_worker_map);
     case Opcode::kGoodbye:
