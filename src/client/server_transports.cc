@@ -14,6 +14,7 @@
 namespace memkv::client {
 namespace {
 
+constexpr const char* kNoRdma = "this client is built without it";
 constexpr uint64_t kMs = 1'000'000;
 constexpr uint64_t kOpenNs = 1000 * kMs;  // one attempt, handshake included
 constexpr uint64_t kGapNs = 20 * kMs;     // to the next attempt of one connection, while others are open
@@ -21,14 +22,7 @@ constexpr uint64_t kGapNs = 20 * kMs;     // to the next attempt of one connecti
 }  // namespace
 
 /// What this program cannot use at all.
-void Server::rule_out_one_sided() {
-  for (const Transport transport : {Transport::kRdma}) {
-    choice_.rule_out(transport, "this client is built without it");
-    if (!choice_.is_only(transport)) continue;
-    refusal_ = Status::kInvalid;
-    why_ = fmt::format("transport {}: this client is built without it", to_string(transport));
-  }
-}
+void Server::rule_out_one_sided() { choice_.rule_out(Transport::kRdma, kNoRdma); }
 
 // Which connection.
 
@@ -109,6 +103,9 @@ void Server::open_one_sided() {
 /// One attempt. Its outcome: on_one_sided_open, or on_one_sided_failed.
 void Server::try_one_sided(Connection& connection) {
   connection.should_open = true;
+  if (connection.transport() == Transport::kRdma) {
+    return on_one_sided_failed(connection, Error{Status::kInvalid, 0, ""}, kNoRdma);
+  }
   const std::string path = find_socket();
   const auto address = io::unix_address(path);
   if (path.empty() || !address) {
