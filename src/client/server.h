@@ -73,6 +73,8 @@ class Server {
   void one_sided_soon(uint64_t delay_ns);
   void open_one_sided();
   void try_one_sided(Connection& connection);
+  void try_rdma(Connection& connection);
+  std::string find_socket() const;
   bool on_one_sided_open(Connection& connection, bool same_process);
   void on_one_sided_failed(Connection& connection, const Error& why, const std::string& text);
   void on_one_sided_lost(Connection& connection, const std::string& text);

@@ -2,12 +2,14 @@
 /// it is and carries ops until they are open and whenever they fail.
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 
 #include "base/log.h"
 #include "client/context.h"
 #include "client/server.h"
+#include "io/socket.h"
 #include "transport/rdma/memory.h"
 
 namespace memkv::client {
@@ -22,14 +24,8 @@ constexpr uint64_t kGapMaxNs = 2000 * kMs;
 
 /// What this program cannot use at all.
 void Server::rule_out_one_sided() {
-  const auto rule_out = [this](Transport transport, const std::string& why) {
-    choice_.rule_out(transport, why);
-    if (!choice_.is_only(transport)) return;
-    refusal_ = Status::kInvalid;
-    why_ = fmt::format("transport {}: {}", to_string(transport), why);
-  };
-  rule_out(Transport::kShm, "this client is built without it");
-  if (!context_.rdma()) rule_out(Transport::kRdma, context_.why_no_rdma());
+  if (context_.rdma()) return;
+  choice_.rule_out(Transport::kRdma, context_.why_no_rdma());
 }
 
 // Which connection.
@@ -140,14 +136,33 @@ void Server::open_one_sided() {
 /// One attempt. Its outcome: on_one_sided_open, or on_one_sided_failed.
 void Server::try_one_sided(Connection& connection) {
   connection.should_open = true;
+  if (connection.transport() == Transport::kRdma) return try_rdma(connection);
+  const std::string path = find_socket();
+  const auto address = io::unix_address(path);
+  if (path.empty() || !address) {
+    return on_one_sided_failed(connection, Error{Status::kInvalid, 0, ""}, "its socket is not on this host");
+  }
+  connection.connect(address->get(), address->length, context_.now_ns() + kOpenNs);
+}
+
+/// The control connection goes where tcp goes.
+void Server::try_rdma(Connection& connection) {
   const auto& addresses = resolver_.addresses();
-  const bool rdma = connection.transport() == Transport::kRdma;
-  if (!rdma || addresses.empty()) {
-    const Error none{rdma ? Status::kUnavailable : Status::kInvalid, 0, ""};
-    return on_one_sided_failed(connection, none, rdma ? "no address is known" : "there is no such transport");
+  if (addresses.empty()) {
+    return on_one_sided_failed(connection, Error{Status::kUnavailable, 0, ""}, "no address is known");
   }
   const io::SocketAddress& address = addresses[next_address_ % addresses.size()];
   connection.connect(address.get(), address.length, context_.now_ns() + kOpenNs);
+}
+
+/// The server's unix socket, by its boot id; empty: it is not on this host, or has none.
+std::string Server::find_socket() const {
+  const std::string name = transport::shm_socket_name(welcome_.boot_id);
+  for (const std::string& dir : context_.settings().shm_dirs) {
+    std::string path = dir + "/" + name;
+    if (access(path.c_str(), F_OK) == 0) return path;
+  }
+  return {};
 }
 
 // What came of it.

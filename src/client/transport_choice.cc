@@ -30,7 +30,8 @@ bool TransportChoice::switched_from(Transport before) {
 void TransportChoice::start_anew(uint64_t now_ns) {
   for (const Transport transport : kOneSided) {
     Known& known = at(transport);
-    if (!known.up && !known.ruled_out) known = {.due_ns = now_ns, .why = std::move(known.why)};
+    if (known.up || (known.ruled_out && !is_only(transport))) continue;
+    known = {.ruled_out = known.ruled_out, .due_ns = now_ns, .why = std::move(known.why)};
   }
 }
 
@@ -50,7 +51,7 @@ bool TransportChoice::set_down(Transport transport, std::string why, uint64_t no
   Known& known = at(transport);
   known.up = false;
   known.why = std::move(why);
-  if (known.ruled_out) return false;
+  if (known.ruled_out && !is_only(transport)) return false;
   known.backoff_ns = std::clamp(known.backoff_ns * 2, kBackoffMin, kBackoffMax);
   known.due_ns = now_ns + jitter(known.backoff_ns / 2, known.backoff_ns);
   return switched_from(before);

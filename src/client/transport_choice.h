@@ -37,7 +37,7 @@ class TransportChoice {
   bool set_down(Transport transport, std::string why, uint64_t now_ns,
                 const std::function<uint64_t(uint64_t, uint64_t)>& jitter);
 
-  /// This program cannot use it at all: it is never probed.
+  /// This program cannot use it at all: it is never probed, unless it is the only one, so that somebody says why.
   void rule_out(Transport transport, std::string why);
 
   /// What ops take now.

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -245,6 +246,25 @@ TEST_P(ReactorIo, RecvNeverCompletesInsideTheSubmit) {
   EXPECT_EQ(recv.count, 0);
   ASSERT_TRUE(run_until_done(recv));
   EXPECT_EQ(byte, 'x');
+}
+
+TEST_P(ReactorIo, ReadableTellsOfWhatIsNoSocketAndReadsNothing) {
+  const base::UniqueFd event(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  TestOp op;
+  ASSERT_TRUE(reactor->readable(op.op, event.get()));
+  reactor->run_once(5'000'000);
+  EXPECT_EQ(op.count, 0);
+  const uint64_t one = 1;
+  ASSERT_EQ(write(event.get(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
+  ASSERT_TRUE(run_until_done(op));
+  EXPECT_GE(op.result, 0);
+  uint64_t count = 0;
+  EXPECT_EQ(read(event.get(), &count, sizeof count), static_cast<ssize_t>(sizeof count));
+  ASSERT_TRUE(reactor->readable(op.op, event.get()));
+  reactor->cancel(op.op);
+  for (int turns = 0; op.count < 2 && turns < 100; turns++) reactor->run_once(5'000'000);
+  EXPECT_EQ(op.count, 2);
+  EXPECT_EQ(op.result, -ECANCELED);
 }
 
 TEST_P(ReactorIo, EndOfStreamIsZero) {

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "io/reactor.h"
 #include "memkv/error.h"
+#include "server/shm_socket.h"
 #include "wire/handshake.h"
 
 namespace memkv::server {
@@ -37,7 +38,8 @@ struct Options {
   std::vector<std::string> accept_loss;
   uint64_t memory_bytes_max = 0;           ///< memory mode: of the store; else of the slots; 0: chosen by the machine
   uint64_t index_block_bytes = 32 * 1024;  ///< average block that the index has room for
-  uint32_t workers = 0;                    ///< 0: half the CPUs
+  ShmOptions shm;
+  uint32_t workers = 0;  ///< 0: half the CPUs
   io::ReactorKind io = io::ReactorKind::kAuto;
   bool rdma = true;                       ///< where there are devices
   std::vector<std::string> rdma_devices;  ///< empty: all usable ones

@@ -27,6 +27,7 @@
 #include "server/door.h"
 #include "server/options.h"
 #include "server/server.h"
+#include "server/shm_socket.h"
 #include "server/status.h"
 #include "server/storage.h"
 #include "shard/worker.h"
@@ -123,6 +124,13 @@ Result<Options, Message> gather(const StartOptions& start, bool& embedded) {
     take_rdma_devices(devices, options);
   }
   if (!start.congestion.empty()) options.congestion = start.congestion;
+  if (!start.shm_dir.empty()) options.shm.dir = start.shm_dir;
+  if (start.no_shm) options.shm.enabled = false;
+  if (!start.shm_size.empty()) {
+    auto bytes = parse_size_option(start.shm_size, "--shm-size");
+    if (!bytes) return bytes.error();
+    options.shm.window_bytes_max = *bytes;
+  }
   options.accept_loss.insert(options.accept_loss.end(), start.accept_loss.begin(), start.accept_loss.end());
   if (embedded) options.drives = {{kDefaultDrive, false}};
   if (options.mode != StorageMode::kMemory && options.drives.empty()) {
@@ -165,6 +173,7 @@ class Server {
   void open_rdma();
   int make_workers();
   int open_door();
+  ShmSocket open_shm();
   Result<std::unique_ptr<io::Reactor>, Message> make_reactor();
   int serve();
   int stop(int code);
@@ -184,7 +193,8 @@ class Server {
   std::unique_ptr<Storage> storage_;
   shard::Identity identity_;
   Census census_;
-  std::unique_ptr<transport::rdma::Host> rdma_;  // null: not here; the workers use it
+  std::unique_ptr<transport::rdma::Host> rdma_;       // null: not here; the workers use it
+  std::unique_ptr<transport::ShmBudget> shm_budget_;  ///< outlives the workers and the door
   std::vector<std::unique_ptr<shard::Worker>> workers_;
   std::vector<Credential> credentials_;
   std::unique_ptr<Door> door_;
@@ -335,15 +345,32 @@ int Server::make_workers() {
   return 0;
 }
 
+/// Without it the server serves over tcp alone: a warning, not an error.
+ShmSocket Server::open_shm() {
+  shm_budget_ = std::make_unique<transport::ShmBudget>(options_.shm.window_bytes_max);
+  census_.shm_budget = shm_budget_.get();
+  if (!options_.shm.enabled) return {};
+  auto socket = ShmSocket::open(options_.shm, identity_.boot_id);
+  if (!socket) {
+    MEMKV_LOG(kWarn, "no shared memory for clients on this host: {}", socket.error().text);
+    return {};
+  }
+  census_.shm_socket = socket->path();
+  return std::move(*socket);
+}
+
 int Server::open_door() {
   DoorOptions options;
   options.host = bind_.host;
   options.port = bind_.port;
   options.congestion = options_.congestion == "system" ? "" : options_.congestion;
   options.server_name = options_.name;
+  options.windows = {.get_ring_bytes = options_.shm.ring_bytes, .put_ring_bytes = options_.shm.ring_bytes};
+  ShmSocket shm = open_shm();
+  options.shm_budget = shm_budget_.get();
   std::vector<shard::Worker*> workers;
   for (auto& worker : workers_) workers.push_back(worker.get());
-  auto door = Door::make(options, credentials_, workers);
+  auto door = Door::make(options, credentials_, workers, std::move(shm));
   if (!door) return fail(kExitFailed, door.error().text);
   door_ = std::move(door).value();
 

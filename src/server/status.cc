@@ -111,15 +111,23 @@ Json rails(transport::rdma::Host* host) {
   return list;
 }
 
+Json transports(const Census& census) {
+  Json list{"tcp"};
+  if (!census.shm_socket.empty()) list.push_back("shm");
+  if (census.rdma != nullptr) list.push_back("rdma");
+  return list;
+}
+
 }  // namespace
 
 std::string status_json(const Census& census) {
   const engine::StoreCounters c = store_sum(census);
   base::SystemClock clock;
-  uint32_t connections = 0;
+  uint32_t connections = 0, connections_shm = 0;
   bool ready = true;
   for (const shard::Worker* worker : census.workers) {
     connections += worker->stats().connections.load(std::memory_order_relaxed);
+    connections_shm += worker->stats().connections_shm.load(std::memory_order_relaxed);
     ready = ready && worker->state() == shard::Worker::State::kReady;
   }
   bool degraded = false;
@@ -132,7 +140,7 @@ std::string status_json(const Census& census) {
   json["ready"] = ready;
   json["degraded"] = degraded;
   json["missing"] = census.missing;
-  json["transport"] = "tcp";
+  json["transports"] = transports(census);
   json["rails"] = rails(census.rdma);
   json["io"] = census.io;
   json["congestion_control"] = census.congestion;
@@ -141,6 +149,12 @@ std::string status_json(const Census& census) {
   json["workers"] = census.workers.size();
   json["shards"] = census.shard_count;
   json["connections"] = connections;
+  json["connections_by_transport"] = {{"tcp", connections - connections_shm}, {"shm", connections_shm}};
+  if (!census.shm_socket.empty()) {
+    json["shm"] = {{"socket", census.shm_socket},
+                   {"window_bytes", census.shm_budget->in_use()},
+                   {"window_bytes_max", census.shm_budget->bytes_max()}};
+  }
   json["half_open"] = census.door != nullptr ? census.door->half_open() : 0;
   json["drives"] = drive_list;
   json["raw_bytes_total"] = census.raw_bytes;

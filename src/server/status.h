@@ -31,6 +31,8 @@ struct Census {
   std::vector<const shard::Worker*> workers;
   const Door* door = nullptr;
   transport::rdma::Host* rdma = nullptr;
+  std::string shm_socket;  ///< empty: no shared memory
+  const transport::ShmBudget* shm_budget = nullptr;
 };
 
 std::string status_json(const Census& census);

@@ -19,8 +19,9 @@ void Connection::open(Worker& worker, uint64_t namespace_id) {
   credit_told_ = worker.credit_now();
 }
 
-void Connection::attach(std::unique_ptr<transport::Link> link) {
+void Connection::attach(std::unique_ptr<transport::Link> link, Transport transport) {
   link_ = std::move(link);
+  transport_ = transport;
   const Identity& identity = worker_->identity();
   wire::Welcome welcome;
   welcome.boot_id = identity.boot_id;

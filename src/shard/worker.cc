@@ -192,8 +192,16 @@ void Worker::adopt(const WorkerMessage& message) {
     ::close(message.fd);
     return;
   }
-  connection->attach(
-      transport::make_tcp_link(*reactor_, message.fd, transport::Role::kServer, message.keys, *connection));
+  using transport::Role;
+  if (message.window == nullptr) {
+    connection->attach(transport::make_tcp_link(*reactor_, message.fd, Role::kServer, message.keys, *connection),
+                       Transport::kTcp);
+  } else {
+    stats_.connections_shm.fetch_add(1, std::memory_order_relaxed);
+    connection->attach(
+        transport::make_shm_link(*reactor_, message.fd, Role::kServer, message.keys, message.window, *connection),
+        Transport::kShm);
+  }
 }
 
 Connection* Worker::open_connection(uint64_t namespace_id) {
@@ -284,6 +292,7 @@ void Worker::reap() {
     if (!connection->reapable()) continue;
     if (connection->dirty_link.linked()) (dirty_.contains(*connection) ? dirty_ : stuck_).remove(*connection);
     open_.remove(*connection);
+    if (connection->transport() == Transport::kShm) stats_.connections_shm.fetch_sub(1, std::memory_order_relaxed);
     connection->recycle();
     connections_.give_back(*connection);
     stats_.connections.store(static_cast<uint32_t>(connections_.in_use()), std::memory_order_relaxed);

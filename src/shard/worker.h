@@ -56,7 +56,8 @@ struct WorkerMessage {
   int fd = -1;  ///< kConnection: the worker's from here on
   uint64_t namespace_id = 0;
   wire::SessionKeys keys{};
-  std::optional<wire::RdmaEnd> rdma;  ///< kConnection: the client's queue pair
+  std::optional<wire::RdmaEnd> rdma;             ///< kConnection: the client's queue pair
+  std::shared_ptr<transport::ShmWindow> window;  ///< of a shm connection
 };
 
 /// The sum over a worker's stores, and its own figures, for other threads to read. Relaxed: each figure is whole,
@@ -65,6 +66,7 @@ struct WorkerStats {
   static constexpr size_t kStoreWords = sizeof(engine::StoreCounters) / sizeof(uint64_t);
   std::array<std::atomic<uint64_t>, kStoreWords> store{};
   std::atomic<uint32_t> connections{0};
+  std::atomic<uint32_t> connections_shm{0};
   std::atomic<uint64_t> ops{0}, ops_in_use{0}, busy{0}, wrong_worker{0}, checksum_mismatches{0}, connections_cut{0};
   std::atomic<uint64_t> payload_bytes_in{0}, payload_bytes_out{0}, slots_in_use{0}, slots_total{0}, deadlines_missed{0};
   engine::StoreCounters store_counters() const;

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "io/reactor.h"
 #include "memkv/error.h"
@@ -121,6 +122,13 @@ enum class Role : uint8_t { kClient, kServer };
 /// Takes over `fd` (connected, handshake done; no byte beyond it was read). The first frames are MACed with sequence 0.
 std::unique_ptr<Link> make_tcp_link(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys,
                                     LinkOwner& owner);
+class ShmWindow;
+/// The file name of a server's unix socket.
+std::string shm_socket_name(const std::array<uint8_t, 16>& boot_id);
+/// Over rings in shared memory; `fd` is the unix socket of the handshake, on which sleepers are woken and a dead peer
+/// is noticed. The server's first frame, WINDOWS, has left already: its sequence goes on from there.
+std::unique_ptr<Link> make_shm_link(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys,
+                                    std::shared_ptr<ShmWindow> window, LinkOwner& owner);
 /// Two ends in memory, for tests.
 struct LinkPair {
   std::unique_ptr<Link> client, server;

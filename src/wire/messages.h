@@ -52,6 +52,7 @@ enum class Opcode : uint8_t {
   kList = 32,
   kListReply = 33,
   kWorkerMap = 34,
+  kWindows = 36,
   kNotReady = 40,
   kReady = 41,
   kGoodbye = 42,
@@ -293,6 +294,12 @@ struct Cancel {
 struct Credit {
   uint16_t limit = 1;  ///< at least 1
 };
+/// WINDOWS: the rings of a shm connection (docs/shm.md). Comes with their two descriptors.
+struct Windows {
+  uint64_t get_ring_bytes = 0;  ///< server to client; a power of two
+  uint64_t put_ring_bytes = 0;  ///< client to server; a power of two
+};
+inline constexpr uint64_t kRingBytesMin = 4096, kRingBytesMax = 1u << 30;
 struct WorkerMap {
   uint16_t worker_count = 1;
   uint8_t shard_count = 1;
@@ -337,6 +344,7 @@ size_t encode(const Proof&, std::span<std::byte> out);
 size_t encode(const Welcome&, std::span<std::byte> out);
 size_t encode(const Cancel&, std::span<std::byte> out);
 size_t encode(const Credit&, std::span<std::byte> out);
+size_t encode(const Windows&, std::span<std::byte> out);
 size_t encode(const WorkerMap&, std::span<std::byte> out);
 size_t encode(const Goodbye&, std::span<std::byte> out);
 size_t encode(const List&, std::span<std::byte> out);
@@ -352,6 +360,7 @@ Result<Proof> decode_proof(std::span<const std::byte> body);
 Result<Welcome> decode_welcome(std::span<const std::byte> body);
 Result<Cancel> decode_cancel(std::span<const std::byte> body);
 Result<Credit> decode_credit(std::span<const std::byte> body);
+Result<Windows> decode_windows(std::span<const std::byte> body);
 Result<WorkerMap> decode_worker_map(std::span<const std::byte> body);
 Result<Goodbye> decode_goodbye(std::span<const std::byte> body);
 Result<List> decode_list(std::span<const std::byte> body);

@@ -135,6 +135,8 @@ void see_body(const FrameHeader& header, Body body) {
       return see_plain(decode_taken(body), decode_taken);
     case Opcode::kOffer:
       return see_offer(body);
+    case Opcode::kWindows:
+      return see_plain(decode_windows(body), decode_windows);
     case Opcode::kWorkerMap:
       return see_plain(decode_worker_map(body), decode_worker_map);
     case Opcode::kGoodbye:

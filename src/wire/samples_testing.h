@@ -213,6 +213,7 @@ inline std::vector<Sample> samples() {
   add("status", Opcode::kStatus, 26, {});
   add("status_reply", Opcode::kStatusReply, 26, std::as_bytes(std::span(std::string_view(R"({"ready":true})"))));
   add("worker_map", Opcode::kWorkerMap, 0, encoded(WorkerMap{2, 4, {1, 0, 1, 0}}));
+  add("windows", Opcode::kWindows, 0, encoded(Windows{1 << 20, 1 << 19}));
   add("not_ready", Opcode::kNotReady, 0, {});
   add("ready", Opcode::kReady, 0, {});
   add("goodbye", Opcode::kGoodbye, 0, encoded(Goodbye{Status::kBusy, "too many connections"}));

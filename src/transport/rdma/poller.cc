@@ -39,12 +39,9 @@ Poller::Poller(io::Reactor& reactor, Host& host, std::unique_ptr<io::SlotArena> 
       staged_bytes_(staged_bytes),
       events_(std::move(events)),
       done_(kDoneMax, &reactor) {
-  pump_.context = this;
-  pump_.on_done = [](io::Timer& timer) {
-    auto& self = *static_cast<Poller*>(timer.context);
-    self.poll();
-    if (self.jobs_ > 0 || !self.hot_.empty() || !self.cold_.empty()) self.reactor_.start(timer, self.reactor_.now_ns());
-  };
+  events_op_.context = this;
+  events_op_.on_done = [](io::IoOp& op, int32_t) { static_cast<Poller*>(op.context)->look_ = true; };
+  reactor.add(*this);
   tick_.context = this;
   tick_.on_done = [](io::Timer& timer) { static_cast<Poller*>(timer.context)->on_tick(); };
 }
@@ -52,7 +49,7 @@ Poller::Poller(io::Reactor& reactor, Host& host, std::unique_ptr<io::SlotArena> 
 Poller::~Poller() {
   MEMKV_ASSERT(at_rest(), "links and connectors end first");
   reactor_.stop(tick_);
-  reactor_.stop(pump_);
+  reactor_.remove(*this);
   host_.remove_memory(
       staging_memory_, [](void*) { MEMKV_ASSERT(false, "a staging slot is in flight"); }, nullptr);
 }
@@ -66,7 +63,6 @@ void Poller::add(Polled& polled) {
   polled.hot_ = true;
   polled.idle_ = 0;
   hot_.push_back(polled);
-  if (!pump_.armed()) reactor_.start(pump_, reactor_.now_ns());
   if (!tick_.armed()) reactor_.start(tick_, reactor_.now_ns() + kTickNs);
 }
 
@@ -74,6 +70,7 @@ void Poller::remove(Polled& polled) {
   if (!polled.link_.linked()) return;
   (void)epoll_ctl(events_.get(), EPOLL_CTL_DEL, polled.queue_pair().event_fd(), nullptr);
   (polled.hot_ ? hot_ : cold_).remove(polled);
+  if (hot_.empty() && cold_.empty() && events_op_.pending()) reactor_.cancel(events_op_);
 }
 
 void Poller::set_up(BlockingJob& job) {
@@ -82,7 +79,6 @@ void Poller::set_up(BlockingJob& job) {
     while (!static_cast<Poller*>(self)->done_.push(&done)) sched_yield();
   };
   jobs_++;
-  if (!pump_.armed()) reactor_.start(pump_, reactor_.now_ns());
   host_.set_up(job);
 }
 
@@ -92,7 +88,6 @@ void Poller::tear_down(BlockingJob& job) {
     while (!static_cast<Poller*>(self)->done_.push(&done)) sched_yield();
   };
   jobs_++;
-  if (!pump_.armed()) reactor_.start(pump_, reactor_.now_ns());
   host_.tear_down(job);
 }
 
@@ -149,7 +144,11 @@ size_t Poller::take_events() {
 
 size_t Poller::poll() {
   size_t moved = take_jobs();
-  if (hot_.empty() || turn_++ % kTurnsPerLook == 0) moved += cold_.empty() ? 0 : take_events();
+  if (hot_.empty() && cold_.empty()) return moved;
+  if (look_ || turn_++ % kTurnsPerLook == 0) moved += cold_.empty() ? 0 : take_events();
+  look_ = false;
+  // Always waiting, so that the loop may sleep at any time. When the loop is full now, the next turn tries again.
+  if (!events_op_.pending()) (void)reactor_.readable(events_op_, events_.get());
   // Bounded by what is hot now: a queue that cools goes, one that is added comes behind.
   Polled* polled = hot_.front();
   for (size_t left = hot_.size(); left > 0 && polled; left--) {
@@ -166,7 +165,7 @@ size_t Poller::poll() {
 }
 
 bool Poller::arm() {
-  bool quiet = true;
+  bool quiet = take_jobs() == 0 && !look_ && (events_op_.pending() || (hot_.empty() && cold_.empty()));
   Polled* polled = hot_.front();
   for (size_t left = hot_.size(); left > 0 && polled; left--) {
     Polled* next = hot_.next(*polled);

@@ -34,7 +34,7 @@ class Polled {
 };
 
 /// Thread: the reactor's.
-class Poller final {
+class Poller final : private io::PollSource {
  public:
   struct Options {
     std::vector<io::SlotClass> staging;
@@ -63,11 +63,8 @@ class Poller final {
   void tear_down(BlockingJob& job);
   /// Ends a queue pair that no link has.
   void discard(std::unique_ptr<QueuePair> pair);
-  bool at_rest() const { return jobs_ == 0 && hot_.empty() && cold_.empty(); }
 
-  size_t poll();
-  bool arm();  ///< before the loop sleeps; false: there is something to do
-  int fd() const { return events_.get(); }
+  bool at_rest() const { return jobs_ == 0 && hot_.empty() && cold_.empty() && !events_op_.pending(); }
 
  private:
   using List = base::IntrusiveList<Polled, &Polled::link_>;
@@ -75,6 +72,11 @@ class Poller final {
          std::shared_ptr<Registration> staging_memory, base::Counter* staged_bytes, base::UniqueFd events);
   bool expose_direct(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out);
   bool expose_staging(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out);
+  // From the reactor.
+  size_t poll() override;
+  bool arm() override;
+  void disarm() override {}
+
   size_t take_jobs();
   size_t take_events();
   void heat(Polled& polled);
@@ -94,7 +96,8 @@ class Poller final {
   List cold_;        // armed: their channel says when
   uint32_t turn_ = 0;
   io::Timer tick_;
-  io::Timer pump_;  // until the reactor polls
+  io::IoOp events_op_;  // events_ is readable
+  bool look_ = false;   // it was
 };
 
 }  // namespace memkv::transport::rdma
