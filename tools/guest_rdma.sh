@@ -33,11 +33,34 @@ test_units() { "$bin/transport_test" --gtest_filter='*Rdma*' --gtest_brief=1; }
 test_sweep1() {
   start_memory_server
   export MEMKV_TRANSPORT=rdma MEMKV_RDMA_DEVICES=rxe0
-  "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB,4MiB --bytes 8MiB --threads 1 --depth 4 --window 64MiB --no-ceiling --verify full
+  "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB,4MiB --bytes 8MiB --threads 1 --depth 4 --window 64MiB --no-ceiling --deadline 60s --verify full
   "$bin/memkv" status
   echo "guest: rail rxe0 moved $(rail rxe0 bytes_in) bytes in, $(rail rxe0 bytes_out) out"
   (($(rail rxe0 bytes_in) > 8000000 && $(rail rxe0 bytes_out) > 8000000)) || fail "the bytes did not go over the rail"
   stop_server
+}
+
+#: sweep2     verified sweep over two rails with twelve drives; both carry 40 to 60 % of the bytes
+test_sweep2() {
+  "$bin/memkv" setup --auth-key-file /tmp/memkv.key > /tmp/memkv.yaml
+  start_server --config /tmp/memkv.yaml --workers 1
+  export MEMKV_AUTH_KEY=@/tmp/memkv.key MEMKV_TRANSPORT=rdma MEMKV_RDMA_DEVICES=rxe0,rxe1
+  "$bin/memkv-bench" sweep --sizes 4KiB,256KiB,2MiB,16MiB,64MiB --bytes "${BYTES:-32MiB}" --threads 1 --depth 8 --window 128MiB --no-ceiling --deadline 60s --verify full
+  "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB --bytes "${BYTES:-16MiB}" --threads 4 --depth 4 --window 64MiB --no-ceiling --deadline 60s --verify full
+  # A block of several chunks stays on the rail that its put began on: the shares are those of many blocks.
+  remember_rails
+  "$bin/memkv-bench" sweep --sizes 256KiB,2MiB --bytes 48MiB --threads 2 --depth 8 --window 64MiB --no-ceiling --deadline 60s --verify full
+  share in; share out
+  stop_server
+}
+remember_rails() {
+  local device way
+  for device in rxe0 rxe1; do for way in in out; do eval "before_${device}_$way=$(rail $device bytes_$way)"; done; done
+}
+share() {
+  local a b; a=$(($(rail rxe0 "bytes_$1") - before_rxe0_$1)); b=$(($(rail rxe1 "bytes_$1") - before_rxe1_$1))
+  echo "guest: bytes $1: rxe0 $a, rxe1 $b: $((100 * a / (a + b))) % on the first"
+  ((100 * a / (a + b) >= 40 && 100 * a / (a + b) <= 60)) || fail "the rails do not share the bytes"
 }
 
 names=$(sed -n 's/^#: \([a-z0-9]*\) .*/\1/p' "$0")
@@ -50,6 +73,7 @@ inside) "test_$2"; echo "guest: $2 passed" ;;
   trap 'rm -rf "$work"' EXIT
   mkdir "$work/bin"
   cp "$root"/build/release/bin/memkv{,-bench} "$root/build/release/tests/transport_test" "$work/bin"
-  RXE_WORK=$work "$root/tools/guest.sh" -m 3G -t 400 -- "$root/tools/guest_rdma.sh" inside "$1"
+  drives=(); [ "$1" != sweep2 ] || drives=(-d 12:512M:4096)
+  RXE_WORK=$work "$root/tools/guest.sh" "${drives[@]}" -m 3G -t 400 -- "$root/tools/guest_rdma.sh" inside "$1"
   ;;
 esac

@@ -61,9 +61,21 @@ struct Outcome {
   bool ok() const { return is_outcome(status); }
 };
 
-/// Memory registered with the client (one-sided transports register it with the NIC; tcp does nothing). Unregisters on
-/// destruction.
 enum class MemoryKind : uint8_t { kHost, kCuda };
+class Region;
+namespace client {
+class Context;
+}
+namespace transport::rdma {
+class Host;
+}
+namespace client {
+Result<Region> make_region(void* data, size_t size, MemoryKind kind, std::shared_ptr<transport::rdma::Host> host,
+                           std::shared_ptr<Context*> driven);
+}
+
+/// Memory registered with the client: rdma registers it with the NICs, tcp and shm do nothing. Unregisters on
+/// destruction, which waits for ops that are in flight on it. One of a Session is destroyed by who drives the session.
 class Region {
  public:
   Region() = default;
@@ -72,10 +84,9 @@ class Region {
   ~Region();
 
  private:
-  friend class Client;
-  friend class Session;
+  friend Result<Region> client::make_region(void*, size_t, MemoryKind, std::shared_ptr<transport::rdma::Host>,
+                                            std::shared_ptr<client::Context*>);
   struct State;
-  static Result<Region> of(void* data, size_t size, MemoryKind kind);
   std::shared_ptr<State> state_;
 };
 

@@ -166,7 +166,10 @@ void Connection::enqueue(Unit& unit) {
     queue = unit.length > wire::kEagerPayloadMax ? &large_ : &small_;
   unit.queue = queue;
   queue->push_back(unit);
-  unit.put_on(load_bytes_);
+  // A begin stands for the chunks that will follow it here.
+  const uint64_t bytes = unit.kind == wire::OpKind::kBegin ? unit.op->bytes : unit.length;
+  unit.put_on(load_bytes_, bytes);
+  if (unit.kind != wire::OpKind::kChunk) given_bytes_ += bytes;
 }
 
 bool Connection::may_send() const { return state_ == State::kOpen && pinged_ns_ == 0; }

@@ -33,7 +33,10 @@ class Connection final : public transport::LinkOwner {
   uint64_t not_before_ns = 0;
   uint64_t backoff_ns = 0;
   size_t rail() const { return rail_; }
-  uint64_t load_bytes() const { return load_bytes_; }  ///< of units that it was given and that are not answered
+  bool less_loaded_than(const Connection& other) const {
+    return load_bytes_ != other.load_bytes_ ? load_bytes_ < other.load_bytes_ : given_bytes_ < other.given_bytes_;
+  }
+
   void close(Status why);
 
   /// Takes the unit; it leaves with the next pump().
@@ -146,6 +149,7 @@ class Connection final : public transport::LinkOwner {
   uint32_t eager_used_ = 0;
   uint64_t link_payload_bytes_ = 0;
   uint64_t load_bytes_ = 0;
+  uint64_t given_bytes_ = 0;  // ever
 
   std::vector<Arriving> arriving_;
   std::vector<iovec> targets_;

@@ -50,6 +50,7 @@ class Context {
   io::Reactor& reactor() { return *reactor_; }
   transport::rdma::Poller* rdma() { return rdma_.get(); }  ///< null: there is no RDMA for this client
   const std::string& why_no_rdma() const { return why_no_rdma_; }
+  const std::shared_ptr<transport::rdma::Host>& rdma_host() const { return rdma_host_; }  ///< null: none. Thread: any
   size_t rail_count() const;
   const Settings& settings() const { return settings_; }
   Counters& counters() { return counters_; }

@@ -38,14 +38,16 @@ struct Unit {
   Frame* frame = nullptr;    ///< handed to a link, not answered
   uint16_t exposure = 0;     ///< in frame->exposures, counted from 1; 0 = none
   uint64_t* load = nullptr;  ///< of the connection that it was given to
+  uint64_t charge = 0;       ///< in *load
 
-  void put_on(uint64_t& of_connection) {
+  void put_on(uint64_t& of_connection, uint64_t bytes) {
     take_off();
     load = &of_connection;
-    *load += length;
+    charge = bytes;
+    *load += charge;
   }
   void take_off() {
-    if (load) *load -= length;
+    if (load) *load -= charge;
     load = nullptr;
   }
 };

@@ -74,6 +74,8 @@ class Server {
   void open_one_sided();
   void try_one_sided(Connection& connection);
   void try_rdma(Connection& connection);
+  void try_rails();
+  bool any_opening(Transport transport) const;
   std::string find_socket() const;
   bool on_one_sided_open(Connection& connection, bool same_process);
   void on_one_sided_failed(Connection& connection, const Error& why, const std::string& text);

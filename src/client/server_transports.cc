@@ -54,7 +54,7 @@ Connection& Server::rail_of(uint16_t worker) {
     seen[connection->rail()] = true;
     if (!first || connection->state() != Connection::State::kIdle) first = connection.get();
     if (connection->open()) {
-      if (!best || connection->load_bytes() < best->load_bytes()) best = connection.get();
+      if (!best || connection->less_loaded_than(*best)) best = connection.get();
     } else if (connection->state() == Connection::State::kIdle && !connection->should_open &&
                connection->not_before_ns <= now) {
       connection->should_open = true;
@@ -89,6 +89,13 @@ Connection& Server::connection_of(Transport transport, uint16_t worker) {
 
 bool Server::any_open() const {
   return std::any_of(connections_.begin(), connections_.end(), [](const auto& c) { return c->open(); });
+}
+
+bool Server::any_opening(Transport transport) const {
+  return std::any_of(connections_.begin(), connections_.end(), [&](const auto& c) {
+    const bool opening = c->state() == Connection::State::kConnecting || c->state() == Connection::State::kWelcoming;
+    return opening && c->transport() == transport;
+  });
 }
 
 bool Server::any_open(Transport transport) const {
@@ -128,8 +135,20 @@ void Server::open_one_sided() {
       if (choice_.due_ns(transport) != UINT64_MAX) one_sided_soon(choice_.due_ns(transport) - now);
       continue;
     }
-    Connection& connection = connection_of(transport, welcome_.worker);
-    if (connection.state() == Connection::State::kIdle) try_one_sided(connection);
+    Connection& probe = connection_of(transport, welcome_.worker);
+    if (transport == Transport::kRdma)
+      try_rails();
+    else if (probe.state() == Connection::State::kIdle)
+      try_one_sided(probe);
+  }
+}
+
+/// All of them at once: one that works is enough.
+void Server::try_rails() {
+  for (size_t i = 0; i < connections_.size(); i++) {
+    Connection& connection = *connections_[i];
+    const bool probe = connection.transport() == Transport::kRdma && connection.worker() == welcome_.worker;
+    if (probe && connection.state() == Connection::State::kIdle) try_one_sided(connection);
   }
 }
 
@@ -175,6 +194,7 @@ bool Server::on_one_sided_open(Connection& connection, bool same_process) {
   }
   connection.should_open = false;
   connection.backoff_ns = 0;
+  one_sided_soon(0);  // for others that should be open
   if (choice_.set_up(connection.transport())) on_switch("a probe worked");
   // There is nothing that it could be used for.
   if (choice_.only_one_sided() && connections_[0]->open()) connections_[0]->close(Status::kOk);
@@ -186,7 +206,7 @@ void Server::on_one_sided_failed(Connection& connection, const Error& why, const
   connection.should_open = false;
   back_off(connection, text);
   retry_queued(connection);
-  if (any_open(transport)) return;
+  if (any_open(transport) || any_opening(transport)) return;
   leave(transport, text);
   if (!choice_.is_only(transport) || refusal_ != Status::kOk) return;
   known_ = welcomed_ = false;

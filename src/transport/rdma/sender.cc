@@ -120,9 +120,12 @@ bool Sender::find_local(const OutFrame& frame) {
 
 /// False: no room in the send queue now.
 bool Sender::place(OutFrame& frame) {
+  if (placed_bytes_ > 0 && placed_bytes_ + frame.payload_bytes > kPlacedBytesMax) return false;
   if (!work_.has_room(static_cast<uint32_t>(frame.remote.size() + frame.payload.size()) + 1)) return false;
   write_segments(frame);
   way_ = Way::kPlaced;
+  placed_bytes_ += frame.payload_bytes;
+  chunk_placed_bytes_ += frame.payload_bytes;
   return true;
 }
 
@@ -260,6 +263,7 @@ bool Sender::open_chunk() {
 void Sender::close_chunk() {
   Posted& posted = work_.send(next_buffer_, chunk_used_, returned_);
   posted.frames = std::exchange(chunk_frames_, {});
+  posted.bytes = std::exchange(chunk_placed_bytes_, 0);
   peer_left_ += std::exchange(returned_, 0);
   credits_--;
   buffers_out_++;
@@ -283,6 +287,7 @@ void Sender::add_credits(uint32_t receives) { credits_ += receives; }
 void Sender::on_posted_done(Posted& done) {
   if (done.kind != Posted::Kind::kChunk) return;
   buffers_out_--;
+  placed_bytes_ -= done.bytes;
   while (OutFrame* frame = done.frames.pop()) done_.push(*frame);
 }
 

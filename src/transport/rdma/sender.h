@@ -10,6 +10,10 @@ namespace memkv::transport::rdma {
 /// Payloads up to here ride in the stream.
 inline constexpr uint32_t kInlineMax = wire::kEagerPayloadMax;
 
+/// Written and not yet acknowledged, at most: what is in the send queue cannot be overtaken, and this much keeps the
+/// fastest line busy.
+inline constexpr uint32_t kPlacedBytesMax = 4u << 20;
+
 /// One way for each frame with a payload above kInlineMax:
 ///   placed   the owner said where in the peer's memory it goes: WRITEs, then the frame in the stream behind them
 ///   offered  (client) the peer READs it: OFFER, then the frame; the memory is free when TAKEN says so
@@ -103,6 +107,8 @@ class Sender {
   uint32_t next_buffer_ = 0;
   uint32_t buffers_out_ = 0;
   FrameQueue chunk_frames_;
+  uint32_t chunk_placed_bytes_ = 0;
+  uint32_t placed_bytes_ = 0;
 
   // Receives: of the peer that we may use, of ours that it may use, and what it must be told.
   uint32_t credits_;

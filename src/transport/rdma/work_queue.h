@@ -13,7 +13,7 @@ namespace memkv::transport::rdma {
 struct Posted {
   enum class Kind : uint8_t { kChunk, kCredit, kRead } kind = Kind::kChunk;
   uint16_t requests = 0;
-  uint32_t bytes = 0;  ///< kRead: of the payload
+  uint32_t bytes = 0;  ///< kRead: of the payload; kChunk: written in front of it
   FrameQueue frames;   ///< kChunk: that end with it
 };
 
