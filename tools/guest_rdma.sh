@@ -63,6 +63,55 @@ share() {
   ((100 * a / (a + b) >= 40 && 100 * a / (a + b) <= 60)) || fail "the rails do not share the bytes"
 }
 
+start_load() {
+  "$bin/memkv-rdma-load" "$1" > /tmp/load.log 2>&1 & load=$!
+  for _ in $(seq 300); do grep -qs loaded /tmp/load.log && return; kill -0 $load || break; sleep 0.1; done
+  cat /tmp/load.log; fail "the load did not start"
+}
+end_load() { wait $load || { tail -20 /tmp/load.log; fail "the load failed"; }; tail -1 /tmp/load.log; }
+# Both rails carry bytes now.
+both_rails() {
+  for _ in $(seq 20); do
+    remember_rails; sleep 1
+    (($(rail rxe0 bytes_out) > before_rxe0_out && $(rail rxe1 bytes_out) > before_rxe1_out)) && return
+  done
+  tail -20 /tmp/load.log; fail "$1: not back on both rails"
+}
+
+#: quiet      random cancels and deadlines: no byte of a completed op's memory changes; regions go with gets in flight
+test_quiet() {
+  start_memory_server
+  export MEMKV_TRANSPORT=rdma MEMKV_RDMA_DEVICES=rxe0,rxe1
+  start_load 15
+  end_load
+  stop_server
+}
+
+#: faults     a rail removed and added again, the server killed and restarted, a client killed: nothing lost, nobody late
+test_faults() {
+  "$bin/memkv" setup --drive /tmp/drive:512MiB --auth-key-file /tmp/memkv.key > /tmp/memkv.yaml
+  port=19900; start_server --config /tmp/memkv.yaml --mode file --workers 1
+  export MEMKV_AUTH_KEY=@/tmp/memkv.key MEMKV_RDMA_DEVICES=rxe0,rxe1
+  start_load 60
+  both_rails start
+  rdma link delete rxe1
+  sleep 2
+  remember_rails; sleep 1
+  (($(rail rxe0 bytes_out) > before_rxe0_out)) || fail "the rail that is left carries nothing"
+  rdma link add rxe1 type rxe netdev nic1
+  both_rails "link delete and add"
+  echo "guest: a rail went and came back"
+  MEMKV_TRANSPORT=rdma timeout -s KILL 2 "$bin/memkv-rdma-load" 60 > /dev/null 2>&1 || true
+  both_rails "a client killed"
+  echo "guest: another client was killed"
+  kill -9 $server; wait $server || true
+  start_server --config /tmp/memkv.yaml --mode file --workers 1
+  both_rails "server restarted"
+  echo "guest: the server was killed and restarted"
+  end_load
+  stop_server
+}
+
 names=$(sed -n 's/^#: \([a-z0-9]*\) .*/\1/p' "$0")
 case ${1:-list} in
 list) sed -n 's/^#: /  /p' "$0" ;;
@@ -72,7 +121,7 @@ inside) "test_$2"; echo "guest: $2 passed" ;;
   mkdir -p "${2:-/tmp}"; work=${2:-$(mktemp -d "${TMPDIR:-/tmp}/memkv-guest-XXXXXX")}
   trap 'rm -rf "$work"' EXIT
   mkdir "$work/bin"
-  cp "$root"/build/release/bin/memkv{,-bench} "$root/build/release/tests/transport_test" "$work/bin"
+  cp "$root"/build/release/bin/memkv{,-bench} "$root"/build/release/tests/{transport_test,memkv-rdma-load} "$work/bin"
   drives=(); [ "$1" != sweep2 ] || drives=(-d 12:512M:4096)
   RXE_WORK=$work "$root/tools/guest.sh" "${drives[@]}" -m 3G -t 400 -- "$root/tools/guest_rdma.sh" inside "$1"
   ;;
