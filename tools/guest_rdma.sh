@@ -21,7 +21,7 @@ start_memory_server() { start_server --mode memory --memory "${1:-512MiB}" --wor
 
 # rail DEVICE FIELD, of status
 rail() {
-  MEMKV_TRANSPORT=tcp "$bin/memkv" status --json | python3 -c 'import json, sys
+  MEMKV_TRANSPORT=tcp timeout 10 "$bin/memkv" status --json | python3 -c 'import json, sys
 rails = json.load(sys.stdin)["servers"][0]["status"]["rails"]
 print(next(r[sys.argv[2]] for r in rails if r["device"] == sys.argv[1]))' "$1" "$2"
 }
@@ -89,11 +89,12 @@ test_quiet() {
 
 #: faults     a rail removed and added again, the server killed and restarted, a client killed: nothing lost, nobody late
 test_faults() {
-  "$bin/memkv" setup --drive /tmp/drive:512MiB --auth-key-file /tmp/memkv.key > /tmp/memkv.yaml
-  port=19900; start_server --config /tmp/memkv.yaml --mode file --workers 1
+  "$bin/memkv" setup --auth-key-file /tmp/memkv.key > /tmp/memkv.yaml
+  port=19900; start_server --config /tmp/memkv.yaml --workers 1
   export MEMKV_AUTH_KEY=@/tmp/memkv.key MEMKV_RDMA_DEVICES=rxe0,rxe1
   start_load 60
   both_rails start
+  echo "guest: both rails carry bytes"
   rdma link delete rxe1
   sleep 2
   remember_rails; sleep 1
@@ -105,7 +106,7 @@ test_faults() {
   both_rails "a client killed"
   echo "guest: another client was killed"
   kill -9 $server; wait $server || true
-  start_server --config /tmp/memkv.yaml --mode file --workers 1
+  start_server --config /tmp/memkv.yaml --workers 1
   both_rails "server restarted"
   echo "guest: the server was killed and restarted"
   end_load
@@ -115,14 +116,14 @@ test_faults() {
 names=$(sed -n 's/^#: \([a-z0-9]*\) .*/\1/p' "$0")
 case ${1:-list} in
 list) sed -n 's/^#: /  /p' "$0" ;;
-inside) "test_$2"; echo "guest: $2 passed" ;;
+inside) (sleep 180; echo "guest: it takes too long"; tail -30 /tmp/server.log /tmp/load.log) & "test_$2"; echo "guest: $2 passed" ;;
 *)
   grep -qx "$1" <<< "$names" || { echo "no test '$1'; there are:" $names; exit 2; }
   mkdir -p "${2:-/tmp}"; work=${2:-$(mktemp -d "${TMPDIR:-/tmp}/memkv-guest-XXXXXX")}
   trap 'rm -rf "$work"' EXIT
   mkdir "$work/bin"
   cp "$root"/build/release/bin/memkv{,-bench} "$root"/build/release/tests/{transport_test,memkv-rdma-load} "$work/bin"
-  drives=(); [ "$1" != sweep2 ] || drives=(-d 12:512M:4096)
-  RXE_WORK=$work "$root/tools/guest.sh" "${drives[@]}" -m 3G -t 400 -- "$root/tools/guest_rdma.sh" inside "$1"
+  drives=(); case $1 in sweep2) drives=(-d 12:512M:4096) ;; faults) drives=(-d 2:512M:4096) ;; esac
+  RXE_WORK=$work "$root/tools/guest.sh" "${drives[@]}" -m 3G -t 240 -- "$root/tools/guest_rdma.sh" inside "$1"
   ;;
 esac

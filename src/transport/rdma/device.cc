@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -177,6 +178,15 @@ Result<void, Message> Device::prepare() {
   pd_ = verbs_.alloc_pd(context_);
   if (!pd_) return failed("no protection domain");
   return {};
+}
+
+/// A driver that cannot take a device away from its users (soft-RoCE) waits for them: its node is gone already.
+void Device::look() {
+  read_events();
+  const std::string node = std::string("/sys/class/infiniband_verbs/") + context_->device->dev_name;
+  if (dead() || access(node.c_str(), F_OK) == 0) return;
+  MEMKV_LOG(kWarn, "RDMA device {} is being removed", name_);
+  dead_.store(true, std::memory_order_release);
 }
 
 void Device::read_events() {

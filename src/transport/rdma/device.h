@@ -59,14 +59,15 @@ class Device {
   const ibv_device_attr& limits() const { return limits_; }
   ibv_context* context() const { return context_; }
   ibv_pd* pd() const { return pd_; }
-  /// Reads what the kernel has to say about the device; never blocks. Thread: the one that opens devices.
-  void read_events();
-  /// It is gone for good: no completion comes any more, and nothing is written into memory.
+  /// Looks whether the kernel still has it; never blocks. Thread: the one that opens devices.
+  void look();
+  /// It is gone, or the kernel waits for us to let go of it: nothing new may use it.
   bool dead() const { return dead_.load(std::memory_order_acquire); }
 
  private:
   Device(const Verbs& verbs, std::string name, ibv_context* context);
   Result<void, Message> prepare();
+  void read_events();
 
   const Verbs& verbs_;
   const std::string name_;

@@ -105,10 +105,16 @@ void Host::look() {
   for (size_t i = 0; i < rails_.size(); i++) {
     Rail& rail = *rails_[i];
     const std::shared_ptr<Device> device = rail.device.load();
-    if (device) device->read_events();
-    if (device && device->dead()) rail.device.store(nullptr);
+    if (device) device->look();
+    if (device && device->dead()) close_rail(rail, i);
     if (!rail.device.load() && may_open) open_rail(rail, i);
   }
+}
+
+/// Links see it themselves; what they had in flight fails.
+void Host::close_rail(Rail& rail, size_t index) {
+  rail.device.store(nullptr);
+  for (const auto& registration : *memory_.snapshot()) registration->drop(index);
 }
 
 void Host::open_rail(Rail& rail, size_t index) {
@@ -145,7 +151,10 @@ Result<std::shared_ptr<Registration>> Host::add_memory(void* data, size_t size, 
   for (size_t i = 0; i < rails_.size(); i++) {
     auto device = rails_[i]->device.load();
     if (!device || device->dead()) continue;
-    if (auto added = registration->add(i, std::move(device)); !added) {
+    auto added = registration->add(i, device);
+    if (device->dead()) {
+      registration->drop(i);
+    } else if (!added) {
       memory_.remove(*registration);
       return added.error();
     }

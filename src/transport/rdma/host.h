@@ -88,6 +88,7 @@ class Host {
   explicit Host(const Verbs& verbs) : verbs_(verbs) {}
   void look();
   void open_rail(Rail& rail, size_t index);
+  void close_rail(Rail& rail, size_t index);
 
   const Verbs& verbs_;
   std::vector<std::unique_ptr<Rail>> rails_;

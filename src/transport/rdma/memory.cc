@@ -2,20 +2,26 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/assert.h"
 
 namespace memkv::transport::rdma {
 
 Registration::~Registration() {
-  for (auto& slot : on_) {
-    OnDevice* on = slot.load();
-    while (on) {
-      on->device->verbs().dereg_mr(on->mr);  // of a device that went it fails, and only frees
-      OnDevice* before = on->before;
-      delete on;
-      on = before;
-    }
+  for (size_t rail = 0; rail < kRailsMax; rail++) drop(rail);
+  for (OnDevice* on = buried_.load(); on;) delete std::exchange(on, on->next);
+}
+
+void Registration::drop(size_t rail) { bury(on_[rail].exchange(nullptr)); }
+
+/// Its memory is the device's no more; the keys stay for who looks at them right now.
+void Registration::bury(OnDevice* on) {
+  if (!on) return;
+  on->device->verbs().dereg_mr(on->mr);  // of a device that is gone it fails, and only frees
+  on->device.reset();
+  on->next = buried_.load();
+  while (!buried_.compare_exchange_weak(on->next, on)) {
   }
 }
 
@@ -29,14 +35,14 @@ Result<void> Registration::add(size_t rail, std::shared_ptr<Device> device) {
   on->keys = {mr->lkey, mr->rkey};
   on->mr = mr;
   on->device = std::move(device);
-  OnDevice* added = on.release();
-  added->before = on_[rail].exchange(added);
+  on->identity = on->device.get();
+  bury(on_[rail].exchange(on.release()));
   return {};
 }
 
 const MemoryKeys* Registration::keys(size_t rail, const Device& device) const {
   const OnDevice* on = on_[rail].load(std::memory_order_acquire);
-  return on && on->device.get() == &device ? &on->keys : nullptr;
+  return on && on->identity == &device ? &on->keys : nullptr;
 }
 
 bool Registration::use() {

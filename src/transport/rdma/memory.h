@@ -43,6 +43,8 @@ class Registration {
 
   /// Registers it on `device`, in place of what was there for that rail. Blocks: pins the pages.
   Result<void> add(size_t rail, std::shared_ptr<Device> device);
+  /// The device went: it is let go of.
+  void drop(size_t rail);
   /// Null: not registered on this very device.
   const MemoryKeys* keys(size_t rail, const Device& device) const;
 
@@ -57,16 +59,19 @@ class Registration {
 
  private:
   struct OnDevice {
-    std::shared_ptr<Device> device;
-    ibv_mr* mr = nullptr;
+    const Device* identity = nullptr;
     MemoryKeys keys;
-    OnDevice* before = nullptr;  ///< of a device that went: kept until the end, since a reader may be looking
+    std::shared_ptr<Device> device;  ///< null once dropped; who adds and drops touches it
+    ibv_mr* mr = nullptr;
+    OnDevice* next = nullptr;  ///< of those that were replaced or dropped: kept, since a reader may be looking
   };
+  void bury(OnDevice* on);
 
   std::byte* const data_;
   const size_t size_;
   const Access access_;
   std::array<std::atomic<OnDevice*>, kRailsMax> on_{};
+  std::atomic<OnDevice*> buried_{nullptr};
   std::atomic<uint32_t> users_{0};
   std::atomic<bool> retired_{false};
 };
