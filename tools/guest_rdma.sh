@@ -12,7 +12,7 @@ fail() { echo "guest: FAILED: $*"; tail -40 /tmp/server.log; exit 1; }
 # start_server ARGUMENT...
 start_server() {
   rm -f /tmp/ready
-  "$bin/memkv" start --address "127.0.0.1:${port:-0}" --ready-file /tmp/ready "$@" >> /tmp/server.log 2>&1 & server=$!
+  "$bin/memkv" start --no-shm --address "127.0.0.1:${port:-0}" --ready-file /tmp/ready "$@" >> /tmp/server.log 2>&1 & server=$!
   for _ in $(seq 600); do [ -s /tmp/ready ] && break; kill -0 $server || fail "the server did not start"; sleep 0.1; done
   export MEMKV_SERVERS=$(cat /tmp/ready)
 }
