@@ -3,11 +3,14 @@
 /// a window.
 
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/assert.h"
 #include "io/reactor.h"
+#include "transport/link.h"
 #include "transport/shm/offer.h"
 
 using namespace memkv;
