@@ -49,7 +49,7 @@ test_sweep2() {
   "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB --bytes "${BYTES:-16MiB}" --threads 4 --depth 4 --window 64MiB --no-ceiling --deadline 60s --verify full
   # A block of several chunks stays on the rail that its put began on: the shares are those of many blocks.
   remember_rails
-  "$bin/memkv-bench" sweep --sizes 256KiB,2MiB --bytes 48MiB --threads 2 --depth 8 --window 64MiB --no-ceiling --deadline 60s --verify full
+  "$bin/memkv-bench" sweep --sizes 256KiB,2MiB --bytes 96MiB --threads 2 --depth 8 --window 64MiB --no-ceiling --deadline 60s --verify full
   share in; share out
   stop_server
 }

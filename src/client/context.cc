@@ -73,6 +73,9 @@ Result<void, Message> Context::open() {
   reactor_ = std::move(*reactor);
   reactor_->set_on_wake([](void* self) { static_cast<Context*>(self)->on_wake(); }, this);
   open_rdma();
+  if (settings_.transport == Transport::kRdma && !rdma_) {
+    return Message{Status::kInvalid, "transport rdma: " + why_no_rdma_};
+  }
   for (size_t i = 0; i < settings_.servers.size(); i++) {
     servers_.push_back(std::make_unique<Server>(*this, i, settings_.servers[i]));
   }
