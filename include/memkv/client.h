@@ -27,7 +27,6 @@ namespace memkv {
 
 using Deadline = std::chrono::nanoseconds;  ///< from now; zero = the default of the op's kind
 
-enum class Transport : uint8_t { kAuto, kTcp };
 enum class PutChecksum : uint8_t { kClient, kServer };
 
 /// Settings. Precedence: field set here > MEMKV_* environment > MEMKV_CONFIG file > default. An empty string or vector
@@ -36,7 +35,9 @@ struct ClientOptions {
   std::vector<std::string>
       servers;                ///< "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma list
   std::string namespace_key;  ///< 64 hex characters or @FILE; MEMKV_AUTH_KEY; empty = none (loopback servers only)
-  Transport transport = Transport::kAuto;  ///< MEMKV_TRANSPORT
+  Transport transport = Transport::kAuto;  ///< MEMKV_TRANSPORT; anything but auto is used or nothing is
+  std::vector<std::string> rdma_devices;   ///< as in /sys/class/infiniband; MEMKV_RDMA_DEVICES; empty = all usable ones
+  std::string shm_dir;                     ///< where servers' sockets are; MEMKV_SHM_DIR; empty = the usual places
   uint32_t io_contexts = 0;                ///< 0 = 2
   uint32_t connections_per_worker = 1;     ///< of one I/O context
   Deadline get_timeout{0};                 ///< 0 = 2 s
@@ -60,9 +61,21 @@ struct Outcome {
   bool ok() const { return is_outcome(status); }
 };
 
-/// Memory registered with the client (one-sided transports register it with the NIC; tcp does nothing). Unregisters on
-/// destruction.
 enum class MemoryKind : uint8_t { kHost, kCuda };
+class Region;
+namespace client {
+class Context;
+}
+namespace transport::rdma {
+class Host;
+}
+namespace client {
+Result<Region> make_region(void* data, size_t size, MemoryKind kind, std::shared_ptr<transport::rdma::Host> host,
+                           std::shared_ptr<Context*> driven);
+}
+
+/// Memory registered with the client: rdma registers it with the NICs, tcp and shm do nothing. Unregisters on
+/// destruction, which waits for ops that are in flight on it. One of a Session is destroyed by who drives the session.
 class Region {
  public:
   Region() = default;
@@ -71,10 +84,9 @@ class Region {
   ~Region();
 
  private:
-  friend class Client;
-  friend class Session;
+  friend Result<Region> client::make_region(void*, size_t, MemoryKind, std::shared_ptr<transport::rdma::Host>,
+                                            std::shared_ptr<client::Context*>);
   struct State;
-  static Result<Region> of(void* data, size_t size, MemoryKind kind);
   std::shared_ptr<State> state_;
 };
 
@@ -170,7 +182,7 @@ struct ListedBlock {
 /// Counters of this process's client (docs/operating.md). Snapshot.
 struct ClientCounters {
   uint64_t ops, hits, misses, failures, unknown, retries, bytes_read, bytes_written, corrupt, connects, breaker_opened,
-      staged_bytes;
+      staged_bytes, transport_switches;
 };
 
 /// Thread-safe client over `io_contexts` I/O threads.

@@ -15,6 +15,13 @@ inline constexpr uint16_t kPortDefault = 9900;
 /// A version of a block: its sequence number in its shard. 0 = none.
 using Generation = uint64_t;
 
+/// How bytes travel between a client and a server. Auto: the best that works, shm before rdma before tcp.
+enum class Transport : uint8_t { kAuto, kTcp, kShm, kRdma };
+constexpr std::string_view to_string(Transport transport) {
+  constexpr std::string_view kNames[] = {"auto", "tcp", "shm", "rdma"};
+  return kNames[static_cast<uint8_t>(transport)];
+}
+
 /// A piece of the caller's memory that a put reads. Borrowed until the op's completion.
 struct ConstPiece {
   const void* data = nullptr;

@@ -58,9 +58,10 @@ Result<void, Message> set_write_mode(const std::string& text, WriteMode& out) {
 }
 
 Result<void, Message> set_transport(const std::string& text, Transport& out) {
-  if (text == "tcp") return out = Transport::kTcp, Result<void, Message>();
-  if (text == "auto") return out = Transport::kAuto, Result<void, Message>();
-  return invalid("transport=" + text + ": expected auto or tcp");
+  for (const Transport transport : {Transport::kAuto, Transport::kTcp, Transport::kShm, Transport::kRdma}) {
+    if (text == to_string(transport)) return out = transport, Result<void, Message>();
+  }
+  return invalid("transport=" + text + ": expected auto, shm, rdma or tcp");
 }
 
 using Setter = Result<void, Message> (*)(const std::string& text, Options& options);
@@ -228,7 +229,7 @@ abi::Params effective(const Options& options) {
       {"servers", join(options.client.servers)},
       {"auth_key", options.client.namespace_key.empty() ? "" : "(set)"},
       {"prefix", options.key_prefix()},
-      {"transport", options.client.transport == Transport::kTcp ? "tcp" : "auto"},
+      {"transport", std::string(to_string(options.client.transport))},
       {"congestion", options.client.congestion},
       {"timeout_ms", options.timeout_ms == 0 ? "" : std::to_string(options.timeout_ms)},
       {"io_threads", std::to_string(options.io_threads)},

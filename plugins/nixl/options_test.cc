@@ -109,7 +109,7 @@ TEST_F(OptionsTest, bad_values_say_what_is_expected) {
   EXPECT_THAT(error({{"io_threads", "65"}}), HasSubstr("from 1 to 64"));
   EXPECT_THAT(error({{"coalesce", "maybe"}}), HasSubstr("expected on or off"));
   EXPECT_THAT(error({{"write_mode", "x"}}), HasSubstr("auto, replace or if_absent"));
-  EXPECT_THAT(error({{"transport", "rdma"}}), HasSubstr("auto or tcp"));
+  EXPECT_THAT(error({{"transport", "pigeon"}}), HasSubstr("shm, rdma or tcp"));
 }
 
 TEST_F(OptionsTest, under_the_name_of_object_storage) {

@@ -7,6 +7,7 @@
 
 #include "client/fork_guard.h"
 #include "client/io_thread.h"
+#include "client/region.h"
 #include "client/waiting.h"
 
 namespace memkv {
@@ -231,6 +232,10 @@ size_t Client::server_of(std::string_view key) const {
 }
 
 // The rest.
+
+Result<Region> Client::register_memory(void* data, size_t size, MemoryKind kind, int /*device*/) {
+  return client::make_region(data, size, kind, impl_->threads.front()->context().rdma_host(), nullptr);
+}
 
 ClientCounters Client::counters() const {
   ClientCounters sum{};

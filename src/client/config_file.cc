@@ -50,6 +50,22 @@ Result<void, Message> set_if_unset(T& field, const T& unset, R parsed) {
   return {};
 }
 
+Result<void, Message> set_rdma_devices(const Entry& entry, ClientOptions& options) {
+  std::vector<std::string> list;
+  if (entry.value.IsScalar()) {
+    list = split_list(entry.value.Scalar());
+  } else if (entry.value.IsSequence()) {
+    for (const YAML::Node& item : entry.value) {
+      if (!item.IsScalar()) return entry.bad("each device is one name, as in mlx5_0");
+      list.push_back(item.Scalar());
+    }
+  } else {
+    return entry.bad("expected a list of devices, as in [mlx5_0, mlx5_1]");
+  }
+  if (options.rdma_devices.empty()) options.rdma_devices = std::move(list);
+  return {};
+}
+
 Result<void, Message> set_servers(const Entry& entry, ClientOptions& options) {
   std::vector<std::string> list;
   if (entry.value.IsScalar()) {
@@ -97,6 +113,8 @@ constexpr std::array kKnown = {
     Known{"servers", set_servers},
     Known{"auth_key", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.namespace_key, {}, text_of(e)); }},
     Known{"transport", set_transport},
+    Known{"rdma_devices", set_rdma_devices},
+    Known{"shm_dir", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.shm_dir, {}, text_of(e)); }},
     Known{"io_contexts", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.io_contexts, 0u, count_of(e)); }},
     Known{"connections_per_worker",
           [](const Entry& e, ClientOptions& o) { return set_if_unset(o.connections_per_worker, 0u, count_of(e)); }},

@@ -7,6 +7,7 @@
 #include "base/chunk_seed.h"
 #include "base/log.h"
 #include "client/context.h"
+#include "transport/rdma/control.h"
 
 namespace memkv::client {
 namespace {
@@ -18,6 +19,8 @@ constexpr uint32_t kSlotBits = 20;
 /// Payload in the link's hands at a time: hashed just before it leaves, and what is not there yet can still be taken
 /// back.
 constexpr uint64_t kLinkPayloadMax = 512 * 1024;
+/// One-sided: the server fetches it, and what it has not fetched is in the link's hands.
+constexpr uint64_t kLinkPayloadMaxRdma = 8u << 20;
 constexpr uint64_t kSilenceNs = 250'000'000;  // then a ping
 constexpr uint64_t kPongNs = 500'000'000;     // then it is dead
 constexpr uint64_t kWelcomeNs = 1'000'000'000;
@@ -25,9 +28,11 @@ constexpr size_t kPiecesMax = 64;  // of OutFrame::payload
 
 uint32_t in_chunk(uint64_t offset) { return static_cast<uint32_t>(offset % kChunkBytesMax); }
 
+constexpr size_t kSegmentBytesMax = wire::kSegmentsPerOpMax * wire::kSegmentBytes;
+
 /// Body bytes of an op in an OPS frame, or of a key in an EXISTS frame, at most.
 size_t body_bytes(const Unit& unit) {
-  return 40 + unit.op->key.size() +
+  return 40 + unit.op->key.size() + (unit.kind == wire::OpKind::kGet ? kSegmentBytesMax : 0) +
          8 * (wire::has_payload(unit.kind) ? range_sum_count(in_chunk(unit.offset), unit.length) : 0);
 }
 
@@ -35,8 +40,8 @@ Frame* frame_in(transport::OutFrame& out) { return static_cast<Frame*>(out.conte
 
 }  // namespace
 
-Connection::Connection(Context& context, Server& server, uint16_t wanted_worker)
-    : context_(context), server_(server), worker_(wanted_worker) {}
+Connection::Connection(Context& context, Server& server, Transport transport, uint16_t wanted_worker, size_t rail)
+    : context_(context), server_(server), transport_(transport), rail_(rail), worker_(wanted_worker) {}
 
 Connection::~Connection() { MEMKV_ASSERT(quiet_at_rest() && !has_queued()); }
 
@@ -48,11 +53,18 @@ void Connection::connect(const sockaddr* address, socklen_t length, uint64_t dea
   state_since_ns_ = context_.now_ns();
   goodbye_ = {};
   transport::Connector::Options options;
+  options.transport = transport_;
   options.secret = context_.settings().secret;
+  options.hello.transport = static_cast<uint8_t>(transport_) - static_cast<uint8_t>(Transport::kTcp);
   options.hello.wanted_worker = worker_;
   options.client_name = context_.settings().client_name;
   options.congestion = context_.settings().congestion;
   options.deadline_ns = deadline_ns;
+  if (transport_ == Transport::kRdma) {
+    connector_ = transport::rdma::make_connector(*context_.rdma(), rail_, address, length, options, *this,
+                                                 on_connect_done, this);
+    return;
+  }
   connector_ =
       transport::Connector::make(context_.reactor(), address, length, std::move(options), *this, on_connect_done, this);
 }
@@ -103,10 +115,12 @@ void Connection::on_closed(transport::Link&, const Error& why) {
   const State was = state_;
   state_ = State::kIdle;
   pinged_ns_ = 0;
-  for (const Arriving& arriving : std::exchange(arriving_, {})) {
+  for (Arriving& arriving : std::exchange(arriving_, {})) {
+    arriving.staged.release();
     context_.on_lost(*arriving.unit, true);
   }
   while (Frame* frame = frames_.front()) {
+    for (FrameExposure& exposure : frame->exposures) let_go(exposure);  // the link writes nothing any more
     for (size_t i = 0; i < frame->units.size(); i++) {
       Unit* unit = frame->units[i];
       if (!unit) continue;
@@ -131,6 +145,7 @@ void Connection::on_closed(transport::Link&, const Error& why) {
 void Connection::take_queued(UnitQueue& into) {
   for (UnitQueue* queue : {&exists_, &ops_, &small_, &large_, &admin_}) {
     while (Unit* unit = queue->pop_front()) {
+      unit->take_off();
       unit->queue = &into;
       into.push_back(*unit);
     }
@@ -151,6 +166,10 @@ void Connection::enqueue(Unit& unit) {
     queue = unit.length > wire::kEagerPayloadMax ? &large_ : &small_;
   unit.queue = queue;
   queue->push_back(unit);
+  // A begin stands for the chunks that will follow it here.
+  const uint64_t bytes = unit.kind == wire::OpKind::kBegin ? unit.op->bytes : unit.length;
+  unit.put_on(load_bytes_, bytes);
+  if (unit.kind != wire::OpKind::kChunk) given_bytes_ += bytes;
 }
 
 bool Connection::may_send() const { return state_ == State::kOpen && pinged_ns_ == 0; }
@@ -206,8 +225,19 @@ bool Connection::add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit) {
                              base::chunk_seed(server_.namespace_id(), op.key, chunk), sums.data());
     }
   }
-  if (!encoder.add(out, {sums.data(), sum_count})) {
+  std::span<const wire::Segment> segments;
+  const bool exposed = expose(frame, unit);
+  if (exposed) {
+    const transport::Exposure& memory = frame.exposures.back().memory;
+    segments = {memory.segments.data(), memory.count};
+  }
+  if (!encoder.add(out, {sums.data(), sum_count}, segments)) {
     frame.payload.resize(before);
+    if (exposed) {
+      let_go(frame.exposures.back());
+      frame.exposures.pop_back();
+      unit.exposure = 0;
+    }
     return false;
   }
   add_unit(frame, unit);
@@ -216,6 +246,51 @@ bool Connection::add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit) {
     unit.op->holds++;
   }
   return true;
+}
+
+/// A large get over a one-sided link names where its bytes go. False: they come behind the reply.
+bool Connection::expose(Frame& frame, Unit& unit) {
+  unit.exposure = 0;
+  if (transport_ != Transport::kRdma || unit.kind != wire::OpKind::kGet || unit.length <= wire::kEagerPayloadMax) {
+    return false;
+  }
+  Op& op = *unit.op;
+  slices_.clear();
+  slice(op.pieces, unit.place, unit.length, slices_);
+  FrameExposure& exposure = frame.exposures.emplace_back();
+  if (!link_->expose(slices_, exposure.memory)) {
+    frame.exposures.pop_back();
+    return false;
+  }
+  exposure.index = static_cast<uint16_t>(frame.units.size());
+  if (exposure.memory.staging.empty()) {
+    exposure.holder = &op;
+    op.holds++;
+  }
+  unit.exposure = static_cast<uint16_t>(frame.exposures.size());
+  return true;
+}
+
+/// Of an op of the frame, given up or not; null: nothing is exposed for it.
+FrameExposure* Connection::exposure_of(Frame& frame, const Unit* unit, uint32_t index) {
+  if (unit) return unit->exposure == 0 ? nullptr : &frame.exposures[unit->exposure - 1];
+  for (FrameExposure& exposure : frame.exposures) {
+    if (exposure.index == index) return &exposure;
+  }
+  return nullptr;
+}
+
+/// The server writes there no more.
+void Connection::let_go(FrameExposure& exposure) {
+  exposure.memory.release();
+  Op* op = std::exchange(exposure.holder, nullptr);
+  if (!op) return;
+  op->holds--;
+  context_.on_released(*op);
+}
+
+uint64_t Connection::link_payload_max() const {
+  return transport_ == Transport::kRdma ? kLinkPayloadMaxRdma : kLinkPayloadMax;
 }
 
 bool Connection::send_ops() {
@@ -247,7 +322,7 @@ bool Connection::send_ops() {
 }
 
 bool Connection::send_large() {
-  if (large_.empty() || link_payload_bytes_ >= kLinkPayloadMax) return false;
+  if (large_.empty() || link_payload_bytes_ >= link_payload_max()) return false;
   Unit& unit = *large_.front();
   const uint32_t credit = wire::credit_units(unit.length);
   if (credit_used_ > 0 && credit_used_ + credit > credit_limit_) return false;
@@ -348,6 +423,9 @@ void Connection::on_sent(Frame& frame, bool sent) {
   }
   frame.holders.clear();
   frame.payload.clear();
+  for (FrameExposure& exposure : frame.exposures) {
+    if (sent && std::exchange(exposure.canceled, false)) send_cancel(frame.out.request_id, exposure.index);
+  }
   free_if_done(frame);
   pump();
 }
@@ -398,7 +476,7 @@ Frame* Connection::frame_of(uint64_t request_id) {
 /// The unit at an index of the frame; null if it was given up. The caller checked the index.
 Unit* Connection::take_unit(Frame& frame, uint32_t index) {
   Unit* unit = std::exchange(frame.units[index], nullptr);
-  if (unit) unit->frame = nullptr;
+  if (unit) unit->frame = nullptr, unit->take_off();
   return unit;
 }
 
@@ -419,6 +497,8 @@ void Connection::free_frame(Frame& frame) {
   frame.connection = nullptr;
   frame.units.clear();
   frame.holders.clear();
+  for (FrameExposure& exposure : frame.exposures) let_go(exposure);
+  frame.exposures.clear();
   frame.payload.clear();
   frame.unanswered = 0;
   frame.never_left = false;
@@ -432,7 +512,14 @@ void Connection::give_up(Unit& unit) {
   const uint16_t index = unit.index;
   take_unit(frame, index);
   // A CANCEL would overtake a frame that is still in the link's hands.
-  if (frame.on_link || frame.out.opcode != Opcode::kOps) return;
+  if (frame.on_link) {
+    if (FrameExposure* exposure = exposure_of(frame, nullptr, index)) exposure->canceled = true;
+    return;
+  }
+  if (frame.out.opcode == Opcode::kOps) send_cancel(request_id, index);
+}
+
+void Connection::send_cancel(uint64_t request_id, uint16_t index) {
   std::array<std::byte, 64> body;
   const size_t bytes = wire::encode(wire::Cancel{request_id, index}, body);
   send_control(Opcode::kCancel, std::span(body).first(bytes));
@@ -441,6 +528,8 @@ void Connection::give_up(Unit& unit) {
 bool Connection::holds_memory_of(const Op& op) const {
   for (const Frame& frame : frames_) {
     if (std::find(frame.holders.begin(), frame.holders.end(), &op) != frame.holders.end()) return true;
+    const auto mine = [&](const FrameExposure& exposure) { return exposure.holder == &op; };
+    if (std::any_of(frame.exposures.begin(), frame.exposures.end(), mine)) return true;
   }
   return false;
 }
@@ -451,7 +540,8 @@ void Connection::quiet(Op& op) {
   const bool quiet_now = link_->redirect();
   MEMKV_ASSERT(quiet_now, "the client's reactor cancels receives at once");
   // The others of this reply lose their bytes too, and ask again.
-  for (const Arriving& arriving : std::exchange(arriving_, {})) {
+  for (Arriving& arriving : std::exchange(arriving_, {})) {
+    arriving.staged.release();
     if (arriving.unit->op != &op) context_.retry_later(*arriving.unit);
   }
 }
@@ -545,7 +635,8 @@ void Connection::on_goodbye(std::span<const std::byte> body) {
   close(goodbye_.status);
 }
 
-void Connection::expect(Unit& unit, const wire::OpReply& reply, size_t payload_at) {
+/// `placed`: the payload is there already, in the op's memory or in a slot of ours.
+void Connection::expect(Unit& unit, const wire::OpReply& reply, size_t payload_at, FrameExposure* placed) {
   Arriving& arriving = arriving_.emplace_back();
   arriving.unit = &unit;
   arriving.reply = reply;
@@ -556,7 +647,13 @@ void Connection::expect(Unit& unit, const wire::OpReply& reply, size_t payload_a
   arriving.seed = base::chunk_seed(server_.namespace_id(), unit.op->key, chunk);
   arriving.hasher = RangeHasher(in_chunk(unit.offset), reply.payload_bytes, arriving.seed);
   arriving.slices_at = targets_.size();
-  slice(unit.op->pieces, unit.place, reply.payload_bytes, targets_);
+  if (placed && !placed->memory.staging.empty()) {
+    arriving.staged = std::exchange(placed->memory, {});
+    targets_.push_back({arriving.staged.staging.data(), reply.payload_bytes});
+  } else {
+    arriving.staged = {};
+    slice(unit.op->pieces, unit.place, reply.payload_bytes, targets_);
+  }
   arriving.slices = targets_.size() - arriving.slices_at;
 }
 
@@ -573,14 +670,17 @@ PayloadTarget Connection::on_reply(const wire::FrameHeader& header, std::span<co
   if (frame->out.opcode == Opcode::kExists) return on_exists_failed(*frame, decoder), PayloadTarget::sink();
   if (*count > frame->unanswered) return protocol_error("more replies than ops"), PayloadTarget::sink();
   targets_.clear();
+  const bool placed = (header.flags & wire::kFramePlaced) != 0;
   bool wanted = false;
   size_t payload_at = 0;
   wire::OpReply reply;
   while (decoder.next(reply)) {
     if (reply.index >= frame->units.size()) return protocol_error("a reply to no op"), PayloadTarget::sink();
     Unit* unit = take_unit(*frame, reply.index);
+    FrameExposure* exposure = exposure_of(*frame, unit, reply.index);
     const bool get = unit && unit->kind == wire::OpKind::kGet && reply.status == Status::kOk;
-    if (reply.payload_bytes > 0 && unit && (!get || reply.payload_bytes > unit->length)) {
+    const bool unasked = unit && (!get || reply.payload_bytes > unit->length || (placed && !exposure));
+    if (reply.payload_bytes > 0 && unasked) {
       frame->units[reply.index] = unit;  // lost with the connection
       unit->frame = frame;
       return protocol_error("a payload that nobody asked for"), PayloadTarget::sink();
@@ -588,11 +688,11 @@ PayloadTarget Connection::on_reply(const wire::FrameHeader& header, std::span<co
     if (!unit) {
       if (reply.payload_bytes > 0) expect_nothing(reply.payload_bytes);
     } else if (reply.payload_bytes > 0) {
-      expect(*unit, reply, payload_at);
+      expect(*unit, reply, payload_at, placed ? exposure : nullptr);
       wanted = true;
-    } else {
-      context_.on_reply(*unit, *this, reply);
     }
+    if (exposure) let_go(*exposure);  // may end an op that was given up
+    if (unit && reply.payload_bytes == 0) context_.on_reply(*unit, *this, reply);
     payload_at += reply.payload_bytes;
   }
   answered(*frame, *count);
@@ -613,14 +713,31 @@ void Connection::on_payload(transport::Link&) {
   std::vector<Arriving> complete;
   complete.swap(arriving_);
   for (Arriving& arriving : complete) {
-    if (context_.settings().verify && !verified(arriving))
-      context_.on_mismatch(*arriving.unit, *this);
-    else
+    const bool good = !context_.settings().verify || verified(arriving);
+    if (good) deliver(arriving);
+    arriving.staged.release();
+    if (good)
       context_.on_reply(*arriving.unit, *this, arriving.reply);
+    else
+      context_.on_mismatch(*arriving.unit, *this);
   }
   complete.clear();
   if (arriving_.empty()) arriving_.swap(complete);  // keeps its room
   pump();
+}
+
+/// Out of the slot that it arrived in, if it did.
+void Connection::deliver(Arriving& arriving) {
+  if (arriving.staged.staging.empty()) return;
+  const Unit& unit = *arriving.unit;
+  slices_.clear();
+  slice(unit.op->pieces, unit.place, arriving.reply.payload_bytes, slices_);
+  const std::byte* from = arriving.staged.staging.data();
+  for (const iovec& piece : slices_) {
+    std::memcpy(piece.iov_base, from, piece.iov_len);
+    from += piece.iov_len;
+  }
+  context_.counters().staged_bytes.add(arriving.reply.payload_bytes);
 }
 
 size_t Connection::hash(Arriving& arriving, size_t arrived) {
@@ -670,7 +787,9 @@ void Connection::on_canceled(const wire::FrameHeader&, std::span<const std::byte
   Frame* frame = frame_of(canceled->request_id);
   if (!frame) return;
   if (canceled->op_index >= frame->units.size()) return protocol_error("CANCELED names no op");
-  if (Unit* unit = take_unit(*frame, canceled->op_index)) context_.on_lost(*unit, true);
+  Unit* unit = take_unit(*frame, canceled->op_index);
+  if (FrameExposure* exposure = exposure_of(*frame, unit, canceled->op_index)) let_go(*exposure);
+  if (unit) context_.on_lost(*unit, true);
   answered(*frame, 1);
 }
 

@@ -10,7 +10,8 @@ class Context;
 /// Thread: the context's. Lives as long as its server; links come and go.
 class Connection final : public transport::LinkOwner {
  public:
-  Connection(Context& context, Server& server, uint16_t wanted_worker);
+  /// `rail`: with rdma, which of this host's devices.
+  Connection(Context& context, Server& server, Transport transport, uint16_t wanted_worker, size_t rail = 0);
   ~Connection() override;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -18,14 +19,24 @@ class Connection final : public transport::LinkOwner {
   enum class State : uint8_t { kIdle, kConnecting, kWelcoming, kOpen, kClosing };
   State state() const { return state_; }
   bool open() const { return state_ == State::kOpen; }
+  Transport transport() const { return transport_; }
   uint16_t worker() const { return worker_; }
   uint64_t epoch() const { return epoch_; }
   bool has_queued() const {
     return !(ops_.empty() && small_.empty() && large_.empty() && exists_.empty() && admin_.empty());
   }
 
-  /// Starts an attempt on one address. Outcome: Server::on_connected or on_connect_failed.
+  /// Starts an attempt on one address. Outcome: Server::on_welcome or on_connect_failed.
   void connect(const sockaddr* address, socklen_t length, uint64_t deadline_ns);
+  /// For the server: it should be open, though nothing may be queued; and not before that time.
+  bool should_open = false;
+  uint64_t not_before_ns = 0;
+  uint64_t backoff_ns = 0;
+  size_t rail() const { return rail_; }
+  bool less_loaded_than(const Connection& other) const {
+    return load_bytes_ != other.load_bytes_ ? load_bytes_ < other.load_bytes_ : given_bytes_ < other.given_bytes_;
+  }
+
   void close(Status why);
 
   /// Takes the unit; it leaves with the next pump().
@@ -68,6 +79,7 @@ class Connection final : public transport::LinkOwner {
     uint64_t seed;             ///< of its chunk
     RangeHasher hasher;
     std::array<uint64_t, wire::kSumsMax> expected, sums;
+    transport::Exposure staged;  ///< not empty: its bytes lie there, to be copied
   };
 
   static void on_connect_done(void* self, Result<std::unique_ptr<transport::Link>> link, std::string_view server_name,
@@ -88,6 +100,11 @@ class Connection final : public transport::LinkOwner {
   void send_control(wire::Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id = 0);
   void send_op_without_unit(const wire::Op& op);
   void on_sent(Frame& frame, bool sent);
+  bool expose(Frame& frame, Unit& unit);
+  FrameExposure* exposure_of(Frame& frame, const Unit* unit, uint32_t index);
+  void let_go(FrameExposure& exposure);
+  void send_cancel(uint64_t request_id, uint16_t index);
+  uint64_t link_payload_max() const;
   void answered(Frame& frame, uint32_t replies);
   void free_if_done(Frame& frame);
   void free_frame(Frame& frame);
@@ -104,13 +121,16 @@ class Connection final : public transport::LinkOwner {
   void on_list_reply(const wire::FrameHeader& header, std::span<const std::byte> body);
   void on_worker_map(std::span<const std::byte> body);
   void on_goodbye(std::span<const std::byte> body);
-  void expect(Unit& unit, const wire::OpReply& reply, size_t payload_at);
+  void expect(Unit& unit, const wire::OpReply& reply, size_t payload_at, FrameExposure* placed);
+  void deliver(Arriving& arriving);
   void expect_nothing(uint32_t bytes);
   size_t hash(Arriving& arriving, size_t arrived);
   bool verified(Arriving& arriving);
 
   Context& context_;
   Server& server_;
+  const Transport transport_;
+  const size_t rail_;
   uint16_t worker_;
   State state_ = State::kIdle;
   std::unique_ptr<transport::Connector> connector_;
@@ -128,9 +148,12 @@ class Connection final : public transport::LinkOwner {
   uint32_t credit_used_ = 0;
   uint32_t eager_used_ = 0;
   uint64_t link_payload_bytes_ = 0;
+  uint64_t load_bytes_ = 0;
+  uint64_t given_bytes_ = 0;  // ever
 
   std::vector<Arriving> arriving_;
   std::vector<iovec> targets_;
+  std::vector<iovec> slices_;  // of one unit, for a moment
 
   uint64_t heard_ns_ = 0;   // last frame or payload; or when the first frame after a silence left
   uint64_t pinged_ns_ = 0;  // 0 = no ping is unanswered

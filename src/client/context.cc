@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "client/rdma_host.h"
+#include "transport/rdma/poller.h"
 
 namespace memkv::client {
 namespace {
@@ -12,7 +14,10 @@ namespace {
 constexpr uint64_t kDrainNs = 3'000'000;  // past its deadline, for a frame to leave
 constexpr uint64_t kTickNs = 50'000'000;
 constexpr uint64_t kRetryNsMin = 50'000, kRetryNsMax = 5'000'000;
+constexpr uint64_t kDrainOneSidedNs = 200'000'000;  // for the server to say that it is done with memory
 constexpr uint32_t kReactorOpsMax = 65536;
+/// For memory that is not registered. When none is free, payloads go through the stream.
+constexpr io::SlotClass kStaging[] = {{64u << 10, 32}, {256u << 10, 16}, {2u << 20, 12}};
 
 std::vector<std::string> names_of(const Settings& settings) {
   std::vector<std::string> names;
@@ -41,6 +46,7 @@ void Counters::add_to(ClientCounters& sum) const {
   sum.connects += connects.value();
   sum.breaker_opened += breaker_opened.value();
   sum.staged_bytes += staged_bytes.value();
+  sum.transport_switches += transport_switches.value();
 }
 
 Context::Context(const Settings& settings)
@@ -66,13 +72,42 @@ Result<void, Message> Context::open() {
   }
   reactor_ = std::move(*reactor);
   reactor_->set_on_wake([](void* self) { static_cast<Context*>(self)->on_wake(); }, this);
+  open_rdma();
+  if (settings_.transport == Transport::kRdma && !rdma_) {
+    return Message{Status::kInvalid, "transport rdma: " + why_no_rdma_};
+  }
   for (size_t i = 0; i < settings_.servers.size(); i++) {
     servers_.push_back(std::make_unique<Server>(*this, i, settings_.servers[i]));
   }
   return {};
 }
 
-Context::~Context() { MEMKV_ASSERT(calls_.empty(), "destroyed with calls under way"); }
+/// Where it may be used: the failure is a reason against it, and no more.
+void Context::open_rdma() {
+  const bool wanted = settings_.transport == Transport::kAuto || settings_.transport == Transport::kRdma;
+  if (!wanted) return;
+  auto host = shared_rdma_host(settings_.rdma_devices);
+  if (!host) {
+    why_no_rdma_ = host.error().text;
+    return;
+  }
+  rdma_host_ = std::move(*host);
+  transport::rdma::Poller::Options options;
+  options.staging.assign(std::begin(kStaging), std::end(kStaging));
+  options.staged_bytes = &counters_.staged_bytes;
+  auto poller = transport::rdma::Poller::make(*reactor_, *rdma_host_, options);
+  if (poller)
+    rdma_ = std::move(*poller);
+  else
+    why_no_rdma_ = poller.error().text;
+}
+
+size_t Context::rail_count() const { return rdma_ ? rdma_host_->rail_count() : 0; }
+
+Context::~Context() {
+  MEMKV_ASSERT(calls_.empty(), "destroyed with calls under way");
+  if (reactor_) reactor_->adopt();  // timers of what is destroyed now are stopped from here
+}
 
 void Context::set_on_wake(void (*fn)(void*), void* context) {
   on_wake_ = fn;
@@ -95,7 +130,7 @@ void Context::shut_down() {
   while (!std::all_of(servers_.begin(), servers_.end(), at_rest)) run_once(1'000'000);
   while (Unit* unit = waiting_.front()) drop_unit(*unit);
   for (io::Timer* timer : {&deadline_timer_, &retry_timer_, &tick_timer_}) reactor_->stop(*timer);
-  while (reactor_->pending() > 0) run_once(1'000'000);
+  while (reactor_->pending() > 0 || (rdma_ && !rdma_->at_rest())) run_once(1'000'000);
 }
 
 std::string Context::describe() const {
@@ -231,7 +266,12 @@ void Context::give_up(Op& op, Status status) {
 /// A frame with the op's memory is in a link's hands: it gets a moment to leave, then the connection is closed.
 void Context::drain(Op& op) {
   if (op.drain_until_ns != 0) return;
-  op.drain_until_ns = now_ns() + kDrainNs;
+  const auto one_sided = [&](const auto& connection) {
+    return connection->transport() == Transport::kRdma && connection->holds_memory_of(op);
+  };
+  const auto& connections = op.server->connections();
+  const bool confirms = std::any_of(connections.begin(), connections.end(), one_sided);
+  op.drain_until_ns = now_ns() + (confirms ? kDrainOneSidedNs : kDrainNs);
   arm_deadline(op.drain_until_ns);
 }
 
@@ -239,6 +279,7 @@ void Context::drop_unit(Unit& unit) {
   if (unit.queue) unit.queue->remove(unit);
   if (unit.frame) unit.frame->units[unit.index] = nullptr;
   unit.op->units.remove(unit);
+  unit.take_off();
   unit = Unit{};
   units_.give_back(unit);
 }
@@ -281,6 +322,7 @@ void Context::on_deadline() {
 
 void Context::retry_later(Unit& unit) {
   if (unit.queue) unit.queue->remove(unit);
+  unit.take_off();
   MEMKV_ASSERT(unit.frame == nullptr);
   counters_.retries.add();
   const uint64_t cap = std::min(kRetryNsMax, kRetryNsMin << std::min<uint8_t>(unit.attempts, 10));

@@ -12,12 +12,17 @@
 #include "client/server.h"
 #include "client/settings.h"
 
+namespace memkv::transport::rdma {
+class Host;
+class Poller;
+}  // namespace memkv::transport::rdma
+
 namespace memkv::client {
 
 /// Thread: the context's writes, any reads.
 struct Counters {
   base::Counter ops, hits, misses, failures, unknown, retries, bytes_read, bytes_written, corrupt, connects,
-      breaker_opened, staged_bytes;
+      breaker_opened, staged_bytes, transport_switches;
   void add_to(ClientCounters& sum) const;
 };
 
@@ -44,6 +49,10 @@ class Context {
 
   // For servers and connections.
   io::Reactor& reactor() { return *reactor_; }
+  transport::rdma::Poller* rdma() { return rdma_.get(); }  ///< null: there is no RDMA for this client
+  const std::string& why_no_rdma() const { return why_no_rdma_; }
+  const std::shared_ptr<transport::rdma::Host>& rdma_host() const { return rdma_host_; }  ///< null: none. Thread: any
+  size_t rail_count() const;
   const Settings& settings() const { return settings_; }
   Counters& counters() { return counters_; }
   const Counters& counters() const { return counters_; }
@@ -78,6 +87,7 @@ class Context {
  private:
   explicit Context(const Settings& settings);
   Result<void, Message> open();
+  void open_rdma();
 
   void start_op(Call& call, uint32_t index);
   void start_units(Op& op);
@@ -115,6 +125,9 @@ class Context {
   const Settings settings_;
   const Placement placement_;
   std::unique_ptr<io::Reactor> reactor_;
+  std::shared_ptr<transport::rdma::Host> rdma_host_;
+  std::unique_ptr<transport::rdma::Poller> rdma_;
+  std::string why_no_rdma_;
   base::Random random_;
   Counters counters_;
   std::vector<std::unique_ptr<Server>> servers_;

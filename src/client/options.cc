@@ -25,6 +25,8 @@ Result<void, Message> merge_environment(ClientOptions& options) {
   if (options.servers.empty()) options.servers = split_list(environment("MEMKV_SERVERS"));
   if (options.namespace_key.empty()) options.namespace_key = environment("MEMKV_AUTH_KEY");
   if (options.config_file.empty()) options.config_file = environment("MEMKV_CONFIG");
+  if (options.rdma_devices.empty()) options.rdma_devices = split_list(environment("MEMKV_RDMA_DEVICES"));
+  if (options.shm_dir.empty()) options.shm_dir = environment("MEMKV_SHM_DIR");
   const std::string transport = environment("MEMKV_TRANSPORT");
   if (options.transport == Transport::kAuto && !transport.empty()) {
     auto parsed = parse_transport(transport, "MEMKV_TRANSPORT");
@@ -105,6 +107,14 @@ Result<void, Message> take_congestion(const std::string& name, std::string& out)
   return {};
 }
 
+/// Where servers put their sockets unless told otherwise (server/shm_door.cc chooses the first that it can make).
+std::vector<std::string> usual_shm_dirs() {
+  std::vector<std::string> dirs = {"/run/memkv"};
+  if (const std::string runtime = environment("XDG_RUNTIME_DIR"); !runtime.empty()) dirs.push_back(runtime + "/memkv");
+  dirs.push_back("/tmp/memkv-" + std::to_string(geteuid()));
+  return dirs;
+}
+
 std::string default_client_name() {
   return std::string(program_invocation_short_name) + "[" + std::to_string(getpid()) + "]";
 }
@@ -112,9 +122,11 @@ std::string default_client_name() {
 }  // namespace
 
 Result<Transport, Message> parse_transport(std::string_view text, std::string_view where) {
-  if (text == "auto") return Transport::kAuto;
-  if (text == "tcp") return Transport::kTcp;
-  return invalid(std::string(where) + ": unknown transport '" + std::string(text) + "'; known are auto and tcp");
+  for (const Transport transport : {Transport::kAuto, Transport::kTcp, Transport::kShm, Transport::kRdma}) {
+    if (text == to_string(transport)) return transport;
+  }
+  return invalid(std::string(where) + ": unknown transport '" + std::string(text) +
+                 "'; known are auto, shm, rdma and tcp");
 }
 
 Result<Settings, Message> resolve_settings(ClientOptions options) {
@@ -132,6 +144,9 @@ Result<Settings, Message> resolve_settings(ClientOptions options) {
                            take_congestion(options.congestion, out.congestion)}) {
     if (!step) return step.error();
   }
+  out.transport = options.transport;
+  out.rdma_devices = options.rdma_devices;
+  out.shm_dirs = options.shm_dir.empty() ? usual_shm_dirs() : std::vector<std::string>{options.shm_dir};
   out.put_checksum = options.put_checksum;
   out.verify = options.verify;
   out.client_name = options.client_name.empty() ? default_client_name() : options.client_name;

@@ -32,10 +32,24 @@ struct Unit {
   uint16_t worker = wire::kAnyWorker;  ///< flush and list name one; else the key says
   uint16_t index = 0;                  ///< in frame->units
   uint32_t length = 0;
-  uint64_t offset = 0;     ///< in the block
-  uint64_t due_ns = 0;     ///< while waiting to be tried again
-  PiecePlace place;        ///< where its bytes start in the op's pieces
-  Frame* frame = nullptr;  ///< handed to a link, not answered
+  uint64_t offset = 0;       ///< in the block
+  uint64_t due_ns = 0;       ///< while waiting to be tried again
+  PiecePlace place;          ///< where its bytes start in the op's pieces
+  Frame* frame = nullptr;    ///< handed to a link, not answered
+  uint16_t exposure = 0;     ///< in frame->exposures, counted from 1; 0 = none
+  uint64_t* load = nullptr;  ///< of the connection that it was given to
+  uint64_t charge = 0;       ///< in *load
+
+  void put_on(uint64_t& of_connection, uint64_t bytes) {
+    take_off();
+    load = &of_connection;
+    charge = bytes;
+    *load += charge;
+  }
+  void take_off() {
+    if (load) *load -= charge;
+    load = nullptr;
+  }
 };
 using UnitQueue = base::IntrusiveList<Unit, &Unit::queue_link>;
 
@@ -63,7 +77,7 @@ struct Op {
   uint64_t pinned_epoch = 0;
   uint64_t upload = 0;
 
-  uint32_t holds = 0;        ///< frames in a link's hands whose payload is this op's memory
+  uint32_t holds = 0;        ///< frames whose payload, or exposed memory, is this op's: not quiet yet
   bool finishing = false;    ///< `outcome` is final; waits for holds
   bool asked_again = false;  ///< a get whose units came from different generations
   bool generations_differ = false;
@@ -92,6 +106,14 @@ struct Call {
   bool canceled = false;
 };
 
+/// Memory that the server may write until it has answered one op of a frame.
+struct FrameExposure {
+  uint16_t index = 0;     ///< of the op
+  bool canceled = false;  ///< the server is to be told, once the frame has left
+  Op* holder = nullptr;   ///< whose own memory it is; null: a slot of ours, or done
+  transport::Exposure memory;
+};
+
 /// A frame on its way out and the replies that it waits for.
 struct Frame {
   static constexpr size_t kSmallBody = 4096;
@@ -103,6 +125,7 @@ struct Frame {
   uint32_t slot = 0;         ///< low bits of its request ids
   std::vector<Unit*> units;  ///< by op index; null = given up or answered
   std::vector<Op*> holders;  ///< ops whose memory is in the payload, once per unit
+  std::vector<FrameExposure> exposures;
   uint32_t unanswered = 0;
   bool on_link = false;
   bool never_left = false;  ///< the link was dying already

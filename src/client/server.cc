@@ -32,10 +32,16 @@ bool is_refusal(Status status) {
 }  // namespace
 
 Server::Server(Context& context, size_t index, const ServerAddress& address)
-    : context_(context), index_(index), address_(address), resolver_(address.host, address.port) {
-  connections_.push_back(std::make_unique<Connection>(context, *this, wire::kAnyWorker));
-  timer_.context = this;
+    : context_(context),
+      index_(index),
+      address_(address),
+      resolver_(address.host, address.port),
+      choice_(context.settings().transport) {
+  connections_.push_back(std::make_unique<Connection>(context, *this, Transport::kTcp, wire::kAnyWorker));
+  rule_out_one_sided();
+  timer_.context = one_sided_timer_.context = this;
   timer_.on_done = [](io::Timer& timer) { static_cast<Server*>(timer.context)->on_timer(); };
+  one_sided_timer_.on_done = [](io::Timer& timer) { static_cast<Server*>(timer.context)->open_one_sided(); };
 }
 
 Server::~Server() { MEMKV_ASSERT(at_rest() && unrouted_.empty()); }
@@ -46,20 +52,6 @@ uint16_t Server::worker_of(std::string_view key) const {
 }
 
 // The way of a unit.
-
-Connection& Server::connection_for(uint16_t worker) {
-  const size_t wanted = context_.settings().connections_per_worker;
-  size_t found = 0;
-  const size_t pick = wanted > 1 ? round_++ % wanted : 0;
-  Connection* first = nullptr;
-  for (const auto& connection : connections_) {
-    if (connection->worker() != worker) continue;
-    if (found++ == pick) return *connection;
-    if (!first) first = connection.get();
-  }
-  if (found < wanted) return *connections_.emplace_back(std::make_unique<Connection>(context_, *this, worker));
-  return *first;
-}
 
 void Server::route(Unit& unit) {
   MEMKV_ASSERT(unit.queue == nullptr && unit.frame == nullptr);
@@ -77,9 +69,9 @@ void Server::route(Unit& unit) {
   if (kind == Kind::kList && unit.worker >= welcome_.worker_count) return context_.on_admin_done(unit);
   const bool anywhere = kind == Kind::kStatus;
   const uint16_t worker = unit.op->spec->admin ? unit.worker : worker_of(unit.op->key);
-  Connection& connection = unit.op->pinned ? *unit.op->pinned : anywhere ? *connections_[0] : connection_for(worker);
+  Connection& connection = unit.op->pinned ? *unit.op->pinned : connection_for(anywhere ? welcome_.worker : worker);
   connection.enqueue(unit);
-  if (connection.state() == Connection::State::kIdle) connect_soon(0);
+  if (connection.state() == Connection::State::kIdle) open_soon(connection);
 }
 
 void Server::pump() {
@@ -130,7 +122,8 @@ void Server::on_resolved() {
   bool needed = false;
   for (size_t i = 0; i < connections_.size(); i++) {
     Connection& connection = *connections_[i];
-    if (connection.state() != Connection::State::kIdle || !(connection.has_queued() || (probing && i == 0))) continue;
+    if (connection.transport() != Transport::kTcp || connection.state() != Connection::State::kIdle) continue;
+    if (!connection.has_queued() && !(probing && i == 0)) continue;
     needed = true;
     if (!resolver_.addresses().empty()) try_connect(connection);
   }
@@ -146,13 +139,17 @@ void Server::try_connect(Connection& connection) {
 void Server::on_connect_failed(Connection& connection, Error why, std::string_view goodbye) {
   if (stopping_) return;
   const std::string text = text_of(why, goodbye);
+  if (connection.transport() != Transport::kTcp) return on_one_sided_failed(connection, why, text);
   next_address_++;
   if (!is_refusal(why.status) && ++addresses_failed_ < resolver_.addresses().size()) return connect_soon(0);
   addresses_failed_ = 0;
-  const bool others = std::any_of(connections_.begin(), connections_.end(), [](const auto& c) { return c->open(); });
-  if (!others) return open_breaker(is_refusal(why.status) ? why.status : Status::kUnavailable, text);
+  if (!any_open()) return open_breaker(is_refusal(why.status) ? why.status : Status::kUnavailable, text);
   not_before_ns_ = context_.now_ns() + kReconnectGapNs;
   why_ = text;
+  retry_queued(connection);
+}
+
+void Server::retry_queued(Connection& connection) {
   UnitQueue queued;
   connection.take_queued(queued);
   while (Unit* unit = queued.front()) context_.retry_later(*unit);
@@ -177,10 +174,19 @@ void Server::on_welcome(Connection& connection, const wire::Welcome& welcome) {
       welcomed_ && (welcome.shard_seed != welcome_.shard_seed || welcome.namespace_id != welcome_.namespace_id ||
                     welcome.worker_of_shard != welcome_.worker_of_shard ||
                     welcome.shard_count != welcome_.shard_count || welcome.worker_count != welcome_.worker_count);
+  const bool same_process = known_ && welcome.boot_id == welcome_.boot_id;
   welcome_ = welcome;
-  addresses_failed_ = 0;
-  why_.clear();
   context_.counters().connects.add();
+  if (connection.transport() == Transport::kTcp) {
+    addresses_failed_ = 0;
+    known_ = true;
+    if (!same_process) choice_.start_anew(context_.now_ns());
+    one_sided_soon(0);
+    if (choice_.only_one_sided()) return;  // what it told is enough
+  } else if (!on_one_sided_open(connection, same_process)) {
+    return;
+  }
+  why_.clear();
   close_breaker();
   if (!std::exchange(welcomed_, true) || moved || connection.has_queued()) reroute_all();
   pump();
@@ -199,19 +205,21 @@ void Server::on_map(const wire::WorkerMap& map) {
 void Server::check_liveness(uint64_t now_ns) {
   for (const auto& connection : connections_) {
     if (connection->check_liveness(now_ns)) continue;
-    if (connection->state() == Connection::State::kWelcoming) {
-      connection->close(Status::kUnavailable);  // on_connect_failed follows
+    if (connection->state() == Connection::State::kWelcoming || connection->transport() != Transport::kTcp) {
+      connection->close(Status::kUnavailable);  // on_connect_failed follows, or on_lost
       continue;
     }
     return open_breaker(Status::kUnavailable, "it does not answer pings");
   }
 }
 
-void Server::on_lost(Connection&, const Error& why) {
-  if (stopping_ || refusal_ != Status::kOk) return;
+void Server::on_lost(Connection& connection, const Error& why) {
+  if (stopping_) return;
+  if (connection.transport() != Transport::kTcp) return on_one_sided_lost(connection, text_of(why, {}));
+  if (refusal_ != Status::kOk) return;
   why_ = text_of(why, {});
-  const bool needed =
-      std::any_of(connections_.begin(), connections_.end(), [](const auto& c) { return c->has_queued(); });
+  const bool needed = !unrouted_.empty() || std::any_of(connections_.begin(), connections_.end(),
+                                                        [](const auto& c) { return c->has_queued(); });
   if (needed) connect_soon(0);
 }
 
@@ -243,6 +251,7 @@ void Server::close_all(Status why) {
 void Server::shut_down() {
   stopping_ = true;
   context_.reactor().stop(timer_);
+  context_.reactor().stop(one_sided_timer_);
   close_all(Status::kCanceled);
 }
 
@@ -262,16 +271,19 @@ std::string Server::describe() const {
   const std::string where = io::format_host_port(address_.host, address_.port);
   const std::string who = address_.named ? address_.name + " at " + where : where;
   if (refusal_ != Status::kOk) return fmt::format("{}: {}: {}", who, to_string(refusal_), why_);
-  size_t open = 0;
+  std::array<size_t, 4> open{};  // by transport
   std::string congestion = "?";
   for (const auto& connection : connections_) {
     if (!connection->open()) continue;
-    open++;
-    congestion = io::get_congestion(connection->fd());
+    open[static_cast<size_t>(connection->transport())]++;
+    if (connection->transport() == Transport::kTcp) congestion = io::get_congestion(connection->fd());
   }
-  if (open == 0) return fmt::format("{}: not connected{}{}", who, why_.empty() ? "" : ": ", why_);
-  return fmt::format("{}: connected, tcp, congestion control {}, workers {}, connections {}", who, congestion,
-                     welcome_.worker_count, open);
+  if (!any_open()) return fmt::format("{}: not connected{}{}", who, why_.empty() ? "" : ": ", why_);
+  std::string text = fmt::format("{}: connected, {}", who, choice_.describe());
+  if (choice_.now() == Transport::kTcp) text += ", congestion control " + congestion;
+  text += fmt::format(", workers {}, connections {}", welcome_.worker_count, open[static_cast<size_t>(choice_.now())]);
+  if (choice_.switches() > 0) text += fmt::format(", transport switches {}", choice_.switches());
+  return text;
 }
 
 }  // namespace memkv::client

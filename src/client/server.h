@@ -7,6 +7,7 @@
 #include "client/connection.h"
 #include "client/resolver.h"
 #include "client/settings.h"
+#include "client/transport_choice.h"
 
 namespace memkv::client {
 
@@ -58,7 +59,29 @@ class Server {
   void close_breaker();
   void refuse_waiting();
   void reroute_all();
+  void retry_queued(Connection& connection);
+  bool any_open() const;
+
+  // Choice of the transport (server_transports.cc).
+  void rule_out_one_sided();
   Connection& connection_for(uint16_t worker);
+  Connection& connection_of(Transport transport, uint16_t worker);
+  Connection& rail_of(uint16_t worker);
+  void back_off(Connection& connection, const std::string& text);
+  bool any_open(Transport transport) const;
+  void open_soon(Connection& connection);
+  void one_sided_soon(uint64_t delay_ns);
+  void open_one_sided();
+  void try_one_sided(Connection& connection);
+  void try_rdma(Connection& connection);
+  void try_rails();
+  bool any_opening(Transport transport) const;
+  std::string find_socket() const;
+  bool on_one_sided_open(Connection& connection, bool same_process);
+  void on_one_sided_failed(Connection& connection, const Error& why, const std::string& text);
+  void on_one_sided_lost(Connection& connection, const std::string& text);
+  void leave(Transport transport, const std::string& text);
+  void on_switch(const std::string& text);
 
   Context& context_;
   const size_t index_;
@@ -66,14 +89,17 @@ class Server {
   Resolver resolver_;
   size_t next_address_ = 0;
   size_t addresses_failed_ = 0;
-  bool welcomed_ = false;
+  bool known_ = false;     ///< a server process answered over tcp: welcome_ is its
+  bool welcomed_ = false;  ///< ops can be routed
   bool stopping_ = false;
   bool name_warned_ = false;
   wire::Welcome welcome_;
+  TransportChoice choice_;
   std::deque<std::unique_ptr<Connection>> connections_;
   size_t round_ = 0;
   UnitQueue unrouted_;  // until the first WELCOME
   io::Timer timer_;
+  io::Timer one_sided_timer_;
   Status refusal_ = Status::kOk;
   std::string why_ = "not used yet";
   uint64_t backoff_ns_ = 0;

@@ -4,6 +4,7 @@
 
 #include "client/context.h"
 #include "client/fork_guard.h"
+#include "client/region.h"
 #include "client/waiting.h"
 
 namespace memkv {
@@ -24,6 +25,7 @@ struct Session::Impl {
   };
 
   std::unique_ptr<Context> context;
+  std::shared_ptr<Context*> driven;  // for regions, which may outlive it
   std::deque<Slot> slots;
   std::vector<uint32_t> free;
   size_t completed = 0;  // since the last poll
@@ -77,6 +79,7 @@ Session::~Session() {
   }
   impl_->context->adopt();
   impl_->context->shut_down();
+  *impl_->driven = nullptr;
 }
 
 Result<Session, Message> Session::connect(ClientOptions options) {
@@ -86,6 +89,7 @@ Result<Session, Message> Session::connect(ClientOptions options) {
   if (!context) return context.error();
   auto impl = std::make_unique<Impl>();
   impl->context = std::move(*context);
+  impl->driven = std::make_shared<Context*>(impl->context.get());
   return Session(std::move(impl));
 }
 
@@ -182,6 +186,10 @@ std::vector<Outcome> Session::run(Batch& batch, Deadline deadline) {
   // Other tickets that ended meanwhile are reported by the next poll().
   impl_->completed = completed > 0 ? completed - 1 : others > 0 ? others - 1 : 0;
   return collect(ticket);
+}
+
+Result<Region> Session::register_memory(void* data, size_t size, MemoryKind kind, int /*device*/) {
+  return client::make_region(data, size, kind, impl_->context->rdma_host(), impl_->driven);
 }
 
 ClientCounters Session::counters() const {

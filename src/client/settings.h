@@ -28,6 +28,9 @@ bool is_loopback_host(const std::string& host);
 
 struct Settings {
   std::vector<ServerAddress> servers;
+  Transport transport = Transport::kAuto;
+  std::vector<std::string> shm_dirs;      ///< where a server's socket may be, in order
+  std::vector<std::string> rdma_devices;  ///< empty = all usable ones
   wire::Secret secret{};
   uint32_t io_contexts = 2;
   uint32_t connections_per_worker = 1;

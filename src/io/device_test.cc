@@ -242,6 +242,7 @@ class ShortReactor final : public Reactor {
   }
   Result<void> accept(IoOp&, int) override { return Error{}; }
   Result<void> connect(IoOp&, int, const sockaddr*, socklen_t) override { return Error{}; }
+  Result<void> readable(IoOp&, int) override { return Error{}; }
   Result<void> recv(IoOp&, int, std::span<const iovec>) override { return Error{}; }
   Result<void> send(IoOp&, int, std::span<const iovec>) override { return Error{}; }
   Result<void> sync(IoOp& op, int) override { return sim_.post(op, 0); }
@@ -249,6 +250,8 @@ class ShortReactor final : public Reactor {
   void cancel(IoOp& op) override { sim_.cancel(op); }
   void start(Timer& timer, uint64_t deadline_ns) override { sim_.start(timer, deadline_ns); }
   void stop(Timer& timer) override { sim_.stop(timer); }
+  void add(PollSource& source) override { sim_.add(source); }
+  void remove(PollSource& source) override { sim_.remove(source); }
   void register_memory(std::span<std::byte>) override {}
   uint64_t now_ns() const override { return sim_.now_ns(); }
   size_t run_once(uint64_t wait_ns) override { return sim_.run_once(wait_ns); }

@@ -2,6 +2,7 @@
 /// block; device I/O goes to threads.
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -41,6 +42,7 @@ class EpollReactor final : public LoopBase {
   Result<void> connect(IoOp& op, int fd, const sockaddr* address, socklen_t length) override;
   Result<void> recv(IoOp& op, int fd, std::span<const iovec> pieces) override;
   Result<void> send(IoOp& op, int fd, std::span<const iovec> pieces) override;
+  Result<void> readable(IoOp& op, int fd) override;
   Result<void> read(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces) override;
   Result<void> write(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces, bool dsync) override;
   Result<void> sync(IoOp& op, int fd) override;
@@ -61,7 +63,9 @@ class EpollReactor final : public LoopBase {
     bool drained = false;  // the last recv got less than it asked: the next would block
   };
 
-  static bool is_input(const IoOp& op) { return op.kind == IoOp::Kind::kRecv || op.kind == IoOp::Kind::kAccept; }
+  static bool is_input(const IoOp& op) {
+    return op.kind == IoOp::Kind::kRecv || op.kind == IoOp::Kind::kAccept || op.kind == IoOp::Kind::kReadable;
+  }
   static bool is_device(const IoOp& op) {
     return op.kind == IoOp::Kind::kRead || op.kind == IoOp::Kind::kWrite || op.kind == IoOp::Kind::kSync;
   }
@@ -74,6 +78,7 @@ class EpollReactor final : public LoopBase {
   bool attempt_move(IoOp& op);
   bool attempt_accept(IoOp& op);
   bool attempt_connect(IoOp& op);
+  bool attempt_readable(IoOp& op);
   void finish(IoOp& op, int32_t result);
   size_t await(IoOp& op);
   int arm(int fd, Socket& socket);
@@ -165,6 +170,12 @@ Result<void> EpollReactor::recv(IoOp& op, int fd, std::span<const iovec> pieces)
 
 Result<void> EpollReactor::send(IoOp& op, int fd, std::span<const iovec> pieces) {
   auto admitted = admit_socket(op, IoOp::Kind::kSend, fd, pieces);
+  if (admitted) queue(op);
+  return admitted;
+}
+
+Result<void> EpollReactor::readable(IoOp& op, int fd) {
+  auto admitted = admit_socket(op, IoOp::Kind::kReadable, fd, {});
   if (admitted) queue(op);
   return admitted;
 }
@@ -263,6 +274,13 @@ bool EpollReactor::attempt_connect(IoOp& op) {
   return true;
 }
 
+bool EpollReactor::attempt_readable(IoOp& op) {
+  pollfd polled{op.fd, POLLIN, 0};
+  if (::poll(&polled, 1, 0) <= 0) return false;
+  finish(op, 0);
+  return true;
+}
+
 /// Does the op's system call; false when it would block.
 bool EpollReactor::attempt(IoOp& op) {
   switch (op.kind) {
@@ -270,6 +288,8 @@ bool EpollReactor::attempt(IoOp& op) {
       return attempt_accept(op);
     case IoOp::Kind::kConnect:
       return attempt_connect(op);
+    case IoOp::Kind::kReadable:
+      return attempt_readable(op);
     default:
       return attempt_move(op);
   }
@@ -372,22 +392,26 @@ size_t EpollReactor::run_devices() {
 
 uint64_t EpollReactor::arm_wait() {
   waker_.begin_sleep();
-  return busy() || woken() ? 0 : wait_until_timer(kWaitNsMax);
+  const bool idle = arm_sources();
+  return !idle || busy() || woken() ? 0 : wait_until_timer(kWaitNsMax);
 }
 
 size_t EpollReactor::run_once(uint64_t wait_ns) {
   bind_thread();
-  size_t ran = 0;
-  const bool busy_now = busy();
+  disarm_sources();
+  size_t ran = poll_sources();
+  const bool busy_now = busy() || ran > 0;
   if (!busy_now) wait_ns = wait_until_timer(wait_ns);
-  if (busy_now) {
+  if (busy_now || (wait_ns == 0 && has_sources())) {
     if (++turns_without_poll_ >= kTurnsWithoutPoll) ran += poll(0);
   } else if (wait_ns == 0) {
     ran += poll(0);
   } else {
     waker_.begin_sleep();
-    ran += poll(woken() || device_done() ? 0 : wait_ns);
+    const bool idle = arm_sources() && !woken() && !device_done();
+    ran += poll(idle ? wait_ns : 0);
     waker_.end_sleep();
+    disarm_sources();
   }
   ran += run_ready();
   ran += run_devices();

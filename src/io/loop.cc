@@ -121,7 +121,7 @@ LoopBase::LoopBase(uint32_t ops_max) : timers_(std::max<size_t>(ops_max, 1024)),
 
 // Whoever submitted must see its completions before the loop goes: an op left behind is memory that the kernel still
 // writes.
-LoopBase::~LoopBase() { MEMKV_ASSERT(pending_ == 0); }
+LoopBase::~LoopBase() { MEMKV_ASSERT(pending_ == 0 && sources_.empty()); }
 
 void LoopBase::adopt() { owner_ = std::this_thread::get_id(); }
 
@@ -151,6 +151,10 @@ Result<void> LoopBase::admit_pieces(IoOp& op, IoOp::Kind kind, int fd, std::span
   op.message = {};
   op.message.msg_iov = const_cast<iovec*>(pieces.data());  // only read
   op.message.msg_iovlen = pieces.size();
+  if (kind == IoOp::Kind::kRecv && !op.control.empty()) {
+    op.message.msg_control = op.control.data();
+    op.message.msg_controllen = op.control.size();
+  }
   return {};
 }
 
@@ -196,6 +200,41 @@ void LoopBase::start(Timer& timer, uint64_t deadline_ns) {
 void LoopBase::stop(Timer& timer) {
   check_thread();
   timers_.stop(timer);
+}
+
+void LoopBase::add(PollSource& source) {
+  check_thread();
+  sources_.push_back(&source);
+}
+
+void LoopBase::remove(PollSource& source) {
+  check_thread();
+  std::replace(sources_.begin(), sources_.end(), &source, static_cast<PollSource*>(nullptr));
+  if (!polling_) std::erase(sources_, nullptr);
+}
+
+size_t LoopBase::poll_sources() {
+  if (sources_.empty()) return 0;
+  polling_ = true;
+  size_t ran = 0;
+  for (size_t i = 0; i < sources_.size(); i++) {
+    if (sources_[i] != nullptr) ran += sources_[i]->poll();
+  }
+  polling_ = false;
+  std::erase(sources_, nullptr);
+  return ran;
+}
+
+bool LoopBase::arm_sources() {
+  armed_ = true;
+  bool idle = true;
+  for (PollSource* source : sources_) idle = source->arm() && idle;
+  return idle;
+}
+
+void LoopBase::disarm_sources() {
+  if (!std::exchange(armed_, false)) return;
+  for (PollSource* source : sources_) source->disarm();
 }
 
 uint64_t LoopBase::now_ns() const {

@@ -83,6 +83,8 @@ class LoopBase : public Reactor {
   Result<void> post(IoOp& op, int32_t result) override;
   void start(Timer& timer, uint64_t deadline_ns) override;
   void stop(Timer& timer) override;
+  void add(PollSource& source) override;
+  void remove(PollSource& source) override;
   uint64_t now_ns() const override;
   void wake() override;
   size_t pending() const override { return pending_; }
@@ -103,6 +105,11 @@ class LoopBase : public Reactor {
   size_t run_finished();
   size_t run_timers() { return timers_.run_due(now_ns()); }
   size_t run_wake();
+  size_t poll_sources();
+  bool has_sources() const { return !sources_.empty(); }
+  /// False: one has something to do; the loop must not sleep.
+  [[nodiscard]] bool arm_sources();
+  void disarm_sources();
   bool woken() const { return wake_requested_.load(); }
   uint64_t wait_until_timer(uint64_t wait_ns) const;
   void bind_thread();
@@ -116,6 +123,9 @@ class LoopBase : public Reactor {
   const uint32_t ops_max_;
   size_t pending_ = 0;
   std::atomic<bool> wake_requested_{false};
+  std::vector<PollSource*> sources_;  // null: removed while they are polled
+  bool polling_ = false;
+  bool armed_ = false;
   std::thread::id owner_;
 };
 

@@ -23,11 +23,13 @@ struct IoOp {
 
   Fn on_done = nullptr;     ///< set by the submitter before every submit
   void* context = nullptr;  ///< the submitter's own
+  /// recv: where descriptors that come along land, as cmsgs; message.msg_controllen then says how much of it is filled.
+  std::span<std::byte> control{};
 
   bool pending() const { return kind != Kind::kIdle; }
 
   // Below: private to the reactor that holds the op.
-  enum class Kind : uint8_t { kIdle, kAccept, kConnect, kRecv, kSend, kRead, kWrite, kSync, kPost };
+  enum class Kind : uint8_t { kIdle, kAccept, kConnect, kRecv, kSend, kReadable, kRead, kWrite, kSync, kPost };
   /// Where a reactor that queues ops itself keeps this one: not yet tried, waiting for its fd, completed, or with a
   /// device thread.
   enum class Place : uint8_t { kNone, kReady, kArmed, kDone, kThread };
@@ -58,6 +60,22 @@ struct Timer {
   uint64_t order = 0;  // of arming: equal deadlines run first armed, first run
 };
 
+/// What a loop asks at every turn since no descriptor tells of it: memory that another process writes. Owned by who
+/// adds it. Thread: the reactor's.
+class PollSource {
+ public:
+  /// Does what there is to do, in bounded steps; returns how much that was. May remove itself, or others.
+  virtual size_t poll() = 0;
+  /// The loop wants to sleep: from here on whoever has something for the source wakes one of the loop's ops. False:
+  /// there is something to do already.
+  virtual bool arm() = 0;
+  /// It is awake: poll() is called again and again.
+  virtual void disarm() = 0;
+
+ protected:
+  ~PollSource() = default;
+};
+
 /// Event loop of one thread. Thread: the one that runs it, except `wake`; adopt() hands it to another.
 ///
 /// Contract (one suite, src/io/reactor_test.cc, runs on every implementation):
@@ -69,6 +87,9 @@ struct Timer {
 ///   Exception, relied upon by the client's quiet-memory rule: on `epoll`, after `cancel(op)` of a recv returns, its
 ///   memory is not written any more.
 /// * Device reads and writes of one fd may complete in any order.
+/// * Sources are polled at every turn; before the loop sleeps (in run_once, or outside after arm_wait) each is armed,
+/// and
+///   one that says no keeps it from sleeping; they are disarmed before anything else runs.
 class Reactor {
  public:
   virtual ~Reactor() = default;
@@ -79,6 +100,8 @@ class Reactor {
   virtual Result<void> connect(IoOp& op, int fd, const sockaddr* address, socklen_t length) = 0;
   virtual Result<void> recv(IoOp& op, int fd, std::span<const iovec> pieces) = 0;
   virtual Result<void> send(IoOp& op, int fd, std::span<const iovec> pieces) = 0;
+  /// Completes with >= 0 once there is something to read, and reads nothing: for descriptors that are no sockets.
+  virtual Result<void> readable(IoOp& op, int fd) = 0;
   virtual Result<void> read(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces) = 0;
   /// `dsync`: durable (RWF_DSYNC) before completion.
   virtual Result<void> write(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces, bool dsync) = 0;
@@ -87,6 +110,9 @@ class Reactor {
   /// submit" rule.
   virtual Result<void> post(IoOp& op, int32_t result) = 0;
   virtual void cancel(IoOp& op) = 0;
+  /// Polled at every turn, from the next one on, until removed. Nothing pending is counted for it.
+  virtual void add(PollSource& source) = 0;
+  virtual void remove(PollSource& source) = 0;
 
   virtual void start(Timer& timer, uint64_t deadline_ns) = 0;  ///< re-arms if armed
   virtual void stop(Timer& timer) = 0;  ///< no-op if not armed; `on_done` does not run afterwards

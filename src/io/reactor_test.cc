@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -19,6 +20,7 @@
 #include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -126,6 +128,78 @@ TEST_P(ReactorCore, PostsRunInOrderAndMaySubmitAgain) {
   }
   ASSERT_TRUE(run_until([&] { return order.size() == 9; }));
   EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 0, 1, 2, 0, 1, 2}));
+}
+
+/// Does so many things a turn, and writes down what the loop does with it.
+struct TestSource final : PollSource {
+  size_t poll() override {
+    polls++;
+    armed_when_polled = armed_when_polled || armed;
+    if (then) then();
+    return std::exchange(work, 0);
+  }
+  bool arm() override {
+    arms++;
+    armed = true;
+    return work == 0 && idle;
+  }
+  void disarm() override { armed = false; }
+  size_t work = 0;
+  bool idle = true, armed = false, armed_when_polled = false;
+  int polls = 0, arms = 0;
+  std::function<void()> then;
+};
+
+TEST_P(ReactorCore, SourcesArePolledAtEveryTurnAndCountAsWork) {
+  TestSource source;
+  reactor->add(source);
+  source.work = 3;
+  EXPECT_EQ(reactor->run_once(0), 3u);
+  EXPECT_EQ(reactor->run_once(0), 0u);
+  EXPECT_GE(source.polls, 2);
+  EXPECT_EQ(source.arms, 0) << "a loop that does not wait arms nothing";
+  reactor->remove(source);
+  const int polls = source.polls;
+  reactor->run_once(0);
+  EXPECT_EQ(source.polls, polls);
+  EXPECT_EQ(reactor->pending(), 0u);
+}
+
+TEST_P(ReactorCore, ASourceIsArmedBeforeTheLoopSleepsAndDisarmedAfter) {
+  TestSource source;
+  reactor->add(source);
+  reactor->run_once(1 * kMs);
+  EXPECT_EQ(source.arms, 1);
+  EXPECT_FALSE(source.armed);
+  EXPECT_FALSE(source.armed_when_polled);
+  reactor->remove(source);
+}
+
+TEST_P(ReactorCore, ASourceThatSaysNoKeepsTheLoopAwake) {
+  TestSource source;
+  source.idle = false;
+  reactor->add(source);
+  const auto started = std::chrono::steady_clock::now();
+  reactor->run_once(5000 * kMs);
+  EXPECT_LT(std::chrono::steady_clock::now() - started, std::chrono::seconds(2));
+  EXPECT_EQ(source.arms, 1);
+  reactor->remove(source);
+}
+
+TEST_P(ReactorCore, SourcesMayRemoveThemselvesAndOthersWhileTheyArePolled) {
+  std::array<TestSource, 3> sources;
+  for (TestSource& source : sources) reactor->add(source);
+  sources[0].then = [&] {
+    reactor->remove(sources[0]);
+    reactor->remove(sources[1]);
+  };
+  reactor->run_once(0);
+  EXPECT_EQ(sources[1].polls, 0);
+  EXPECT_EQ(sources[2].polls, 1);
+  reactor->run_once(0);
+  EXPECT_EQ(sources[0].polls, 1);
+  EXPECT_EQ(sources[2].polls, 2);
+  reactor->remove(sources[2]);
 }
 
 TEST_P(ReactorCore, CanceledPostSaysSo) {
@@ -245,6 +319,25 @@ TEST_P(ReactorIo, RecvNeverCompletesInsideTheSubmit) {
   EXPECT_EQ(recv.count, 0);
   ASSERT_TRUE(run_until_done(recv));
   EXPECT_EQ(byte, 'x');
+}
+
+TEST_P(ReactorIo, ReadableTellsOfWhatIsNoSocketAndReadsNothing) {
+  const base::UniqueFd event(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  TestOp op;
+  ASSERT_TRUE(reactor->readable(op.op, event.get()));
+  reactor->run_once(5'000'000);
+  EXPECT_EQ(op.count, 0);
+  const uint64_t one = 1;
+  ASSERT_EQ(write(event.get(), &one, sizeof one), static_cast<ssize_t>(sizeof one));
+  ASSERT_TRUE(run_until_done(op));
+  EXPECT_GE(op.result, 0);
+  uint64_t count = 0;
+  EXPECT_EQ(read(event.get(), &count, sizeof count), static_cast<ssize_t>(sizeof count));
+  ASSERT_TRUE(reactor->readable(op.op, event.get()));
+  reactor->cancel(op.op);
+  for (int turns = 0; op.count < 2 && turns < 100; turns++) reactor->run_once(5'000'000);
+  EXPECT_EQ(op.count, 2);
+  EXPECT_EQ(op.result, -ECANCELED);
 }
 
 TEST_P(ReactorIo, EndOfStreamIsZero) {

@@ -11,7 +11,8 @@ void SimReactor::cancel(IoOp& op) {
 
 size_t SimReactor::turn() {
   bind_thread();
-  size_t ran = run_finished();
+  size_t ran = poll_sources();
+  ran += run_finished();
   ran += run_timers();
   return ran + run_wake();
 }
@@ -35,6 +36,9 @@ void SimReactor::advance(uint64_t ns) {
 size_t SimReactor::run_once(uint64_t wait_ns) {
   const size_t ran = turn();
   if (ran > 0 || wait_ns == 0 || !finished_.empty()) return ran;
+  const bool idle = arm_sources();
+  disarm_sources();
+  if (!idle) return turn();
   const uint64_t until = wait_ns > TimerHeap::kNever - now_ns_ ? TimerHeap::kNever : now_ns_ + wait_ns;
   const uint64_t next = std::min(until, timers_.next_deadline());
   if (next != TimerHeap::kNever) now_ns_ = std::max(now_ns_, next);

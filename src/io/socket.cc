@@ -6,7 +6,9 @@
 #include <netinet/tcp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -179,6 +181,39 @@ Result<base::UniqueFd> make_tcp_socket(const SocketAddress& address) {
   if (!fd) return Error{Status::kIo, errno, "socket"};
   if (auto set = set_nodelay(fd.get()); !set) return set.error();
   return fd;
+}
+
+Result<base::UniqueFd> make_unix_socket() {
+  base::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) return Error{Status::kIo, errno, "socket"};
+  return fd;
+}
+
+Result<SocketAddress> unix_address(const std::string& path) {
+  sockaddr_un unix_path{};
+  if (path.size() >= sizeof unix_path.sun_path)
+    return Error{Status::kInvalid, ENAMETOOLONG, "unix socket: path too long"};
+  unix_path.sun_family = AF_UNIX;
+  std::memcpy(unix_path.sun_path, path.data(), path.size());
+  SocketAddress address;
+  std::memcpy(&address.storage, &unix_path, address.length = sizeof unix_path);
+  return address;
+}
+
+Result<base::UniqueFd, Message> listen_unix(const std::string& path, uint32_t mode) {
+  const auto failed = [&](int error) {
+    return Message{Status::kIo, "cannot listen on " + path + ": " + strerror(error)};
+  };
+  const auto address = unix_address(path);
+  if (!address) return failed(address.error().sys_errno);
+  auto fd = make_unix_socket();
+  if (!fd) return failed(fd.error().sys_errno);
+  // On Linux the socket's own mode is what bind() gives the path.
+  if (fchmod(fd->get(), mode) != 0) return failed(errno);
+  if (bind(fd->get(), address->get(), address->length) != 0) return failed(errno);
+  if (chmod(path.c_str(), mode) != 0) return failed(errno);
+  if (listen(fd->get(), 1024) != 0) return failed(errno);
+  return std::move(*fd);
 }
 
 Result<void> set_nodelay(int fd) { return set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY"); }

@@ -52,6 +52,13 @@ Result<base::UniqueFd, Message> listen_tcp(const std::string& host, uint16_t por
 /// A fresh non-blocking TCP socket of the address's family, TCP_NODELAY set.
 Result<base::UniqueFd> make_tcp_socket(const SocketAddress& address);
 
+/// A fresh non-blocking unix stream socket.
+Result<base::UniqueFd> make_unix_socket();
+/// kInvalid: longer than an address takes.
+Result<SocketAddress> unix_address(const std::string& path);
+/// A listening unix socket at `path`, which must not exist. Permissions are `mode` from the first moment on.
+Result<base::UniqueFd, Message> listen_unix(const std::string& path, uint32_t mode);
+
 Result<void> set_nodelay(int fd);
 /// Wants to be writable only while less than `bytes` are unsent: replies that come later then need not queue behind
 /// data.

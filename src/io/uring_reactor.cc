@@ -92,6 +92,7 @@ class UringReactor final : public LoopBase {
   Result<void> connect(IoOp& op, int fd, const sockaddr* address, socklen_t length) override;
   Result<void> recv(IoOp& op, int fd, std::span<const iovec> pieces) override;
   Result<void> send(IoOp& op, int fd, std::span<const iovec> pieces) override;
+  Result<void> readable(IoOp& op, int fd) override;
   Result<void> read(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces) override;
   Result<void> write(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces, bool dsync) override;
   Result<void> sync(IoOp& op, int fd) override;
@@ -179,7 +180,7 @@ Result<void> UringReactor::recv(IoOp& op, int fd, std::span<const iovec> pieces)
   if (pieces.empty()) return Error{Status::kInvalid, 0, "recv: no pieces"};
   auto sqe = admit_sqe(op, IoOp::Kind::kRecv, fd, pieces);
   if (!sqe) return sqe.error();
-  if (pieces.size() == 1) {
+  if (pieces.size() == 1 && op.control.empty()) {
     io_uring_prep_recv(sqe.value(), fd, pieces[0].iov_base, pieces[0].iov_len, 0);
   } else {
     io_uring_prep_recvmsg(sqe.value(), fd, &op.message, 0);
@@ -197,6 +198,14 @@ Result<void> UringReactor::send(IoOp& op, int fd, std::span<const iovec> pieces)
   } else {
     io_uring_prep_sendmsg(sqe.value(), fd, &op.message, MSG_NOSIGNAL);
   }
+  io_uring_sqe_set_data(sqe.value(), &op);
+  return {};
+}
+
+Result<void> UringReactor::readable(IoOp& op, int fd) {
+  auto sqe = admit_sqe(op, IoOp::Kind::kReadable, fd, {});
+  if (!sqe) return sqe.error();
+  io_uring_prep_poll_add(sqe.value(), fd, POLLIN);
   io_uring_sqe_set_data(sqe.value(), &op);
   return {};
 }
@@ -361,16 +370,19 @@ size_t UringReactor::run_once(uint64_t wait_ns) {
   bind_thread();
   enable();
   if (!wake_watched_) watch_wake();
-  const bool busy = !finished_.empty();
+  size_t ran = poll_sources();
+  const bool busy = !finished_.empty() || ran > 0;
   if (!busy) wait_ns = wait_until_timer(wait_ns);
   if (busy || wait_ns == 0) {
     enter(0);
   } else {
     waker_.begin_sleep();
-    enter(woken() ? 0 : wait_ns);
+    const bool idle = arm_sources() && !woken();
+    enter(idle ? wait_ns : 0);
     waker_.end_sleep();
+    disarm_sources();
   }
-  size_t ran = reap();
+  ran += reap();
   ran += run_finished();
   ran += run_timers();
   return ran + run_wake();

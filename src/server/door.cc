@@ -12,17 +12,19 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "io/socket.h"
+#include "transport/shm/offer.h"
 
 namespace memkv::server {
 namespace {
 
 constexpr uint64_t kRetryNs = 10'000'000;
 constexpr uint64_t kWaitNs = 1'000'000'000;
+constexpr uint64_t kShmLookNs = 1'000'000'000;
 
 }  // namespace
 
 Result<std::unique_ptr<Door>, Message> Door::make(const DoorOptions& options, std::vector<Credential> credentials,
-                                                  std::vector<shard::Worker*> workers) {
+                                                  std::vector<shard::Worker*> workers, ShmSocket shm) {
   io::ListenOptions listen{.congestion = options.congestion};
   auto fd = io::listen_tcp(options.host, options.port, listen);
   if (!fd) return fd.error();
@@ -30,34 +32,42 @@ Result<std::unique_ptr<Door>, Message> Door::make(const DoorOptions& options, st
       .kind = io::ReactorKind::kEpoll, .ops_max = options.half_open_max * 4 + 64, .device_threads = 0};
   auto reactor = io::make_reactor(reactor_options, nullptr);
   if (!reactor) return Message{reactor.error().status, std::string("door: ") + reactor.error().what};
-  return std::unique_ptr<Door>(
-      new Door(options, std::move(credentials), std::move(workers), std::move(reactor).value(), std::move(fd).value()));
+  return std::unique_ptr<Door>(new Door(options, std::move(credentials), std::move(workers), std::move(reactor).value(),
+                                        std::move(fd).value(), std::move(shm)));
 }
 
 Door::Door(DoorOptions options, std::vector<Credential> credentials, std::vector<shard::Worker*> workers,
-           std::unique_ptr<io::Reactor> reactor, base::UniqueFd listen)
+           std::unique_ptr<io::Reactor> reactor, base::UniqueFd tcp, ShmSocket shm)
     : options_(std::move(options)),
       credentials_(std::move(credentials)),
       workers_(std::move(workers)),
       reactor_(std::move(reactor)),
-      listen_(std::move(listen)),
-      port_(io::local_port(listen_.get())),
+      tcp_(std::move(tcp)),
+      shm_(std::move(shm)),
+      port_(io::local_port(tcp_.get())),
       guests_(options_.half_open_max) {
-  accept_op_.on_done = [](io::IoOp& op, int32_t result) { static_cast<Door*>(op.context)->on_accepted(result); };
-  accept_op_.context = this;
+  for (io::IoOp* op : {&accept_tcp_, &accept_shm_}) {
+    op->on_done = [](io::IoOp& done, int32_t result) { static_cast<Door*>(done.context)->on_accepted(done, result); };
+    op->context = this;
+  }
   retry_timer_.on_done = [](io::Timer& timer) { static_cast<Door*>(timer.context)->listen(); };
-  retry_timer_.context = this;
+  shm_timer_.on_done = [](io::Timer& timer) { static_cast<Door*>(timer.context)->look_after_shm(); };
+  retry_timer_.context = shm_timer_.context = this;
 }
 
 Door::~Door() { MEMKV_ASSERT(guests_.in_use() == 0, "run() ends when the last guest is gone"); }
 
 void Door::run() {
   listen();
+  if (shm_.fd() >= 0) reactor_->start(shm_timer_, reactor_->now_ns() + kShmLookNs);
   while (!stop_.load(std::memory_order_acquire)) reactor_->run_once(kWaitNs);
-  if (accept_op_.pending()) reactor_->cancel(accept_op_);
+  for (io::IoOp* op : {&accept_tcp_, &accept_shm_}) {
+    if (op->pending()) reactor_->cancel(*op);
+  }
   reactor_->stop(retry_timer_);
+  reactor_->stop(shm_timer_);
   for (Guest& guest : shaking_) ::shutdown(guest.fd, SHUT_RDWR);
-  while (accept_op_.pending() || !shaking_.empty()) reactor_->run_once(kRetryNs);
+  while (accept_tcp_.pending() || accept_shm_.pending() || !shaking_.empty()) reactor_->run_once(kRetryNs);
 }
 
 void Door::stop() {
@@ -66,17 +76,21 @@ void Door::stop() {
 }
 
 void Door::listen() {
-  if (stop_.load(std::memory_order_acquire) || accept_op_.pending()) return;
-  if (guests_.free() == 0) return;  // whoever leaves opens the door again
-  if (!reactor_->accept(accept_op_, listen_.get())) reactor_->start(retry_timer_, reactor_->now_ns() + kRetryNs);
+  if (stop_.load(std::memory_order_acquire)) return;
+  const auto accept = [this](io::IoOp& op, int fd) {
+    if (fd < 0 || op.pending() || guests_.free() < 2) return;  // whoever leaves opens the door again
+    if (!reactor_->accept(op, fd)) reactor_->start(retry_timer_, reactor_->now_ns() + kRetryNs);
+  };
+  accept(accept_tcp_, tcp_.get());
+  accept(accept_shm_, shm_.fd());
 }
 
-void Door::on_accepted(int32_t result) {
+void Door::on_accepted(io::IoOp& op, int32_t result) {
   if (result >= 0) {
-    admit(result);
+    admit(result, &op == &accept_shm_);
     return listen();
   }
-  if (result == -ECANCELED) return;
+  if (result == -ECANCELED) return listen();  // or the socket was replaced
   if (result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM) {
     MEMKV_LOG_EVERY(10, kWarn, "cannot accept connections ({}): raise the limit of open files", std::strerror(-result));
     cut_oldest();
@@ -85,7 +99,7 @@ void Door::on_accepted(int32_t result) {
   listen();  // that one connection was gone before it was taken
 }
 
-void Door::admit(int fd) {
+void Door::admit(int fd, bool shm) {
   if (stop_.load(std::memory_order_acquire)) {
     ::close(fd);
     return;
@@ -94,6 +108,7 @@ void Door::admit(int fd) {
   MEMKV_ASSERT(guest != nullptr, "listen() sees to it");
   guest->door = this;
   guest->fd = fd;
+  guest->shm = shm;
   shaking_.push_back(*guest);
   half_open_.store(static_cast<uint32_t>(shaking_.size()), std::memory_order_relaxed);
   guest->acceptor = transport::Acceptor::make(
@@ -104,7 +119,7 @@ void Door::admit(int fd) {
         shaken.door->on_shaken(shaken, std::move(accepted));
       },
       guest);
-  if (guests_.free() == 0) cut_oldest();
+  if (guests_.free() < 2) cut_oldest();
 }
 
 /// Its acceptor sees the end of the stream and says so.
@@ -119,7 +134,7 @@ void Door::on_shaken(Guest& guest, Result<transport::Acceptor::Accepted> accepte
   shaking_.remove(guest);
   half_open_.store(static_cast<uint32_t>(shaking_.size()), std::memory_order_relaxed);
   if (accepted) {
-    hand_over(*accepted);
+    hand_over(*accepted, guest.shm);
   } else {
     refused_.fetch_add(1, std::memory_order_relaxed);
     if (accepted.error().status == Status::kUnauthorized || accepted.error().status == Status::kVersion) {
@@ -131,7 +146,7 @@ void Door::on_shaken(Guest& guest, Result<transport::Acceptor::Accepted> accepte
   listen();
 }
 
-void Door::hand_over(const transport::Acceptor::Accepted& accepted) {
+void Door::hand_over(const transport::Acceptor::Accepted& accepted, bool shm) {
   const auto found = std::find_if(credentials_.begin(), credentials_.end(),
                                   [&](const Credential& c) { return c.id == accepted.key_id; });
   MEMKV_ASSERT(found != credentials_.end(), "a proof made with no key of ours");
@@ -145,9 +160,37 @@ void Door::hand_over(const transport::Acceptor::Accepted& accepted) {
   message.fd = accepted.fd;
   message.namespace_id = found->namespace_id;
   message.keys = accepted.keys;
+  message.rdma = accepted.rdma;
+  if (shm && !add_window(accepted, message)) {
+    ::close(accepted.fd);
+    return;
+  }
   if (worker->push(message)) return;
   MEMKV_LOG_EVERY(10, kWarn, "worker {} has no room for another connection", worker->index());
   ::close(accepted.fd);
+}
+
+/// Made here since it faults memory in. The client hears why it gets none.
+bool Door::add_window(const transport::Acceptor::Accepted& accepted, shard::WorkerMessage& message) {
+  auto window = transport::ShmWindow::make(options_.windows, options_.shm_budget);
+  if (!window) {
+    MEMKV_LOG_EVERY(10, kWarn, "a client gets no shared memory: {} ({} of {} bytes in use)", window.error().what,
+                    options_.shm_budget->in_use(), options_.shm_budget->bytes_max());
+    transport::send_no_windows(accepted.fd, accepted.keys, Status::kBusy, window.error().what);
+    return false;
+  }
+  message.window = std::move(*window);
+  return transport::send_windows(accepted.fd, accepted.keys, *message.window).ok();
+}
+
+/// Folders of temporary files are cleaned by others.
+void Door::look_after_shm() {
+  reactor_->start(shm_timer_, reactor_->now_ns() + kShmLookNs);
+  if (shm_.there()) return;
+  if (!shm_.open_again()) return;
+  MEMKV_LOG(kWarn, "{} was gone and is there again", shm_.path());
+  if (accept_shm_.pending()) return reactor_->cancel(accept_shm_);  // its end listens anew
+  listen();
 }
 
 bool Door::find_secret(void* context, const wire::KeyId& id, wire::Secret& out) {

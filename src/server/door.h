@@ -11,8 +11,10 @@
 #include "base/unique_fd.h"
 #include "io/reactor.h"
 #include "memkv/error.h"
+#include "server/shm_socket.h"
 #include "shard/worker.h"
 #include "transport/link.h"
+#include "transport/shm/window.h"
 #include "wire/handshake.h"
 
 namespace memkv::server {
@@ -30,17 +32,20 @@ struct DoorOptions {
   std::string server_name;
   uint32_t half_open_max = 1024;  ///< shaking hands; beyond it the oldest is cut
   uint64_t handshake_ns = 5'000'000'000;
+  wire::Windows windows;                       ///< of each shm connection
+  transport::ShmBudget* shm_budget = nullptr;  ///< outlives the door
 };
 
 /// Thread: its own (run()), but for what says otherwise.
 class Door {
  public:
   /// Thread: main. Binds the port. `workers` outlive the door.
+  /// `shm` may be empty: no shm connections.
   static Result<std::unique_ptr<Door>, Message> make(const DoorOptions& options, std::vector<Credential> credentials,
-                                                     std::vector<shard::Worker*> workers);
+                                                     std::vector<shard::Worker*> workers, ShmSocket shm);
   ~Door();
-  uint16_t port() const { return port_; }          ///< Thread: any
-  int listen_fd() const { return listen_.get(); }  ///< Thread: any
+  uint16_t port() const { return port_; }       ///< Thread: any
+  int listen_fd() const { return tcp_.get(); }  ///< Thread: any
   void run();
   void stop();  ///< Thread: any
   uint64_t refused() const {
@@ -54,16 +59,19 @@ class Door {
     Door* door = nullptr;
     std::unique_ptr<transport::Acceptor> acceptor;
     int fd = -1;  ///< the acceptor's; for cutting it
+    bool shm = false;
     base::ListLink<Guest> link;
   };
 
   Door(DoorOptions options, std::vector<Credential> credentials, std::vector<shard::Worker*> workers,
-       std::unique_ptr<io::Reactor> reactor, base::UniqueFd listen);
+       std::unique_ptr<io::Reactor> reactor, base::UniqueFd tcp, ShmSocket shm);
   void listen();
-  void on_accepted(int32_t result);
-  void admit(int fd);
+  void on_accepted(io::IoOp& op, int32_t result);
+  void admit(int fd, bool shm);
   void on_shaken(Guest& guest, Result<transport::Acceptor::Accepted> accepted);
-  void hand_over(const transport::Acceptor::Accepted& accepted);
+  void hand_over(const transport::Acceptor::Accepted& accepted, bool shm);
+  bool add_window(const transport::Acceptor::Accepted& accepted, shard::WorkerMessage& message);
+  void look_after_shm();
   void cut_oldest();
   static bool find_secret(void* context, const wire::KeyId& id, wire::Secret& out);
 
@@ -71,10 +79,11 @@ class Door {
   const std::vector<Credential> credentials_;
   const std::vector<shard::Worker*> workers_;
   std::unique_ptr<io::Reactor> reactor_;
-  base::UniqueFd listen_;
+  base::UniqueFd tcp_;
+  ShmSocket shm_;
   uint16_t port_ = 0;
-  io::IoOp accept_op_;
-  io::Timer retry_timer_;
+  io::IoOp accept_tcp_, accept_shm_;
+  io::Timer retry_timer_, shm_timer_;
   shard::Pool<Guest> guests_;
   base::IntrusiveList<Guest, &Guest::link> shaking_;  ///< oldest first
   std::atomic<bool> stop_{false};

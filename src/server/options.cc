@@ -4,7 +4,9 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -112,11 +114,15 @@ class Parser {
   void read_network(const YAML::Node& node);
   void read_storage(const YAML::Node& node);
   void read_memory(const YAML::Node& node);
+  void read_rdma(const YAML::Node& node);
+  void add_rdma_devices(const YAML::Node& node, std::string_view key);
+  void read_shm(const YAML::Node& node);
   void read_namespaces(const YAML::Node& node);
   void read_drives(const YAML::Node& node);
   void read_drive(const YAML::Node& node);
   void read_accept_loss(const YAML::Node& node);
   void read_size(const YAML::Node& node, std::string_view key, uint64_t& out);
+  void read_ring_size(const YAML::Node& node, std::string_view key);
   void read_secret(const YAML::Node& node, std::string_view key, std::string_view name);
   void read_workers(const YAML::Node& node);
   void read_log(const YAML::Node& node);
@@ -127,7 +133,8 @@ class Parser {
 };
 
 void Parser::read_root(const YAML::Node& root) {
-  static const Known kKnown = {"name", "network", "namespaces", "storage", "memory", "workers", "io", "log"};
+  static const Known kKnown = {"name", "network", "namespaces", "storage", "memory",
+                               "rdma", "shm",     "workers",    "io",      "log"};
   each(root, "", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
     std::string word;
     if (key == "name") {
@@ -141,6 +148,10 @@ void Parser::read_root(const YAML::Node& root) {
       read_storage(node);
     } else if (key == "memory") {
       read_memory(node);
+    } else if (key == "rdma") {
+      read_rdma(node);
+    } else if (key == "shm") {
+      read_shm(node);
     } else if (key == "workers") {
       read_workers(node);
     } else if (key == "io") {
@@ -253,11 +264,54 @@ void Parser::read_accept_loss(const YAML::Node& root) {
   }
 }
 
+/// `devices: [mlx5_0, mlx5_1]`, or `device: mlx5_0`, or `devices: none`.
+void Parser::read_rdma(const YAML::Node& root) {
+  static const Known kKnown = {"devices", "device"};
+  each(root, "rdma", kKnown, [&](const std::string&, const std::string& full, const YAML::Node& node) {
+    if (!node.IsSequence()) return add_rdma_devices(node, full);
+    for (const YAML::Node& item : node) add_rdma_devices(item, full);
+  });
+}
+
+void Parser::add_rdma_devices(const YAML::Node& node, std::string_view key) {
+  std::string name;
+  if (!scalar(node, key, name, "a device as in /sys/class/infiniband, or none")) return;
+  take_rdma_devices(name, options_);
+}
+
 void Parser::read_memory(const YAML::Node& root) {
   static const Known kKnown = {"max_size", "index_block_size"};
   each(root, "memory", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
     read_size(node, full, key == "max_size" ? options_.memory_bytes_max : options_.index_block_bytes);
   });
+}
+
+void Parser::read_shm(const YAML::Node& root) {
+  static const Known kKnown = {"enabled", "dir", "socket_mode", "max_size", "ring_size"};
+  each(root, "shm", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
+    std::string word;
+    if (key == "max_size") return read_size(node, full, options_.shm.window_bytes_max);
+    if (key == "ring_size") return read_ring_size(node, full);
+    if (key == "dir") {
+      scalar(node, full, options_.shm.dir, "a path");
+    } else if (key == "socket_mode") {
+      if (!scalar(node, full, word, "permissions like 0660")) return;
+      const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), options_.shm.socket_mode, 8);
+      if (error != std::errc{} || end != word.data() + word.size() || options_.shm.socket_mode > 0777)
+        fail(fmt::format("{}: {} is no permissions like 0600, 0660 or 0666", where(node, full), word));
+    } else if (bool on = true; scalar(node, full, word, "true or false")) {
+      if (!YAML::convert<bool>::decode(node, on))
+        return fail(fmt::format("{}: {} is neither true nor false", where(node, full), word));
+      options_.shm.enabled = on;
+    }
+  });
+}
+
+void Parser::read_ring_size(const YAML::Node& node, std::string_view key) {
+  read_size(node, key, options_.shm.ring_bytes);
+  const uint64_t bytes = options_.shm.ring_bytes;
+  if (!std::has_single_bit(bytes) || bytes < 64 * base::kKiB || bytes > 64 * base::kMiB)
+    fail(fmt::format("{}: must be a power of two from 64KiB to 64MiB", where(node, key)));
 }
 
 void Parser::read_size(const YAML::Node& node, std::string_view key, uint64_t& out) {
@@ -312,6 +366,19 @@ std::string_view nearest(std::string_view word, const Known& known) {
     }
   }
   return best;
+}
+
+void take_rdma_devices(std::string_view text, Options& options) {
+  while (!text.empty()) {
+    const size_t comma = std::min(text.find(','), text.size());
+    const std::string_view name = text.substr(0, comma);
+    text.remove_prefix(std::min(comma + 1, text.size()));
+    if (name == "none") {
+      options.rdma = false;
+    } else if (!name.empty()) {
+      options.rdma_devices.emplace_back(name);
+    }
+  }
 }
 
 Result<StorageMode, Message> parse_mode(std::string_view word, const std::string& where) {

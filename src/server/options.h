@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "io/reactor.h"
 #include "memkv/error.h"
+#include "server/shm_socket.h"
 #include "wire/handshake.h"
 
 namespace memkv::server {
@@ -37,8 +38,11 @@ struct Options {
   std::vector<std::string> accept_loss;
   uint64_t memory_bytes_max = 0;           ///< memory mode: of the store; else of the slots; 0: chosen by the machine
   uint64_t index_block_bytes = 32 * 1024;  ///< average block that the index has room for
-  uint32_t workers = 0;                    ///< 0: half the CPUs
+  ShmOptions shm;
+  uint32_t workers = 0;  ///< 0: half the CPUs
   io::ReactorKind io = io::ReactorKind::kAuto;
+  bool rdma = true;                       ///< where there are devices
+  std::vector<std::string> rdma_devices;  ///< empty: all usable ones
   base::LogLevel log_level = base::LogLevel::kInfo;
 };
 
@@ -49,6 +53,8 @@ Result<Options, Message> load_options(const std::string& file);
 // Words as the command line and the file spell them; `where` starts the message.
 Result<StorageMode, Message> parse_mode(std::string_view word, const std::string& where);
 Result<io::ReactorKind, Message> parse_io(std::string_view word, const std::string& where);
+/// A comma list of devices as in /sys/class/infiniband, or "none".
+void take_rdma_devices(std::string_view text, Options& options);
 /// A size needs a unit.
 Result<uint64_t, Message> parse_size_option(std::string_view text, const std::string& where);
 

@@ -29,6 +29,8 @@ struct StartOptions {
   uint32_t workers = 0;
   std::string io;  ///< auto, uring, epoll
   std::string congestion;
+  std::string shm_dir, shm_size;  ///< override shm.dir and shm.max_size
+  bool no_shm = false;
   std::string ready_file;  ///< written ("host:port\n") once ready: for scripts and tests
 };
 /// Runs until SIGTERM/SIGINT (drains, then exits 0). Returns the exit code.

@@ -277,6 +277,12 @@ memory:
   index_block_size: 32KiB               # average block that the index has room for
   # max_size: 1GiB                      # buffers; by default 256MiB a worker
 
+# shm:                                  # shared memory for clients on this host
+#   enabled: true
+#   dir: /run/memkv                     # of the socket; clients look here, in $XDG_RUNTIME_DIR/memkv and /tmp/memkv-UID
+#   socket_mode: "0600"                 # who may connect; 0660 for a group. The credential is asked for all the same
+#   max_size: 256MiB                    # memory of all such connections; who finds none left uses tcp
+
 # workers: 4                            # threads that serve; by default half the CPUs, at most one a shard
 # io: auto                              # auto, uring or epoll
 # name: kv1                             # if clients list servers as name=host:port, this one's name

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <thread>
 
@@ -26,9 +27,11 @@
 #include "server/door.h"
 #include "server/options.h"
 #include "server/server.h"
+#include "server/shm_socket.h"
 #include "server/status.h"
 #include "server/storage.h"
 #include "shard/worker.h"
+#include "transport/rdma/host.h"
 
 namespace memkv::server {
 namespace {
@@ -117,7 +120,17 @@ Result<Options, Message> gather(const StartOptions& start, bool& embedded) {
     options.address = start.address;
   }
   if (start.workers != 0) options.workers = start.workers;
+  if (const char* devices = std::getenv("MEMKV_RDMA_DEVICES"); devices != nullptr && options.rdma_devices.empty()) {
+    take_rdma_devices(devices, options);
+  }
   if (!start.congestion.empty()) options.congestion = start.congestion;
+  if (!start.shm_dir.empty()) options.shm.dir = start.shm_dir;
+  if (start.no_shm) options.shm.enabled = false;
+  if (!start.shm_size.empty()) {
+    auto bytes = parse_size_option(start.shm_size, "--shm-size");
+    if (!bytes) return bytes.error();
+    options.shm.window_bytes_max = *bytes;
+  }
   options.accept_loss.insert(options.accept_loss.end(), start.accept_loss.begin(), start.accept_loss.end());
   if (embedded) options.drives = {{kDefaultDrive, false}};
   if (options.mode != StorageMode::kMemory && options.drives.empty()) {
@@ -157,8 +170,10 @@ class Server {
  private:
   int prepare();
   int open_storage();
+  void open_rdma();
   int make_workers();
   int open_door();
+  ShmSocket open_shm();
   Result<std::unique_ptr<io::Reactor>, Message> make_reactor();
   int serve();
   int stop(int code);
@@ -178,6 +193,8 @@ class Server {
   std::unique_ptr<Storage> storage_;
   shard::Identity identity_;
   Census census_;
+  std::unique_ptr<transport::rdma::Host> rdma_;       // null: not here; the workers use it
+  std::unique_ptr<transport::ShmBudget> shm_budget_;  ///< outlives the workers and the door
   std::vector<std::unique_ptr<shard::Worker>> workers_;
   std::vector<Credential> credentials_;
   std::unique_ptr<Door> door_;
@@ -194,6 +211,7 @@ Server::~Server() { MEMKV_ASSERT(threads_.empty() && !door_thread_.joinable(), "
 int Server::run() {
   if (const int code = prepare(); code != 0) return code;
   if (const int code = open_storage(); code != 0) return code;
+  open_rdma();
   if (const int code = make_workers(); code != 0) return code;
   if (const int code = open_door(); code != 0) return code;
   for (auto& worker : workers_) threads_.emplace_back([&w = *worker] { w.run(); });
@@ -260,6 +278,20 @@ Result<std::unique_ptr<io::Reactor>, Message> Server::make_reactor() {
   return std::move(reactor).value();
 }
 
+/// All workers share it. Without it clients come over the other transports.
+void Server::open_rdma() {
+  if (!options_.rdma) return;
+  auto host = transport::rdma::Host::open(options_.rdma_devices);
+  if (host) {
+    rdma_ = std::move(*host);
+  } else if (!options_.rdma_devices.empty()) {
+    MEMKV_LOG(kWarn, "rdma: not used: {}", host.error().text);
+  } else {
+    MEMKV_LOG(kInfo, "rdma: not used: {}", host.error().text);
+  }
+  census_.rdma = rdma_.get();
+}
+
 int Server::make_workers() {
   const uint32_t shards = storage_->shard_count();
   const uint32_t wanted = options_.workers != 0 ? options_.workers : std::max(1u, cpu_count() / 2);
@@ -302,6 +334,7 @@ int Server::make_workers() {
     worker_options.slots = slot_classes(pool / count);
     worker_options.spin_ns = cpu_count() > 1 ? 50'000 : 0;
     worker_options.prefault_devices = memory;
+    worker_options.rdma = rdma_.get();
     auto worker = shard::Worker::make(std::move(reactor).value(), identity_, std::move(worker_options));
     if (!worker)
       return fail(kExitFailed, fmt::format("memory for worker {}: {} ({})", i, worker.error().what,
@@ -312,15 +345,32 @@ int Server::make_workers() {
   return 0;
 }
 
+/// Without it the server serves over tcp alone: a warning, not an error.
+ShmSocket Server::open_shm() {
+  shm_budget_ = std::make_unique<transport::ShmBudget>(options_.shm.window_bytes_max);
+  census_.shm_budget = shm_budget_.get();
+  if (!options_.shm.enabled) return {};
+  auto socket = ShmSocket::open(options_.shm, identity_.boot_id);
+  if (!socket) {
+    MEMKV_LOG(kWarn, "no shared memory for clients on this host: {}", socket.error().text);
+    return {};
+  }
+  census_.shm_socket = socket->path();
+  return std::move(*socket);
+}
+
 int Server::open_door() {
   DoorOptions options;
   options.host = bind_.host;
   options.port = bind_.port;
   options.congestion = options_.congestion == "system" ? "" : options_.congestion;
   options.server_name = options_.name;
+  options.windows = {.get_ring_bytes = options_.shm.ring_bytes, .put_ring_bytes = options_.shm.ring_bytes};
+  ShmSocket shm = open_shm();
+  options.shm_budget = shm_budget_.get();
   std::vector<shard::Worker*> workers;
   for (auto& worker : workers_) workers.push_back(worker.get());
-  auto door = Door::make(options, credentials_, workers);
+  auto door = Door::make(options, credentials_, workers, std::move(shm));
   if (!door) return fail(kExitFailed, door.error().text);
   door_ = std::move(door).value();
 

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "transport/rdma/host.h"
 
 namespace memkv::server {
 namespace {
@@ -90,15 +91,43 @@ Json service(const Census& census) {
           {"handshakes_refused", census.door != nullptr ? census.door->refused() : 0}};
 }
 
+/// One entry a rail: what went over it and what went wrong.
+Json rails(transport::rdma::Host* host) {
+  Json list = Json::array();
+  for (size_t i = 0; host != nullptr && i < host->rail_count(); i++) {
+    transport::rdma::Rail& rail = host->rail(i);
+    const auto& c = rail.counters;
+    list.push_back({{"device", rail.name},
+                    {"working", rail.device.load() != nullptr},
+                    {"links", c.links.load()},
+                    {"links_total", c.links_total.load()},
+                    {"bytes_in", c.bytes_in.load()},
+                    {"bytes_out", c.bytes_out.load()},
+                    {"failures", c.failures.load()},
+                    {"retry_errors", c.retry_errors.load()},
+                    {"rnr_errors", c.rnr_errors.load()},
+                    {"access_errors", c.access_errors.load()}});
+  }
+  return list;
+}
+
+Json transports(const Census& census) {
+  Json list{"tcp"};
+  if (!census.shm_socket.empty()) list.push_back("shm");
+  if (census.rdma != nullptr) list.push_back("rdma");
+  return list;
+}
+
 }  // namespace
 
 std::string status_json(const Census& census) {
   const engine::StoreCounters c = store_sum(census);
   base::SystemClock clock;
-  uint32_t connections = 0;
+  uint32_t connections = 0, connections_shm = 0;
   bool ready = true;
   for (const shard::Worker* worker : census.workers) {
     connections += worker->stats().connections.load(std::memory_order_relaxed);
+    connections_shm += worker->stats().connections_shm.load(std::memory_order_relaxed);
     ready = ready && worker->state() == shard::Worker::State::kReady;
   }
   bool degraded = false;
@@ -111,7 +140,8 @@ std::string status_json(const Census& census) {
   json["ready"] = ready;
   json["degraded"] = degraded;
   json["missing"] = census.missing;
-  json["transport"] = "tcp";
+  json["transports"] = transports(census);
+  json["rails"] = rails(census.rdma);
   json["io"] = census.io;
   json["congestion_control"] = census.congestion;
   json["hash_isa"] = base::hash_isa();
@@ -119,6 +149,12 @@ std::string status_json(const Census& census) {
   json["workers"] = census.workers.size();
   json["shards"] = census.shard_count;
   json["connections"] = connections;
+  json["connections_by_transport"] = {{"tcp", connections - connections_shm}, {"shm", connections_shm}};
+  if (!census.shm_socket.empty()) {
+    json["shm"] = {{"socket", census.shm_socket},
+                   {"window_bytes", census.shm_budget->in_use()},
+                   {"window_bytes_max", census.shm_budget->bytes_max()}};
+  }
   json["half_open"] = census.door != nullptr ? census.door->half_open() : 0;
   json["drives"] = drive_list;
   json["raw_bytes_total"] = census.raw_bytes;

@@ -30,6 +30,9 @@ struct Census {
   std::vector<std::string> missing;
   std::vector<const shard::Worker*> workers;
   const Door* door = nullptr;
+  transport::rdma::Host* rdma = nullptr;
+  std::string shm_socket;  ///< empty: no shared memory
+  const transport::ShmBudget* shm_budget = nullptr;
 };
 
 std::string status_json(const Census& census);

@@ -19,8 +19,9 @@ void Connection::open(Worker& worker, uint64_t namespace_id) {
   credit_told_ = worker.credit_now();
 }
 
-void Connection::attach(std::unique_ptr<transport::Link> link) {
+void Connection::attach(std::unique_ptr<transport::Link> link, Transport transport) {
   link_ = std::move(link);
+  transport_ = transport;
   const Identity& identity = worker_->identity();
   wire::Welcome welcome;
   welcome.boot_id = identity.boot_id;
@@ -210,6 +211,8 @@ Op* Connection::admit(const wire::Op& wire_op, Request& request, uint64_t now_ns
   op->hashed_bytes = 0;
   op->sum_count = wire_op.sum_count;
   if (wire_op.sum_count > 0) std::memcpy(op->sums.data(), wire_op.sums, size_t{wire_op.sum_count} * 8);
+  op->segment_count = wire_op.segment_count;
+  for (size_t i = 0; i < wire_op.segment_count; i++) op->segments[i] = wire_op.segment(i);
   op->status = Status::kInternal;
   op->reply_flags = 0;
   op->reply_expiry_s = 0;

@@ -28,7 +28,7 @@ class Connection final : public transport::LinkOwner {
   /// A new life, without a link.
   void open(Worker& worker, uint64_t namespace_id);
   /// Sends WELCOME.
-  void attach(std::unique_ptr<transport::Link> link);
+  void attach(std::unique_ptr<transport::Link> link, Transport transport = Transport::kTcp);
   /// Nothing of it is in use any more: ready for the pool.
   void recycle();
 
@@ -40,6 +40,7 @@ class Connection final : public transport::LinkOwner {
 
   Worker& worker() { return *worker_; }
   uint64_t namespace_id() const { return namespace_id_; }
+  Transport transport() const { return transport_; }
   transport::Link* link() { return link_.get(); }
 
   /// Replies to what is done. False: no frame is free, try again later.
@@ -117,6 +118,7 @@ class Connection final : public transport::LinkOwner {
   Worker* worker_ = nullptr;
   std::unique_ptr<transport::Link> link_;
   uint64_t namespace_id_ = 0;
+  Transport transport_ = Transport::kTcp;
   uint32_t frames_out_ = 0;
   uint32_t extra_ = 0;
   uint16_t credit_told_ = 0;

@@ -22,6 +22,7 @@ struct FrameOut {
   void (*after)(FrameOut& frame, bool sent) = nullptr;  ///< for what is not an op
   void* after_context = nullptr;
   std::array<iovec, kFramePiecesMax> pieces{};
+  std::array<wire::Segment, kFramePiecesMax> segments;  ///< where the pieces go, if their ops said so
   std::array<std::byte, kFrameBodyBytes> body;
 };
 

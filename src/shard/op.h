@@ -89,6 +89,10 @@ struct Op {
   uint16_t sum_count = 0;
   std::array<uint64_t, wire::kSumsMax> sums{};
 
+  /// A get over rdma: where its bytes go in the client's memory.
+  uint8_t segment_count = 0;
+  std::array<wire::Segment, wire::kSegmentsPerOpMax> segments;
+
   // The reply.
   Status status = Status::kInternal;
   uint8_t reply_flags = 0;

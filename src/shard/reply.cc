@@ -1,5 +1,6 @@
 /// What is done becomes reply frames, once per turn of the loop.
 
+#include <algorithm>
 #include <utility>
 
 #include "base/assert.h"
@@ -24,6 +25,20 @@ wire::OpReply reply_of(const Op& op) {
 
 bool add(wire::ReplyEncoder& encoder, const Op& op) {
   return encoder.add(reply_of(op), {op.reply_sums, op.reply_sum_count});
+}
+
+/// As much of the op's segments as its payload fills, behind the `count` that are there. False: no room for them.
+bool add_segments(std::span<wire::Segment> out, size_t& count, const Op& op) {
+  size_t end = count;
+  uint32_t left = op.reply_bytes;
+  for (size_t i = 0; i < op.segment_count && left > 0; i++) {
+    if (end == out.size()) return false;
+    out[end] = op.segments[i];
+    out[end].length = std::min(out[end].length, left);
+    left -= out[end++].length;
+  }
+  count = end;
+  return true;
 }
 
 }  // namespace
@@ -119,10 +134,13 @@ bool Connection::flush_payloads(Request& request) {
     wire::ReplyEncoder encoder(frame->body);
     frame->out.opcode = wire::Opcode::kReply;
     frame->out.request_id = request.id;
-    size_t pieces = 0;
+    size_t pieces = 0, segments = 0;
     uint32_t bytes = 0;
+    const bool placed = request.done_payload.front()->segment_count > 0;
     while (Op* op = request.done_payload.front()) {
       if (pieces == kFramePiecesMax || (pieces > 0 && bytes + op->reply_bytes > kSharedPayloadMax)) break;
+      // A frame's payload is placed as a whole or not at all.
+      if (placed != (op->segment_count > 0) || !add_segments(frame->segments, segments, *op)) break;
       if (!add(encoder, *op)) break;
       frame->pieces[pieces++] = {const_cast<std::byte*>(op->reply_data), op->reply_bytes};
       bytes += op->reply_bytes;
@@ -133,6 +151,7 @@ bool Connection::flush_payloads(Request& request) {
     MEMKV_ASSERT(pieces > 0, "one reply always fits a frame");
     frame->out.body = encoder.finish();
     frame->out.payload = {frame->pieces.data(), pieces};
+    frame->out.remote = {frame->segments.data(), segments};
     worker_->count(worker_->mutable_stats().payload_bytes_out, bytes);
     if (!send(*frame)) return false;
   }
@@ -175,6 +194,7 @@ FrameOut* Connection::take_control_frame() {
   frame->out.on_done = on_frame_done;
   frame->out.body = {};
   frame->out.payload = {};
+  frame->out.remote = {};
   frame->out.request_id = 0;
   return frame;
 }

@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "shard/rdma_port.h"
 
 namespace memkv::shard {
 namespace {
@@ -48,8 +49,16 @@ Result<std::unique_ptr<Worker>> Worker::make(std::unique_ptr<io::Reactor> reacto
   auto slots = io::SlotArena::make(options.slots);
   if (!slots) return slots.error();
   reactor->register_memory((*slots)->memory());
-  return std::unique_ptr<Worker>(
+  std::unique_ptr<Worker> worker(
       new Worker(std::move(reactor), std::move(slots).value(), identity, std::move(options)));
+  if (transport::rdma::Host* host = worker->options_.rdma) {
+    auto port = RdmaPort::make(*worker, *host);
+    if (port)
+      worker->rdma_ = std::move(*port);
+    else
+      MEMKV_LOG(kWarn, "worker {}: {}", worker->index(), port.error().text);
+  }
+  return worker;
 }
 
 Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotArena> slots, const Identity& identity,
@@ -90,10 +99,11 @@ void Worker::add_store(uint32_t number, std::unique_ptr<engine::Store> store) {
 
 void Worker::start() {
   for (ShardPlan& plan : plans_) {
-    if (options_.prefault_devices) {
-      for (const engine::DriveSlice& slice : plan.options.slices) {
-        if (slice.device != nullptr) prefault(slice);
-      }
+    for (const engine::DriveSlice& slice : plan.options.slices) {
+      if (slice.device == nullptr) continue;
+      if (options_.prefault_devices) prefault(slice);
+      std::byte* memory = rdma_ ? slice.device->view(slice.offset_bytes, slice.size_bytes) : nullptr;
+      if (memory != nullptr) rdma_->add_memory({memory, slice.size_bytes});
     }
     add_store(plan.number, engine::Store::make(*reactor_, std::move(plan.options)));
   }
@@ -135,6 +145,7 @@ void Worker::run() {
     }
   }
   check_whole();
+  rdma_.reset();
   shards_.clear();  // their timers are this thread's
   devices_.clear();
 }
@@ -169,6 +180,10 @@ void Worker::read_mailbox() {
 }
 
 void Worker::adopt(const WorkerMessage& message) {
+  if (message.rdma) {
+    if (rdma_) return rdma_->open(message);
+    return transport::rdma::refuse(message.fd, message.keys, "the server has no RDMA");
+  }
   Connection* connection = draining() ? nullptr : open_connection(message.namespace_id);
   if (connection == nullptr) {
     count(stats_.busy);
@@ -177,8 +192,16 @@ void Worker::adopt(const WorkerMessage& message) {
     ::close(message.fd);
     return;
   }
-  connection->attach(
-      transport::make_tcp_link(*reactor_, message.fd, transport::Role::kServer, message.keys, *connection));
+  using transport::Role;
+  if (message.window == nullptr) {
+    connection->attach(transport::make_tcp_link(*reactor_, message.fd, Role::kServer, message.keys, *connection),
+                       Transport::kTcp);
+  } else {
+    stats_.connections_shm.fetch_add(1, std::memory_order_relaxed);
+    connection->attach(
+        transport::make_shm_link(*reactor_, message.fd, Role::kServer, message.keys, message.window, *connection),
+        Transport::kShm);
+  }
 }
 
 Connection* Worker::open_connection(uint64_t namespace_id) {
@@ -269,6 +292,7 @@ void Worker::reap() {
     if (!connection->reapable()) continue;
     if (connection->dirty_link.linked()) (dirty_.contains(*connection) ? dirty_ : stuck_).remove(*connection);
     open_.remove(*connection);
+    if (connection->transport() == Transport::kShm) stats_.connections_shm.fetch_sub(1, std::memory_order_relaxed);
     connection->recycle();
     connections_.give_back(*connection);
     stats_.connections.store(static_cast<uint32_t>(connections_.in_use()), std::memory_order_relaxed);
@@ -363,7 +387,8 @@ void Worker::step_drain() {
     }
   }
   // Stores that are still opening are closed when they are done with that.
-  if (open_.empty() && ops_.in_use() == 0 && lifecycle_left_ == 0) close_stores();
+  const bool opening = rdma_ && !rdma_->at_rest();
+  if (open_.empty() && !opening && ops_.in_use() == 0 && lifecycle_left_ == 0) close_stores();
 }
 
 void Worker::close_stores() {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,13 @@
 #include "wire/handshake.h"
 #include "wire/messages.h"
 
+namespace memkv::transport::rdma {
+class Host;
+}
+
 namespace memkv::shard {
+
+class RdmaPort;
 
 /// What all workers of a server know alike. Immutable while they run; the functions may be called from any thread.
 struct Identity {
@@ -49,6 +56,8 @@ struct WorkerMessage {
   int fd = -1;  ///< kConnection: the worker's from here on
   uint64_t namespace_id = 0;
   wire::SessionKeys keys{};
+  std::optional<wire::RdmaEnd> rdma;             ///< kConnection: the client's queue pair
+  std::shared_ptr<transport::ShmWindow> window;  ///< of a shm connection
 };
 
 /// The sum over a worker's stores, and its own figures, for other threads to read. Relaxed: each figure is whole,
@@ -57,6 +66,7 @@ struct WorkerStats {
   static constexpr size_t kStoreWords = sizeof(engine::StoreCounters) / sizeof(uint64_t);
   std::array<std::atomic<uint64_t>, kStoreWords> store{};
   std::atomic<uint32_t> connections{0};
+  std::atomic<uint32_t> connections_shm{0};
   std::atomic<uint64_t> ops{0}, ops_in_use{0}, busy{0}, wrong_worker{0}, checksum_mismatches{0}, connections_cut{0};
   std::atomic<uint64_t> payload_bytes_in{0}, payload_bytes_out{0}, slots_in_use{0}, slots_total{0}, deadlines_missed{0};
   engine::StoreCounters store_counters() const;
@@ -71,7 +81,8 @@ struct WorkerOptions {
   std::vector<io::SlotClass> slots;
   uint64_t spin_ns = 50'000;  ///< poll this long after the last event before sleeping; 0 on one CPU
   uint64_t drain_ns = 5'000'000'000;
-  bool prefault_devices = false;  ///< memory mode: touch all of the shards' memory before opening
+  transport::rdma::Host* rdma = nullptr;  ///< outlives the worker; null: this server has none
+  bool prefault_devices = false;          ///< memory mode: touch all of the shards' memory before opening
 };
 
 /// A shard's store before it exists: made in the worker's thread, so that all of them open in parallel.
@@ -182,6 +193,7 @@ class Worker {
   std::unique_ptr<io::SlotArena> slots_;
   const Identity& identity_;
   WorkerOptions options_;
+  std::unique_ptr<RdmaPort> rdma_;
   io::Mailbox<WorkerMessage> mailbox_;
   WorkerStats stats_;
   std::atomic<State> state_{State::kOpening};

@@ -2,6 +2,7 @@
 
 #include "transport/handshake_io.h"
 #include "transport/link.h"
+#include "transport/rdma/control.h"
 
 namespace memkv::transport {
 namespace {
@@ -19,26 +20,38 @@ class TcpAcceptor final : public Acceptor, private HandshakeIo {
   void on_written() override { read_frame(); }
   void on_frame(std::span<const std::byte> frame) override;
   void on_end(const Error& why) override;
+  void accept(std::optional<wire::RdmaEnd> rdma);
 
   wire::ServerHandshake handshake_;
   const Fn on_done_;
   void* const context_;
-  bool greeted_ = false;  // HELLO came, PROOF is next
+  enum class Step : uint8_t { kHello, kProof, kRdma } step_ = Step::kHello;  // what comes next
 };
 
 void TcpAcceptor::on_frame(std::span<const std::byte> frame) {
-  if (!greeted_) {
+  if (step_ == Step::kHello) {
     auto reply = handshake_.on_hello(frame);
     if (!reply) return fail(reply.error(), handshake_.goodbye());
-    greeted_ = true;
+    step_ = Step::kProof;
     return write(*reply);
   }
+  if (step_ == Step::kRdma) {
+    auto end = rdma::read_control(frame, handshake_.keys().client_to_server, wire::Opcode::kRdmaConnect);
+    return end ? accept(*end) : fail(end.error());
+  }
   if (auto proof = handshake_.on_proof(frame); !proof) return fail(proof.error(), handshake_.goodbye());
+  if (handshake_.transport() != wire::kTransportRdma) return accept(std::nullopt);
+  step_ = Step::kRdma;
+  read_frame(wire::kVersionMax);
+}
+
+void TcpAcceptor::accept(std::optional<wire::RdmaEnd> rdma) {
   Accepted accepted;
   accepted.fd = release_fd();
   accepted.keys = handshake_.keys();
   accepted.key_id = handshake_.key_id();
   accepted.wanted_worker = handshake_.wanted_worker();
+  accepted.rdma = rdma;
   on_done_(context_, *this, accepted);  // may destroy this
 }
 

@@ -8,6 +8,7 @@
 #include "io/socket.h"
 #include "transport/handshake_io.h"
 #include "transport/link.h"
+#include "transport/shm/offer.h"
 
 namespace memkv::transport {
 namespace {
@@ -18,11 +19,12 @@ wire::Hello hello_of(const Connector::Options& options) {
   return hello;
 }
 
-/// Thread: the reactor's.
-class TcpConnector final : public Connector, private HandshakeIo {
+/// Over TCP, or for shm over a unix socket, where the window follows the handshake. Thread: the reactor's.
+class StreamConnector final : public Connector, private HandshakeIo {
  public:
-  TcpConnector(io::Reactor& reactor, const Options& options, LinkOwner& owner, Fn on_done, void* context)
+  StreamConnector(io::Reactor& reactor, const Options& options, LinkOwner& owner, Fn on_done, void* context)
       : HandshakeIo(reactor, -1, options.deadline_ns),
+        transport_(options.transport),
         handshake_(options.secret, hello_of(options)),
         owner_(owner),
         on_done_(on_done),
@@ -36,49 +38,61 @@ class TcpConnector final : public Connector, private HandshakeIo {
   void on_written() override;
   void on_frame(std::span<const std::byte> frame) override;
   void on_end(const Error& why) override;
+  void on_window(std::span<const std::byte> frame);
+  void finish(std::unique_ptr<Link> link);
 
+  const Transport transport_;
   wire::ClientHandshake handshake_;
   LinkOwner& owner_;
   const Fn on_done_;
   void* const context_;
   bool proven_ = false;  // PROOF is on its way
+  std::string goodbye_;  // instead of a window
 };
 
-void TcpConnector::open(const sockaddr* address, socklen_t length, const std::string& congestion) {
+void StreamConnector::open(const sockaddr* address, socklen_t length, const std::string& congestion) {
   io::SocketAddress to;
   if (length > sizeof to.storage) return fail(Error{Status::kInvalid, EINVAL, "connect: bad address"});
   std::memcpy(&to.storage, address, length);
   to.length = length;
-  auto fd = io::make_tcp_socket(to);
+  auto fd = to.family() == AF_UNIX ? io::make_unix_socket() : io::make_tcp_socket(to);
   if (!fd) return fail(Error{Status::kUnavailable, fd.error().sys_errno, "connect: no socket"});
   // Before the connect: the handshake's round trips then already run under it.
-  if (!congestion.empty()) {
+  if (!congestion.empty() && to.family() != AF_UNIX) {
     if (auto set = io::set_congestion(fd->get(), congestion); !set) return fail(set.error());
   }
   set_fd(fd->release());
   connect(to.get(), length);
 }
 
-void TcpConnector::on_written() {
+void StreamConnector::on_written() {
   if (!proven_) return read_frame();
-  const std::string name(handshake_.server_name());
-  const wire::SessionKeys keys = handshake_.keys();
-  const Fn on_done = on_done_;
-  void* const context = context_;
-  auto link = make_tcp_link(reactor_, release_fd(), Role::kClient, keys, owner_);
-  on_done(context, std::move(link), name, {});  // may destroy this
+  if (transport_ == Transport::kShm) return read_frame_with_descriptors();
+  finish(make_tcp_link(reactor_, release_fd(), Role::kClient, handshake_.keys(), owner_));
 }
 
-void TcpConnector::on_frame(std::span<const std::byte> frame) {
+void StreamConnector::on_window(std::span<const std::byte> frame) {
+  auto window = take_windows(frame, handshake_.keys(), descriptors_, goodbye_);
+  if (!window) return fail(window.error());
+  finish(make_shm_link(reactor_, release_fd(), Role::kClient, handshake_.keys(), std::move(*window), owner_));
+}
+
+void StreamConnector::finish(std::unique_ptr<Link> link) {
+  const std::string name(handshake_.server_name());
+  on_done_(context_, std::move(link), name, {});  // may destroy this
+}
+
+void StreamConnector::on_frame(std::span<const std::byte> frame) {
+  if (proven_) return on_window(frame);
   auto proof = handshake_.on_reply(frame);
   if (!proof) return fail(proof.error());
   proven_ = true;
   write(*proof);
 }
 
-void TcpConnector::on_end(const Error& why) {
+void StreamConnector::on_end(const Error& why) {
   const std::string name(handshake_.server_name());
-  const std::string text(handshake_.goodbye_text());
+  const std::string text(goodbye_.empty() ? handshake_.goodbye_text() : goodbye_);
   set_fd(-1);
   Error error = why;
   // Whatever answers there, it is no server of ours.
@@ -90,7 +104,7 @@ void TcpConnector::on_end(const Error& why) {
 
 std::unique_ptr<Connector> Connector::make(io::Reactor& reactor, const sockaddr* address, socklen_t length,
                                            Options options, LinkOwner& owner, Fn on_done, void* context) {
-  auto connector = std::make_unique<TcpConnector>(reactor, options, owner, on_done, context);
+  auto connector = std::make_unique<StreamConnector>(reactor, options, owner, on_done, context);
   connector->open(address, length, options.congestion);
   return connector;
 }

@@ -1,10 +1,9 @@
-/// What every link does with frames, whatever carries them.
+#include "transport/frames.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "base/assert.h"
-#include "transport/tcp_link.h"
 
 namespace memkv::transport {
 
@@ -36,8 +35,9 @@ Result<void> prepare(OutFrame& frame) {
   return {};
 }
 
-void encode_header(OutFrame& frame, uint64_t sequence, const base::SipKey& key) {
+void encode_header(OutFrame& frame, uint64_t sequence, const base::SipKey& key, uint16_t flags) {
   wire::FrameHeader header;
+  header.flags = flags;
   header.opcode = frame.opcode;
   header.body_bytes = static_cast<uint32_t>(frame.body.size());
   header.payload_bytes = frame.payload_bytes;
@@ -52,6 +52,13 @@ Result<void> check_header(const wire::FrameHeader& header, uint64_t expected_seq
   if (header.opcode < wire::Opcode::kWelcome) return Error{Status::kInvalid, 0, "frame: handshake is over"};
   if (header.sequence != expected_sequence) return Error{Status::kInvalid, 0, "frame: out of sequence"};
   return {};
+}
+
+void report(FrameQueue& queue, bool sent) {
+  while (OutFrame* frame = queue.pop()) {
+    frame->queued = false;
+    frame->on_done(*frame, sent);
+  }
 }
 
 void PieceCursor::put(std::span<const std::byte> bytes) {

@@ -1,6 +1,7 @@
 #include "transport/handshake_io.h"
 
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "base/assert.h"
@@ -29,7 +30,29 @@ void HandshakeIo::connect(const sockaddr* address, socklen_t length) {
   if (auto r = reactor_.connect(op_, fd_.get(), address, length); !r) fail(r.error());
 }
 
-void HandshakeIo::read_frame() {
+void HandshakeIo::read_frame_with_descriptors() {
+  op_.control = control_;
+  read_frame();
+}
+
+/// More than fit are closed by the kernel, fewer are missed by who needs them.
+void HandshakeIo::take_descriptors() {
+  for (cmsghdr* at = CMSG_FIRSTHDR(&op_.message); at != nullptr; at = CMSG_NXTHDR(&op_.message, at)) {
+    if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (at->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; i++) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(at) + i * sizeof fd, sizeof fd);
+      base::UniqueFd owned(fd);
+      for (base::UniqueFd& free : descriptors_) {
+        if (!free && owned) free = std::move(owned);
+      }
+    }
+  }
+}
+
+void HandshakeIo::read_frame(uint8_t version) {
+  version_ = version;
   step_ = Step::kHeader;
   have_ = 0;
   want_ = wire::kHeaderBytes;
@@ -82,6 +105,8 @@ void HandshakeIo::on_deadline() {
 }
 
 void HandshakeIo::on_op(int32_t result) {
+  const bool receiving = step_ == Step::kHeader || step_ == Step::kBody;
+  if (receiving && !op_.control.empty() && result > 0) take_descriptors();
   if (failing_) {
     if (farewell_ && result > 0 && static_cast<size_t>(result) < out_.size()) {
       out_ = out_.subspan(static_cast<size_t>(result));
@@ -116,7 +141,8 @@ void HandshakeIo::on_read(size_t bytes) {
   if (step_ == Step::kHeader) {
     auto header = wire::decode_header(std::span(buffer_).first<wire::kHeaderBytes>());
     if (!header) return fail(header.error());
-    if (header->version != 0 || header->payload_bytes != 0 ||
+    const bool any_version = !op_.control.empty();
+    if ((!any_version && header->version != version_) || header->payload_bytes != 0 ||
         header->body_bytes > wire::kHelloBytesMax - wire::kHeaderBytes) {
       return fail(Error{Status::kInvalid, 0, "handshake: bad frame"});
     }

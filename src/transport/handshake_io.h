@@ -21,7 +21,10 @@ class HandshakeIo {
   virtual ~HandshakeIo();
 
   void connect(const sockaddr* address, socklen_t length);
-  void read_frame();
+  /// Of the frozen handshake, or of the protocol's first version that comes behind it.
+  void read_frame(uint8_t version = 0);
+  /// One that may be MACed, and may bring two descriptors: the first after the handshake on a unix socket.
+  void read_frame_with_descriptors();
   void write(std::span<const std::byte> bytes);  ///< borrowed until on_written
   /// Ends it: on_end(why) comes from the reactor when no op is in flight, after `farewell` (borrowed) was sent.
   void fail(const Error& why, std::span<const std::byte> farewell = {});
@@ -36,6 +39,8 @@ class HandshakeIo {
   [[nodiscard]] int release_fd();
   void set_fd(int fd) { fd_.reset(fd); }
 
+  std::array<base::UniqueFd, 2> descriptors_;  ///< that came along
+
   io::Reactor& reactor_;
 
  private:
@@ -47,6 +52,7 @@ class HandshakeIo {
   void submit_read();
   void submit_write();
   void end_soon();
+  void take_descriptors();
 
   base::UniqueFd fd_;
   io::IoOp op_;
@@ -57,8 +63,10 @@ class HandshakeIo {
   Error why_;
   std::span<const std::byte> out_;
   iovec piece_{};
+  uint8_t version_ = 0;
   size_t have_ = 0;
   size_t want_ = 0;
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(2 * sizeof(int))> control_;
   std::array<std::byte, wire::kHelloBytesMax> buffer_;
 };
 

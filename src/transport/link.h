@@ -1,6 +1,6 @@
 #pragma once
 /// A link: one authenticated connection as a stream of frames, the same on both ends. Behind it: tcp, loopback (in
-/// memory), later shm and rdma.
+/// memory), shm, later rdma.
 
 #include <sys/uio.h>
 
@@ -8,10 +8,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 
 #include "io/reactor.h"
 #include "memkv/error.h"
+#include "memkv/types.h"
 #include "wire/handshake.h"
 #include "wire/messages.h"
 
@@ -30,6 +33,9 @@ struct OutFrame {
   uint64_t request_id = 0;
   std::span<const std::byte> body;
   std::span<const iovec> payload;  ///< at most 64 pieces, at most wire::kPayloadBytesMax
+  /// Where the payload goes in the peer's memory, if it said so; together at least as long. Links that cannot write
+  /// there send it behind the body.
+  std::span<const wire::Segment> remote;
   // Private to the link.
   OutFrame* next = nullptr;
   uint32_t payload_bytes = 0;
@@ -39,7 +45,7 @@ struct OutFrame {
 
 /// Where the payload that follows a frame goes.
 struct PayloadTarget {
-  enum class Kind : uint8_t { kInto, kSink, kPause } kind = Kind::kSink;
+  enum class Kind : uint8_t { kInto, kSink, kPause, kElsewhere } kind = Kind::kSink;
   std::span<const iovec>
       pieces;  ///< kInto: sum of lengths == payload bytes; array and memory live until on_payload or redirect()
   static PayloadTarget into(std::span<const iovec> p) { return {Kind::kInto, p}; }
@@ -47,6 +53,30 @@ struct PayloadTarget {
   static PayloadTarget pause() {
     return {Kind::kPause, {}};
   }  ///< no room yet: the link reads nothing more until resume()
+  /// Inside links only: it does not follow in the stream.
+  static PayloadTarget elsewhere() { return {Kind::kElsewhere, {}}; }
+};
+
+/// Memory of the owner's that the peer may write until release(): what a get names as its destination. Owned by the
+/// owner, who keeps it until the peer has said that it is done, or the link is closed.
+struct Exposure {
+  std::array<wire::Segment, wire::kSegmentsPerOpMax> segments{};
+  uint8_t count = 0;  ///< 0: nothing is exposed
+  /// Not empty: the memory was not registered, and the bytes arrive here instead.
+  std::span<std::byte> staging;
+
+  // Private to the link.
+  void (*let_go)(Exposure& exposure) = nullptr;
+  void* context = nullptr;
+  std::array<void*, wire::kSegmentsPerOpMax> users{};
+  uint8_t slot_class = 0;
+  uint32_t slot_index = 0, slot_bytes = 0;
+
+  void release() {
+    if (count > 0) let_go(*this);
+    count = 0;
+    staging = {};
+  }
 };
 
 /// What a link tells its owner. Thread: the reactor's. None of these runs inside a call of the owner into the link,
@@ -82,10 +112,9 @@ class Link {
   virtual uint64_t bytes_queued() const = 0;      ///< not yet handed to the kernel: a reader that stopped reading
   virtual uint64_t last_progress_ns() const = 0;  ///< when bytes last moved, either way
   virtual int fd() const = 0;                     ///< -1: none
-};
-
-struct LinkStats {
-  uint64_t frames_in, frames_out, bytes_in, bytes_out, sends, recvs;
+  /// Makes memory writable for the peer. False: this link has no such thing, or no room for it now; the payload then
+  /// comes in the stream.
+  virtual bool expose(std::span<const iovec> /*pieces*/, Exposure& /*out*/) { return false; }
 };
 
 enum class Role : uint8_t { kClient, kServer };
@@ -93,6 +122,13 @@ enum class Role : uint8_t { kClient, kServer };
 /// Takes over `fd` (connected, handshake done; no byte beyond it was read). The first frames are MACed with sequence 0.
 std::unique_ptr<Link> make_tcp_link(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys,
                                     LinkOwner& owner);
+class ShmWindow;
+/// The file name of a server's unix socket.
+std::string shm_socket_name(const std::array<uint8_t, 16>& boot_id);
+/// Over rings in shared memory; `fd` is the unix socket of the handshake, on which sleepers are woken and a dead peer
+/// is noticed. The server's first frame, WINDOWS, has left already: its sequence goes on from there.
+std::unique_ptr<Link> make_shm_link(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys,
+                                    std::shared_ptr<ShmWindow> window, LinkOwner& owner);
 /// Two ends in memory, for tests.
 struct LinkPair {
   std::unique_ptr<Link> client, server;
@@ -108,6 +144,7 @@ class Connector {
                       std::string_view goodbye_text);
   /// `deadline_ns`: on the reactor's clock, 0 = none.
   struct Options {
+    Transport transport = Transport::kTcp;
     wire::Secret secret{};
     wire::Hello hello;
     std::string client_name;
@@ -129,6 +166,7 @@ class Acceptor {
     wire::SessionKeys keys;
     wire::KeyId key_id;
     uint16_t wanted_worker = wire::kAnyWorker;
+    std::optional<wire::RdmaEnd> rdma;  ///< the client's queue pair: the link is to go over it
   };
   using Fn = void (*)(void* context, Acceptor& acceptor, Result<Accepted> accepted);
   static std::unique_ptr<Acceptor> make(io::Reactor& reactor, int fd, wire::ServerHandshake handshake,

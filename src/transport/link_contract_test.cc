@@ -1,6 +1,7 @@
 /// What every link promises, on every carrier.
 
 #include "transport/link_rig.h"
+#include "transport/rdma/link_testing.h"
 
 namespace memkv::transport {
 namespace {
@@ -13,15 +14,15 @@ class LinkContract : public testing::TestWithParam<Carrier> {
   void SetUp() override {
     reactor = make_test_reactor(GetParam());
     if (!reactor) GTEST_SKIP() << "io_uring is not to be had here";
-    if (GetParam() == Carrier::kLoopback) {
-      auto pair = make_loopback_links(*reactor, test_keys(), client_owner, server_owner);
-      client = std::move(pair.client);
-      server = std::move(pair.server);
-    } else {
-      const auto [a, b] = tcp_pair();
-      client = make_tcp_link(*reactor, a, Role::kClient, test_keys(), client_owner);
-      server = make_tcp_link(*reactor, b, Role::kServer, test_keys(), server_owner);
+    if (GetParam() >= Carrier::kRdmaEpoll) {
+      client_poller = rdma::make_test_poller(*reactor);
+      server_poller = rdma::make_test_poller(*reactor);
     }
+    auto pair = GetParam() >= Carrier::kRdmaEpoll
+                    ? rdma::make_rdma_links(*client_poller, *server_poller, 0, test_keys(), client_owner, server_owner)
+                    : make_links(GetParam(), *reactor, client_owner, server_owner);
+    client = std::move(pair.client);
+    server = std::move(pair.server);
     client_owner.destroy = &client;
     server_owner.destroy = &server;
   }
@@ -51,6 +52,7 @@ class LinkContract : public testing::TestWithParam<Carrier> {
   }
 
   std::unique_ptr<io::Reactor> reactor;
+  std::unique_ptr<rdma::Poller> client_poller, server_poller;
   TestOwner client_owner;
   TestOwner server_owner;
   std::vector<std::unique_ptr<TestFrame>> frames;
@@ -235,7 +237,14 @@ TEST_P(LinkContract, AFrameMayBeSentAgainFromItsOnDone) {
   ASSERT_TRUE(run([&] { return server_owner.complete == 100; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Carriers, LinkContract, testing::Values(Carrier::kEpoll, Carrier::kUring, Carrier::kLoopback),
+INSTANTIATE_TEST_SUITE_P(Carriers, LinkContract,
+                         testing::Values(Carrier::kEpoll, Carrier::kUring, Carrier::kLoopback, Carrier::kShmEpoll,
+                                         Carrier::kShmUring),
+                         [](const auto& param_info) { return name_of(param_info.param); });
+
+// In the guest only, and there without fail.
+INSTANTIATE_TEST_SUITE_P(Rails, LinkContract,
+                         testing::ValuesIn(rdma::only_in_guest<Carrier>({Carrier::kRdmaEpoll, Carrier::kRdmaUring})),
                          [](const auto& param_info) { return name_of(param_info.param); });
 
 }  // namespace

@@ -13,13 +13,17 @@
 
 #include "io/socket.h"
 #include "transport/link.h"
+#include "transport/shm/window.h"
 
 namespace memkv::transport {
 
-enum class Carrier { kEpoll, kUring, kLoopback };
+/// What carries a pair of links, on which reactor. Those of rdma are made by rdma/link_testing.h, in the guest.
+enum class Carrier { kEpoll, kUring, kLoopback, kShmEpoll, kShmUring, kRdmaEpoll, kRdmaUring };
 
 inline std::string name_of(Carrier carrier) {
-  return carrier == Carrier::kEpoll ? "TcpEpoll" : carrier == Carrier::kUring ? "TcpUring" : "Loopback";
+  constexpr const char* kNames[] = {"TcpEpoll", "TcpUring",  "Loopback", "ShmEpoll",
+                                    "ShmUring", "RdmaEpoll", "RdmaUring"};
+  return kNames[static_cast<size_t>(carrier)];
 }
 
 struct Heard {
@@ -126,12 +130,47 @@ inline std::pair<int, int> tcp_pair() {
 
 inline std::unique_ptr<io::Reactor> make_test_reactor(Carrier carrier) {
   io::ReactorOptions options;
-  options.kind = carrier == Carrier::kUring ? io::ReactorKind::kUring : io::ReactorKind::kEpoll;
+  const bool uring = carrier == Carrier::kUring || carrier == Carrier::kShmUring || carrier == Carrier::kRdmaUring;
+  options.kind = uring ? io::ReactorKind::kUring : io::ReactorKind::kEpoll;
   options.ops_max = 256;
   options.device_threads = 0;
   std::string why;
   auto reactor = io::make_reactor(options, &why);
   return reactor ? std::move(*reactor) : nullptr;
+}
+
+inline constexpr wire::Windows kTestWindows = {.get_ring_bytes = 256 * 1024, .put_ring_bytes = 128 * 1024};
+
+/// Both ends' views of one window, as if the descriptors had crossed a socket.
+inline std::pair<std::shared_ptr<ShmWindow>, std::shared_ptr<ShmWindow>> window_pair(
+    const wire::Windows& sizes = kTestWindows) {
+  auto server = ShmWindow::make(sizes, nullptr);
+  EXPECT_TRUE(server) << (server ? "" : server.error().what);
+  auto client =
+      ShmWindow::take(sizes, base::UniqueFd(dup((*server)->get_fd())), base::UniqueFd(dup((*server)->in_fd())));
+  EXPECT_TRUE(client) << (client ? "" : client.error().what);
+  return {std::move(*client), std::move(*server)};
+}
+
+/// Connected unix sockets.
+inline std::pair<int, int> unix_pair() {
+  std::array<int, 2> fds{};
+  EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds.data()), 0);
+  return {fds[0], fds[1]};
+}
+
+inline LinkPair make_links(Carrier carrier, io::Reactor& reactor, LinkOwner& client_owner, LinkOwner& server_owner) {
+  const auto keys = test_keys();
+  if (carrier == Carrier::kLoopback) return make_loopback_links(reactor, keys, client_owner, server_owner);
+  if (carrier == Carrier::kShmEpoll || carrier == Carrier::kShmUring) {
+    const auto [a, b] = unix_pair();
+    auto [client, server] = window_pair();
+    return {make_shm_link(reactor, a, Role::kClient, keys, std::move(client), client_owner),
+            make_shm_link(reactor, b, Role::kServer, keys, std::move(server), server_owner)};
+  }
+  const auto [a, b] = tcp_pair();
+  return {make_tcp_link(reactor, a, Role::kClient, keys, client_owner),
+          make_tcp_link(reactor, b, Role::kServer, keys, server_owner)};
 }
 
 template <typename Done>

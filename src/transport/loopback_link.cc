@@ -4,14 +4,14 @@
 #include <utility>
 
 #include "base/assert.h"
-#include "transport/tcp_link.h"
+#include "transport/frames.h"
+#include "transport/turn.h"
 
 namespace memkv::transport {
 namespace {
 
 /// Payload moves in steps, a step a turn, so that an owner sees payloads that are only partly there.
 constexpr size_t kStepBytes = 64 * 1024;
-constexpr uint64_t kRetryNs = 1'000'000;
 
 /// One end. Its turn moves its frames into the other end's owner. Thread: the reactor's.
 class LoopbackLink final : public Link {
@@ -31,11 +31,9 @@ class LoopbackLink final : public Link {
   int fd() const override { return -1; }
 
  private:
-  void schedule();
   void on_turn();
   void begin_close(const Error& why);
   void finish_close();
-  void fail_frames(FrameQueue& queue);
   bool start_frame();
   bool move_payload();
   void finish_frame();
@@ -48,8 +46,7 @@ class LoopbackLink final : public Link {
   const base::SipKey send_key_;
   const base::SipKey receive_key_;
   LoopbackLink* peer_ = nullptr;  // null once either end has closed
-  io::IoOp turn_op_;
-  io::Timer retry_timer_;
+  Turn turn_;
   bool closing_ = false;
   Error why_;
   uint64_t bytes_queued_ = 0;
@@ -78,28 +75,19 @@ LoopbackLink::LoopbackLink(io::Reactor& reactor, const base::SipKey& send_key, c
       owner_(owner),
       send_key_(send_key),
       receive_key_(receive_key),
-      last_progress_ns_(reactor.now_ns()) {
-  turn_op_.context = retry_timer_.context = this;
-  turn_op_.on_done = [](io::IoOp& op, int32_t) { static_cast<LoopbackLink*>(op.context)->on_turn(); };
-  retry_timer_.on_done = [](io::Timer& timer) { static_cast<LoopbackLink*>(timer.context)->on_turn(); };
-}
+      turn_(
+          reactor, [](void* self) { static_cast<LoopbackLink*>(self)->on_turn(); }, this),
+      last_progress_ns_(reactor.now_ns()) {}
 
 LoopbackLink::~LoopbackLink() {
-  MEMKV_ASSERT(!turn_op_.pending(), "only after on_closed");
-  reactor_.stop(retry_timer_);
   if (peer_) peer_->peer_ = nullptr;
-}
-
-void LoopbackLink::schedule() {
-  if (turn_op_.pending() || retry_timer_.armed()) return;
-  if (!reactor_.post(turn_op_, 0)) reactor_.start(retry_timer_, reactor_.now_ns() + kRetryNs);
 }
 
 void LoopbackLink::begin_close(const Error& why) {
   if (closing_) return;
   closing_ = true;
   why_ = why;
-  schedule();
+  turn_.soon();
   LoopbackLink* peer = std::exchange(peer_, nullptr);
   if (!peer) return;
   peer->peer_ = nullptr;
@@ -107,19 +95,12 @@ void LoopbackLink::begin_close(const Error& why) {
 }
 
 void LoopbackLink::finish_close() {
-  if (turn_op_.pending() || retry_timer_.armed()) return;
+  if (turn_.pending()) return;
   bytes_queued_ = 0;
-  fail_frames(started_);
-  fail_frames(plain_);
-  fail_frames(loaded_);
+  report(started_, false);
+  report(plain_, false);
+  report(loaded_, false);
   owner_.on_closed(*this, Error{why_});  // may destroy this
-}
-
-void LoopbackLink::fail_frames(FrameQueue& queue) {
-  while (OutFrame* frame = queue.pop()) {
-    frame->queued = false;
-    frame->on_done(*frame, false);
-  }
 }
 
 Result<void> LoopbackLink::send(OutFrame& frame) {
@@ -127,7 +108,7 @@ Result<void> LoopbackLink::send(OutFrame& frame) {
   if (auto prepared = prepare(frame); !prepared) return prepared;
   (frame.payload_bytes > 0 ? loaded_ : plain_).push(frame);
   bytes_queued_ += wire_bytes(frame);
-  schedule();
+  turn_.soon();
   return {};
 }
 
@@ -139,7 +120,7 @@ void LoopbackLink::on_turn() {
     if (peer_->payload_left_ > 0) {
       if (peer_->paused_) break;
       if (!move_payload()) {
-        schedule();
+        turn_.soon();
         break;
       }
     }
@@ -218,7 +199,7 @@ void LoopbackLink::resume(PayloadTarget target) {
   if (closing_) return;
   MEMKV_ASSERT(paused_ && target.kind != PayloadTarget::Kind::kPause, "resume() answers kPause");
   set_target(target);
-  if (peer_) peer_->schedule();
+  if (peer_) peer_->turn_.soon();
 }
 
 bool LoopbackLink::redirect() {

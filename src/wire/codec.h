@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "memkv/error.h"
+#include "wire/messages.h"
 
 namespace memkv::wire {
 
@@ -18,6 +19,11 @@ inline Status status_of(std::byte value) {
   const auto status = static_cast<Status>(value);
   const bool known = status <= Status::kChanged || (status >= Status::kInvalid && status <= Status::kInternal);
   return known ? status : Status::kInternal;
+}
+
+/// Not empty, and does not wrap.
+inline bool sane(const Segment& segment) {
+  return segment.length > 0 && segment.length <= kPayloadBytesMax && segment.address <= UINT64_MAX - segment.length;
 }
 
 /// Reads past the end give zeros and make it bad for good. Borrows the bytes.

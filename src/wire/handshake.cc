@@ -272,6 +272,7 @@ Result<std::span<const std::byte>> ServerHandshake::on_hello(std::span<const std
   }
   key_id_ = hello.value().key_id;
   wanted_worker_ = hello.value().wanted_worker;
+  transport_ = hello.value().transport;
   HelloReply reply;
   reply.version = version;
   reply.server_name = server_name_;

@@ -88,6 +88,7 @@ class ServerHandshake {
   const SessionKeys& keys() const { return keys_; }  ///< valid once on_proof() was ok
   const KeyId& key_id() const { return key_id_; }
   uint16_t wanted_worker() const { return wanted_worker_; }
+  uint8_t transport() const { return transport_; }  ///< as in HELLO
 
  private:
   enum class Step : uint8_t { kHello, kProof, kOver };
@@ -104,6 +105,7 @@ class ServerHandshake {
   SessionKeys keys_{};
   KeyId key_id_{};
   uint16_t wanted_worker_ = kAnyWorker;
+  uint8_t transport_ = kTransportTcp;
   Step step_ = Step::kHello;
 };
 

@@ -38,9 +38,14 @@ bool known(Opcode opcode) {
     case Opcode::kList:
     case Opcode::kListReply:
     case Opcode::kWorkerMap:
+    case Opcode::kWindows:
     case Opcode::kNotReady:
     case Opcode::kReady:
     case Opcode::kGoodbye:
+    case Opcode::kRdmaConnect:
+    case Opcode::kRdmaAccept:
+    case Opcode::kOffer:
+    case Opcode::kTaken:
       return true;
   }
   return false;
@@ -258,6 +263,27 @@ Result<Credit> decode_credit(std::span<const std::byte> body) {
   credit.limit = in.u16();
   if (!in.at_end() || credit.limit == 0) return malformed("credit: malformed");
   return credit;
+}
+
+size_t encode(const Windows& windows, std::span<std::byte> out) {
+  Writer to(out);
+  to.u64(windows.get_ring_bytes);
+  to.u64(windows.put_ring_bytes);
+  return to.size();
+}
+
+Result<Windows> decode_windows(std::span<const std::byte> body) {
+  Reader in(body);
+  Windows windows;
+  windows.get_ring_bytes = in.u64();
+  windows.put_ring_bytes = in.u64();
+  const auto sane = [](uint64_t bytes) {
+    return std::has_single_bit(bytes) && bytes >= kRingBytesMin && bytes <= kRingBytesMax;
+  };
+  if (!in.at_end() || !sane(windows.get_ring_bytes) || !sane(windows.put_ring_bytes)) {
+    return malformed("windows: malformed");
+  }
+  return windows;
 }
 
 size_t encode(const WorkerMap& map, std::span<std::byte> out) {

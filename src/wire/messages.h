@@ -52,9 +52,17 @@ enum class Opcode : uint8_t {
   kList = 32,
   kListReply = 33,
   kWorkerMap = 34,
+  kWindows = 36,
   kNotReady = 40,
   kReady = 41,
   kGoodbye = 42,
+  kRdmaConnect = 50,
+  kRdmaAccept = 51,
+  kOffer = 52,
+  kTaken = 53,
+};
+enum FrameFlags : uint16_t {
+  kFramePlaced = 1,  ///< REPLY over rdma: the payload was written where the ops' segments said, and does not follow
 };
 
 struct FrameHeader {
@@ -100,9 +108,21 @@ enum OpFlags : uint8_t {
 /// True for kinds whose `length` bytes follow as payload.
 constexpr bool has_payload(OpKind k) { return k == OpKind::kPut || k == OpKind::kWrite || k == OpKind::kChunk; }
 
-/// One op of an OPS frame. 40 bytes fixed, then key, then sums:
+inline constexpr uint32_t kSegmentsPerOpMax = 8;
+inline constexpr uint32_t kSegmentsPerOfferMax = 64;
+inline constexpr uint32_t kSegmentBytes = 16;
+/// A piece of the sender's memory that the receiver's NIC may read (OFFER) or write (get): 0 address 8 · 8 length 4 ·
+/// 12 remote key 4.
+struct Segment {
+  uint64_t address = 0;
+  uint32_t length = 0;
+  uint32_t key = 0;
+};
+
+/// One op of an OPS frame. 40 bytes fixed, then key, then sums, then segments:
 ///   0 kind 1 · 1 flags 1 · 2 key bytes 2 · 4 index 2 · 6 priority 1 · 7 zero 1 · 8 deadline_us 4 · 12 length 4 ·
-///   16 offset 8 · 24 generation 8 · 32 expiry_s, of a chunk its number 4 · 36 sum count 2 · 38 zero 2
+///   16 offset 8 · 24 generation 8 · 32 expiry_s, of a chunk its number 4 · 36 sum count 2 · 38 segment count 1 ·
+///   39 zero 1
 struct Op {
   OpKind kind{};
   uint8_t flags = 0;
@@ -118,7 +138,10 @@ struct Op {
   std::string_view key;       ///< borrowed from the frame's body; empty for chunk, commit, abort, flush
   uint16_t sum_count = 0;
   const std::byte* sums = nullptr;  ///< sum_count * 8 bytes, unaligned, borrowed from the body
+  uint8_t segment_count = 0;        ///< get over rdma: where its bytes go; together as long as the range
+  const std::byte* segments = nullptr;
   uint64_t sum(size_t i) const;
+  Segment segment(size_t i) const;
 };
 
 /// One reply. 32 bytes fixed, then sums:
@@ -143,7 +166,7 @@ enum ReplyFlags : uint8_t { kReplyWholeChunk = 1, kReplyHasHoles = 2 };
 class OpsEncoder {
  public:
   explicit OpsEncoder(std::span<std::byte> body);
-  bool add(const Op& op, std::span<const uint64_t> sums);
+  bool add(const Op& op, std::span<const uint64_t> sums, std::span<const Segment> segments = {});
   uint16_t count() const;
   std::span<const std::byte> finish();  ///< the body
   uint64_t payload_bytes() const;       ///< sum of payloads of the ops added
@@ -230,10 +253,11 @@ struct ExistsReply {
 };
 Result<ExistsReply> decode_exists_reply(std::span<const std::byte> body);
 
+inline constexpr uint8_t kTransportTcp = 0, kTransportShm = 1, kTransportRdma = 2;
 struct Hello {
   uint16_t version_min = kVersionMin, version_max = kVersionMax;
   uint32_t features = 0;
-  uint8_t transport = 0;  ///< 0 tcp, 1 shm, 2 rdma
+  uint8_t transport = kTransportTcp;
   uint16_t wanted_worker = kAnyWorker;
   std::array<uint8_t, 8> key_id{};
   std::array<uint8_t, 32> nonce{};
@@ -270,6 +294,12 @@ struct Cancel {
 struct Credit {
   uint16_t limit = 1;  ///< at least 1
 };
+/// WINDOWS: the rings of a shm connection (docs/shm.md). Comes with their two descriptors.
+struct Windows {
+  uint64_t get_ring_bytes = 0;  ///< server to client; a power of two
+  uint64_t put_ring_bytes = 0;  ///< client to server; a power of two
+};
+inline constexpr uint64_t kRingBytesMin = 4096, kRingBytesMax = 1u << 30;
 struct WorkerMap {
   uint16_t worker_count = 1;
   uint8_t shard_count = 1;
@@ -278,6 +308,24 @@ struct WorkerMap {
 struct Goodbye {
   Status status = Status::kOk;
   std::string_view text;  ///< any bytes: clean before it is shown
+};
+/// RDMA_CONNECT and RDMA_ACCEPT: one end of a queue pair. 0 rail 2 · 2 receives 2 · 4 queue pair 4 · 8 first packet 4 ·
+/// 12 chunk bytes 4 · 16 gid 16 · 32 lid 2 · 34 mtu 1 · 35 ethernet 1 · 36 reads 1 · 37 zero 3
+struct RdmaEnd {
+  uint16_t rail = 0;      ///< the client's number of it
+  uint16_t receives = 0;  ///< posted at once, each of chunk_bytes
+  uint32_t queue_pair = 0;
+  uint32_t first_packet = 0;  ///< sequence number, 24 bits, random
+  uint32_t chunk_bytes = 0;
+  std::array<uint8_t, 16> gid{};
+  uint16_t lid = 0;
+  uint8_t mtu = 1;  ///< 1 = 256 bytes ... 5 = 4096
+  uint8_t ethernet = 1;
+  uint8_t reads = 1;  ///< that may be under way at a time
+};
+/// TAKEN: how many OFFERs since the beginning need their memory no more.
+struct Taken {
+  uint64_t offers = 0;
 };
 struct List {
   uint64_t cursor = 0;
@@ -296,18 +344,31 @@ size_t encode(const Proof&, std::span<std::byte> out);
 size_t encode(const Welcome&, std::span<std::byte> out);
 size_t encode(const Cancel&, std::span<std::byte> out);
 size_t encode(const Credit&, std::span<std::byte> out);
+size_t encode(const Windows&, std::span<std::byte> out);
 size_t encode(const WorkerMap&, std::span<std::byte> out);
 size_t encode(const Goodbye&, std::span<std::byte> out);
 size_t encode(const List&, std::span<std::byte> out);
+size_t encode(const RdmaEnd&, std::span<std::byte> out);
+size_t encode(const Taken&, std::span<std::byte> out);
+/// OFFER: u32 count, then segments: where the payload of the next frame lies.
+size_t encode_offer(std::span<const Segment> segments, std::span<std::byte> out);
+void store(const Segment& segment, std::byte* at);
+Segment load_segment(const std::byte* at);
 Result<Hello> decode_hello(std::span<const std::byte> body);
 Result<HelloReply> decode_hello_reply(std::span<const std::byte> body);
 Result<Proof> decode_proof(std::span<const std::byte> body);
 Result<Welcome> decode_welcome(std::span<const std::byte> body);
 Result<Cancel> decode_cancel(std::span<const std::byte> body);
 Result<Credit> decode_credit(std::span<const std::byte> body);
+Result<Windows> decode_windows(std::span<const std::byte> body);
 Result<WorkerMap> decode_worker_map(std::span<const std::byte> body);
 Result<Goodbye> decode_goodbye(std::span<const std::byte> body);
 Result<List> decode_list(std::span<const std::byte> body);
+/// kInvalid: a queue pair that nobody could talk to, by its numbers.
+Result<RdmaEnd> decode_rdma_end(std::span<const std::byte> body);
+Result<Taken> decode_taken(std::span<const std::byte> body);
+/// Checked: 1 to kSegmentsPerOfferMax segments, none empty or wrapping. Returns how many are in `out`.
+Result<uint16_t> decode_offer(std::span<const std::byte> body, std::span<Segment, kSegmentsPerOfferMax> out);
 /// LIST_REPLY: u64 next cursor, u32 count, items. Encoder appends like the others.
 class ListReplyEncoder {
  public:

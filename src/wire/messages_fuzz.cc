@@ -31,8 +31,10 @@ std::vector<std::byte> rewrite_ops(Body body, uint32_t payload_bytes) {
   while (decoder.next(op)) {
     std::vector<uint64_t> sums;
     for (size_t i = 0; i < op.sum_count; i++) sums.push_back(op.sum(i));
+    std::vector<Segment> segments;
+    for (size_t i = 0; i < op.segment_count; i++) segments.push_back(op.segment(i));
     see(op.key);
-    MEMKV_ASSERT(encoder.add(op, sums), "what was decoded can be encoded");
+    MEMKV_ASSERT(encoder.add(op, sums, segments), "what was decoded can be encoded");
   }
   MEMKV_ASSERT(encoder.count() == *count && encoder.payload_bytes() == payload_bytes);
   again.resize(encoder.finish().size());
@@ -65,6 +67,15 @@ void see_exists(Body body) {
   uint32_t keys = 0;
   for (; decoder.next(key); keys++) see(key);
   MEMKV_ASSERT(keys == *count);
+}
+
+void see_offer(Body body) {
+  std::array<Segment, kSegmentsPerOfferMax> segments;
+  const auto count = decode_offer(body, segments);
+  if (!count) return;
+  std::vector<std::byte> again(body.size());
+  MEMKV_ASSERT(encode_offer(std::span(segments).first(*count), again) == body.size());
+  MEMKV_ASSERT(std::equal(again.begin(), again.begin() + 2, body.begin()));
 }
 
 void see_list_reply(Body body) {
@@ -117,6 +128,15 @@ void see_body(const FrameHeader& header, Body body) {
       return see_plain(decode_list(body), decode_list);
     case Opcode::kListReply:
       return see_list_reply(body);
+    case Opcode::kRdmaConnect:
+    case Opcode::kRdmaAccept:
+      return see_plain(decode_rdma_end(body), decode_rdma_end);
+    case Opcode::kTaken:
+      return see_plain(decode_taken(body), decode_taken);
+    case Opcode::kOffer:
+      return see_offer(body);
+    case Opcode::kWindows:
+      return see_plain(decode_windows(body), decode_windows);
     case Opcode::kWorkerMap:
       return see_plain(decode_worker_map(body), decode_worker_map);
     case Opcode::kGoodbye:

@@ -45,10 +45,13 @@ bool read_op(base::Bytes body, size_t& at, Op& op) {
   op.chunk_number = is_chunk ? load_u32(p + 32) : 0;
   op.expiry_s = is_chunk ? 0 : load_u32(p + 32);
   op.sum_count = load_u16(p + 36);
-  const size_t rest = key_bytes + size_t{op.sum_count} * sizeof(uint64_t);
+  op.segment_count = static_cast<uint8_t>(p[38]);
+  const size_t sum_bytes = size_t{op.sum_count} * sizeof(uint64_t);
+  const size_t rest = key_bytes + sum_bytes + size_t{op.segment_count} * kSegmentBytes;
   if (body.size() - at - kOpBytes < rest) return false;
   op.key = {reinterpret_cast<const char*>(p + kOpBytes), key_bytes};
   op.sums = p + kOpBytes + key_bytes;
+  op.segments = op.sums + sum_bytes;
   at += kOpBytes + rest;
   return true;
 }
@@ -104,6 +107,19 @@ uint64_t sums_wanted(const Op& op) {
   return piece_count(op.kind == OpKind::kPut ? 0 : op.offset % kChunkBytesMax, op.length);
 }
 
+/// Null: they say where all of a get's range goes, or there are none.
+const char* check_segments(const Op& op) {
+  if (op.segment_count == 0) return nullptr;
+  if (op.kind != OpKind::kGet || op.segment_count > kSegmentsPerOpMax) return "ops: segments where none belong";
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < op.segment_count; ++i) {
+    const Segment segment = op.segment(i);
+    if (!sane(segment)) return "ops: bad segment";
+    bytes += segment.length;
+  }
+  return bytes == op.length ? nullptr : "ops: segments of another length";
+}
+
 /// Null: the server may rely on the op.
 const char* check(const Op& op) {
   if (op.kind < OpKind::kGet || op.kind > OpKind::kPin) return "ops: unknown kind";
@@ -111,7 +127,8 @@ const char* check(const Op& op) {
   if (op.index >= kOpsPerFrameMax) return "ops: index out of range";
   if (op.key.empty() == needs_key(op.kind) || op.key.size() > kKeyBytesMax) return "ops: bad key length";
   if (const char* wrong = check_range(op)) return wrong;
-  return op.sum_count != sums_wanted(op) ? "ops: wrong number of sums" : nullptr;
+  if (op.sum_count != sums_wanted(op)) return "ops: wrong number of sums";
+  return check_segments(op);
 }
 
 const char* check(const OpReply& reply) {
@@ -134,6 +151,7 @@ bool sane_count(uint16_t count) { return count > 0 && count <= kOpsPerFrameMax; 
 }  // namespace
 
 uint64_t Op::sum(size_t i) const { return load_u64(sums + sizeof(uint64_t) * i); }
+Segment Op::segment(size_t i) const { return load_segment(segments + kSegmentBytes * i); }
 uint64_t OpReply::sum(size_t i) const { return load_u64(sums + sizeof(uint64_t) * i); }
 
 OpsEncoder::OpsEncoder(std::span<std::byte> body) : body_(body), used_(kCountBytes) {
@@ -142,9 +160,10 @@ OpsEncoder::OpsEncoder(std::span<std::byte> body) : body_(body), used_(kCountByt
 uint16_t OpsEncoder::count() const { return count_; }
 uint64_t OpsEncoder::payload_bytes() const { return payload_; }
 
-bool OpsEncoder::add(const Op& op, std::span<const uint64_t> sums) {
+bool OpsEncoder::add(const Op& op, std::span<const uint64_t> sums, std::span<const Segment> segments) {
   MEMKV_ASSERT(op.key.size() <= kKeyBytesMax && sums.size() <= kSumsMax && op.length <= kPayloadBytesMax);
-  const size_t need = kOpBytes + op.key.size() + sums.size_bytes();
+  MEMKV_ASSERT(segments.size() <= kSegmentsPerOpMax);
+  const size_t need = kOpBytes + op.key.size() + sums.size_bytes() + segments.size() * kSegmentBytes;
   const uint64_t payload = has_payload(op.kind) ? op.length : 0;
   if (count_ == kOpsPerFrameMax || body_.size() - used_ < need || payload_ + payload > kPayloadBytesMax) return false;
   std::byte* p = body_.data() + used_;
@@ -158,9 +177,12 @@ bool OpsEncoder::add(const Op& op, std::span<const uint64_t> sums) {
   store_u64(p + 16, op.offset);
   store_u64(p + 24, op.generation);
   store_u32(p + 32, op.kind == OpKind::kChunk ? op.chunk_number : op.expiry_s);
-  store_u32(p + 36, static_cast<uint32_t>(sums.size()));
+  store_u32(p + 36, static_cast<uint32_t>(sums.size() | segments.size() << 16));
   if (!op.key.empty()) std::memcpy(p + kOpBytes, op.key.data(), op.key.size());
-  store_sums(p + kOpBytes + op.key.size(), sums);
+  std::byte* behind = p + kOpBytes + op.key.size();
+  store_sums(behind, sums);
+  behind += sums.size_bytes();
+  for (const Segment& segment : segments) store(segment, behind), behind += kSegmentBytes;
   used_ += need;
   payload_ += payload;
   ++count_;

@@ -145,10 +145,52 @@ inline void add_list_samples(std::vector<Sample>& all) {
   all.push_back(make_sample("list", {.opcode = Opcode::kList, .request_id = 23}, encoded(List{17, 100})));
 }
 
+inline RdmaEnd sample_rdma_end() {
+  RdmaEnd end{.rail = 1, .receives = 32, .queue_pair = 0x123456, .first_packet = 0xabcdef, .chunk_bytes = 9216};
+  end.gid = counting<16>(0x30);
+  end.lid = 7, end.mtu = 5, end.ethernet = 1, end.reads = 16;
+  return end;
+}
+
+inline constexpr std::array<Segment, 2> kSampleSegments = {
+    Segment{.address = 0x7f0011223344, .length = 65536, .key = 0x8899aabb},
+    Segment{.address = 0x7f0055667788, .length = 4464, .key = 0xccddeeff}};
+
+/// A get that says where its bytes go, and one that does not.
+inline std::vector<std::byte> sample_placed_ops() {
+  std::vector<std::byte> body(4096);
+  OpsEncoder encoder(body);
+  (void)encoder.add({.kind = OpKind::kGet, .index = 0, .deadline_us = 1000, .length = 70000, .key = "far"}, {},
+                    kSampleSegments);
+  (void)encoder.add({.kind = OpKind::kGet, .index = 1, .length = 100, .key = "near"}, {});
+  body.resize(encoder.finish().size());
+  return body;
+}
+
+inline void add_rdma_samples(std::vector<Sample>& all) {
+  const auto add = [&](const char* name, FrameHeader header, std::span<const std::byte> body) {
+    header.request_id = 27;
+    all.push_back(make_sample(name, header, body));
+  };
+  add("rdma_connect", {.opcode = Opcode::kRdmaConnect}, encoded(sample_rdma_end()));
+  add("rdma_accept", {.opcode = Opcode::kRdmaAccept}, encoded(sample_rdma_end()));
+  add("taken", {.opcode = Opcode::kTaken, .sequence = 9}, encoded(Taken{12}));
+  std::vector<std::byte> offer(64);
+  offer.resize(encode_offer(kSampleSegments, offer));
+  add("offer", {.opcode = Opcode::kOffer, .sequence = 8}, offer);
+  add("ops_placed", {.opcode = Opcode::kOps, .sequence = 2}, sample_placed_ops());
+  uint64_t payload = 0;
+  const auto reply = sample_reply(payload);
+  add("reply_placed",
+      {.opcode = Opcode::kReply, .flags = kFramePlaced, .payload_bytes = static_cast<uint32_t>(payload), .sequence = 3},
+      reply);
+}
+
 inline std::vector<Sample> samples() {
   std::vector<Sample> all;
   add_handshake_samples(all);
   add_list_samples(all);
+  add_rdma_samples(all);
   const auto add = [&](const char* name, Opcode opcode, uint64_t request_id, std::span<const std::byte> body,
                        uint64_t payload_bytes = 0) {
     const FrameHeader header{.opcode = opcode,
@@ -171,6 +213,7 @@ inline std::vector<Sample> samples() {
   add("status", Opcode::kStatus, 26, {});
   add("status_reply", Opcode::kStatusReply, 26, std::as_bytes(std::span(std::string_view(R"({"ready":true})"))));
   add("worker_map", Opcode::kWorkerMap, 0, encoded(WorkerMap{2, 4, {1, 0, 1, 0}}));
+  add("windows", Opcode::kWindows, 0, encoded(Windows{1 << 20, 1 << 19}));
   add("not_ready", Opcode::kNotReady, 0, {});
   add("ready", Opcode::kReady, 0, {});
   add("goodbye", Opcode::kGoodbye, 0, encoded(Goodbye{Status::kBusy, "too many connections"}));

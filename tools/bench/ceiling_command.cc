@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "base/units.h"
+#include "tools/bench/bare_ring.h"
 #include "tools/bench/ceiling.h"
 #include "tools/bench/options.h"
 #include "tools/bench/report.h"
@@ -25,6 +26,8 @@ class Ceiling {
     if (auto made = make_drive_file(drive, kDriveBytes); !made) return made.error();
     auto bare = start_bare_servers(options_.congestion);
     if (!bare) return bare.error();
+    auto rings = RingPeers::start();
+    if (!rings) return rings.error();
     report["machine"] = describe_machine();
     report["congestion_control"] = options_.congestion;
     report["ceilings"] = Json::array();
@@ -38,6 +41,17 @@ class Ceiling {
       if (auto r = tcp(size, "TCP put", bare->plain, true, false); !r) return r;
       if (auto r = tcp(size, "TCP put, server hashes", bare->hashing, true, false); !r) return r;
       if (auto r = tcp(size, "TCP put, both hash", bare->hashing, true, true); !r) return r;
+      for (const bool put : {false, true}) {
+        for (const bool hash : {false, true}) {
+          auto best = rings->best({.put = put, .hash = hash, .block_bytes = size, .window_bytes = kWindow});
+          if (!best) return best.error();
+          const std::string what = fmt::format("shared-memory ring {}{}", put ? "put" : "get",
+                                               !hash ? ""
+                                               : put ? ", both hash"
+                                                     : ", client hashes");
+          add(size, what, best->gib_per_s, &*best);
+        }
+      }
       for (const bool write : {false, true}) {
         auto rate = drive_gib_per_s(drive, kDriveBytes, size, write, 32, 0.5);
         if (!rate) return rate.error();

@@ -28,7 +28,14 @@ th,td{padding:6px 10px;border-bottom:1px solid var(--line);text-align:right;whit
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;font-size:13px}dt{color:var(--soft)}dd{margin:0}
 </style>)";
 
-const char* color_of(const std::string& op) { return op == "read" ? "#2f6fed" : op == "write" ? "#e2703a" : "#8a4fd3"; }
+/// One hue an op, one shade a transport.
+const char* color_of(const std::string& transport, const std::string& op) {
+  const size_t shade = transport == "shm" ? 1 : transport == "rdma" ? 2 : 0;
+  constexpr const char* kRead[] = {"#2f6fed", "#12a4a4", "#6a3fd8"};
+  constexpr const char* kWrite[] = {"#e2703a", "#c9a200", "#c2255c"};
+  constexpr const char* kMixed[] = {"#8a4fd3", "#5f7a2e", "#7a4b2e"};
+  return op == "read" ? kRead[shade] : op == "write" ? kWrite[shade] : kMixed[shade];
+}
 
 std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
@@ -38,7 +45,7 @@ std::string charts(const Json& runs) {
   for (const Json& run : runs)
     by_op[run["transport"].get<std::string>() + " " + run["op"].get<std::string>()].push_back(&run);
   for (const auto& [name, list] : by_op) {
-    const std::string color = color_of(list.front()->at("op"));
+    const std::string color = color_of(list.front()->at("transport"), list.front()->at("op"));
     Series speed{name, color, false, {}}, ceiling{name + ", ceiling", color, true, {}};
     Series p50{name + " p50", color, false, {}}, p99{name + " p99", color, true, {}};
     for (const Json* run : list) {
@@ -128,7 +135,8 @@ std::string html_of(const Json& report) {
   return page_of(report, "MemKV benchmark",
                  cards_of(runs, "gib_per_s", "peak read") + charts(runs) +
                      "<p class=\"soft\">GiB/s are 2<sup>30</sup> bytes. Dashed: what a bare request and response over "
-                     "TCP reaches on this machine, measured in the same run. Latency is of one batch, from submit to "
+                     "TCP, or over a bare ring in shared memory, reaches on this machine, measured in the same run. "
+                     "Latency is of one batch, from submit to "
                      "completion.</p>\n<h2>All runs</h2>" +
                      table(runs));
 }

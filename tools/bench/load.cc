@@ -71,6 +71,7 @@ class LoadThread final : public Worker {
     if (count_ == 0) left_ = 0;
     slots_.resize(std::min<uint64_t>({std::max<uint64_t>(1, left_), memory.size() / size_, kSlotsMax}));
     flights_.resize(plan.depth);
+    if (auto region = session_->register_memory(memory.data(), memory.size())) region_ = std::move(*region);
   }
 
   bool prepare() override {
@@ -113,7 +114,10 @@ class LoadThread final : public Worker {
     }
   }
 
-  void leave() override { session_.reset(); }
+  void leave() override {
+    region_ = {};
+    session_.reset();
+  }
   uint64_t bytes_done() const override { return result.bytes; }
 
   LoadResult result;
@@ -221,6 +225,7 @@ class LoadThread final : public Worker {
   const uint32_t index_;
   const std::span<std::byte> memory_;
   std::optional<Session> session_;
+  Region region_;  // of memory_
   bool warm_ = false;
   const uint64_t size_;
   base::Random random_;

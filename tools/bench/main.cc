@@ -33,7 +33,8 @@ void add_target(CLI::App* command, TargetOptions& target) {
   add_list(command, "--servers", target.servers, "name=host:port,... (MEMKV_SERVERS); none: an own server is started");
   command->add_option("--auth-key", target.auth_key, "credential: 64 hex characters or @FILE")->group(group);
   command->add_option("--config", target.config, "client settings, YAML")->group(group);
-  command->add_option("--transport", target.transport, "auto or tcp")->group(group);
+  command->add_option("--transport", target.transport, "auto, shm, rdma or tcp; sweep: a list, side by side")
+      ->group(group);
   command->add_option("--congestion", target.congestion, "TCP congestion control; \"\" is the system's")
       ->capture_default_str()
       ->group(group);

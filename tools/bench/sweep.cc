@@ -6,6 +6,8 @@
 
 #include "base/random.h"
 #include "base/units.h"
+#include "client/settings.h"
+#include "tools/bench/bare_ring.h"
 #include "tools/bench/ceiling.h"
 #include "tools/bench/options.h"
 #include "tools/bench/report.h"
@@ -19,18 +21,23 @@ constexpr uint64_t kKeysMax = 1 << 20;
 
 class Sweep {
  public:
-  Sweep(const SweepOptions& options, const LoadPlan& plan, Target target)
-      : options_(options), plan_(plan), target_(std::move(target)) {}
+  Sweep(const SweepOptions& options, const LoadPlan& plan, Target target, std::vector<Transport> transports)
+      : options_(options), plan_(plan), target_(std::move(target)), transports_(std::move(transports)) {}
 
   int run(const std::vector<uint64_t>& sizes) {
     if (!options_.no_ceiling) {
       auto bare = start_bare({.congestion = options_.target.congestion});
       if (!bare) return complain(bare.error());
       bare_ = std::move(*bare);
+      auto rings = RingPeers::start();
+      if (!rings) return complain(rings.error());
+      rings_ = std::move(*rings);
     }
     say_head();
     for (const uint64_t size : sizes) {
-      if (auto done = run_size(size); !done) return complain(done.error());
+      for (const Transport transport : transports_) {
+        if (auto done = run_size(size, transport); !done) return complain(done.error());
+      }
     }
     say_end();
     return write_reports();
@@ -54,7 +61,7 @@ class Sweep {
     report_["machine"] = describe_machine();
     report_["settings"] = {{"servers", target_.names},
                            {"own_server", target_.own.has_value()},
-                           {"transport", "tcp"},
+                           {"transports", transport_names()},
                            {"congestion_control", options_.target.congestion},
                            {"put_checksum", options_.target.put_checksum},
                            {"threads", plan_.threads},
@@ -71,7 +78,14 @@ class Sweep {
     report_["runs"] = Json::array();
   }
 
-  Result<void, Message> run_size(uint64_t size) {
+  std::vector<std::string> transport_names() const {
+    std::vector<std::string> names;
+    for (const Transport transport : transports_) names.emplace_back(to_string(transport));
+    return names;
+  }
+
+  Result<void, Message> run_size(uint64_t size, Transport transport) {
+    target_.client.transport = transport;
     KeySpace keys;
     keys.prefix = fmt::format("bench/{:016x}/{}/", random_tag(), size);
     keys.block_bytes = size;
@@ -89,6 +103,15 @@ class Sweep {
 
   double measure(uint64_t size, bool put) {
     if (options_.no_ceiling) return 0;
+    if (target_.client.transport == Transport::kShm) {
+      auto best = rings_.best({.put = put,
+                               .hash = true,
+                               .block_bytes = size,
+                               .window_bytes = plan_.window_bytes / 2,
+                               .depth = plan_.depth,
+                               .seconds = 0.25});
+      return best ? best->gib_per_s : 0;
+    }
     auto best = best_of_peer({.peer = &bare_,
                               .put = put,
                               .block_bytes = size,
@@ -111,6 +134,7 @@ class Sweep {
     plan.progress = [&](uint64_t bytes) { progress.update(bytes); };
     if (target_.own) plan.server_cpu = [pid = target_.own->child->pid()] { return cpu_seconds_of(pid); };
     auto run = std::make_unique<Run>();
+    run->transport = to_string(plan.client.transport);
     run->op = op;
     run->block_bytes = size;
     run->threads = plan.threads, run->batch = plan.batch, run->depth = plan.depth;
@@ -149,21 +173,39 @@ class Sweep {
   const SweepOptions& options_;
   LoadPlan plan_;
   Target target_;
+  const std::vector<Transport> transports_;
   Peer bare_;
+  RingPeers rings_;
   Json report_;
   uint64_t wrong_ = 0, failures_ = 0, misses_ = 0, verified_ = 0;
 };
 
 }  // namespace
 
+/// What was typed; without a word an own server is measured over all that reach it.
+Result<std::vector<Transport>, Message> transports_of(const TargetOptions& options, bool own) {
+  std::vector<Transport> transports;
+  for (const std::string& word : client::split_list(options.transport)) {
+    auto transport = client::parse_transport(word, "--transport");
+    if (!transport) return transport.error();
+    transports.push_back(*transport);
+  }
+  if (!transports.empty()) return transports;
+  return own ? std::vector<Transport>{Transport::kTcp, Transport::kShm} : std::vector<Transport>{Transport::kAuto};
+}
+
 int run_sweep(const SweepOptions& options) {
   auto plan = plan_of(options.load);
   if (!plan) return complain(plan.error());
   auto sizes = sizes_of(options.load.sizes);
   if (!sizes) return complain(sizes.error());
-  auto target = open_target(options.target, 3 * plan->bytes);
+  TargetOptions asked = options.target;
+  asked.transport.clear();  // each is tried in its turn
+  auto target = open_target(asked, 3 * plan->bytes);
   if (!target) return complain(target.error());
-  return Sweep(options, *plan, std::move(*target)).run(*sizes);
+  auto transports = transports_of(options.target, target->own.has_value());
+  if (!transports) return complain(transports.error());
+  return Sweep(options, *plan, std::move(*target), std::move(*transports)).run(*sizes);
 }
 
 }  // namespace memkv::bench

@@ -35,7 +35,8 @@ constexpr const char* kMainFooter =
     "  memkv get prefix/4f2a -o copy.bin\n"
     "  memkv status\n"
     "\n"
-    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_CONFIG. An option wins over the environment, "
+    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_SHM_DIR, MEMKV_CONFIG. An option wins over the "
+    "environment, "
     "the\n"
     "environment over the file.\n"
     "\n";
@@ -65,7 +66,7 @@ void add_common(CLI::App* command, Common& common, bool keys) {
   add_word(command, "--timeout", common.timeout, "TIME",
            "how long to wait, such as 500ms or 30s; default 2s to read, 10s to write")
       ->group(group);
-  add_word(command, "--transport", common.transport, "WORD", "auto or tcp (MEMKV_TRANSPORT)")->group(group);
+  add_word(command, "--transport", common.transport, "WORD", "auto, shm, rdma or tcp (MEMKV_TRANSPORT)")->group(group);
   if (keys) command->add_flag("--hex", common.hex, "keys are given, and shown, as hex digits");
 }
 
@@ -115,6 +116,10 @@ void add_start(CLI::App& app, Chosen& chosen) {
   add_word(command, "--io", options->io, "WORD", "auto, uring or epoll");
   add_word(command, "--congestion", options->congestion, "WORD",
            "TCP congestion control, such as cubic, bbr or system");
+  add_word(command, "--shm-dir", options->shm_dir, "DIR",
+           "where the socket of the shm transport goes; default /run/memkv, $XDG_RUNTIME_DIR/memkv or /tmp/memkv-UID");
+  add_word(command, "--shm-size", options->shm_size, "SIZE", "memory of all shm connections together; default 256MiB");
+  command->add_flag("--no-shm", options->no_shm, "no shared memory for clients on this host");
   add_word(command, "--ready-file", options->ready_file, "FILE", "written with host:port once the server is ready");
   command->callback([options, &chosen] { chosen = [options] { return server::run_start(*options); }; });
 }

@@ -174,7 +174,7 @@ std::string describe_trouble(Connected& connected, size_t server, const Error& e
 int explain(Connected& connected, std::string_view doing, std::string_view key, Status status) {
   const std::string what = fmt::format("{} {}", doing, show_key(key));
   const bool maybe_away = status == Status::kMiss || status == Status::kRefused || status == Status::kUnavailable ||
-                          status == Status::kDeadline || status == Status::kUnauthorized;
+                          status == Status::kDeadline || status == Status::kUnauthorized || status == Status::kInvalid;
   if (maybe_away) {
     const size_t server = connected.client.server_of(key);
     if (const auto trouble = server_trouble(connected, server)) {

@@ -1,0 +1,16 @@
+#pragma once
+/// RDMA of this process: one host for all clients that name the same devices.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "memkv/error.h"
+#include "transport/rdma/host.h"
+
+namespace memkv::client {
+
+/// Opens the devices at the first call; memory that one client registered is known to all of them. Blocks. Thread: any.
+Result<std::shared_ptr<transport::rdma::Host>, Message> shared_rdma_host(const std::vector<std::string>& devices);
+
+}  // namespace memkv::client

@@ -1,0 +1,17 @@
+#pragma once
+/// Memory that a program registered, as the devices of its client know it.
+
+#include <memory>
+
+#include "client/context.h"
+#include "memkv/client.h"
+#include "transport/rdma/host.h"
+
+namespace memkv::client {
+
+/// `host`: null where there is no RDMA. `driven`: the context that the caller drives itself, null once it is gone; no
+/// pointer for one with threads of its own. Blocks: pins the pages.
+Result<Region> make_region(void* data, size_t size, MemoryKind kind, std::shared_ptr<transport::rdma::Host> host,
+                           std::shared_ptr<Context*> driven);
+
+}  // namespace memkv::client

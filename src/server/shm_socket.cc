@@ -1,0 +1,114 @@
+#include "server/shm_socket.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "io/socket.h"
+#include "transport/link.h"
+
+namespace memkv::server {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<std::string> usual_dirs() {
+  std::vector<std::string> dirs = {"/run/memkv"};
+  if (const char* runtime = std::getenv("XDG_RUNTIME_DIR"); runtime != nullptr && *runtime != '\0') {
+    dirs.push_back(std::string(runtime) + "/memkv");
+  }
+  dirs.push_back(fmt::format("/tmp/memkv-{}", geteuid()));
+  return dirs;
+}
+
+/// Empty, or why the folder will not do. One that others may write to would let them put a socket of theirs in ours'
+/// place.
+std::string make_dir(const std::string& dir) {
+  if (::mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST) return std::strerror(errno);
+  struct stat info {};
+  if (::lstat(dir.c_str(), &info) != 0) return std::strerror(errno);
+  if (!S_ISDIR(info.st_mode)) return "not a folder";
+  if (info.st_uid != geteuid()) return "it belongs to another user";
+  if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0) return "others may write to it";
+  return {};
+}
+
+bool is_dead(const std::string& path) {
+  const auto address = io::unix_address(path);
+  const auto fd = io::make_unix_socket();
+  return address && fd && ::connect(fd->get(), address->get(), address->length) != 0 && errno == ECONNREFUSED;
+}
+
+void remove_dead_sockets(const std::string& dir) {
+  std::error_code failed;
+  for (const auto& entry : fs::directory_iterator(dir, failed)) {
+    if (entry.path().extension() == ".sock" && is_dead(entry.path())) fs::remove(entry.path(), failed);
+  }
+}
+
+Result<std::string, Message> choose_dir(const ShmOptions& options) {
+  const char* environment = std::getenv("MEMKV_SHM_DIR");
+  std::vector<std::string> dirs = usual_dirs();
+  if (!options.dir.empty()) {
+    dirs = {options.dir};
+  } else if (environment != nullptr && *environment != '\0') {
+    dirs = {environment};
+  }
+  std::string reasons;
+  for (const std::string& dir : dirs) {
+    const std::string why = make_dir(dir);
+    if (why.empty()) return dir;
+    reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", dir, why);
+  }
+  return Message{Status::kIo, "no folder for the shm socket (" + reasons + ")"};
+}
+
+}  // namespace
+
+Result<ShmSocket, Message> ShmSocket::open(const ShmOptions& options, const std::array<uint8_t, 16>& boot_id) {
+  auto dir = choose_dir(options);
+  if (!dir) return dir.error();
+  remove_dead_sockets(*dir);
+  ShmSocket made;
+  made.mode_ = options.socket_mode;
+  const std::string path = *dir + "/" + transport::shm_socket_name(boot_id);
+  auto fd = io::listen_unix(path, options.socket_mode);
+  if (!fd) return fd.error();
+  made.path_ = path;
+  made.fd_ = std::move(*fd);
+  return made;
+}
+
+ShmSocket::ShmSocket(ShmSocket&& other) noexcept { *this = std::move(other); }
+
+ShmSocket& ShmSocket::operator=(ShmSocket&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(path_, other.path_);
+  std::swap(mode_, other.mode_);
+  return *this;
+}
+
+ShmSocket::~ShmSocket() {
+  if (!path_.empty()) ::unlink(path_.c_str());
+}
+
+bool ShmSocket::there() const { return ::access(path_.c_str(), F_OK) == 0; }
+
+bool ShmSocket::open_again() {
+  std::error_code ignored;
+  fs::create_directory(fs::path(path_).parent_path(), ignored);
+  auto fd = io::listen_unix(path_, mode_);
+  if (!fd) return false;
+  fd_ = std::move(*fd);
+  return true;
+}
+
+}  // namespace memkv::server

@@ -1,0 +1,61 @@
+#pragma once
+/// What every link does with frames, whatever carries them.
+
+#include "transport/link.h"
+
+namespace memkv::transport {
+
+inline constexpr size_t kPiecesPerPayloadMax = 64;
+
+constexpr const base::SipKey& sending_key(Role role, const wire::SessionKeys& keys) {
+  return role == Role::kClient ? keys.client_to_server : keys.server_to_client;
+}
+constexpr const base::SipKey& receiving_key(Role role, const wire::SessionKeys& keys) {
+  return role == Role::kClient ? keys.server_to_client : keys.client_to_server;
+}
+
+/// Frames that wait, in order; linked through OutFrame::next.
+class FrameQueue {
+ public:
+  bool empty() const { return head_ == nullptr; }
+  OutFrame* front() const { return head_; }
+  void push(OutFrame& frame);
+  OutFrame* pop();
+
+ private:
+  OutFrame* head_ = nullptr;
+  OutFrame* tail_ = nullptr;
+};
+
+/// Checks the limits of a frame and fills its private part; kInvalid if it is too large.
+Result<void> prepare(OutFrame& frame);
+constexpr uint64_t wire_bytes(const OutFrame& frame) {
+  return wire::kHeaderBytes + frame.body.size() + frame.payload_bytes;
+}
+/// Header with its sequence and MAC into frame.header.
+void encode_header(OutFrame& frame, uint64_t sequence, const base::SipKey& key, uint16_t flags = 0);
+/// All that can be said about a header without its body: version, opcode, sequence.
+Result<void> check_header(const wire::FrameHeader& header, uint64_t expected_sequence);
+/// Gives all frames of the queue back to their senders.
+void report(FrameQueue& queue, bool sent);
+
+/// Pieces of memory that are filled from the front.
+class PieceCursor {
+ public:
+  PieceCursor() = default;
+  explicit PieceCursor(std::span<const iovec> pieces) : pieces_(pieces) {}
+  /// Copies `bytes` in and moves on.
+  void put(std::span<const std::byte> bytes);
+  /// Moves on over `bytes` that something else wrote.
+  void advance(size_t bytes);
+  /// What is left, at most `bytes_max` of it in at most `out.size()` pieces; returns how many, and their bytes in
+  /// `total`.
+  size_t rest(std::span<iovec> out, size_t bytes_max, size_t& total) const;
+
+ private:
+  std::span<const iovec> pieces_;
+  size_t index_ = 0;
+  size_t offset_ = 0;  // in the piece at index_
+};
+
+}  // namespace memkv::transport

@@ -1,0 +1,170 @@
+#include "transport/rdma/host.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+namespace memkv::transport::rdma {
+namespace {
+
+constexpr size_t kJobs = 1024;
+constexpr uint64_t kLookNs = 50'000'000;
+constexpr uint64_t kRetryNs = 500'000'000;
+
+void log_device(const Device& device) {
+  const DeviceAddress& address = device.address();
+  MEMKV_LOG(kInfo, "rdma: device {} on {} has address {} ({}), path MTU {}", device.name(),
+            address.netdev.empty() ? "?" : address.netdev, to_string(address.gid), address.why,
+            128u << static_cast<unsigned>(address.mtu));
+}
+
+}  // namespace
+
+HelperThread::HelperThread(const char* name, Look look, void* context)
+    : look_(look),
+      context_(context),
+      reactor_(io::make_epoll_reactor({.kind = io::ReactorKind::kEpoll, .ops_max = 16, .device_threads = 0})
+                   .value_or(nullptr)),
+      jobs_(kJobs, reactor_.get()) {
+  MEMKV_ASSERT(reactor_ != nullptr, "no event loop for a helper thread");
+  thread_ = std::thread([this] { loop(); });
+  pthread_setname_np(thread_.native_handle(), name);
+}
+
+HelperThread::~HelperThread() {
+  stop_.store(true, std::memory_order_release);
+  reactor_->wake();
+  thread_.join();
+}
+
+void HelperThread::push(BlockingJob& job) {
+  MEMKV_ASSERT(!job.pending, "one thing at a time");
+  job.pending = true;
+  while (!jobs_.push(&job)) sched_yield();
+}
+
+void HelperThread::loop() {
+  while (!stop_.load(std::memory_order_acquire)) {
+    while (auto job = jobs_.pop()) {
+      (*job)->run(**job);
+      (*job)->deliver(**job, (*job)->deliver_to);
+    }
+    if (look_) look_(context_);
+    reactor_->run_once(kLookNs);
+  }
+}
+
+Result<std::unique_ptr<Host>, Message> Host::open(std::vector<std::string> names) {
+  auto verbs = load_verbs();
+  if (!verbs) return verbs.error();
+  const bool listed = !names.empty();
+  if (!listed) names = list_devices(**verbs);
+  if (names.empty()) return Message{Status::kUnavailable, "this host has no RDMA device"};
+  if (names.size() > kRailsMax) names.resize(kRailsMax);
+  std::unique_ptr<Host> host(new Host(**verbs));
+  std::string why;
+  bool any = false;
+  for (const std::string& name : names) {
+    auto device = Device::open(**verbs, name);
+    if (!device) {
+      why = device.error().text;
+      if (listed) MEMKV_LOG(kWarn, "rdma: {}", why);
+      if (!listed) continue;
+    }
+    Rail& rail = *host->rails_.emplace_back(std::make_unique<Rail>());
+    rail.name = name;
+    if (!device) continue;
+    log_device(**device);
+    rail.device.store(std::move(*device));
+    any = true;
+  }
+  if (!any) return Message{Status::kUnavailable, "no RDMA device can be used: " + why};
+  host->set_up_ = std::make_unique<HelperThread>(
+      "memkv-rdma-up", [](void* self) { static_cast<Host*>(self)->look(); }, host.get());
+  host->tear_down_ = std::make_unique<HelperThread>("memkv-rdma-down", nullptr, nullptr);
+  return host;
+}
+
+Host::~Host() {
+  set_up_.reset();
+  tear_down_.reset();
+}
+
+/// Thread: set-up. A device that went is taken again when it is back.
+void Host::look() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const uint64_t now_ns = static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
+  const bool may_open = now_ns >= next_try_ns_;
+  if (may_open) next_try_ns_ = now_ns + kRetryNs;
+  for (size_t i = 0; i < rails_.size(); i++) {
+    Rail& rail = *rails_[i];
+    const std::shared_ptr<Device> device = rail.device.load();
+    if (device) device->look();
+    if (device && device->dead()) close_rail(rail, i);
+    if (!rail.device.load() && may_open) open_rail(rail, i);
+  }
+}
+
+/// Links see it themselves; what they had in flight fails.
+void Host::close_rail(Rail& rail, size_t index) {
+  rail.device.store(nullptr);
+  for (const auto& registration : *memory_.snapshot()) registration->drop(index);
+}
+
+void Host::open_rail(Rail& rail, size_t index) {
+  auto device = Device::open(verbs_, rail.name);
+  if (!device) return;
+  log_device(**device);
+  rail.device.store(*device);  // first: whoever adds memory from here on registers it there
+  for (const auto& registration : *memory_.snapshot()) {
+    if (registration->keys(index, **device)) continue;
+    if (auto added = registration->add(index, *device); !added) {
+      MEMKV_LOG_EVERY(10, kWarn, "rdma: device {}: {}", rail.name, added.error().what);
+    }
+  }
+}
+
+std::shared_ptr<Device> Host::device_for(const wire::RdmaEnd& peer, size_t& rail) const {
+  for (size_t i = 0; i < rails_.size(); i++) {
+    std::shared_ptr<Device> device = rails_[i]->device.load();
+    if (!device || device->address().network_bits == 0) continue;
+    if (!same_network(device->address().gid, peer.gid, device->address().network_bits)) continue;
+    rail = i;
+    return device;
+  }
+  for (size_t i = 0; i < rails_.size(); i++) {
+    rail = (peer.rail + i) % rails_.size();
+    if (auto device = rails_[rail]->device.load()) return device;
+  }
+  return nullptr;
+}
+
+Result<std::shared_ptr<Registration>> Host::add_memory(void* data, size_t size, Access access) {
+  auto registration = std::make_shared<Registration>(data, size, access);
+  memory_.add(registration);
+  for (size_t i = 0; i < rails_.size(); i++) {
+    auto device = rails_[i]->device.load();
+    if (!device || device->dead()) continue;
+    auto added = registration->add(i, device);
+    if (device->dead()) {
+      registration->drop(i);
+    } else if (!added) {
+      memory_.remove(*registration);
+      return added.error();
+    }
+  }
+  return registration;
+}
+
+void Host::remove_memory(std::shared_ptr<Registration> registration, void (*wait)(void* context), void* context) {
+  memory_.remove(*registration);
+  while (!registration->retire()) wait(context);
+}
+
+}  // namespace memkv::transport::rdma

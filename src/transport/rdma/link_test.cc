@@ -1,0 +1,71 @@
+/// What ends a queue pair ends its link, once, with all frames given back. In the guest only.
+
+#include "transport/link_rig.h"
+#include "transport/rdma/link_testing.h"
+
+namespace memkv::transport::rdma {
+namespace {
+
+class RdmaLinkFaults : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    reactor = make_test_reactor(Carrier::kRdmaEpoll);
+    client_poller = make_test_poller(*reactor);
+    server_poller = make_test_poller(*reactor);
+    auto pair = make_rdma_links(*client_poller, *server_poller, 0, test_keys(), client_owner, server_owner);
+    client = std::move(pair.client);
+    server = std::move(pair.server);
+    client_owner.destroy = &client;
+    server_owner.destroy = &server;
+  }
+  void TearDown() override {
+    EXPECT_TRUE(run_until(*reactor, [&] { return client_poller->at_rest() && server_poller->at_rest(); }));
+    EXPECT_EQ(client_poller->staging().in_use(), 0u);
+  }
+  bool both_end() {
+    return run_until(*reactor, [&] { return !client && !server; });
+  }
+
+  std::unique_ptr<io::Reactor> reactor;
+  std::unique_ptr<Poller> client_poller, server_poller;
+  TestOwner client_owner, server_owner;
+  std::unique_ptr<Link> client, server;
+};
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(RdmaLinkFaults);
+INSTANTIATE_TEST_SUITE_P(Guest, RdmaLinkFaults, testing::ValuesIn(only_in_guest<const char*>({"rxe"})));
+
+TEST_P(RdmaLinkFaults, AQueuePairInErrorEndsBothEnds) {
+  std::vector<std::unique_ptr<TestFrame>> frames;
+  for (uint64_t i = 0; i < 12; i++) {
+    frames.push_back(std::make_unique<TestFrame>(wire::Opcode::kOps, i + 1, "load", pattern(1 << 20, 1)));
+    ASSERT_TRUE(client->send(*frames.back()));
+  }
+  ASSERT_TRUE(run_until(*reactor, [&] { return server_owner.complete == 2; }));
+  static_cast<RdmaLink&>(*client).queue_pair().fail();
+  ASSERT_TRUE(both_end());
+  for (const auto& frame : frames) EXPECT_EQ(frame->done, 1);
+  EXPECT_EQ(client_owner.closed.status, Status::kUnavailable);
+}
+
+TEST_P(RdmaLinkFaults, ABadKeyEndsTheLinkAndIsCounted) {
+  ASSERT_TRUE(run_until(*reactor, [&] { return static_cast<RdmaLink&>(*server).fd() >= 0; }));
+  const uint64_t before = test_host().rail(0).counters.access_errors.load();
+  // The server's payload lies in registered memory, so that it is written and not sent along.
+  const io::Slot slot = server_poller->staging().take(100'000);
+  ASSERT_TRUE(slot);
+  const wire::Segment nowhere{0x1000, 100'000, 0xdead};
+  TestFrame frame(wire::Opcode::kReply, 1, "placed", {});
+  const iovec piece{slot.data, 100'000};
+  frame.payload = {&piece, 1};
+  frame.remote = {&nowhere, 1};
+  ASSERT_TRUE(server->send(frame));
+  ASSERT_TRUE(both_end());
+  EXPECT_EQ(frame.done, 1);
+  EXPECT_FALSE(frame.sent);
+  EXPECT_EQ(client_owner.heard.size(), 0u) << "the frame behind a failed write never arrives";
+  EXPECT_GT(test_host().rail(0).counters.access_errors.load(), before);
+  server_poller->staging().give_back(slot);
+}
+
+}  // namespace
+}  // namespace memkv::transport::rdma

@@ -1,0 +1,339 @@
+#include "transport/rdma/rdma_link.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+namespace memkv::transport::rdma {
+namespace {
+
+constexpr size_t kCompletionsAtOnce = 32;
+/// The stream holds frames that ride inside; larger payloads go beside it. Nothing is read ahead of a frame.
+constexpr FrameReader::Shape kShape{.part_bytes = wire::kPayloadBytesMax, .reads_ahead = false};
+
+}  // namespace
+
+RdmaLink::RdmaLink(Poller& poller, LinkParts parts, Role role, const wire::SessionKeys& keys, LinkOwner& owner)
+    : poller_(poller),
+      owner_(owner),
+      role_(role),
+      rail_(parts.rail),
+      counters_(poller.host().rail(parts.rail).counters),
+      pair_(std::move(parts.pair)),
+      control_(std::move(parts.control)),
+      work_(*pair_),
+      sender_(poller, rail_, pair_->device(), work_, role, sending_key(role, keys), parts.peer),
+      fetcher_(poller, rail_, pair_->device(), work_),
+      reader_(*this, *this, receiving_key(role, keys), 1, kShape),
+      turn_(
+          poller.reactor(), [](void* self) { static_cast<RdmaLink*>(self)->on_turn(); }, this),
+      last_progress_ns_(poller.reactor().now_ns()) {
+  counters_.links.fetch_add(1);
+  counters_.links_total.fetch_add(1);
+  control_piece_ = {&control_byte_, 1};
+  control_op_.context = this;
+  control_op_.on_done = [](io::IoOp& op, int32_t n) { static_cast<RdmaLink*>(op.context)->on_control(n); };
+  if (!poller.reactor().recv(control_op_, control_.get(), {&control_piece_, 1})) {
+    begin_close(Error{Status::kBusy, 0, "rdma: the event loop is full"});
+  }
+  poller.add(*this);
+  turn_.soon();
+}
+
+RdmaLink::~RdmaLink() {
+  MEMKV_ASSERT(torn_down_ && !control_op_.pending(), "only after on_closed");
+  counters_.links.fetch_sub(1);
+}
+
+// Ends.
+
+void RdmaLink::close(Status why) { begin_close(Error{why, 0, "closed by its owner"}); }
+
+void RdmaLink::on_control(int32_t result) {
+  if (closing_) return finish_close();
+  take_completions();  // what the peer said last came before
+  if (result > 0) return begin_close(Error{Status::kInvalid, 0, "something came over the control connection"});
+  begin_close(Error{Status::kUnavailable, result < 0 ? -result : 0, "the peer closed the connection"});
+}
+
+void RdmaLink::on_device_gone() {
+  counters_.failures.fetch_add(1);
+  begin_close(Error{Status::kUnavailable, 0, "the RDMA device is gone"});
+}
+
+void RdmaLink::begin_close(const Error& why) {
+  if (closing_) return;
+  closing_ = true;
+  why_ = why;
+  reader_.stop();
+  if (control_op_.pending()) poller_.reactor().cancel(control_op_);
+  turn_.soon();
+}
+
+/// First the queue pair: until it is gone its memory may be touched.
+void RdmaLink::finish_close() {
+  if (!torn_down_) {
+    if (tear_down_.pending) return;
+    poller_.remove(*this);
+    tear_down_.context = this;
+    tear_down_.run = [](BlockingJob& job) {
+      auto& self = *static_cast<RdmaLink*>(job.context);
+      self.pair_->fail();
+      self.pair_.reset();
+    };
+    tear_down_.on_done = [](BlockingJob& job) {
+      auto& self = *static_cast<RdmaLink*>(job.context);
+      self.torn_down_ = true;
+      self.control_.reset();  // now the peer may know
+      self.turn_.soon();
+    };
+    return poller_.tear_down(tear_down_);
+  }
+  if (control_op_.pending() || turn_.pending()) return;
+  fetcher_.finish();
+  sender_.fail_all();
+  owner_.on_closed(*this, Error{why_});  // may destroy this
+}
+
+// Turns.
+
+void RdmaLink::on_turn() {
+  if (!closing_) move();
+  if (closing_) finish_close();  // the last statement: it may destroy this
+}
+
+/// All that can go on goes on.
+void RdmaLink::move() {
+  feed();
+  while (!closing_) {
+    if (!fetcher_.post()) turn_.later();
+    if (broken_ || !sender_.pump()) {
+      counters_.failures.fetch_add(1);
+      return begin_close(Error{Status::kUnavailable, 0, "rdma: the queue pair takes nothing more"});
+    }
+    if (!sender_.report()) return;
+  }
+}
+
+Result<void> RdmaLink::send(OutFrame& frame) {
+  if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
+  if (auto pushed = sender_.push(frame); !pushed) return pushed;
+  turn_.soon();
+  return {};
+}
+
+// Completions.
+
+size_t RdmaLink::take_completions() {
+  if (closing_) return 0;
+  std::array<ibv_wc, kCompletionsAtOnce> completions;
+  const int count = pair_->poll(completions);
+  if (count == 0) return 0;
+  if (count < 0) return begin_close(Error{Status::kUnavailable, 0, "rdma: the completion queue failed"}), 1;
+  last_progress_ns_ = poller_.reactor().now_ns();
+  for (int i = 0; i < count && !closing_; i++) {
+    const ibv_wc& completion = completions[static_cast<size_t>(i)];
+    if (completion.status != IBV_WC_SUCCESS) {
+      on_failed(completion);
+    } else if (QueuePair::is_receive(completion)) {
+      on_received(completion);
+    } else {
+      on_work_done();
+    }
+  }
+  if (!closing_) move();
+  return static_cast<size_t>(count);
+}
+
+void RdmaLink::on_failed(const ibv_wc& completion) {
+  counters_.failures.fetch_add(1);
+  if (completion.status == IBV_WC_RETRY_EXC_ERR) counters_.retry_errors.fetch_add(1);
+  if (completion.status == IBV_WC_RNR_RETRY_EXC_ERR) counters_.rnr_errors.fetch_add(1);
+  if (completion.status == IBV_WC_REM_ACCESS_ERR) counters_.access_errors.fetch_add(1);
+  const Device& device = pair_->device();
+  const char* why = device.verbs().wc_status_str(completion.status);
+  MEMKV_LOG(kWarn, "rdma: a queue pair of device {} failed: {}", device.name(), why);
+  begin_close(Error{Status::kUnavailable, 0, why});
+}
+
+void RdmaLink::on_received(const ibv_wc& completion) {
+  const auto index = static_cast<uint32_t>(completion.wr_id);
+  sender_.receive_used();
+  sender_.add_credits(ntohl(completion.imm_data));
+  counters_.bytes_in.fetch_add(completion.byte_len, std::memory_order_relaxed);
+  if (completion.byte_len == 0) return give_back_receive(index);
+  MEMKV_ASSERT(chunk_count_ < chunks_.size());
+  chunks_[(first_chunk_ + chunk_count_++) % chunks_.size()] = {index, completion.byte_len};
+}
+
+void RdmaLink::give_back_receive(uint32_t index) {
+  if (!pair_->post_receive(index)) broken_ = true;
+  sender_.receive_returned();
+}
+
+void RdmaLink::on_work_done() {
+  Posted done = work_.pop();
+  if (done.kind != Posted::Kind::kRead) return sender_.on_posted_done(done);
+  counters_.bytes_in.fetch_add(done.bytes, std::memory_order_relaxed);
+  const uint32_t arrived = fetcher_.on_part_done(done.bytes);
+  if (fetcher_.done()) return fetched();
+  if (elsewhere_ == Elsewhere::kRead) owner_.on_payload_part(*this, arrived);
+}
+
+void RdmaLink::fetched() {
+  fetcher_.finish();
+  elsewhere_ = Elsewhere::kNone;
+  sender_.tell_taken(++offers_taken_);
+  owner_.on_payload(*this);
+}
+
+// The stream.
+
+void RdmaLink::feed() {
+  if (feeding_) return;
+  feeding_ = true;
+  while (!closing_ && end_elsewhere() && !reader_.paused() && feed_chunk()) {
+  }
+  feeding_ = false;
+}
+
+/// False: the stream has nothing.
+bool RdmaLink::feed_chunk() {
+  if (chunk_count_ == 0) return false;
+  const Chunk& chunk = chunks_[first_chunk_];
+  size_t taken = 0;
+  for (const iovec& room : reader_.room()) {
+    const size_t bytes = std::min<size_t>(room.iov_len, chunk.bytes - chunk_at_);
+    std::memcpy(room.iov_base, pair_->receive_buffer(chunk.index) + chunk_at_, bytes);
+    chunk_at_ += static_cast<uint32_t>(bytes);
+    taken += bytes;
+  }
+  if (chunk_at_ == chunk.bytes) {
+    give_back_receive(chunk.index);
+    first_chunk_ = (first_chunk_ + 1) % chunks_.size();
+    chunk_count_--;
+    chunk_at_ = 0;
+  }
+  reader_.filled(taken);
+  if (reader_.run() == FrameReader::Next::kBad) begin_close(reader_.error());
+  return true;
+}
+
+PayloadTarget RdmaLink::on_frame(Link&, const wire::FrameHeader& header, std::span<const std::byte> body) {
+  sender_.unmute();
+  if (header.opcode == wire::Opcode::kOffer || header.opcode == wire::Opcode::kTaken) {
+    if (header.payload_bytes > 0) {
+      begin_close(Error{Status::kInvalid, 0, "rdma: a payload where none belongs"});
+    } else if (header.opcode == wire::Opcode::kOffer) {
+      on_offer(body);
+    } else {
+      on_taken(body);
+    }
+    return PayloadTarget::sink();
+  }
+  const bool placed = (header.flags & wire::kFramePlaced) != 0;
+  if ((placed && (role_ == Role::kServer || header.payload_bytes == 0 || fetcher_.has_offer())) ||
+      (fetcher_.has_offer() && fetcher_.offered_bytes() != header.payload_bytes)) {
+    begin_close(Error{Status::kInvalid, 0, "rdma: a payload that does not fit its offer"});
+    return PayloadTarget::sink();
+  }
+  const PayloadTarget target = owner_.on_frame(*this, header, body);
+  if (closing_) return target;
+  if (placed) {
+    counters_.bytes_in.fetch_add(header.payload_bytes, std::memory_order_relaxed);
+    elsewhere_ = Elsewhere::kPlaced;
+    return PayloadTarget::elsewhere();
+  }
+  return fetcher_.has_offer() ? take_elsewhere(target, header.payload_bytes) : target;
+}
+
+void RdmaLink::on_offer(std::span<const std::byte> body) {
+  std::array<wire::Segment, wire::kSegmentsPerOfferMax> segments;
+  const auto count = wire::decode_offer(body, segments);
+  if (!count) return begin_close(count.error());
+  if (role_ == Role::kClient || fetcher_.has_offer()) {
+    return begin_close(Error{Status::kInvalid, 0, "rdma: an offer where none belongs"});
+  }
+  fetcher_.set_offer(std::span(segments).first(*count));
+}
+
+void RdmaLink::on_taken(std::span<const std::byte> body) {
+  const auto taken = wire::decode_taken(body);
+  if (!taken) return begin_close(taken.error());
+  if (!sender_.on_taken(taken->offers)) begin_close(Error{Status::kInvalid, 0, "rdma: more taken than was offered"});
+}
+
+/// The payload of the frame stands in the peer's memory.
+PayloadTarget RdmaLink::take_elsewhere(PayloadTarget target, uint32_t payload_bytes) {
+  switch (target.kind) {
+    case PayloadTarget::Kind::kInto: {
+      size_t bytes = 0;
+      for (const iovec& piece : target.pieces) bytes += piece.iov_len;
+      MEMKV_ASSERT(bytes == payload_bytes, "the target must hold exactly the payload");
+      fetcher_.start(target.pieces);
+      elsewhere_ = Elsewhere::kRead;
+      break;
+    }
+    case PayloadTarget::Kind::kPause:
+      elsewhere_ = Elsewhere::kPaused;
+      break;
+    default:
+      elsewhere_ = Elsewhere::kSunk;
+      break;
+  }
+  return PayloadTarget::elsewhere();
+}
+
+/// Ends a payload that nothing must be waited for. False: one is under way.
+bool RdmaLink::end_elsewhere() {
+  switch (elsewhere_) {
+    case Elsewhere::kNone:
+      return true;
+    case Elsewhere::kPaused:
+    case Elsewhere::kRead:
+      return false;
+    case Elsewhere::kSunk:
+      fetcher_.drop();
+      sender_.tell_taken(++offers_taken_);
+      break;
+    case Elsewhere::kPlaced:
+      break;
+  }
+  elsewhere_ = Elsewhere::kNone;
+  owner_.on_payload(*this);
+  return !closing_;
+}
+
+void RdmaLink::resume(PayloadTarget target) {
+  if (closing_) return;
+  if (elsewhere_ == Elsewhere::kPaused) {
+    MEMKV_ASSERT(target.kind != PayloadTarget::Kind::kPause, "resume() answers kPause");
+    (void)take_elsewhere(target, fetcher_.offered_bytes());
+  } else {
+    reader_.resume(target);
+  }
+  turn_.soon();
+}
+
+bool RdmaLink::redirect() {
+  if (elsewhere_ == Elsewhere::kPaused) {
+    resume(PayloadTarget::sink());
+    return true;
+  }
+  if (elsewhere_ == Elsewhere::kRead) return fetcher_.redirect();
+  if (reader_.paused() && !closing_) resume(PayloadTarget::sink());
+  return reader_.redirect();
+}
+
+// Memory that the peer may write.
+
+bool RdmaLink::expose(std::span<const iovec> pieces, Exposure& out) {
+  return !closing_ && poller_.expose(pieces, rail_, pair_->device(), out);
+}
+
+}  // namespace memkv::transport::rdma

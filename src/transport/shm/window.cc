@@ -1,0 +1,112 @@
+#include "transport/shm/window.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <new>
+
+namespace memkv::transport {
+namespace {
+
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010  // newer than the headers of Debian 12
+#endif
+
+constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+
+uint64_t file_bytes(uint64_t ring_bytes) { return ring_bytes + ShmPage::kBytes; }
+
+/// A memfd whose size is settled for good: nobody's mapping of it can ever fault for want of bytes.
+Result<base::UniqueFd> make_memfd(const char* name, uint64_t bytes) {
+  base::UniqueFd fd(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd) return Error{Status::kBusy, errno, "shm: memfd_create"};
+  if (ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) return Error{Status::kBusy, errno, "shm: ftruncate"};
+  if (fcntl(fd.get(), F_ADD_SEALS, kSizeSeals) != 0) return Error{Status::kIo, errno, "shm: sealing"};
+  return fd;
+}
+
+bool sealed(int fd, uint64_t bytes) {
+  struct stat info {};
+  const int seals = fcntl(fd, F_GET_SEALS);
+  return seals >= 0 && (seals & kSizeSeals) == kSizeSeals && fstat(fd, &info) == 0 &&
+         static_cast<uint64_t>(info.st_size) == bytes;
+}
+
+}  // namespace
+
+bool ShmBudget::take(uint64_t bytes) {
+  uint64_t before = in_use_.load(std::memory_order_relaxed);
+  do {
+    if (bytes > bytes_max_ || before > bytes_max_ - bytes) return false;
+  } while (!in_use_.compare_exchange_weak(before, before + bytes, std::memory_order_relaxed));
+  return true;
+}
+
+Result<std::byte*> ShmWindow::map(int fd, size_t bytes, uint64_t offset, bool writable) {
+  const int protection = PROT_READ | (writable ? PROT_WRITE : 0);
+  void* at = mmap(nullptr, bytes, protection, MAP_SHARED | MAP_POPULATE, fd, static_cast<off_t>(offset));
+  if (at == MAP_FAILED) return Error{Status::kBusy, errno, "shm: mmap"};
+  Mapping& mapping = mappings_[mappings_[0].data == nullptr ? 0 : 1];
+  mapping = {static_cast<std::byte*>(at), bytes};
+  return mapping.data;
+}
+
+ShmWindow::~ShmWindow() {
+  for (const Mapping& mapping : mappings_) {
+    if (mapping.data != nullptr) munmap(mapping.data, mapping.bytes);
+  }
+  if (budget_ != nullptr) budget_->give_back(charged_);
+}
+
+Result<std::shared_ptr<ShmWindow>> ShmWindow::make(const wire::Windows& sizes, ShmBudget* budget) {
+  std::shared_ptr<ShmWindow> window(new ShmWindow);
+  const uint64_t bytes = file_bytes(sizes.get_ring_bytes) + file_bytes(sizes.put_ring_bytes);
+  if (budget != nullptr) {
+    if (!budget->take(bytes)) return Error{Status::kBusy, 0, "shm: the windows of all clients are used up"};
+    window->budget_ = budget;
+    window->charged_ = bytes;
+  }
+  window->sizes_ = sizes;
+  auto get = make_memfd("memkv-get", file_bytes(sizes.get_ring_bytes));
+  if (!get) return get.error();
+  auto put = make_memfd("memkv-put", file_bytes(sizes.put_ring_bytes));
+  if (!put) return put.error();
+  auto ring = window->map(get->get(), file_bytes(sizes.get_ring_bytes), 0, true);
+  if (!ring) return ring.error();
+  auto page = window->map(put->get(), ShmPage::kBytes, sizes.put_ring_bytes, false);
+  if (!page) return page.error();
+  // From here on nobody can write to the get ring but through the mapping just made, nor punch holes into it.
+  if (fcntl(get->get(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0 ||
+      fcntl(put->get(), F_ADD_SEALS, F_SEAL_SEAL) != 0) {
+    return Error{Status::kIo, errno, "shm: sealing"};
+  }
+  window->own_ = new (*ring + sizes.get_ring_bytes) ShmPage;
+  window->peer_ = reinterpret_cast<const ShmPage*>(*page);
+  window->out_ = {*ring, sizes.get_ring_bytes};
+  window->in_bytes_ = sizes.put_ring_bytes;
+  window->get_fd_ = std::move(*get);
+  window->in_fd_ = std::move(*put);
+  return window;
+}
+
+Result<std::shared_ptr<ShmWindow>> ShmWindow::take(const wire::Windows& sizes, base::UniqueFd get, base::UniqueFd put) {
+  if (!sealed(get.get(), file_bytes(sizes.get_ring_bytes)) || !sealed(put.get(), file_bytes(sizes.put_ring_bytes))) {
+    return Error{Status::kInvalid, 0, "shm: a window that is not sealed"};
+  }
+  std::shared_ptr<ShmWindow> window(new ShmWindow);
+  window->sizes_ = sizes;
+  auto in = window->map(get.get(), file_bytes(sizes.get_ring_bytes), 0, false);
+  if (!in) return in.error();
+  auto out = window->map(put.get(), file_bytes(sizes.put_ring_bytes), 0, true);
+  if (!out) return out.error();
+  window->own_ = new (*out + sizes.put_ring_bytes) ShmPage;
+  window->peer_ = reinterpret_cast<const ShmPage*>(*in + sizes.get_ring_bytes);
+  window->in_ = {*in, sizes.get_ring_bytes};
+  window->in_bytes_ = sizes.get_ring_bytes;
+  window->out_ = {*out, sizes.put_ring_bytes};
+  return window;
+}
+
+}  // namespace memkv::transport

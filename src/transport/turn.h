@@ -1,0 +1,47 @@
+#pragma once
+/// "Soon, from the reactor": for all that may not happen inside a call of a link's owner.
+
+#include "base/assert.h"
+#include "io/reactor.h"
+
+namespace memkv::transport {
+
+/// Thread: the reactor's.
+class Turn {
+ public:
+  using Fn = void (*)(void* context);
+  Turn(io::Reactor& reactor, Fn fn, void* context) : reactor_(reactor), fn_(fn), context_(context) {
+    op_.context = timer_.context = this;
+    op_.on_done = [](io::IoOp& op, int32_t) { static_cast<Turn*>(op.context)->run(); };
+    timer_.on_done = [](io::Timer& timer) { static_cast<Turn*>(timer.context)->run(); };
+  }
+  ~Turn() {
+    MEMKV_ASSERT(!op_.pending(), "destroyed with a turn to come");
+    reactor_.stop(timer_);
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+  /// One turn, however often it is asked for before it comes.
+  void soon() {
+    if (pending()) return;
+    if (!reactor_.post(op_, 0)) later();
+  }
+  /// In a moment: the reactor takes no more ops now.
+  void later() {
+    if (!pending()) reactor_.start(timer_, reactor_.now_ns() + kLaterNs);
+  }
+  bool pending() const { return op_.pending() || timer_.armed(); }
+
+ private:
+  static constexpr uint64_t kLaterNs = 1'000'000;
+  void run() { fn_(context_); }  // may destroy this
+
+  io::Reactor& reactor_;
+  const Fn fn_;
+  void* const context_;
+  io::IoOp op_;
+  io::Timer timer_;
+};
+
+}  // namespace memkv::transport

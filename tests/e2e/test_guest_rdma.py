@@ -1,0 +1,16 @@
+"""RDMA over soft-RoCE in a guest: see docs/rdma.md. What runs there fails and never skips; its rates are emulated."""
+
+import subprocess
+
+import pytest
+from conftest import ROOT, clean_environment
+
+TESTS = ["units", "sweep1", "sweep2", "quiet", "faults"]
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", TESTS)
+def test_guest(name, tmp_path):
+    result = subprocess.run([ROOT / "tools/guest_rdma.sh", name, tmp_path / "work"], capture_output=True, text=True, errors="replace", timeout=380, env=clean_environment())
+    assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
+    assert f"guest: {name} passed" in result.stdout

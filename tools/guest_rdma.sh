@@ -1,0 +1,129 @@
+#!/bin/bash
+# RDMA in a guest with two soft-RoCE rails: see `guest_rdma.sh list`.
+#   tools/guest_rdma.sh TEST [WORKDIR]      run on the host after ./dev build release
+# The same file is what runs in the guest: `guest_rdma.sh inside TEST`. What it measures there is emulated: no performance.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+state=/run/rxe
+bin=$state/bin   # copies: a build that goes on meanwhile changes nothing here
+
+fail() { echo "guest: FAILED: $*"; tail -40 /tmp/server.log; exit 1; }
+
+# start_server ARGUMENT...
+start_server() {
+  rm -f /tmp/ready
+  "$bin/memkv" start --no-shm --address "127.0.0.1:${port:-0}" --ready-file /tmp/ready "$@" >> /tmp/server.log 2>&1 & server=$!
+  for _ in $(seq 600); do [ -s /tmp/ready ] && break; kill -0 $server || fail "the server did not start"; sleep 0.1; done
+  export MEMKV_SERVERS=$(cat /tmp/ready)
+}
+stop_server() { kill $server; wait $server || fail "the server ended with $?"; }
+start_memory_server() { start_server --mode memory --memory "${1:-512MiB}" --workers 2; }
+
+# rail DEVICE FIELD, of status
+rail() {
+  MEMKV_TRANSPORT=tcp timeout 10 "$bin/memkv" status --json | python3 -c 'import json, sys
+rails = json.load(sys.stdin)["servers"][0]["status"]["rails"]
+print(next(r[sys.argv[2]] for r in rails if r["device"] == sys.argv[1]))' "$1" "$2"
+}
+
+#: units      unit tests that need RDMA, the contract of links among them
+test_units() { "$bin/transport_test" --gtest_filter='*Rdma*' --gtest_brief=1; }
+
+#: sweep1     verified sweep over one rail
+test_sweep1() {
+  start_memory_server
+  export MEMKV_TRANSPORT=rdma MEMKV_RDMA_DEVICES=rxe0
+  "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB,4MiB --bytes 8MiB --threads 1 --depth 4 --window 64MiB --no-ceiling --deadline 60s --verify full
+  "$bin/memkv" status
+  echo "guest: rail rxe0 moved $(rail rxe0 bytes_in) bytes in, $(rail rxe0 bytes_out) out"
+  (($(rail rxe0 bytes_in) > 8000000 && $(rail rxe0 bytes_out) > 8000000)) || fail "the bytes did not go over the rail"
+  stop_server
+}
+
+#: sweep2     verified sweep over two rails with twelve drives; both carry 40 to 60 % of the bytes
+test_sweep2() {
+  "$bin/memkv" setup --auth-key-file /tmp/memkv.key > /tmp/memkv.yaml
+  start_server --config /tmp/memkv.yaml --workers 1
+  export MEMKV_AUTH_KEY=@/tmp/memkv.key MEMKV_TRANSPORT=rdma MEMKV_RDMA_DEVICES=rxe0,rxe1
+  "$bin/memkv-bench" sweep --sizes 4KiB,256KiB,2MiB,16MiB,64MiB --bytes "${BYTES:-32MiB}" --threads 1 --depth 8 --window 128MiB --no-ceiling --deadline 60s --verify full
+  "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB --bytes "${BYTES:-16MiB}" --threads 4 --depth 4 --window 64MiB --no-ceiling --deadline 60s --verify full
+  # A block of several chunks stays on the rail that its put began on: the shares are those of many blocks.
+  remember_rails
+  "$bin/memkv-bench" sweep --sizes 256KiB,2MiB --bytes 96MiB --threads 2 --depth 8 --window 64MiB --no-ceiling --deadline 60s --verify full
+  share in; share out
+  stop_server
+}
+remember_rails() {
+  local device way
+  for device in rxe0 rxe1; do for way in in out; do eval "before_${device}_$way=$(rail $device bytes_$way)"; done; done
+}
+share() {
+  local a b; a=$(($(rail rxe0 "bytes_$1") - before_rxe0_$1)); b=$(($(rail rxe1 "bytes_$1") - before_rxe1_$1))
+  echo "guest: bytes $1: rxe0 $a, rxe1 $b: $((100 * a / (a + b))) % on the first"
+  ((100 * a / (a + b) >= 40 && 100 * a / (a + b) <= 60)) || fail "the rails do not share the bytes"
+}
+
+start_load() {
+  "$bin/memkv-rdma-load" "$1" > /tmp/load.log 2>&1 & load=$!
+  for _ in $(seq 300); do grep -qs loaded /tmp/load.log && return; kill -0 $load || break; sleep 0.1; done
+  cat /tmp/load.log; fail "the load did not start"
+}
+end_load() { wait $load || { tail -20 /tmp/load.log; fail "the load failed"; }; tail -1 /tmp/load.log; }
+# Both rails carry bytes now.
+both_rails() {
+  for _ in $(seq 20); do
+    remember_rails; sleep 1
+    (($(rail rxe0 bytes_out) > before_rxe0_out && $(rail rxe1 bytes_out) > before_rxe1_out)) && return
+  done
+  tail -20 /tmp/load.log; fail "$1: not back on both rails"
+}
+
+#: quiet      random cancels and deadlines: no byte of a completed op's memory changes; regions go with gets in flight
+test_quiet() {
+  start_memory_server
+  export MEMKV_TRANSPORT=rdma MEMKV_RDMA_DEVICES=rxe0,rxe1
+  start_load 15
+  end_load
+  stop_server
+}
+
+#: faults     a rail removed and added again, the server killed and restarted, a client killed: nothing lost, nobody late
+test_faults() {
+  "$bin/memkv" setup --auth-key-file /tmp/memkv.key > /tmp/memkv.yaml
+  port=19900; start_server --config /tmp/memkv.yaml --workers 1
+  export MEMKV_AUTH_KEY=@/tmp/memkv.key MEMKV_RDMA_DEVICES=rxe0,rxe1
+  start_load 60
+  both_rails start
+  echo "guest: both rails carry bytes"
+  rdma link delete rxe1
+  sleep 2
+  remember_rails; sleep 1
+  (($(rail rxe0 bytes_out) > before_rxe0_out)) || fail "the rail that is left carries nothing"
+  rdma link add rxe1 type rxe netdev nic1
+  both_rails "link delete and add"
+  echo "guest: a rail went and came back"
+  MEMKV_TRANSPORT=rdma timeout -s KILL 2 "$bin/memkv-rdma-load" 60 > /dev/null 2>&1 || true
+  both_rails "a client killed"
+  echo "guest: another client was killed"
+  kill -9 $server; wait $server || true
+  start_server --config /tmp/memkv.yaml --workers 1
+  both_rails "server restarted"
+  echo "guest: the server was killed and restarted"
+  end_load
+  stop_server
+}
+
+names=$(sed -n 's/^#: \([a-z0-9]*\) .*/\1/p' "$0")
+case ${1:-list} in
+list) sed -n 's/^#: /  /p' "$0" ;;
+inside) (sleep 180; echo "guest: it takes too long"; tail -30 /tmp/server.log /tmp/load.log) & "test_$2"; echo "guest: $2 passed" ;;
+*)
+  grep -qx "$1" <<< "$names" || { echo "no test '$1'; there are:" $names; exit 2; }
+  mkdir -p "${2:-/tmp}"; work=${2:-$(mktemp -d "${TMPDIR:-/tmp}/memkv-guest-XXXXXX")}
+  trap 'rm -rf "$work"' EXIT
+  mkdir "$work/bin"
+  cp "$root"/build/release/bin/memkv{,-bench} "$root"/build/release/tests/{transport_test,memkv-rdma-load} "$work/bin"
+  drives=(); case $1 in sweep2) drives=(-d 12:512M:4096) ;; faults) drives=(-d 2:512M:4096) ;; esac
+  RXE_WORK=$work "$root/tools/guest.sh" "${drives[@]}" -m 3G -t 240 -- "$root/tools/guest_rdma.sh" inside "$1"
+  ;;
+esac
