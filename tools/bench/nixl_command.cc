@@ -110,7 +110,7 @@ class NixlSweep {
   Json json_of(const NixlPlan& plan, const NixlResult& result, double client) const {
     const auto maybe = [](double value) { return value > 0 ? Json(value) : Json(nullptr); };
     const double seconds = result.requests == 0 ? 0 : result.seconds / static_cast<double>(result.requests);
-    return {{"transport", "tcp"},
+    return {{"transport", options_.target.transport.empty() ? "auto" : options_.target.transport},
             {"op", plan.write ? "write" : "read"},
             {"keys", plan.distinct ? "distinct" : "one"},
             {"batch", plan.batch},
