@@ -58,7 +58,7 @@ def test_linear_scaling_over_limited_links(tmp_path):
     with Fleet(tmp_path, 4) as fleet:
         addresses = ",".join(s.address for s in fleet.servers)
         result = subprocess.run(
-            [str(BIN / "memkv-bench"), "scaling", "--servers", addresses, "--auth-key", "5a" * 32, "--sizes", "1MiB", "--bytes", "192MiB", "--threads", "2",
+            [str(BIN / "memkv-bench"), "scaling", "--transport", "tcp", "--servers", addresses, "--auth-key", "5a" * 32, "--sizes", "1MiB", "--bytes", "192MiB", "--threads", "2",
              "--json", str(tmp_path / "scaling.json")], capture_output=True, text=True, env=clean_environment(), timeout=280)
         assert result.returncode == 0, result.stdout + result.stderr
         print(result.stdout)
