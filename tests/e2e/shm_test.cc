@@ -28,7 +28,10 @@ constexpr size_t kBlock = 300'000;
 /// Sockets of its own folder, so that a test may move them away.
 class Shm : public testing::Test {
  protected:
-  void SetUp() override { setenv("MEMKV_SHM_DIR", dir_.path().c_str(), 1); }
+  void SetUp() override {
+    setenv("MEMKV_SHM_DIR", dir_.path().c_str(), 1);
+    unsetenv("MEMKV_TRANSPORT");
+  }
   void TearDown() override { unsetenv("MEMKV_SHM_DIR"); }
   Client connect(const std::string& address, Transport transport = Transport::kAuto) {
     ClientOptions options;

@@ -17,6 +17,9 @@
 namespace memkv::test {
 namespace {
 
+/// Clients of tests go over tcp unless they are told otherwise: on one host `auto` would take shm.
+[[maybe_unused]] const int default_transport = setenv("MEMKV_TRANSPORT", "tcp", /*overwrite=*/0);
+
 std::string slurp(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::stringstream all;

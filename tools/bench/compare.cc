@@ -109,6 +109,7 @@ class Compare {
     plan.client.servers = {own_.address};
     plan.client.namespace_key = own_.auth_key;
     plan.client.congestion = options_.congestion;
+    plan.client.transport = Transport::kTcp;  // as the others
     plan.keys = &keys;
     return plan;
   }
