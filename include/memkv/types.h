@@ -17,6 +17,7 @@ using Generation = uint64_t;
 
 /// How bytes travel between a client and a server. Auto: the best that works, shm before rdma before tcp.
 enum class Transport : uint8_t { kAuto, kTcp, kShm, kRdma };
+inline constexpr size_t kTransportCount = 4;  ///< kAuto included
 constexpr std::string_view to_string(Transport transport) {
   constexpr std::string_view kNames[] = {"auto", "tcp", "shm", "rdma"};
   return kNames[static_cast<uint8_t>(transport)];

@@ -2,20 +2,16 @@
 
 #include <charconv>
 
+#include "base/text.h"
 #include "client/settings.h"
 #include "io/socket.h"
 
 namespace memkv::client {
 namespace {
 
-constexpr size_t kNameBytesMax = 256;
+using base::trim;
 
-std::string_view trim(std::string_view text) {
-  const auto blank = [](char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; };
-  while (!text.empty() && blank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && blank(text.back())) text.remove_suffix(1);
-  return text;
-}
+constexpr size_t kNameBytesMax = 256;
 
 Message bad(std::string_view text, const std::string& why) {
   return {Status::kInvalid,
@@ -74,16 +70,6 @@ bool is_numeric_host(const std::string& host) {
 
 bool is_loopback_host(const std::string& host) {
   return host == "localhost" || host == "::1" || (host.starts_with("127.") && is_numeric_host(host));
-}
-
-std::vector<std::string> split_list(std::string_view text) {
-  std::vector<std::string> out;
-  while (!text.empty()) {
-    const size_t comma = text.find(',');
-    if (const auto item = trim(text.substr(0, comma)); !item.empty()) out.emplace_back(item);
-    text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
-  }
-  return out;
 }
 
 }  // namespace memkv::client

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <vector>
 
+#include "base/text.h"
 #include "base/units.h"
 #include "client/settings.h"
 
@@ -50,36 +51,18 @@ Result<void, Message> set_if_unset(T& field, const T& unset, R parsed) {
   return {};
 }
 
-Result<void, Message> set_rdma_devices(const Entry& entry, ClientOptions& options) {
-  std::vector<std::string> list;
-  if (entry.value.IsScalar()) {
-    list = split_list(entry.value.Scalar());
-  } else if (entry.value.IsSequence()) {
-    for (const YAML::Node& item : entry.value) {
-      if (!item.IsScalar()) return entry.bad("each device is one name, as in mlx5_0");
-      list.push_back(item.Scalar());
-    }
-  } else {
-    return entry.bad("expected a list of devices, as in [mlx5_0, mlx5_1]");
+/// A comma list, or a YAML list; `one` and `example` are for the complaint.
+Result<std::vector<std::string>, Message> list_of(const Entry& entry, const char* one, const char* example) {
+  if (entry.value.IsScalar()) return base::split_list(entry.value.Scalar());
+  if (!entry.value.IsSequence()) {
+    return entry.bad(std::string("expected a list of ") + one + "s, as in [" + example + "]");
   }
-  if (options.rdma_devices.empty()) options.rdma_devices = std::move(list);
-  return {};
-}
-
-Result<void, Message> set_servers(const Entry& entry, ClientOptions& options) {
   std::vector<std::string> list;
-  if (entry.value.IsScalar()) {
-    list = split_list(entry.value.Scalar());
-  } else if (entry.value.IsSequence()) {
-    for (const YAML::Node& item : entry.value) {
-      if (!item.IsScalar()) return entry.bad("each server is one text, as in kv1=10.0.0.10:9900");
-      list.push_back(item.Scalar());
-    }
-  } else {
-    return entry.bad("expected a list of servers");
+  for (const YAML::Node& item : entry.value) {
+    if (!item.IsScalar()) return entry.bad(std::string("each ") + one + " is one text, as in " + example);
+    list.push_back(item.Scalar());
   }
-  if (options.servers.empty()) options.servers = std::move(list);
-  return {};
+  return list;
 }
 
 Result<void, Message> set_transport(const Entry& entry, ClientOptions& options) {
@@ -110,10 +93,16 @@ struct Known {
   Setter set;
 };
 constexpr std::array kKnown = {
-    Known{"servers", set_servers},
+    Known{"servers",
+          [](const Entry& e, ClientOptions& o) {
+            return set_if_unset(o.servers, {}, list_of(e, "server", "kv1=10.0.0.10:9900"));
+          }},
     Known{"auth_key", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.namespace_key, {}, text_of(e)); }},
     Known{"transport", set_transport},
-    Known{"rdma_devices", set_rdma_devices},
+    Known{"rdma_devices",
+          [](const Entry& e, ClientOptions& o) {
+            return set_if_unset(o.rdma_devices, {}, list_of(e, "device", "mlx5_0"));
+          }},
     Known{"shm_dir", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.shm_dir, {}, text_of(e)); }},
     Known{"io_contexts", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.io_contexts, 0u, count_of(e)); }},
     Known{"connections_per_worker",

@@ -7,6 +7,11 @@ namespace memkv::client {
 
 class Context;
 
+/// A request id holds the slot of its frame in the lowest bits.
+inline constexpr uint32_t kSlotBits = 20;
+
+inline uint32_t in_chunk(uint64_t offset) { return static_cast<uint32_t>(offset % kChunkBytesMax); }
+
 /// Thread: the context's. Lives as long as its server; links come and go.
 class Connection final : public transport::LinkOwner {
  public:

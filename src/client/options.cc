@@ -4,8 +4,10 @@
 #include <cstdlib>
 #include <set>
 
+#include "base/text.h"
 #include "client/settings.h"
 #include "io/socket.h"
+#include "transport/link.h"
 
 namespace memkv::client {
 namespace {
@@ -22,10 +24,10 @@ std::string environment(const char* name) {
 Message invalid(std::string text) { return {Status::kInvalid, std::move(text)}; }
 
 Result<void, Message> merge_environment(ClientOptions& options) {
-  if (options.servers.empty()) options.servers = split_list(environment("MEMKV_SERVERS"));
+  if (options.servers.empty()) options.servers = base::split_list(environment("MEMKV_SERVERS"));
   if (options.namespace_key.empty()) options.namespace_key = environment("MEMKV_AUTH_KEY");
   if (options.config_file.empty()) options.config_file = environment("MEMKV_CONFIG");
-  if (options.rdma_devices.empty()) options.rdma_devices = split_list(environment("MEMKV_RDMA_DEVICES"));
+  if (options.rdma_devices.empty()) options.rdma_devices = base::split_list(environment("MEMKV_RDMA_DEVICES"));
   if (options.shm_dir.empty()) options.shm_dir = environment("MEMKV_SHM_DIR");
   const std::string transport = environment("MEMKV_TRANSPORT");
   if (options.transport == Transport::kAuto && !transport.empty()) {
@@ -107,14 +109,6 @@ Result<void, Message> take_congestion(const std::string& name, std::string& out)
   return {};
 }
 
-/// Where servers put their sockets unless told otherwise (server/shm_door.cc chooses the first that it can make).
-std::vector<std::string> usual_shm_dirs() {
-  std::vector<std::string> dirs = {"/run/memkv"};
-  if (const std::string runtime = environment("XDG_RUNTIME_DIR"); !runtime.empty()) dirs.push_back(runtime + "/memkv");
-  dirs.push_back("/tmp/memkv-" + std::to_string(geteuid()));
-  return dirs;
-}
-
 std::string default_client_name() {
   return std::string(program_invocation_short_name) + "[" + std::to_string(getpid()) + "]";
 }
@@ -146,7 +140,8 @@ Result<Settings, Message> resolve_settings(ClientOptions options) {
   }
   out.transport = options.transport;
   out.rdma_devices = options.rdma_devices;
-  out.shm_dirs = options.shm_dir.empty() ? usual_shm_dirs() : std::vector<std::string>{options.shm_dir};
+  out.shm_dirs = options.shm_dir.empty() ? transport::usual_shm_dirs(std::getenv("XDG_RUNTIME_DIR"))
+                                         : std::vector<std::string>{options.shm_dir};
   out.put_checksum = options.put_checksum;
   out.verify = options.verify;
   out.client_name = options.client_name.empty() ? default_client_name() : options.client_name;

@@ -271,7 +271,7 @@ std::string Server::describe() const {
   const std::string where = io::format_host_port(address_.host, address_.port);
   const std::string who = address_.named ? address_.name + " at " + where : where;
   if (refusal_ != Status::kOk) return fmt::format("{}: {}: {}", who, to_string(refusal_), why_);
-  std::array<size_t, 4> open{};  // by transport
+  std::array<size_t, kTransportCount> open{};  // by transport
   std::string congestion = "?";
   for (const auto& connection : connections_) {
     if (!connection->open()) continue;

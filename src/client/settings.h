@@ -49,6 +49,5 @@ Result<Settings, Message> resolve_settings(ClientOptions options);
 Result<void, Message> merge_config_file(const std::string& path, ClientOptions& options);
 
 Result<Transport, Message> parse_transport(std::string_view text, std::string_view where);
-std::vector<std::string> split_list(std::string_view text);
 
 }  // namespace memkv::client

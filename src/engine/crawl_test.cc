@@ -17,7 +17,7 @@ constexpr size_t kBlock = 5000;
 
 /// Ops that are under way while the test goes on.
 struct Put : PendingPut {
-  Put(Rig& rig, std::string name, uint64_t version) : PendingPut(rig, std::move(name), version, kBlock) {}
+  Put(Rig& owner, std::string name, uint64_t version) : PendingPut(owner, std::move(name), version, kBlock) {}
 };
 
 struct Get {

@@ -10,31 +10,12 @@
 namespace memkv::engine {
 namespace {
 
-/// A put that is under way while others are begun: such records share extents.
-struct Put {
-  Put(Rig& rig, std::string name, size_t size) : key(std::move(name)), bytes(bytes_of(key, 1, size)), slot(size) {
-    std::memcpy(slot.data, bytes.data(), size);
-    sums.resize(base::grain_count(size));
-    base::grain_sums({slot.data, size}, base::chunk_seed(kNamespace, key, 0), sums.data());
-    op.key = rig.key(key);
-    op.payload = {slot.data, static_cast<uint32_t>(size), sums.data()};
-    op.context = this;
-    op.on_done = [](StoreOp& o) { static_cast<Put*>(o.context)->done = true; };
-    rig.store().put(op);
-  }
-  std::string key, bytes;
-  Slot slot;
-  std::vector<uint64_t> sums;
-  PutOp op;
-  bool done = false;
-};
-
-/// Begins them all, then waits for them.
+/// Begins them all, then waits for them: such records share extents.
 void put_together(Rig& rig, const std::string& name, int count, size_t size) {
-  std::list<Put> puts;
-  for (int i = 0; i < count; ++i) puts.emplace_back(rig, name + std::to_string(i), size);
-  for (Put& put : puts) {
-    while (!put.done) rig.any_reactor().run_once(1'000'000);
+  std::list<PendingPut> puts;
+  for (int i = 0; i < count; ++i) puts.emplace_back(rig, name + std::to_string(i), 1, size);
+  for (PendingPut& put : puts) {
+    while (put.done == 0) rig.any_reactor().run_once(1'000'000);
     ASSERT_EQ(put.op.status, Status::kOk);
   }
 }

@@ -303,23 +303,34 @@ class Rig {
   std::unique_ptr<Store> store_;
 };
 
-/// A put that is under way while the test goes on.
-struct PendingPut {
-  PendingPut(Rig& rig, std::string name, uint64_t version, size_t size)
-      : key(std::move(name)), bytes(bytes_of(key, version, size)), slot(size) {
+/// A put that can be under way while the test goes on.
+struct PreparedPut {
+  PreparedPut(Rig& owner, std::string name, uint64_t version, size_t size)
+      : rig(owner), key(std::move(name)), bytes(bytes_of(key, version, size)), slot(size) {
     std::memcpy(slot.data, bytes.data(), size);
     base::grain_sums({slot.data, size}, base::chunk_seed(kNamespace, key, 0), sums.data());
     op.key = rig.key(key);
     op.payload = {slot.data, static_cast<uint32_t>(size), sums.data()};
     op.context = &done;
     op.on_done = [](StoreOp& o) { ++*static_cast<int*>(o.context); };
-    rig.store().put(op);
   }
+  void start() { rig.store().put(op); }
+  bool acknowledged() const { return done > 0 && op.status == Status::kOk; }
+
+  Rig& rig;
   std::string key, bytes;
   Slot slot;
   std::array<uint64_t, base::grain_count(base::kChunkBytes)> sums{};
   PutOp op;
-  int done = 0;
+  int done = 0;  ///< how often it completed
+};
+
+/// One that is under way already.
+struct PendingPut : PreparedPut {
+  PendingPut(Rig& owner, std::string name, uint64_t version, size_t size)
+      : PreparedPut(owner, std::move(name), version, size) {
+    start();
+  }
 };
 
 }  // namespace memkv::engine

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/text.h"
 #include "base/units.h"
 #include "io/socket.h"
 
@@ -369,15 +370,11 @@ std::string_view nearest(std::string_view word, const Known& known) {
 }
 
 void take_rdma_devices(std::string_view text, Options& options) {
-  while (!text.empty()) {
-    const size_t comma = std::min(text.find(','), text.size());
-    const std::string_view name = text.substr(0, comma);
-    text.remove_prefix(std::min(comma + 1, text.size()));
-    if (name == "none") {
+  for (std::string& name : base::split_list(text)) {
+    if (name == "none")
       options.rdma = false;
-    } else if (!name.empty()) {
-      options.rdma_devices.emplace_back(name);
-    }
+    else
+      options.rdma_devices.push_back(std::move(name));
   }
 }
 

@@ -277,6 +277,9 @@ memory:
   index_block_size: 32KiB               # average block that the index has room for
   # max_size: 1GiB                      # buffers; by default 256MiB a worker
 
+# rdma:                                 # NICs of clients on other hosts
+#   devices: [mlx5_0, mlx5_1]           # as in /sys/class/infiniband; by default all usable ones; none turns it off
+
 # shm:                                  # shared memory for clients on this host
 #   enabled: true
 #   dir: /run/memkv                     # of the socket; clients look here, in $XDG_RUNTIME_DIR/memkv and /tmp/memkv-UID

@@ -20,15 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::string> usual_dirs() {
-  std::vector<std::string> dirs = {"/run/memkv"};
-  if (const char* runtime = std::getenv("XDG_RUNTIME_DIR"); runtime != nullptr && *runtime != '\0') {
-    dirs.push_back(std::string(runtime) + "/memkv");
-  }
-  dirs.push_back(fmt::format("/tmp/memkv-{}", geteuid()));
-  return dirs;
-}
-
 /// Empty, or why the folder will not do. One that others may write to would let them put a socket of theirs in ours'
 /// place.
 std::string make_dir(const std::string& dir) {
@@ -56,7 +47,7 @@ void remove_dead_sockets(const std::string& dir) {
 
 Result<std::string, Message> choose_dir(const ShmOptions& options) {
   const char* environment = std::getenv("MEMKV_SHM_DIR");
-  std::vector<std::string> dirs = usual_dirs();
+  std::vector<std::string> dirs = transport::usual_shm_dirs(std::getenv("XDG_RUNTIME_DIR"));
   if (!options.dir.empty()) {
     dirs = {options.dir};
   } else if (environment != nullptr && *environment != '\0') {

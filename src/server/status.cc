@@ -123,11 +123,13 @@ Json transports(const Census& census) {
 std::string status_json(const Census& census) {
   const engine::StoreCounters c = store_sum(census);
   base::SystemClock clock;
-  uint32_t connections = 0, connections_shm = 0;
+  uint32_t connections = 0;
+  std::array<uint32_t, kTransportCount> by_transport{};
   bool ready = true;
   for (const shard::Worker* worker : census.workers) {
     connections += worker->stats().connections.load(std::memory_order_relaxed);
-    connections_shm += worker->stats().connections_shm.load(std::memory_order_relaxed);
+    for (size_t i = 0; i < by_transport.size(); i++)
+      by_transport[i] += worker->stats().connections_by_transport[i].load(std::memory_order_relaxed);
     ready = ready && worker->state() == shard::Worker::State::kReady;
   }
   bool degraded = false;
@@ -149,7 +151,8 @@ std::string status_json(const Census& census) {
   json["workers"] = census.workers.size();
   json["shards"] = census.shard_count;
   json["connections"] = connections;
-  json["connections_by_transport"] = {{"tcp", connections - connections_shm}, {"shm", connections_shm}};
+  for (const Transport transport : {Transport::kTcp, Transport::kShm, Transport::kRdma})
+    json["connections_by_transport"][std::string(to_string(transport))] = by_transport[static_cast<size_t>(transport)];
   if (!census.shm_socket.empty()) {
     json["shm"] = {{"socket", census.shm_socket},
                    {"window_bytes", census.shm_budget->in_use()},

@@ -22,6 +22,7 @@ void Connection::open(Worker& worker, uint64_t namespace_id) {
 void Connection::attach(std::unique_ptr<transport::Link> link, Transport transport) {
   link_ = std::move(link);
   transport_ = transport;
+  worker_->count_connection(transport, 1);
   const Identity& identity = worker_->identity();
   wire::Welcome welcome;
   welcome.boot_id = identity.boot_id;

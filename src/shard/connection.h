@@ -28,7 +28,7 @@ class Connection final : public transport::LinkOwner {
   /// A new life, without a link.
   void open(Worker& worker, uint64_t namespace_id);
   /// Sends WELCOME.
-  void attach(std::unique_ptr<transport::Link> link, Transport transport = Transport::kTcp);
+  void attach(std::unique_ptr<transport::Link> link, Transport transport);
   /// Nothing of it is in use any more: ready for the pool.
   void recycle();
 

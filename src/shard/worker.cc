@@ -197,7 +197,6 @@ void Worker::adopt(const WorkerMessage& message) {
     connection->attach(transport::make_tcp_link(*reactor_, message.fd, Role::kServer, message.keys, *connection),
                        Transport::kTcp);
   } else {
-    stats_.connections_shm.fetch_add(1, std::memory_order_relaxed);
     connection->attach(
         transport::make_shm_link(*reactor_, message.fd, Role::kServer, message.keys, message.window, *connection),
         Transport::kShm);
@@ -292,7 +291,7 @@ void Worker::reap() {
     if (!connection->reapable()) continue;
     if (connection->dirty_link.linked()) (dirty_.contains(*connection) ? dirty_ : stuck_).remove(*connection);
     open_.remove(*connection);
-    if (connection->transport() == Transport::kShm) stats_.connections_shm.fetch_sub(1, std::memory_order_relaxed);
+    count_connection(connection->transport(), -1);
     connection->recycle();
     connections_.give_back(*connection);
     stats_.connections.store(static_cast<uint32_t>(connections_.in_use()), std::memory_order_relaxed);

@@ -66,7 +66,7 @@ struct WorkerStats {
   static constexpr size_t kStoreWords = sizeof(engine::StoreCounters) / sizeof(uint64_t);
   std::array<std::atomic<uint64_t>, kStoreWords> store{};
   std::atomic<uint32_t> connections{0};
-  std::atomic<uint32_t> connections_shm{0};
+  std::array<std::atomic<uint32_t>, kTransportCount> connections_by_transport{};  ///< by Transport
   std::atomic<uint64_t> ops{0}, ops_in_use{0}, busy{0}, wrong_worker{0}, checksum_mismatches{0}, connections_cut{0};
   std::atomic<uint64_t> payload_bytes_in{0}, payload_bytes_out{0}, slots_in_use{0}, slots_total{0}, deadlines_missed{0};
   engine::StoreCounters store_counters() const;
@@ -146,6 +146,11 @@ class Worker {
   Pool<Upload>& uploads() { return uploads_; }
   Pool<ListOp>& list_ops() { return list_ops_; }
   Pool<StatusOp>& status_ops() { return status_ops_; }
+  /// One connection more, or less.
+  void count_connection(Transport transport, int32_t change) {
+    stats_.connections_by_transport[static_cast<size_t>(transport)].fetch_add(static_cast<uint32_t>(change),
+                                                                              std::memory_order_relaxed);
+  }
   /// Brings stats() up to date.
   void publish();
   FrameOut* take_frame() { return frames_.take(); }

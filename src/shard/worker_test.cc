@@ -34,7 +34,7 @@ class WorkerTest : public testing::Test {
     ASSERT_NE(connection, nullptr);
     auto links = transport::make_loopback_links(worker->reactor(), kTestKeys, to, *connection);
     to.link = std::move(links.client);
-    connection->attach(std::move(links.server));
+    connection->attach(std::move(links.server), Transport::kTcp);
     until([&] { return to.count(wire::Opcode::kWelcome) == 1; });
   }
   void TearDown() override { stop(); }

@@ -132,9 +132,7 @@ void FrameReader::set_target(PayloadTarget target) {
   paused_ = target.kind == PayloadTarget::Kind::kPause;
   into_ = target.kind == PayloadTarget::Kind::kInto;
   if (!into_) return;
-  size_t bytes = 0;
-  for (const iovec& piece : target.pieces) bytes += piece.iov_len;
-  MEMKV_ASSERT(bytes == payload_left_, "the target must hold exactly the payload");
+  check_holds(target.pieces, payload_left_);
   target_ = PieceCursor(target.pieces);
 }
 

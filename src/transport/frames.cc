@@ -61,6 +61,12 @@ void report(FrameQueue& queue, bool sent) {
   }
 }
 
+void check_holds(std::span<const iovec> pieces, size_t payload_bytes) {
+  size_t bytes = 0;
+  for (const iovec& piece : pieces) bytes += piece.iov_len;
+  MEMKV_ASSERT(bytes == payload_bytes, "the target must hold exactly the payload");
+}
+
 void PieceCursor::put(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const iovec& piece = pieces_[index_];

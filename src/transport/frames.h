@@ -39,6 +39,9 @@ Result<void> check_header(const wire::FrameHeader& header, uint64_t expected_seq
 /// Gives all frames of the queue back to their senders.
 void report(FrameQueue& queue, bool sent);
 
+/// Asserts that a payload's target holds exactly that payload.
+void check_holds(std::span<const iovec> pieces, size_t payload_bytes);
+
 /// Pieces of memory that are filled from the front.
 class PieceCursor {
  public:

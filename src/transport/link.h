@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "io/reactor.h"
 #include "memkv/error.h"
@@ -125,6 +126,9 @@ std::unique_ptr<Link> make_tcp_link(io::Reactor& reactor, int fd, Role role, con
 class ShmWindow;
 /// The file name of a server's unix socket.
 std::string shm_socket_name(const std::array<uint8_t, 16>& boot_id);
+/// The folders where it is unless people say otherwise: a server takes the first that it can make, clients look in all.
+/// `runtime_dir`: XDG_RUNTIME_DIR, null or empty where there is none.
+std::vector<std::string> usual_shm_dirs(const char* runtime_dir);
 /// Over rings in shared memory; `fd` is the unix socket of the handshake, on which sleepers are woken and a dead peer
 /// is noticed. The server's first frame, WINDOWS, has left already: its sequence goes on from there.
 std::unique_ptr<Link> make_shm_link(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys,

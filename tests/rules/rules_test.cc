@@ -32,28 +32,7 @@ constexpr uint64_t kLoneBlocks = 1 + (kLone + kBlockBytes - 1) / kBlockBytes;
 
 std::string numbered(const char* name, uint64_t n) { return name + std::to_string(n); }
 
-/// A put that runs beside others.
-struct Put {
-  Put(Rig& owner, std::string key, uint64_t version, size_t size)
-      : rig(owner), name(std::move(key)), bytes(bytes_of(name, version, size)), slot(size) {
-    std::memcpy(slot.data, bytes.data(), size);
-    sums.resize(base::grain_count(size));
-    base::grain_sums({slot.data, size}, base::chunk_seed(kNamespace, name, 0), sums.data());
-    op.key = rig.key(this->name);
-    op.payload = {slot.data, static_cast<uint32_t>(size), sums.data()};
-    op.context = this;
-    op.on_done = [](StoreOp& o) { static_cast<Put*>(o.context)->done = true; };
-  }
-  void start() { rig.store().put(op); }
-  bool acknowledged() const { return done && op.status == Status::kOk; }
-
-  Rig& rig;
-  std::string name, bytes;
-  Slot slot;
-  std::vector<uint64_t> sums;
-  PutOp op;
-  bool done = false;
-};
+using Put = PreparedPut;  // runs beside others
 
 /// Sequence of a new record.
 uint64_t put_now(Rig& rig, const std::string& name, uint64_t version, size_t size) {
@@ -150,7 +129,7 @@ TEST(Rule01InOrder, BothGoToTheNextSegmentWhenTheFirstFails) {
   rig.reactor().advance(100 * kMs);
   EXPECT_TRUE(two.first.acknowledged() && two.second.acknowledged());
   rig.power_cut_and_open();
-  for (const Put* put : {&two.first, &two.second}) rig.expect(put->name, put->bytes);
+  for (const Put* put : {&two.first, &two.second}) rig.expect(put->key, put->bytes);
 }
 
 // --- 2: own place and chain

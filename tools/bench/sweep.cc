@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/random.h"
+#include "base/text.h"
 #include "base/units.h"
 #include "client/settings.h"
 #include "tools/bench/bare_ring.h"
@@ -185,7 +186,7 @@ class Sweep {
 /// What was typed; without a word an own server is measured over all that reach it.
 Result<std::vector<Transport>, Message> transports_of(const TargetOptions& options, bool own) {
   std::vector<Transport> transports;
-  for (const std::string& word : client::split_list(options.transport)) {
+  for (const std::string& word : base::split_list(options.transport)) {
     auto transport = client::parse_transport(word, "--transport");
     if (!transport) return transport.error();
     transports.push_back(*transport);

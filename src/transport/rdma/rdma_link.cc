@@ -271,14 +271,11 @@ void RdmaLink::on_taken(std::span<const std::byte> body) {
 /// The payload of the frame stands in the peer's memory.
 PayloadTarget RdmaLink::take_elsewhere(PayloadTarget target, uint32_t payload_bytes) {
   switch (target.kind) {
-    case PayloadTarget::Kind::kInto: {
-      size_t bytes = 0;
-      for (const iovec& piece : target.pieces) bytes += piece.iov_len;
-      MEMKV_ASSERT(bytes == payload_bytes, "the target must hold exactly the payload");
+    case PayloadTarget::Kind::kInto:
+      check_holds(target.pieces, payload_bytes);
       fetcher_.start(target.pieces);
       elsewhere_ = Elsewhere::kRead;
       break;
-    }
     case PayloadTarget::Kind::kPause:
       elsewhere_ = Elsewhere::kPaused;
       break;

@@ -1,6 +1,7 @@
 #include "transport/shm/offer.h"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -33,6 +34,13 @@ bool send_whole(int fd, msghdr& message, size_t bytes) {
 
 std::string shm_socket_name(const std::array<uint8_t, 16>& boot_id) {
   return base::hex_encode(std::as_bytes(std::span(boot_id))) + ".sock";
+}
+
+std::vector<std::string> usual_shm_dirs(const char* runtime_dir) {
+  std::vector<std::string> dirs = {"/run/memkv"};
+  if (runtime_dir != nullptr && *runtime_dir != '\0') dirs.push_back(std::string(runtime_dir) + "/memkv");
+  dirs.push_back("/tmp/memkv-" + std::to_string(geteuid()));
+  return dirs;
 }
 
 Result<void> send_windows(int fd, const wire::SessionKeys& keys, ShmWindow& window) {

@@ -1,0 +1,343 @@
+/// The sending side of a connection: frames made of queued units.
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/chunk_seed.h"
+#include "client/connection.h"
+#include "client/context.h"
+
+namespace memkv::client {
+namespace {
+
+using wire::Opcode;
+
+/// Payload in the link's hands at a time: hashed just before it leaves, and what is not there yet can still be taken
+/// back.
+constexpr uint64_t kLinkPayloadMax = 512 * 1024;
+/// One-sided: the server fetches it, and what it has not fetched is in the link's hands.
+constexpr uint64_t kLinkPayloadMaxRdma = 8u << 20;
+constexpr size_t kPiecesMax = 64;  // of OutFrame::payload
+constexpr size_t kSegmentBytesMax = wire::kSegmentsPerOpMax * wire::kSegmentBytes;
+
+/// Body bytes of an op in an OPS frame, or of a key in an EXISTS frame, at most.
+size_t body_bytes(const Unit& unit) {
+  return 40 + unit.op->key.size() + (unit.kind == wire::OpKind::kGet ? kSegmentBytesMax : 0) +
+         8 * (wire::has_payload(unit.kind) ? range_sum_count(in_chunk(unit.offset), unit.length) : 0);
+}
+
+Frame* frame_in(transport::OutFrame& out) { return static_cast<Frame*>(out.context); }
+
+}  // namespace
+
+void Connection::enqueue(Unit& unit) {
+  MEMKV_ASSERT(unit.queue == nullptr && unit.frame == nullptr);
+  const Kind kind = unit.op->spec->kind;
+  UnitQueue* queue = &ops_;
+  if (kind == Kind::kExists)
+    queue = &exists_;
+  else if (kind == Kind::kStatus || kind == Kind::kList)
+    queue = &admin_;
+  else if (wire::has_payload(unit.kind))
+    queue = unit.length > wire::kEagerPayloadMax ? &large_ : &small_;
+  unit.queue = queue;
+  queue->push_back(unit);
+  // A begin stands for the chunks that will follow it here.
+  const uint64_t bytes = unit.kind == wire::OpKind::kBegin ? unit.op->bytes : unit.length;
+  unit.put_on(load_bytes_, bytes);
+  if (unit.kind != wire::OpKind::kChunk) given_bytes_ += bytes;
+}
+
+bool Connection::may_send() const { return state_ == State::kOpen && pinged_ns_ == 0; }
+
+void Connection::pump() {
+  while (may_send() && (send_exists() || send_ops() || send_large() || send_admin())) {
+  }
+}
+
+Frame& Connection::new_frame(size_t bytes) {
+  Frame& frame = context_.take_frame(bytes);
+  frame.connection = this;
+  return frame;
+}
+
+void Connection::add_unit(Frame& frame, Unit& unit) {
+  unit.queue->remove(unit);
+  unit.queue = nullptr;
+  unit.frame = &frame;
+  unit.index = static_cast<uint16_t>(frame.units.size());
+  frame.units.push_back(&unit);
+}
+
+/// False: no room, and nothing was added.
+bool Connection::add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit) {
+  const Op& op = *unit.op;
+  const bool upload = unit.kind == wire::OpKind::kChunk || unit.kind == wire::OpKind::kCommit;
+  const bool payload = wire::has_payload(unit.kind);
+  const bool server_sums = context_.settings().put_checksum == PutChecksum::kServer;
+  wire::Op out;
+  out.kind = unit.kind;
+  out.index = static_cast<uint16_t>(frame.units.size());
+  const uint64_t now = context_.now_ns();
+  const uint64_t left_us = op.deadline_ns > now ? (op.deadline_ns - now) / 1000 : 0;
+  out.deadline_us = static_cast<uint32_t>(std::clamp<uint64_t>(left_us, 1, UINT32_MAX));
+  out.offset = unit.kind == wire::OpKind::kChunk ? in_chunk(unit.offset) : unit.offset;
+  out.length = unit.length;
+  if (unit.kind == wire::OpKind::kGet) out.generation = op.demanded;
+  if (upload) out.generation = op.upload;
+  if (unit.kind == wire::OpKind::kChunk) out.chunk_number = static_cast<uint32_t>(unit.offset / kChunkBytesMax);
+  if (!upload && unit.kind != wire::OpKind::kFlush) out.key = op.key;
+  if (op.spec->if_absent && !upload) out.flags |= wire::kOpIfAbsent;
+  if (unit.kind == wire::OpKind::kBegin && op.spec->kind == Kind::kWrite) out.flags |= wire::kOpRangeWrite;
+  if (payload && server_sums) out.flags |= wire::kOpServerChecksum;
+  std::array<uint64_t, wire::kSumsMax> sums;
+  size_t sum_count = 0;
+  const size_t before = frame.payload.size();
+  if (payload) {
+    slice(op.pieces, unit.place, unit.length, frame.payload);
+    if (!server_sums) {
+      const auto chunk = static_cast<uint32_t>(unit.offset / kChunkBytesMax);
+      sum_count = range_sums(std::span(frame.payload).subspan(before), in_chunk(unit.offset),
+                             base::chunk_seed(server_.namespace_id(), op.key, chunk), sums.data());
+    }
+  }
+  std::span<const wire::Segment> segments;
+  const bool exposed = expose(frame, unit);
+  if (exposed) {
+    const transport::Exposure& memory = frame.exposures.back().memory;
+    segments = {memory.segments.data(), memory.count};
+  }
+  if (!encoder.add(out, {sums.data(), sum_count}, segments)) {
+    frame.payload.resize(before);
+    if (exposed) {
+      let_go(frame.exposures.back());
+      frame.exposures.pop_back();
+      unit.exposure = 0;
+    }
+    return false;
+  }
+  add_unit(frame, unit);
+  if (payload && unit.length > 0) {
+    frame.holders.push_back(unit.op);
+    unit.op->holds++;
+  }
+  return true;
+}
+
+/// A large get over a one-sided link names where its bytes go. False: they come behind the reply.
+bool Connection::expose(Frame& frame, Unit& unit) {
+  unit.exposure = 0;
+  if (transport_ != Transport::kRdma || unit.kind != wire::OpKind::kGet || unit.length <= wire::kEagerPayloadMax) {
+    return false;
+  }
+  Op& op = *unit.op;
+  slices_.clear();
+  slice(op.pieces, unit.place, unit.length, slices_);
+  FrameExposure& exposure = frame.exposures.emplace_back();
+  if (!link_->expose(slices_, exposure.memory)) {
+    frame.exposures.pop_back();
+    return false;
+  }
+  exposure.index = static_cast<uint16_t>(frame.units.size());
+  if (exposure.memory.staging.empty()) {
+    exposure.holder = &op;
+    op.holds++;
+  }
+  unit.exposure = static_cast<uint16_t>(frame.exposures.size());
+  return true;
+}
+
+/// Of an op of the frame, given up or not; null: nothing is exposed for it.
+FrameExposure* Connection::exposure_of(Frame& frame, const Unit* unit, uint32_t index) {
+  if (unit) return unit->exposure == 0 ? nullptr : &frame.exposures[unit->exposure - 1];
+  for (FrameExposure& exposure : frame.exposures) {
+    if (exposure.index == index) return &exposure;
+  }
+  return nullptr;
+}
+
+/// The server writes there no more.
+void Connection::let_go(FrameExposure& exposure) {
+  exposure.memory.release();
+  Op* op = std::exchange(exposure.holder, nullptr);
+  if (!op) return;
+  op->holds--;
+  context_.on_released(*op);
+}
+
+uint64_t Connection::link_payload_max() const {
+  return transport_ == Transport::kRdma ? kLinkPayloadMaxRdma : kLinkPayloadMax;
+}
+
+bool Connection::send_ops() {
+  const auto small_fits = [&](uint32_t in_frame) {
+    return !small_.empty() && eager_used_ + in_frame + small_.front()->length <= wire::kEagerBytesMax;
+  };
+  if (ops_.empty() && !small_fits(0)) return false;
+  size_t bytes = 2;
+  size_t count = 0;
+  for (const UnitQueue* queue : {&ops_, &small_}) {
+    for (Unit& unit : *queue) {
+      if (++count > Frame::kSmallUnits) break;
+      bytes += body_bytes(unit);
+    }
+  }
+  Frame& frame = new_frame(count > Frame::kSmallUnits ? wire::kBodyBytesMax : bytes);
+  wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
+  while (!ops_.empty() && add_op(frame, encoder, *ops_.front())) {
+  }
+  while (small_fits(frame.eager_bytes)) {
+    const uint32_t length = small_.front()->length;
+    if (!add_op(frame, encoder, *small_.front())) break;
+    frame.eager_bytes += length;
+  }
+  MEMKV_ASSERT(encoder.count() > 0);
+  eager_used_ += frame.eager_bytes;
+  send(frame, Opcode::kOps, encoder.finish());
+  return true;
+}
+
+bool Connection::send_large() {
+  if (large_.empty() || link_payload_bytes_ >= link_payload_max()) return false;
+  Unit& unit = *large_.front();
+  const uint32_t credit = wire::credit_units(unit.length);
+  if (credit_used_ > 0 && credit_used_ + credit > credit_limit_) return false;
+  Frame& frame = new_frame(2 + body_bytes(unit));
+  wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
+  const bool added = add_op(frame, encoder, unit);
+  MEMKV_ASSERT(added);
+  frame.credit = credit;
+  credit_used_ += credit;
+  send(frame, Opcode::kOps, encoder.finish());
+  return true;
+}
+
+bool Connection::send_exists() {
+  if (exists_.empty()) return false;
+  size_t bytes = 8;
+  size_t count = 0;
+  for (const Unit& unit : exists_) {
+    if (++count > Frame::kSmallUnits) break;
+    bytes += 2 + unit.op->key.size();
+  }
+  Frame& frame = new_frame(count > Frame::kSmallUnits ? wire::kBodyBytesMax : bytes);
+  const bool touch = exists_.front()->op->spec->touch;  // one frame asks for all or for none
+  wire::ExistsEncoder encoder({frame.body.get(), frame.body_capacity}, touch);
+  while (!exists_.empty() && exists_.front()->op->spec->touch == touch && encoder.add(exists_.front()->op->key)) {
+    add_unit(frame, *exists_.front());
+  }
+  send(frame, Opcode::kExists, encoder.finish());
+  return true;
+}
+
+bool Connection::send_admin() {
+  if (admin_.empty()) return false;
+  Unit& unit = *admin_.front();
+  const BatchOp& spec = *unit.op->spec;
+  Frame& frame = new_frame(Frame::kSmallBody);
+  add_unit(frame, unit);
+  if (spec.kind == Kind::kStatus) {
+    send(frame, Opcode::kStatus, {});
+  } else {
+    const std::span<std::byte> body(frame.body.get(), frame.body_capacity);
+    const size_t bytes = wire::encode(wire::List{spec.admin->cursor, spec.admin->limit}, body);
+    send(frame, Opcode::kList, body.first(bytes));
+  }
+  return true;
+}
+
+/// More pieces than a frame takes: they are copied, and the caller's memory is free at once.
+void Connection::stage_payload(Frame& frame) {
+  if (!frame.stage) frame.stage = std::make_unique_for_overwrite<std::byte[]>(wire::kPayloadBytesMax);
+  size_t at = 0;
+  for (const iovec& piece : frame.payload) {
+    std::memcpy(frame.stage.get() + at, piece.iov_base, piece.iov_len);
+    at += piece.iov_len;
+  }
+  context_.counters().staged_bytes.add(at);
+  frame.payload.assign(1, {frame.stage.get(), at});
+  for (Op* op : frame.holders) op->holds--;
+  frame.holders.clear();
+}
+
+void Connection::send(Frame& frame, Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id) {
+  if (frame.payload.size() > kPiecesMax) stage_payload(frame);
+  const uint64_t now = context_.now_ns();
+  if (frames_.empty()) heard_ns_ = now;  // silence counts from here
+  frame.unanswered = static_cast<uint32_t>(frame.units.size());
+  frame.sent_ns = now;
+  frames_.push_back(frame);
+  transport::OutFrame& out = frame.out;
+  out.context = &frame;
+  out.on_done = [](transport::OutFrame& done, bool sent) {
+    frame_in(done)->connection->on_sent(*frame_in(done), sent);
+  };
+  out.opcode = opcode;
+  out.request_id = echoed_id != 0 ? echoed_id : (++request_counter_ << kSlotBits) | frame.slot;
+  out.body = body;
+  out.payload = frame.payload;
+  const uint64_t bytes = total_bytes(frame.payload);
+  context_.watch();
+  frame.on_link = true;
+  link_payload_bytes_ += bytes;
+  if (link_->send(out)) return;
+  // The link is dying: on_closed follows and gives the units back.
+  frame.on_link = false;
+  link_payload_bytes_ -= bytes;
+  for (Op* op : std::exchange(frame.holders, {})) op->holds--;
+  frame.never_left = true;
+  close(Status::kUnavailable);
+}
+
+void Connection::on_sent(Frame& frame, bool sent) {
+  if (!sent && state_ == State::kOpen) state_ = State::kClosing;
+  frame.on_link = false;
+  link_payload_bytes_ -= total_bytes(frame.payload);
+  for (size_t i = 0; i < frame.holders.size(); i++) {
+    frame.holders[i]->holds--;
+    context_.on_released(*frame.holders[i]);
+  }
+  frame.holders.clear();
+  frame.payload.clear();
+  for (FrameExposure& exposure : frame.exposures) {
+    if (sent && std::exchange(exposure.canceled, false)) send_cancel(frame.out.request_id, exposure.index);
+  }
+  free_if_done(frame);
+  pump();
+}
+
+void Connection::send_control(Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id) {
+  if (state_ != State::kOpen) return;
+  Frame& frame = new_frame(body.size());
+  if (!body.empty()) std::memcpy(frame.body.get(), body.data(), body.size());
+  const uint64_t heard = frames_.empty() ? 0 : heard_ns_;
+  send(frame, opcode, {frame.body.get(), body.size()}, echoed_id);
+  if (heard != 0) heard_ns_ = heard;
+}
+
+void Connection::send_op_without_unit(const wire::Op& op) {
+  if (state_ != State::kOpen) return;
+  Frame& frame = new_frame(2 + 40 + op.key.size());
+  wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
+  const bool added = encoder.add(op, {});
+  MEMKV_ASSERT(added);
+  frame.units.push_back(nullptr);  // its reply interests nobody
+  send(frame, Opcode::kOps, encoder.finish());
+}
+
+void Connection::send_suspect(std::string_view key, uint64_t offset) {
+  wire::Op op;
+  op.kind = wire::OpKind::kSuspect;
+  op.key = key;
+  op.offset = offset;
+  send_op_without_unit(op);
+}
+
+void Connection::send_abort(uint64_t upload) {
+  wire::Op op;
+  op.kind = wire::OpKind::kAbort;
+  op.generation = upload;
+  send_op_without_unit(op);
+}
+
+}  // namespace memkv::client
