@@ -14,8 +14,9 @@ namespace memkv::engine {
 namespace {
 
 constexpr uint64_t kReclaimWindowMax = base::kChunkBytes + 2 * kBlockBytes;  // of the move buffer
-constexpr uint64_t kReclaimWindow = 2 << 20;  // of small extents; in memory mode a read is a copy: headers only
+constexpr uint64_t kReclaimWindow = 2 << 20;                                 // of small extents
 constexpr uint64_t kReclaimSkip = 512 << 10;
+constexpr uint64_t kReclaimStep = 512 << 10;  // of memory, a turn: ops go on in between
 
 uint64_t move_cost(const RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
 
@@ -145,19 +146,23 @@ bool StoreImpl::evict_by_footer() {
   return true;
 }
 
-uint64_t StoreImpl::small_window() const { return options_.memory_mode ? kBlockBytes : kReclaimWindow; }
+uint64_t StoreImpl::small_window() const { return options_.memory_mode ? kReclaimStep : kReclaimWindow; }
 
-/// Reads on: a large piece where extents are small, one block where the next extent is likely to be skipped.
+/// Reads on: a large piece where extents are small, one block where the next extent is likely to be skipped. Memory is
+/// looked at where it lies, nothing is read.
 void StoreImpl::reclaim_window() {
   Reclaim& r = *reclaim_;
   if (closing_ || r.log->out() || r.block >= r.end) return reclaim_end();
   const uint64_t left = uint64_t{r.end - r.block} * kBlockBytes;
-  r.piece = {reclaim_->buffer.data(), std::min<uint64_t>(r.window_bytes, left)};
+  const uint64_t offset = r.log->segment_start(r.epoch) + uint64_t{r.block} * kBlockBytes;
   r.extent_move_bytes = 0;
   r.io.context = &r;
   r.io.on_done = on_reclaim_read;
-  const uint64_t offset = r.log->segment_start(r.epoch) + uint64_t{r.block} * kBlockBytes;
-  if (!r.log->device().read(r.io, offset, {&r.piece, 1}).ok()) r.active = false;  // the tick tries again
+  const uint64_t bytes = std::min<uint64_t>(r.window_bytes, left);
+  std::byte* view = r.log->device().view(offset, bytes);
+  r.piece = {view != nullptr ? view : r.buffer.data(), bytes};
+  const auto begun = view != nullptr ? reactor_.post(r.io, 0) : r.log->device().read(r.io, offset, {&r.piece, 1});
+  if (!begun.ok()) r.active = false;  // the tick tries again
 }
 
 void StoreImpl::on_reclaim_read(io::IoOp& op, int32_t result) {
@@ -182,10 +187,11 @@ void StoreImpl::reclaim_blindly() {
 /// All extents in the buffer, up to one that must be read whole first.
 void StoreImpl::reclaim_extents() {
   Reclaim& r = *reclaim_;
+  auto* const data = static_cast<std::byte*>(r.piece.iov_base);
   const size_t bytes = r.piece.iov_len;
   r.window_bytes = small_window();
   for (size_t at = 0; at + kBlockBytes <= bytes && r.block < r.end;) {
-    const base::Bytes rest(reclaim_->buffer.data() + at, bytes - at);
+    const base::Bytes rest(data + at, bytes - at);
     const auto extent = peek_extent(rest);
     if (!extent || extent->epoch != r.epoch || extent->block_in_segment != r.block ||
         extent->extent_bytes > kReclaimWindowMax) {
@@ -201,7 +207,7 @@ void StoreImpl::reclaim_extents() {
     r.block += extent->extent_bytes / kBlockBytes;
     at += extent->extent_bytes;
     // Large ones are mostly skipped: their neighbours are looked at one block at a time.
-    r.window_bytes = extent->extent_bytes > kReclaimSkip ? kBlockBytes : small_window();
+    r.window_bytes = !options_.memory_mode && extent->extent_bytes > kReclaimSkip ? kBlockBytes : small_window();
   }
 }
 

@@ -98,7 +98,7 @@ class Sweep {
     if (options_.load.mix > 0) {
       if (auto run = run_op("mixed", false, options_.load.mix, 0); !run) return run.error();
     }
-    if (!options_.keep && !target_.own) remove_all(target_.client, keys);
+    if (!options_.keep) remove_all(target_.client, keys);
     return {};
   }
 

@@ -15,8 +15,10 @@ namespace {
 
 /// Copied and shown to the other end at a time: both ends then copy at once, and the bytes are in a cache they share.
 constexpr size_t kPartBytes = 64 * 1024;
-/// Each way in one turn of the loop: others have their turn as well.
+/// Written in one turn of the loop: others have their turn as well.
 constexpr size_t kTurnBytes = 256 * 1024;
+/// Read in one turn: replies to what was read leave before more is, so that the other end goes on meanwhile.
+constexpr size_t kReadBytes = 128 * 1024;
 
 /// Thread: the reactor's.
 class ShmLink final : public Link, private io::PollSource {
@@ -127,7 +129,8 @@ size_t ShmLink::poll() {
     return 1;
   }
   if (!peer_gone_) listen();
-  size_t moved = receive();
+  size_t moved = send_queued();
+  if (!closing_) moved += receive();
   if (!closing_) moved += send_queued();
   if (!closing_ && peer_gone_ && moved == 0) {
     begin_close(Error{Status::kUnavailable, 0, "the peer closed the connection"});
@@ -148,7 +151,7 @@ bool ShmLink::run_reader() {
 size_t ShmLink::receive() {
   size_t moved = std::exchange(resumed_, false) ? 1 : 0;
   if (moved > 0 && !run_reader()) return moved;
-  while (moved < kTurnBytes && !reader_.paused()) {
+  while (moved < kReadBytes && !reader_.paused()) {
     const auto readable = rings_.readable();
     if (!readable) return begin_close(readable.error()), moved;
     if (*readable == 0) break;
