@@ -61,15 +61,16 @@ void Driver::start(Work& work) {
   for (int i = 0; i < kTurnsToSend; i++) turn();
 }
 
+/// Yields when there is nothing to do: callers poll without a pause, and the server, or whoever holds the lock, may
+/// have no CPU but theirs.
 void Driver::poll() {
   polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
-  const std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock()) {
-    sched_yield();  // to whoever holds it: without a CPU of its own it would hold it for long
-    return;
+  bool done = false;
+  if (const std::unique_lock lock(mutex_, std::try_to_lock); lock.owns_lock()) {
+    if (progress_waits_) rouse();
+    done = turn();
   }
-  if (progress_waits_) rouse();
-  turn();
+  if (!done) sched_yield();
   polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);  // a turn with much to move takes long
 }
 
@@ -118,9 +119,11 @@ Result<Region> Driver::register_memory(void* data, size_t size) {
   return session_.register_memory(data, size);
 }
 
-/// Moves bytes once. Under the lock.
-void Driver::turn() {
-  if (session_.poll() > 0 || copying_) sweep();
+/// Moves bytes once. Under the lock. False: nothing was completed.
+bool Driver::turn() {
+  const bool completed = session_.poll() > 0;
+  if (completed || copying_) sweep();
+  return completed;
 }
 
 void Driver::sweep() {

@@ -54,7 +54,7 @@ class Driver {
 
  private:
   explicit Driver(Session session);
-  void turn();
+  bool turn();
   void sweep();
   void settle(Work& work, Work::Wait wait);
   void remove(Work& work);

@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "shard/idle_spin.h"
 #include "shard/rdma_port.h"
 
 namespace memkv::shard {
@@ -132,15 +133,14 @@ void Worker::on_opened(engine::StoreOp& op) {
 
 void Worker::run() {
   start();
-  uint64_t busy_until = 0;
+  IdleSpin spin(options_.spin_ns);
   while (state() != State::kStopped) {
-    const uint64_t now = now_ns();
-    const bool spin = now < busy_until;
+    const bool polls = spin.polls(now_ns());
     turned_ = 0;
-    turn(spin ? 0 : kSleepNs);
+    turn(polls ? 0 : kSleepNs);
     if (turned_ > 0) {
-      busy_until = now_ns() + options_.spin_ns;
-    } else if (spin) {
+      spin.moved(now_ns());
+    } else if (polls) {
       sched_yield();
     }
   }

@@ -79,7 +79,7 @@ struct WorkerOptions {
   uint32_t connections_max = 1024;
   uint32_t uploads_max = 512;
   std::vector<io::SlotClass> slots;
-  uint64_t spin_ns = 50'000;  ///< poll this long after the last event before sleeping; 0 on one CPU
+  uint64_t spin_ns = 50'000;  ///< poll at least this long after the last event before sleeping; 0 on one CPU
   uint64_t drain_ns = 5'000'000'000;
   transport::rdma::Host* rdma = nullptr;  ///< outlives the worker; null: this server has none
   bool prefault_devices = false;          ///< memory mode: touch all of the shards' memory before opening

@@ -43,7 +43,7 @@ class ClientMover final : public Mover {
     explicit Request(Session& s) : session(s) {}
     bool run() override {
       const Session::Ticket ticket = session.submit(batch);
-      while (!session.done(ticket)) session.poll();
+      while (!session.done(ticket)) session.poll(std::chrono::milliseconds(100));
       session.collect(ticket, outcomes);
       return std::all_of(outcomes.begin(), outcomes.end(), [](const Outcome& o) { return o.status == Status::kOk; });
     }
