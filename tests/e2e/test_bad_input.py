@@ -48,6 +48,25 @@ def test_value_of_wrong_type(memkv, tmp_path):
     says(memkv("start", "--config", path, timeout=20), "mode", "sideways", "direct")
 
 
+SHM_CASES = [
+    ("ring_size: 100KiB", "power of two from 64KiB to 64MiB"),
+    ("ring_size: 32KiB", "power of two from 64KiB to 64MiB"),
+    ("ring_size: 524288", "has no unit"),
+    ("max_size: 0MiB", "more than 0"),
+    ("socket_mode: 0888", "no permissions like 0600"),
+    ("socket_mode: rw", "no permissions like 0600"),
+    ("enabled: perhaps", "neither true nor false"),
+    ("folder: /tmp", "shm.folder"),
+]
+
+
+@pytest.mark.parametrize("line, words", SHM_CASES)
+def test_shm_section(memkv, tmp_path, line, words):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"storage:\n  mode: memory\nmemory:\n  max_size: 128MiB\nshm:\n  {line}\n")
+    says(memkv("start", "--config", path, "--address", "127.0.0.1:0", timeout=20), "shm", "line 6", words)
+
+
 def test_config_is_not_yaml(memkv, tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("storage: [\n")

@@ -89,3 +89,35 @@ def test_bench_starts_its_own_server_and_leaves_nothing(tmp_path):
         except OSError:
             continue
         assert not (b"memkv\0start" in command and str(tmp_path).encode() in command)
+
+
+def test_shm_section(memkv, servers, tmp_path):
+    def start(*lines):
+        path = tmp_path / "shm.yaml"
+        path.write_text("storage:\n  mode: memory\nmemory:\n  max_size: 128MiB\nshm:\n" + "".join(f"  {line}\n" for line in lines))
+        return servers("--config", path)
+
+    def put(server, transport):
+        env = clean_environment(MEMKV_TRANSPORT=transport, MEMKV_SHM_DIR=tmp_path / "here", MEMKV_SERVERS=server.address)
+        return run("memkv", "put", "key", "-", stdin=b"bytes", env=env)
+
+    def shm_connections(server):
+        return json.loads(memkv("status", "--json", server=server).text)["servers"][0]["status"]["shm"]
+
+    server = start(f"dir: {tmp_path}/here", "socket_mode: 0666", "ring_size: 64KiB", "max_size: 1MiB")
+    (socket,) = (tmp_path / "here").iterdir()
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o666 and socket.suffix == ".sock"
+    assert put(server, "shm").code == 0
+    assert shm_connections(server)["window_bytes_max"] == 1 << 20
+    server.stop()
+    assert not socket.exists()
+
+    server = start("max_size: 64KiB", "ring_size: 64KiB", f"dir: {tmp_path}/here")
+    refused = put(server, "shm")
+    assert refused.code != 0 and "shm" in refused.err, "the windows of one client do not fit"
+    assert put(server, "auto").code == 0
+    server.stop()
+
+    server = start("enabled: false", f"dir: {tmp_path}/here")
+    assert not any((tmp_path / "here").iterdir())
+    assert put(server, "shm").code != 0 and put(server, "tcp").code == 0
