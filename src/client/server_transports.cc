@@ -195,7 +195,7 @@ bool Server::on_one_sided_open(Connection& connection, bool same_process) {
   connection.should_open = false;
   connection.backoff_ns = 0;
   one_sided_soon(0);  // for others that should be open
-  if (choice_.set_up(connection.transport())) on_switch("a probe worked");
+  if (choice_.set_up(connection.transport())) on_switch(fmt::format("{} works", to_string(connection.transport())));
   // There is nothing that it could be used for.
   if (choice_.only_one_sided() && connections_[0]->open()) connections_[0]->close(Status::kOk);
   return true;
