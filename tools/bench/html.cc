@@ -23,6 +23,7 @@ figure{background:var(--paper);border:1px solid var(--line);border-radius:10px;m
 figcaption{font-weight:600}.unit{color:var(--soft);font-weight:400}.legend{display:flex;flex-wrap:wrap;gap:16px;margin:6px 0;font-size:13px;color:var(--soft)}
 .legend svg{width:26px;margin-right:6px;vertical-align:middle}figure>svg{width:100%;height:auto;display:block}
 .grid{stroke:var(--line)}.tick{fill:var(--soft);font-size:11px}
+.banner{border:2px solid var(--bad);border-radius:10px;padding:8px 14px;font-weight:600}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;background:var(--paper);font-size:13px}
 th,td{padding:6px 10px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}th{color:var(--soft);font-weight:600}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;font-size:13px}dt{color:var(--soft)}dd{margin:0}
@@ -109,6 +110,8 @@ std::string page_of(const Json& report, const std::string& title, const std::str
   out += fmt::format("<main><h1>{}</h1><div class=\"soft\">{} · {} · commit {}</div>\n", title,
                      escape_html(text_of(machine["date"])), escape_html(text_of(machine["cpu"])),
                      escape_html(text_of(machine["commit"])));
+  if (report.value("emulated", false))
+    out += "<p class=\"banner\">Emulated: soft-RoCE devices carried these bytes. The rates are no performance.</p>\n";
   out += body;
   out += "<h2>Settings</h2>" + facts(report["settings"]);
   out += "<h2>Machine</h2>" + facts(machine);

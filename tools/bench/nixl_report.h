@@ -9,8 +9,11 @@ namespace memkv::bench {
 
 std::string nixl_table_head();
 std::string nixl_table_line(const Json& run);
-/// The seed's tables, and how the measured rates stand to what can be expected.
+/// The tables by way, how reads of one block stand to what can be expected, and the notes.
 std::string nixl_summary(const Json& report);
 std::string nixl_html(const Json& report);
+
+/// What carried the bytes of a run: "shm", "rdma:2" with its rails.
+std::string via_of(const Json& run);
 
 }  // namespace memkv::bench
