@@ -1,5 +1,7 @@
 #include "tools/bench/carried.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 namespace memkv::bench {
@@ -80,6 +82,11 @@ void Carried::tell(Json& run, const std::vector<std::string>& servers) const {
     const std::string server = by_rail.size() > 1 && i < servers.size() ? servers[i] + "/" : "";
     for (const auto& [device, rail] : by_rail[i]) run["bytes_by_rail"][server + device] = rail.bytes;
   }
+}
+
+std::string via_of(const Json& run) {
+  const std::string transport = run["transport"];
+  return run["rails"].is_null() ? transport : fmt::format("{}:{}", transport, run["rails"].get<uint32_t>());
 }
 
 void add_status(const std::string& status, Carried& carried) {

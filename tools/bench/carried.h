@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "memkv/client.h"
-#include "tools/bench/report.h"
+#include "tools/bench/json.h"
 
 namespace memkv::bench {
 
@@ -29,6 +29,9 @@ struct Carried {
   /// `transport`, `rails`, `bytes_by_transport`, `bytes_by_rail`, for a run.
   void tell(Json& run, const std::vector<std::string>& servers) const;
 };
+
+/// What carried the bytes of a run that was told: "shm", "rdma:2" with its rails.
+std::string via_of(const Json& run);
 
 /// One server's part of it, from the text of its status.
 void add_status(const std::string& status, Carried& carried);

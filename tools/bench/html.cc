@@ -29,12 +29,12 @@ th,td{padding:6px 10px;border-bottom:1px solid var(--line);text-align:right;whit
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;font-size:13px}dt{color:var(--soft)}dd{margin:0}
 </style>)";
 
-/// One hue an op, one shade a transport.
-const char* color_of(const std::string& transport, const std::string& op) {
-  const size_t shade = transport == "shm" ? 1 : transport == "rdma" ? 2 : 0;
-  constexpr const char* kRead[] = {"#2f6fed", "#12a4a4", "#6a3fd8"};
-  constexpr const char* kWrite[] = {"#e2703a", "#c9a200", "#c2255c"};
-  constexpr const char* kMixed[] = {"#8a4fd3", "#5f7a2e", "#7a4b2e"};
+/// One hue an op, one shade a way.
+const char* color_of(const std::string& way, const std::string& op) {
+  const size_t shade = way == "shm" ? 1 : way == "rdma" || way == "rdma:1" ? 2 : way.starts_with("rdma") ? 3 : 0;
+  constexpr const char* kRead[] = {"#2f6fed", "#12a4a4", "#6a3fd8", "#1f2f8f"};
+  constexpr const char* kWrite[] = {"#e2703a", "#c9a200", "#c2255c", "#7d1128"};
+  constexpr const char* kMixed[] = {"#8a4fd3", "#5f7a2e", "#7a4b2e", "#4d4d4d"};
   return op == "read" ? kRead[shade] : op == "write" ? kWrite[shade] : kMixed[shade];
 }
 
@@ -44,9 +44,9 @@ std::string charts(const Json& runs) {
   Chart rate{"Throughput by block size", "GiB/s", false, {}}, latency{"Latency by block size", "µs", true, {}};
   std::map<std::string, std::vector<const Json*>> by_op;
   for (const Json& run : runs)
-    by_op[run["transport"].get<std::string>() + " " + run["op"].get<std::string>()].push_back(&run);
+    by_op[run["asked"].get<std::string>() + " " + run["op"].get<std::string>()].push_back(&run);
   for (const auto& [name, list] : by_op) {
-    const std::string color = color_of(list.front()->at("transport"), list.front()->at("op"));
+    const std::string color = color_of(list.front()->at("asked"), list.front()->at("op"));
     Series speed{name, color, false, {}}, ceiling{name + ", ceiling", color, true, {}};
     Series p50{name + " p50", color, false, {}}, p99{name + " p99", color, true, {}};
     for (const Json* run : list) {
@@ -66,17 +66,18 @@ std::string charts(const Json& runs) {
 
 std::string table(const Json& runs) {
   std::string out =
-      "<div class=\"wide\"><table><tr><th>block<th>op<th>GiB/s<th>of ceiling<th>ops/s<th>p50 µs<th>p90<th>p99<th>p99.9"
+      "<div class=\"wide\"><table><tr><th>block<th>asked<th>via<th>op<th>GiB/s<th>of ceiling<th>ops/s<th>p50 "
+      "µs<th>p90<th>p99<th>p99.9"
       "<th>max<th>CPU s/GiB client<th>server<th>verified<th>wrong</tr>\n";
   for (const Json& run : runs) {
     const Json& l = run["latency_us"];
     const bool ceiling = !run["ceiling_gib_per_s"].is_null();
     out += fmt::format(
-        "<tr><td>{}<td>{} "
-        "{}<td>{:.3f}<td>{}<td>{:.0f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:.3f}<td>{}<td>{}<td>{}</"
+        "<tr><td>{}<td>{}<td>{}<td>{}<td>{:.3f}<td>{}<td>{:.0f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:"
+        ".3f}<td>{}<td>{}<td>{}</"
         "tr>\n",
-        base::format_bytes(run["block_bytes"]), run["transport"].get<std::string>(), run["op"].get<std::string>(),
-        run["gib_per_s"].get<double>(),
+        base::format_bytes(run["block_bytes"]), run["asked"].get<std::string>(), via_of(run),
+        run["op"].get<std::string>(), run["gib_per_s"].get<double>(),
         ceiling ? fmt::format("{:.0f} %", 100 * run["gib_per_s"].get<double>() / run["ceiling_gib_per_s"].get<double>())
                 : "–",
         run["ops_per_s"].get<double>(), l["p50"].get<double>(), l["p90"].get<double>(), l["p99"].get<double>(),
@@ -135,13 +136,14 @@ std::string cards_of(const Json& runs, const char* rate, const std::string& read
 
 std::string html_of(const Json& report) {
   const Json& runs = report["runs"];
-  return page_of(report, "MemKV benchmark",
-                 cards_of(runs, "gib_per_s", "peak read") + charts(runs) +
-                     "<p class=\"soft\">GiB/s are 2<sup>30</sup> bytes. Dashed: what a bare request and response over "
-                     "TCP, or over a bare ring in shared memory, reaches on this machine, measured in the same run. "
-                     "Latency is of one batch, from submit to "
-                     "completion.</p>\n<h2>All runs</h2>" +
-                     table(runs));
+  return page_of(
+      report, "MemKV benchmark",
+      cards_of(runs, "gib_per_s", "peak read") + charts(runs) +
+          "<p class=\"soft\">GiB/s are 2<sup>30</sup> bytes. Dashed: what a bare request and response over "
+          "TCP, or over a bare ring in shared memory, reaches on this machine, measured in the same run. "
+          "Latency is of one batch, from submit to "
+          "completion. <b>Via</b> is what carried the bytes, as the servers counted them.</p>\n<h2>All runs</h2>" +
+          table(runs));
 }
 
 }  // namespace memkv::bench

@@ -58,11 +58,6 @@ std::string coalesced(const Json& report, const std::string& way, const std::str
 
 }  // namespace
 
-std::string via_of(const Json& run) {
-  const std::string transport = run["transport"];
-  return run["rails"].is_null() ? transport : fmt::format("{}:{}", transport, run["rails"].get<uint32_t>());
-}
-
 std::string nixl_table_head() {
   return fmt::format(
       "{:>8} {:>7} {:>8} {:>6} {:>9} {:>6} {:>10} {:>10} {:>10} {:>10} {:>9} {:>7} {:>10} {:>9} {:>9} {:>6}\n", "block",

@@ -13,7 +13,4 @@ std::string nixl_table_line(const Json& run);
 std::string nixl_summary(const Json& report);
 std::string nixl_html(const Json& report);
 
-/// What carried the bytes of a run: "shm", "rdma:2" with its rails.
-std::string via_of(const Json& run);
-
 }  // namespace memkv::bench
