@@ -173,7 +173,7 @@ void add_nixl(CLI::App& app, Chosen& chosen) {
   command->add_flag(
       "--check_consistency,!--no_check_consistency", options->check_consistency,
       "also write 0xaa, set the buffer to 0x00, read back and compare (default on; flags take =0 and =1)");
-  command->add_flag("--no-client", options->no_client, "do not measure our own client beside");
+  command->add_flag("--no-client", options->no_client, "measure neither our own client nor a bare round trip beside");
   command->add_option("--wheel", options->wheel, "folder of an installed NIXL wheel (MEMKV_NIXL_WHEEL)");
   command->add_option("--plugin", options->plugin, "libplugin_MEMKV.so; default the one of this build");
   command->add_option("--json", options->json, "write all results there");

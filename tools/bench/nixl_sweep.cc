@@ -177,7 +177,7 @@ double NixlSweep::expected(const NixlPlan& plan, size_t way) const {
 }
 
 double NixlSweep::bare_round_trip(uint64_t block) const {
-  if (block > (16u << 20)) return 0;
+  if (options_.no_client || block > (16u << 20)) return 0;
   auto best = best_of_peer({.peer = &bare_,
                             .block_bytes = block,
                             .keys = 64,
