@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <map>
 
 #include "base/units.h"
@@ -15,7 +16,7 @@ constexpr const char* kStyle = R"(<style>
 :root{--ink:#1b2330;--soft:#5d6b7e;--line:#dde3ea;--paper:#fff;--back:#f4f6f9;--good:#137a4b;--bad:#b3261e}
 @media(prefers-color-scheme:dark){:root{--ink:#e6ebf2;--soft:#93a1b5;--line:#2c3747;--paper:#161d28;--back:#0e131b;--good:#4fc38a;--bad:#ff8a80}}
 *{box-sizing:border-box}body{margin:0;background:var(--back);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-main{max-width:940px;margin:0 auto;padding:32px 20px 64px}h1{font-size:26px;margin:0 0 4px}h2{font-size:18px;margin:36px 0 12px}
+main{max-width:1120px;margin:0 auto;padding:32px 20px 64px}h1{font-size:26px;margin:0 0 4px}h2{font-size:18px;margin:36px 0 12px}
 .soft{color:var(--soft)}.cards{display:flex;flex-wrap:wrap;gap:12px;margin:20px 0}
 .card{background:var(--paper);border:1px solid var(--line);border-radius:10px;padding:12px 18px;min-width:150px}
 .card b{display:block;font-size:24px}.good{color:var(--good)}.bad{color:var(--bad)}
@@ -25,20 +26,29 @@ figcaption{font-weight:600}.unit{color:var(--soft);font-weight:400}.legend{displ
 .grid{stroke:var(--line)}.tick{fill:var(--soft);font-size:11px}
 .banner{border:2px solid var(--bad);border-radius:10px;padding:8px 14px;font-weight:600}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%;background:var(--paper);font-size:13px}
-th,td{padding:6px 10px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}th{color:var(--soft);font-weight:600}
+th,td{padding:6px 8px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}th{color:var(--soft);font-weight:600}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;font-size:13px}dt{color:var(--soft)}dd{margin:0}
 </style>)";
 
 /// One hue an op, one shade a way.
 const char* color_of(const std::string& way, const std::string& op) {
-  const size_t shade = way == "shm" ? 1 : way == "rdma" || way == "rdma:1" ? 2 : way.starts_with("rdma") ? 3 : 0;
-  constexpr const char* kRead[] = {"#2f6fed", "#12a4a4", "#6a3fd8", "#1f2f8f"};
-  constexpr const char* kWrite[] = {"#e2703a", "#c9a200", "#c2255c", "#7d1128"};
-  constexpr const char* kMixed[] = {"#8a4fd3", "#5f7a2e", "#7a4b2e", "#4d4d4d"};
+  const bool rails = way.starts_with("rdma:") && way != "rdma:1";
+  const size_t shade = rails ? 3 : way == "shm" ? 1 : way.starts_with("rdma") ? 2 : way == "auto" ? 4 : 0;
+  constexpr const char* kRead[] = {"#2f6fed", "#12a4a4", "#6a3fd8", "#1f2f8f", "#137a4b"};
+  constexpr const char* kWrite[] = {"#e2703a", "#c9a200", "#c2255c", "#7d1128", "#9c5b1a"};
+  constexpr const char* kMixed[] = {"#8a4fd3", "#5f7a2e", "#7a4b2e", "#4d4d4d", "#b39ddb"};
   return op == "read" ? kRead[shade] : op == "write" ? kWrite[shade] : kMixed[shade];
 }
 
-std::string text_of(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+/// Lists of words read as one writes them.
+std::string text_of(const Json& value) {
+  const auto is_text = [](const Json& item) { return item.is_string(); };
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array() || !std::all_of(value.begin(), value.end(), is_text)) return value.dump();
+  std::string text;
+  for (const std::string item : value) text += (text.empty() ? "" : ", ") + item;
+  return text;
+}
 
 std::string charts(const Json& runs) {
   Chart rate{"Throughput by block size", "GiB/s", false, {}}, latency{"Latency by block size", "µs", true, {}};
@@ -76,8 +86,9 @@ std::string table(const Json& runs) {
         "<tr><td>{}<td>{}<td>{}<td>{}<td>{:.3f}<td>{}<td>{:.0f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:"
         ".3f}<td>{}<td>{}<td>{}</"
         "tr>\n",
-        base::format_bytes(run["block_bytes"]), run["asked"].get<std::string>(), via_of(run),
-        run["op"].get<std::string>(), run["gib_per_s"].get<double>(),
+        base::format_bytes(run["block_bytes"]), run["asked"].get<std::string>(),
+        via_of(run) + (run["emulated"] ? ", emulated" : ""), run["op"].get<std::string>(),
+        run["gib_per_s"].get<double>(),
         ceiling ? fmt::format("{:.0f} %", 100 * run["gib_per_s"].get<double>() / run["ceiling_gib_per_s"].get<double>())
                 : "–",
         run["ops_per_s"].get<double>(), l["p50"].get<double>(), l["p90"].get<double>(), l["p99"].get<double>(),

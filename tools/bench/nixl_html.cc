@@ -27,8 +27,10 @@ Series series_of(const Lines& lines, const std::string& name, const char* color,
   return series;
 }
 
+const char* mark(const Json& report) { return report["emulated"] ? ", emulated" : ""; }
+
 std::string svg(const Json& report, Chart chart) {
-  if (report["emulated"]) chart.title += ", emulated";
+  chart.title += mark(report);
   std::erase_if(chart.series, [](const Series& series) { return series.points.empty(); });
   return chart.series.empty() ? "" : svg_of(chart);
 }
@@ -62,8 +64,8 @@ std::string html_of_table(const Json& table) {
 std::string tables(const Json& report) {
   std::string out;
   for (const Json& table : report["tables"])
-    out +=
-        fmt::format("<h2>{}</h2>", escape_html(table["title"])) + html_of_table(table) + svg(report, chart_of(table));
+    out += fmt::format("<h2>{}{}</h2>", escape_html(table["title"]), mark(report)) + html_of_table(table) +
+           svg(report, chart_of(table));
   return out;
 }
 
@@ -94,12 +96,12 @@ void add_way(const Json& report, const std::string& way, size_t index, Chart& re
   const std::string b = fmt::format("{}, batch {} of one block", way, batch);
   const Lines reads = lines_of(report, way, "read", "one", batch), single = lines_of(report, way, "read", "one", 1);
   const char* color = color_of(index);
+  latency.series.push_back(series_of(single, way + ", batch 1", color, kTime, false));
   if (batch > 1) {
     read.series.push_back(series_of(reads, b + ", logical", color, kRate, false));
     read.series.push_back(series_of(reads, b + ", wire", color, "wire_gib_per_s", true));
     latency.series.push_back(series_of(reads, b, color, kTime, true));
   }
-  latency.series.push_back(series_of(single, way + ", batch 1", color, kTime, false));
 }
 
 std::string charts(const Json& report) {
@@ -131,11 +133,12 @@ std::string html_table(const Json& runs) {
     out += fmt::format(
         "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{:.3f}<td>{:.3f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{:.1f}<td>{}<td>"
         "{}<td>{}</tr>\n",
-        base::format_bytes(run["block_bytes"]), run["asked"].get<std::string>(), via_of(run),
-        run["op"].get<std::string>(), run["keys"].get<std::string>(), run["batch"].get<uint32_t>(),
-        run["logical_gib_per_s"].get<double>(), run["wire_gib_per_s"].get<double>(),
-        run["descriptor_us_p50"].get<double>(), run["descriptor_us_p99"].get<double>(),
-        run["wire_ops_per_request"].get<double>(), run["copies_per_request"].get<double>(),
+        base::format_bytes(run["block_bytes"]), run["asked"].get<std::string>(),
+        via_of(run) + (run["emulated"] ? ", emulated" : ""), run["op"].get<std::string>(),
+        run["keys"].get<std::string>(), run["batch"].get<uint32_t>(), run["logical_gib_per_s"].get<double>(),
+        run["wire_gib_per_s"].get<double>(), run["descriptor_us_p50"].get<double>(),
+        run["descriptor_us_p99"].get<double>(), run["wire_ops_per_request"].get<double>(),
+        run["copies_per_request"].get<double>(),
         client ? fmt::format("{:.2f}", run[kRate].get<double>() / run["client_gib_per_s"].get<double>()) : "–",
         run["verified_blocks"].get<uint64_t>(), run["mismatches"].get<uint64_t>());
   }

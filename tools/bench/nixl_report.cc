@@ -39,19 +39,23 @@ std::string coalesced(const Json& report, const std::string& way, const std::str
   const uint32_t batch = report["settings"]["max_batch_size"];
   const Lines reads = lines_of(report, way, "read", "one", batch), single = lines_of(report, way, "read", "one", 1);
   if (single.empty() || (batch > 1 && reads.empty())) return "";
+  const auto maybe = [](double value, const char* format) {
+    return value > 0 ? fmt::format(fmt::runtime(format), value) : std::string("-");
+  };
   std::string out =
-      fmt::format("\nReads of one block{}: batch 1 on the wire, batch {} fetched once and copied {} times\n", heading,
-                  batch, batch - 1);
+      fmt::format("\nReads of one block{}: batch 1 on the wire, batch {} fetched once and copied {} times{}\n", heading,
+                  batch, batch - 1, report["emulated"] ? kEmulated : "");
   out += fmt::format("{:>8} {:>10} {:>10} {:>10} {:>12} {:>12} {:>8} {:>11}\n", "block", "b=1 GiB/s", "b=1 us",
                      "bare us", fmt::format("b={} us/desc", batch), "factor", "logical", "of expected");
   for (const auto& [block, run] : single) {
     const double one_us = (*run)["descriptor_us_p50"], many_us = number_of(reads, block, "descriptor_us_p50");
     const double logical = number_of(reads, block, "logical_gib_per_s"),
                  expected = number_of(reads, block, "expected_gib_per_s");
-    out += fmt::format("{:>8} {:>10.3f} {:>10.1f} {:>10.1f} {:>12.2f} {:>12} {:>8.3f} {:>11}\n", block_of(block),
-                       (*run)["logical_gib_per_s"].get<double>(), one_us, number_of(single, block, "bare_us_p50"),
-                       many_us, many_us > 0 ? fmt::format("{:.1f}", one_us / many_us) : "-", logical,
-                       expected > 0 ? fmt::format("{:.2f}", logical / expected) : "-");
+    out += fmt::format("{:>8} {:>10.3f} {:>10.1f} {:>10} {:>12.2f} {:>12} {:>8.3f} {:>11}\n", block_of(block),
+                       (*run)["logical_gib_per_s"].get<double>(), one_us,
+                       maybe(number_of(single, block, "bare_us_p50"), "{:.1f}"), many_us,
+                       maybe(many_us > 0 ? one_us / many_us : 0, "{:.1f}"), logical,
+                       maybe(expected > 0 ? logical / expected : 0, "{:.2f}"));
   }
   return out;
 }

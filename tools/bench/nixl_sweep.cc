@@ -49,10 +49,10 @@ int NixlSweep::run(uint64_t block, uint64_t last) {
 
 void NixlSweep::describe() {
   report_["machine"] = describe_machine();
-  Json ways = Json::array(), devices = Json::object();
+  Json ways = Json::array(), devices = Json::array();
   for (const Way& way : ways_) {
     ways.push_back(way.word());
-    if (!way.devices.empty()) devices[way.word()] = way.devices;
+    if (way.devices.size() > devices.size()) devices = way.devices;
   }
   report_["settings"] = {{"servers", target_.names},
                          {"transports", ways},
