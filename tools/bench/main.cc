@@ -52,7 +52,7 @@ void add_rails(CLI::App* command, TargetOptions& target) {
   command
       ->add_option(
           "--rails", target.rails,
-          "of rdma, a list such as 1,2: that many of the devices that rdma_devices or MEMKV_RDMA_DEVICES names")
+          "of rdma, a list such as 1,2: the first usable of rdma_devices (MEMKV_RDMA_DEVICES), else of all devices")
       ->group("Servers");
 }
 
