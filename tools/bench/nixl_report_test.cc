@@ -142,7 +142,7 @@ TEST(NixlReport, what_went_another_way_is_said) {
   over_tcp["transport"] = "tcp", over_tcp["rails"] = nullptr;
   const Json report = report_of({over_tcp, over_rails(run_of("read", "one", 1, 1, 1), 2, 1)});
   for (const std::string& text : {nixl_summary(report), nixl_html(report)}) {
-    EXPECT_THAT(text, HasSubstr("rdma, dual rail was asked for; of 2 lines went 1 over tcp."));
+    EXPECT_THAT(text, HasSubstr("rdma, dual rail: 1 of 2 lines went over tcp."));
     EXPECT_THAT(text, HasSubstr("rdma, dual rail: the bytes went over 1 at most."));
   }
   EXPECT_TRUE(both_rails()["notes"].empty()) << "single reads go over one rail, batches over both";

@@ -46,8 +46,9 @@ std::string note_of_transport(const std::string& way, const std::string& asked, 
   }
   std::string text;
   for (const auto& [carried, count] : others)
-    text += fmt::format("{}{} over {}", text.empty() ? "" : ", ", count, carried == "?" ? "nothing known" : carried);
-  return text.empty() ? "" : fmt::format("{} was asked for; of {} lines went {}.", way, runs.size(), text);
+    text += fmt::format("{}{} of {} lines went over {}", text.empty() ? way + ": " : ", ", count, runs.size(),
+                        carried == "?" ? "what no server told" : carried);
+  return text.empty() ? "" : text + ".";
 }
 
 std::string note_of_rails(const std::string& way, const std::vector<const Json*>& runs) {

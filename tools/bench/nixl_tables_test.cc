@@ -58,14 +58,14 @@ TEST(NixlNotes, auto_is_content_with_one_transport_and_tells_of_a_change) {
   run["transport"] = "shm";
   EXPECT_EQ(nixl_notes(report_of({run})), Json::array());
   run["transport"] = "shm+tcp";
-  EXPECT_EQ(nixl_notes(report_of({run})), Json({"auto was asked for; of 1 lines went 1 over shm+tcp."}));
+  EXPECT_EQ(nixl_notes(report_of({run})), Json({"auto: 1 of 1 lines went over shm+tcp."}));
 }
 
 TEST(NixlNotes, a_named_transport_that_was_left_is_told) {
   Json run = run_of("rdma", "read", "one", 1, 4096, 1);
   EXPECT_EQ(nixl_notes(report_of({run})), Json::array());
   run["transport"] = "tcp";
-  EXPECT_EQ(nixl_notes(report_of({run})), Json({"rdma was asked for; of 1 lines went 1 over tcp."}));
+  EXPECT_EQ(nixl_notes(report_of({run})), Json({"rdma: 1 of 1 lines went over tcp."}));
 }
 
 }  // namespace
