@@ -6,6 +6,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 state=/run/rxe
 bin=$state/bin   # copies: a build that goes on meanwhile changes nothing here
+wheel=$(ls -d "$root"/.venv-nixl/* | sort -V | tail -1)   # NIXL, the newest that ./dev setup made
 
 fail() { echo "guest: FAILED: $*"; tail -40 /tmp/server.log; exit 1; }
 
@@ -113,6 +114,49 @@ test_faults() {
   stop_server
 }
 
+#: nixlbench  memkv-bench nixl over one rail and over both: verified, a column for each, and each used the rails it was to use
+test_nixlbench() {
+  start_memory_server
+  export MEMKV_TIMEOUT_MS=60000
+  nixlbench() { "$bin/memkv-bench" nixl --wheel "$wheel" --transport rdma --no-client --keys distinct --num_iter 1 "$@"; }
+  nixlbench --rails 1 --start_block_size 512KiB --max_block_size 512KiB --no_check_consistency --op_type WRITE 2> /tmp/load.log
+  echo "guest: --rails 1: $(rail rxe0 bytes_in) bytes to rxe0, $(rail rxe1 bytes_in) to rxe1"
+  (($(rail rxe0 bytes_in) > 8000000 && $(rail rxe1 bytes_in) < 8000)) || fail "one rail is not the first and nothing else"
+  nixlbench --rails 1,2 --start_block_size 256KiB --max_block_size 1MiB 2> /tmp/load.log --json /tmp/nixl.json --html /tmp/nixl.html | tee /tmp/nixl.txt
+  grep -q ' 0 wrong, 0 requests failed' /tmp/nixl.txt || fail "not all was verified"
+  grep -q 'emulated: no performance' /tmp/nixl.txt && grep -q 'Emulated: soft-RoCE' /tmp/nixl.html || fail "not marked as emulated"
+  check_nixlbench || fail "the report is not right"
+  nixlbench --rails 3 > /tmp/three.txt 2>&1 && fail "three rails of two devices"
+  grep 'only 2 RDMA devices can be used: rxe0, rxe1' /tmp/three.txt || fail "$(cat /tmp/three.txt)"
+  stop_server
+}
+check_nixlbench() {
+  python3 - <<'PY'
+import json
+report = json.load(open("/tmp/nixl.json"))
+sizes = [262144 << i for i in range(3)]
+writes, reads = report["tables"]
+for table in writes, reads:
+    assert table["columns"] == ["rdma, single rail", "rdma, dual rail"], table
+    assert [row["block_bytes"] for row in table["rows"]] == sizes, table
+    assert all(rate > 0 for row in table["rows"] for rate in row["gib_per_s"]), table
+assert "batch 16" in writes["title"] and "batch 1" in reads["title"]
+assert report["emulated"] and not report["notes"], report["notes"]
+runs = report["runs"]
+both = [0, 0]
+assert len(runs) == 2 * 2 * 2 * len(sizes), len(runs)
+for run in runs:
+    first, second = (run["bytes_by_rail"][device] for device in ("rxe0", "rxe1"))
+    assert run["transport"] == "rdma" and run["emulated"] and run["verified_blocks"] > 0 and run["mismatches"] == 0, run
+    if run["asked"] == "rdma:1":
+        assert first > 0 and second == 0 and run["rails"] == 1, run
+    elif run["batch"] == 16:
+        both = [both[0] + first, both[1] + second]
+assert min(both) > 0.2 * sum(both), both
+print("guest:", len(runs), "lines; batches over both rails:", *both, "bytes")
+PY
+}
+
 names=$(sed -n 's/^#: \([a-z0-9]*\) .*/\1/p' "$0")
 case ${1:-list} in
 list) sed -n 's/^#: /  /p' "$0" ;;
@@ -121,8 +165,9 @@ inside) (sleep 180; echo "guest: it takes too long"; tail -30 /tmp/server.log /t
   grep -qx "$1" <<< "$names" || { echo "no test '$1'; there are:" $names; exit 2; }
   mkdir -p "${2:-/tmp}"; work=${2:-$(mktemp -d "${TMPDIR:-/tmp}/memkv-guest-XXXXXX")}
   trap 'rm -rf "$work"' EXIT
-  mkdir "$work/bin"
+  mkdir "$work/bin" "$work/lib"
   cp "$root"/build/release/bin/memkv{,-bench} "$root"/build/release/tests/{transport_test,memkv-rdma-load} "$work/bin"
+  cp "$root/build/release/lib/libplugin_MEMKV.so" "$work/lib"
   drives=(); case $1 in sweep2) drives=(-d 12:512M:4096) ;; faults) drives=(-d 2:512M:4096) ;; esac
   RXE_WORK=$work "$root/tools/guest.sh" "${drives[@]}" -m 3G -t 240 -- "$root/tools/guest_rdma.sh" inside "$1"
   ;;

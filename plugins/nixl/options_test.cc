@@ -55,6 +55,7 @@ TEST_F(OptionsTest, parameters) {
                                 {"auth_key", kHexKey},
                                 {"prefix", "p/"},
                                 {"transport", "tcp"},
+                                {"rdma_devices", "mlx5_0,mlx5_1"},
                                 {"congestion", "reno"},
                                 {"timeout_ms", "250"},
                                 {"io_threads", "3"},
@@ -65,6 +66,7 @@ TEST_F(OptionsTest, parameters) {
   EXPECT_THAT(options.client.servers, ElementsAre("a:1", "b:2"));
   EXPECT_EQ(options.client.namespace_key, kHexKey);
   EXPECT_EQ(options.key_prefix(), "p/");
+  EXPECT_THAT(options.client.rdma_devices, ElementsAre("mlx5_0", "mlx5_1"));
   EXPECT_EQ(options.client.congestion, "reno");
   EXPECT_EQ(options.timeout_ns(abi::Operation::kWrite), 250'000'000u);
   EXPECT_EQ(options.io_threads, 3u);

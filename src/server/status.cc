@@ -13,6 +13,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 constexpr const char* kVersion = "0.1.0";
 using Counter = std::atomic<uint64_t>;
+constexpr std::array kTransports = {Transport::kTcp, Transport::kShm, Transport::kRdma};
 
 engine::StoreCounters store_sum(const Census& census) {
   engine::StoreCounters sum{};
@@ -31,6 +32,14 @@ engine::StoreCounters store_sum(const Census& census) {
 uint64_t sum(const Census& census, Counter shard::WorkerStats::*field) {
   uint64_t total = 0;
   for (const shard::Worker* worker : census.workers) total += (worker->stats().*field).load(std::memory_order_relaxed);
+  return total;
+}
+
+using ByTransport = std::array<Counter, kTransportCount>;
+uint64_t sum(const Census& census, ByTransport shard::WorkerStats::*field, Transport transport) {
+  uint64_t total = 0;
+  for (const shard::Worker* worker : census.workers)
+    total += (worker->stats().*field)[static_cast<size_t>(transport)].load(std::memory_order_relaxed);
   return total;
 }
 
@@ -79,10 +88,19 @@ Json counters(const engine::StoreCounters& c) {
 
 Json service(const Census& census) {
   using Stats = shard::WorkerStats;
+  uint64_t bytes_in = 0, bytes_out = 0;
+  Json by_transport;
+  for (const Transport transport : kTransports) {
+    const uint64_t in = sum(census, &Stats::payload_bytes_in, transport);
+    const uint64_t out = sum(census, &Stats::payload_bytes_out, transport);
+    bytes_in += in, bytes_out += out;
+    by_transport[std::string(to_string(transport))] = {{"in", in}, {"out", out}};
+  }
   return {{"ops", sum(census, &Stats::ops)},
           {"ops_in_use", sum(census, &Stats::ops_in_use)},
-          {"payload_bytes_in", sum(census, &Stats::payload_bytes_in)},
-          {"payload_bytes_out", sum(census, &Stats::payload_bytes_out)},
+          {"payload_bytes_in", bytes_in},
+          {"payload_bytes_out", bytes_out},
+          {"payload_bytes_by_transport", by_transport},
           {"busy", sum(census, &Stats::busy)},
           {"wrong_worker", sum(census, &Stats::wrong_worker)},
           {"deadlines_missed", sum(census, &Stats::deadlines_missed)},
@@ -97,8 +115,10 @@ Json rails(transport::rdma::Host* host) {
   for (size_t i = 0; host != nullptr && i < host->rail_count(); i++) {
     transport::rdma::Rail& rail = host->rail(i);
     const auto& c = rail.counters;
+    const auto device = rail.device.load();
     list.push_back({{"device", rail.name},
-                    {"working", rail.device.load() != nullptr},
+                    {"working", device != nullptr},
+                    {"emulated", device != nullptr && device->emulated()},
                     {"links", c.links.load()},
                     {"links_total", c.links_total.load()},
                     {"bytes_in", c.bytes_in.load()},
@@ -151,7 +171,7 @@ std::string status_json(const Census& census) {
   json["workers"] = census.workers.size();
   json["shards"] = census.shard_count;
   json["connections"] = connections;
-  for (const Transport transport : {Transport::kTcp, Transport::kShm, Transport::kRdma})
+  for (const Transport transport : kTransports)
     json["connections_by_transport"][std::string(to_string(transport))] = by_transport[static_cast<size_t>(transport)];
   if (!census.shm_socket.empty()) {
     json["shm"] = {{"socket", census.shm_socket},

@@ -84,7 +84,7 @@ void Connection::on_payload(transport::Link&) {
   const uint32_t count = incoming_count_;
   incoming_count_ = 0;
   for (uint32_t i = 0; i < count; i++) {
-    worker_->count(worker_->mutable_stats().payload_bytes_in, incoming_[i].length);
+    worker_->count(worker_->mutable_stats().payload_bytes_in[static_cast<size_t>(transport_)], incoming_[i].length);
     if (incoming_[i].op != nullptr) received(*incoming_[i].op);
   }
 }

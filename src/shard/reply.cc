@@ -152,7 +152,7 @@ bool Connection::flush_payloads(Request& request) {
     frame->out.body = encoder.finish();
     frame->out.payload = {frame->pieces.data(), pieces};
     frame->out.remote = {frame->segments.data(), segments};
-    worker_->count(worker_->mutable_stats().payload_bytes_out, bytes);
+    worker_->count(worker_->mutable_stats().payload_bytes_out[static_cast<size_t>(transport_)], bytes);
     if (!send(*frame)) return false;
   }
   return true;

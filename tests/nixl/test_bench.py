@@ -21,7 +21,8 @@ def test_sweep_tells_logical_and_wire_apart(tmp_path):
     assert done.code == 0, done.text + done.err
     assert " 0 wrong, 0 requests failed" in done.text and "2 sizes, 0 wrong bytes" in done.text
     assert "memkv nixl:" not in done.err, "the plugin's own line would stand between the table's"
-    runs = json.loads(report.read_text())["runs"]
+    told = json.loads(report.read_text())
+    runs = told["runs"]
     assert len(runs) == 2 * 2 * 3, "sizes, ops; batch 1, batch 16 of one key and of distinct keys"
     assert all(run["verified_blocks"] > 0 and run["mismatches"] == 0 for run in runs)
     shared = [run for run in runs if (run["op"], run["keys"], run["batch"]) == ("read", "one", 16)]
@@ -32,8 +33,58 @@ def test_sweep_tells_logical_and_wire_apart(tmp_path):
     for run in runs:
         if run["keys"] == "distinct":
             assert run["wire_ops_per_request"] == run["batch"] and run["copies_per_request"] == 0
+    ways = {run["transport"] for run in runs}
+    assert "shm" in ways and ways <= {"shm", "shm+tcp", "tcp+shm"}, "an own server is on this host; auto begins with tcp"
+    assert (told["notes"] == []) == (ways == {"shm"}) and not told["emulated"] and [len(table["rows"]) for table in told["tables"]] == [2, 2]
     html = page.read_text()
-    assert html.count("<figure") == 3 and "http" not in html.replace("http://www.w3.org", "")
+    assert html.count("<figure") == 5 and "http" not in html.replace("http://www.w3.org", "")
+
+
+def test_transports_side_by_side_each_named_by_what_carried_it(tmp_path):
+    report = tmp_path / "report.json"
+    page = tmp_path / "report.html"
+    done = bench("--own", "memory", "--transport", "tcp,shm", "--start_block_size", "64KiB", "--max_block_size", "128KiB", "--total_bytes", "16MiB",
+                 "--json", report, "--html", page)
+    assert done.code == 0, done.text + done.err
+    told = json.loads(report.read_text())
+    assert [run["asked"] for run in told["runs"]] == ["tcp", "shm"] * (2 * 2 * 3), "by turns at each point"
+    for run in told["runs"]:
+        other = "shm" if run["asked"] == "tcp" else "tcp"
+        moved = run["bytes_by_transport"]
+        assert run["transport"] == run["asked"] and moved[other] == 0 and moved["rdma"] == 0, run
+        assert moved[run["asked"]] >= run["block_bytes"] * run["requests"] * run["wire_ops_per_request"] * 0.999, run
+    writes, reads = told["tables"]
+    for table in (writes, reads):
+        assert table["columns"] == ["tcp", "shm"]
+        assert [row["block_bytes"] for row in table["rows"]] == [65536, 131072]
+        assert all(rate > 0 for row in table["rows"] for rate in row["gib_per_s"])
+        assert table["title"] + ", GiB/s" in done.text and f"<h2>{table['title']}</h2>" in page.read_text()
+    assert told["notes"] == [] and "2 sizes, 0 wrong bytes" in done.text
+
+
+def test_auto_names_what_it_took(tmp_path):
+    """No socket where the client looks: auto goes over tcp, and the report says tcp."""
+    report = tmp_path / "report.json"
+    server = Server(tmp_path, "--mode", "memory", "--memory", "256MiB")
+    try:
+        done = bench("--servers", server.address, "--transport", "auto", "--start_block_size", "64KiB", "--max_block_size", "64KiB", "--total_bytes", "4MiB",
+                     "--json", report, env=clean_environment(MEMKV_SHM_DIR=tmp_path / "nowhere"))
+    finally:
+        server.kill()
+    assert done.code == 0, done.text + done.err
+    runs = json.loads(report.read_text())["runs"]
+    assert runs and all((run["asked"], run["transport"], run["rails"]) == ("auto", "tcp", None) for run in runs), runs
+
+
+def test_rails_want_rdma_and_devices(tmp_path):
+    without = bench("--rails", "1,2", "--transport", "tcp,shm")
+    assert without.code == 2 and "--rails 1,2: only rdma has rails, and it is not in --transport tcp,shm" in without.err
+    number = bench("--rails", "0", "--transport", "rdma")
+    assert number.code == 2 and "--rails 0: numbers from 1 to 8" in number.err
+    devices = bench("--own", "memory", "--max_block_size", "64KiB", "--rails", "1,2", "--transport", "rdma", env=clean_environment(MEMKV_RDMA_DEVICES="no_such_0"))
+    assert devices.code == 2 and "transport rdma: " in devices.err, devices.err
+    sweep = run("memkv-bench", "sweep", "--rails", "2", "--sizes", "4KiB")
+    assert sweep.code == 2 and "--rails 2: only rdma has rails" in sweep.err
 
 
 def test_what_is_wrong_is_said(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-NAMES = {"servers", "auth_key", "prefix", "transport", "congestion", "timeout_ms", "io_threads", "coalesce", "write_mode", "staging_mb", "metrics_file", "summary"}
+NAMES = {"servers", "auth_key", "prefix", "transport", "rdma_devices", "congestion", "timeout_ms", "io_threads", "coalesce", "write_mode", "staging_mb", "metrics_file", "summary"}
 
 
 def said(played):

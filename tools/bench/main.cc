@@ -22,7 +22,7 @@ constexpr const char* kFooter =
     "byte is compared, outside the clock. GiB are 2^30 bytes.\n"
     "\n"
     "Exit codes: 0 done, 1 wrong bytes or failed ops, 2 wrong command line, 3 no server.\n"
-    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_CONFIG.\n";
+    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_RDMA_DEVICES, MEMKV_CONFIG.\n";
 
 void add_list(CLI::App* command, const char* name, std::vector<std::string>& into, const char* what) {
   command->add_option(name, into, what)->delimiter(',')->allow_extra_args(false)->type_name("TEXT,...");
@@ -33,7 +33,7 @@ void add_target(CLI::App* command, TargetOptions& target) {
   add_list(command, "--servers", target.servers, "name=host:port,... (MEMKV_SERVERS); none: an own server is started");
   command->add_option("--auth-key", target.auth_key, "credential: 64 hex characters or @FILE")->group(group);
   command->add_option("--config", target.config, "client settings, YAML")->group(group);
-  command->add_option("--transport", target.transport, "auto, shm, rdma or tcp; sweep: a list, side by side")
+  command->add_option("--transport", target.transport, "auto, shm, rdma or tcp; sweep and nixl: a list, side by side")
       ->group(group);
   command->add_option("--congestion", target.congestion, "TCP congestion control; \"\" is the system's")
       ->capture_default_str()
@@ -46,6 +46,14 @@ void add_target(CLI::App* command, TargetOptions& target) {
       ->group(group);
   command->add_option("--own-workers", target.own_workers, "the own server's workers; 0: its default")->group(group);
   command->add_option("--dir", target.dir, "where the own server's files go; default TMPDIR or /tmp")->group(group);
+}
+
+void add_rails(CLI::App* command, TargetOptions& target) {
+  command
+      ->add_option(
+          "--rails", target.rails,
+          "of rdma, a list such as 1,2: the first usable of rdma_devices (MEMKV_RDMA_DEVICES), else of all devices")
+      ->group("Servers");
 }
 
 void add_load(CLI::App* command, LoadOptions& load) {
@@ -81,9 +89,11 @@ void add_sweep(CLI::App& app, Chosen& chosen) {
       "  memkv-bench sweep                                        4 KiB to 16 MiB on an own server\n"
       "  memkv-bench sweep --servers 127.0.0.1:9900 --auth-key @memkv.key --sizes 64KiB,1MiB --threads 4 --json "
       "out.json\n"
-      "  memkv-bench sweep --mix 0.7 --order zipf --html report.html\n");
+      "  memkv-bench sweep --mix 0.7 --order zipf --html report.html\n"
+      "  memkv-bench sweep --transport tcp,rdma --rails 1,2\n");
   auto options = std::make_shared<SweepOptions>();
   add_target(command, options->target);
+  add_rails(command, options->target);
   add_load(command, options->load);
   command->add_flag("--no-ceiling", options->no_ceiling, "do not measure bare TCP beside each line");
   command->add_flag("--keep", options->keep, "leave the blocks on the servers");
@@ -136,9 +146,12 @@ void add_nixl(CLI::App& app, Chosen& chosen) {
       "MEMKV_NIXL_WHEEL, the one that ./dev setup made, or what is installed for the active python3.\n"
       "Examples:\n"
       "  memkv-bench nixl                                          4 KiB to 64 MiB, batch 1 and 16, on an own server\n"
-      "  memkv-bench nixl --op_type READ --max_block_size 1MiB --recreate_xfer --html nixl.html\n");
+      "  memkv-bench nixl --op_type READ --max_block_size 1MiB --recreate_xfer --html nixl.html\n"
+      "  memkv-bench nixl --transport tcp,rdma --rails 1,2         side by side, by turns at each block size\n"
+      "asked: the transport, and its rails; via: what carried the bytes, as the servers counted them.\n");
   auto options = std::make_shared<NixlOptions>();
   add_target(command, options->target);
+  add_rails(command, options->target);
   const auto add = [command](const char* name, auto& into, const char* what) {
     command->add_option(name, into, what)->capture_default_str();
   };
@@ -160,7 +173,7 @@ void add_nixl(CLI::App& app, Chosen& chosen) {
   command->add_flag(
       "--check_consistency,!--no_check_consistency", options->check_consistency,
       "also write 0xaa, set the buffer to 0x00, read back and compare (default on; flags take =0 and =1)");
-  command->add_flag("--no-client", options->no_client, "do not measure our own client beside");
+  command->add_flag("--no-client", options->no_client, "measure neither our own client nor a bare round trip beside");
   command->add_option("--wheel", options->wheel, "folder of an installed NIXL wheel (MEMKV_NIXL_WHEEL)");
   command->add_option("--plugin", options->plugin, "libplugin_MEMKV.so; default the one of this build");
   command->add_option("--json", options->json, "write all results there");

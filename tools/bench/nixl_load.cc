@@ -218,6 +218,7 @@ Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result) {
   }
   RoundOptions options;
   options.seconds_max = plan.seconds_max;
+  const Carried before = plan.meter != nullptr && !plan.by_client ? plan.meter->now() : Carried{};
   result.seconds += run_rounds(workers, options).seconds;
   for (const auto& worker : workers) {
     const NixlResult& part = static_cast<NixlThread&>(*worker).result;
@@ -226,6 +227,11 @@ Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result) {
     result.latency.merge(part.latency);
   }
   if (plan.by_client) return {};
+  if (plan.meter != nullptr) {
+    Carried carried = plan.meter->now();
+    carried.take_off(before);
+    result.carried.add(carried);
+  }
   PluginCounters counters;
   for (const std::string& file : metrics_files) counters.add_file(file);
   add_counters(plan, counters, result);

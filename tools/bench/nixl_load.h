@@ -7,6 +7,7 @@
 
 #include "base/metrics.h"
 #include "memkv/client.h"
+#include "tools/bench/carried.h"
 #include "tools/bench/nixl_capi.h"
 
 namespace memkv::bench {
@@ -16,6 +17,7 @@ struct NixlPlan {
   NixlAgent::Params params;  ///< of the backend
   ClientOptions client;      ///< to the same servers, for clearing up
   std::string dir;           ///< for the plugins' counters
+  CarriedMeter* meter = nullptr;
   bool write = false;
   bool distinct = false;   ///< each descriptor of a batch has an object of its own; else all have one
   bool by_client = false;  ///< by our own client instead of the plugin: what it is measured against
@@ -35,6 +37,7 @@ struct NixlResult {
   base::Histogram latency;  ///< of a request
   // From the plugin's counters, over all of its requests.
   double wire_share = 1;  ///< bytes over the wire for each byte delivered
+  Carried carried;        ///< from the servers: what was timed, and what read it back
   double wire_ops_per_request = 0, copies_per_request = 0, plan_seconds_per_request = 0;
   double gib_per_s() const { return seconds > 0 ? static_cast<double>(bytes) / seconds / (1 << 30) : 0; }
   double wire_gib_per_s() const { return gib_per_s() * wire_share; }

@@ -9,7 +9,7 @@ namespace memkv::bench {
 
 std::string nixl_table_head();
 std::string nixl_table_line(const Json& run);
-/// The seed's tables, and how the measured rates stand to what can be expected.
+/// The tables by way, how reads of one block stand to what can be expected, and the notes.
 std::string nixl_summary(const Json& report);
 std::string nixl_html(const Json& report);
 

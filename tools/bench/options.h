@@ -11,6 +11,7 @@ namespace memkv::bench {
 struct TargetOptions {
   std::vector<std::string> servers;  ///< empty and no MEMKV_SERVERS: an own server
   std::string auth_key, config, transport, congestion = "cubic";
+  std::string rails;  ///< of rdma, a list; empty: not asked
   std::string put_checksum = "client";
   std::string own = "file";  ///< file, memory: of the own server
   std::string dir;           ///< for own files; empty: TMPDIR

@@ -54,10 +54,12 @@ Json describe_machine() {
           {"date", fmt::format("{:%Y-%m-%d %H:%M:%S} UTC", fmt::gmtime(std::time(nullptr)))}};
 }
 
-Json json_of(const Run& run) {
+Json json_of(const Run& run, const std::vector<std::string>& servers) {
   const LoadResult& r = run.result;
   Json json;
-  json["transport"] = run.transport;
+  json["asked"] = run.way;
+  run.carried.tell(json, servers);
+  json["emulated"] = run.emulated;
   json["op"] = run.op;
   json["block_bytes"] = run.block_bytes;
   json["threads"] = run.threads;
@@ -84,9 +86,9 @@ Json json_of(const Run& run) {
 }
 
 std::string table_head() {
-  return fmt::format("{:>8} {:>5} {:>6} {:>9} {:>10} {:>9} {:>6} {:>10} {:>10} {:>10} {:>8} {:>8} {:>10} {:>6}\n",
-                     "block", "via", "op", "GiB/s", "ops/s", "ceiling", "share", "p50 us", "p99 us", "p99.9 us",
-                     "CPU cl.", "CPU srv.", "verified", "wrong");
+  return fmt::format("{:>8} {:>7} {:>8} {:>6} {:>9} {:>10} {:>9} {:>6} {:>10} {:>10} {:>10} {:>8} {:>8} {:>10} {:>6}\n",
+                     "block", "asked", "via", "op", "GiB/s", "ops/s", "ceiling", "share", "p50 us", "p99 us",
+                     "p99.9 us", "CPU cl.", "CPU srv.", "verified", "wrong");
 }
 
 std::string table_line(const Json& run) {
@@ -98,13 +100,14 @@ std::string table_line(const Json& run) {
     return value.is_null() ? std::string("-") : fmt::format(fmt::runtime(format), value.get<double>());
   };
   return fmt::format(
-      "{:>8} {:>5} {:>6} {:>9.3f} {:>10.0f} {:>9} {:>6} {:>10.1f} {:>10.1f} {:>10.1f} {:>8.3f} {:>8} {:>10} {:>6}\n",
-      base::format_bytes(run["block_bytes"]), run["transport"].get<std::string>(), run["op"].get<std::string>(), rate,
-      run["ops_per_s"].get<double>(), maybe(run["ceiling_gib_per_s"], "{:.3f}"),
+      "{:>8} {:>7} {:>8} {:>6} {:>9.3f} {:>10.0f} {:>9} {:>6} {:>10.1f} {:>10.1f} {:>10.1f} {:>8.3f} {:>8} {:>10} "
+      "{:>6}{}\n",
+      base::format_bytes(run["block_bytes"]), run["asked"].get<std::string>(), via_of(run),
+      run["op"].get<std::string>(), rate, run["ops_per_s"].get<double>(), maybe(run["ceiling_gib_per_s"], "{:.3f}"),
       ceiling ? fmt::format("{:.0f} %", 100 * rate / most) : "-", latency["p50"].get<double>(),
       latency["p99"].get<double>(), latency["p99.9"].get<double>(), run["client_cpu_s_per_gib"].get<double>(),
       maybe(run["server_cpu_s_per_gib"], "{:.3f}"), run["verified_blocks"].get<uint64_t>(),
-      run["mismatches"].get<uint64_t>());
+      run["mismatches"].get<uint64_t>(), run["emulated"] ? " emulated" : "");
 }
 
 Result<void, Message> write_text(const std::string& path, const std::string& text) {

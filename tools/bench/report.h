@@ -1,20 +1,21 @@
 #pragma once
 /// What a benchmark says: a table, JSON, and one HTML file.
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "memkv/error.h"
+#include "tools/bench/carried.h"
+#include "tools/bench/json.h"
 #include "tools/bench/load.h"
 
 namespace memkv::bench {
 
-using Json = nlohmann::ordered_json;
-
 /// One line of the sweep.
 struct Run {
-  std::string transport = "tcp";
+  std::string way;  ///< as asked for: "tcp", "rdma:2"
+  Carried carried;
+  bool emulated = false;
   std::string op;  ///< read, write, mixed
   uint64_t block_bytes = 0;
   uint32_t threads = 0, batch = 0, depth = 0;
@@ -26,7 +27,8 @@ struct Run {
 
 /// Machine, kernel, program, date: what the numbers belong to.
 Json describe_machine();
-Json json_of(const Run& run);
+/// `servers`: their names.
+Json json_of(const Run& run, const std::vector<std::string>& servers);
 std::string table_head();
 std::string table_line(const Json& run);
 

@@ -5,15 +5,15 @@
 #include <algorithm>
 
 #include "base/random.h"
-#include "base/text.h"
 #include "base/units.h"
-#include "client/settings.h"
 #include "tools/bench/bare_ring.h"
+#include "tools/bench/carried.h"
 #include "tools/bench/ceiling.h"
 #include "tools/bench/options.h"
 #include "tools/bench/report.h"
 #include "tools/bench/rounds.h"
 #include "tools/bench/target.h"
+#include "tools/bench/ways.h"
 
 namespace memkv::bench {
 namespace {
@@ -22,8 +22,8 @@ constexpr uint64_t kKeysMax = 1 << 20;
 
 class Sweep {
  public:
-  Sweep(const SweepOptions& options, const LoadPlan& plan, Target target, std::vector<Transport> transports)
-      : options_(options), plan_(plan), target_(std::move(target)), transports_(std::move(transports)) {}
+  Sweep(const SweepOptions& options, const LoadPlan& plan, Target target, std::vector<Way> ways)
+      : options_(options), plan_(plan), target_(std::move(target)), ways_(std::move(ways)) {}
 
   int run(const std::vector<uint64_t>& sizes) {
     if (!options_.no_ceiling) {
@@ -34,10 +34,13 @@ class Sweep {
       if (!rings) return complain(rings.error());
       rings_ = std::move(*rings);
     }
+    auto meter = CarriedMeter::connect(target_.client);
+    if (!meter) return complain(meter.error());
+    meter_ = std::move(*meter);
     say_head();
     for (const uint64_t size : sizes) {
-      for (const Transport transport : transports_) {
-        if (auto done = run_size(size, transport); !done) return complain(done.error());
+      for (const Way& way : ways_) {
+        if (auto done = run_size(size, way); !done) return complain(done.error());
       }
     }
     say_end();
@@ -62,7 +65,7 @@ class Sweep {
     report_["machine"] = describe_machine();
     report_["settings"] = {{"servers", target_.names},
                            {"own_server", target_.own.has_value()},
-                           {"transports", transport_names()},
+                           {"transports", way_words()},
                            {"congestion_control", options_.target.congestion},
                            {"put_checksum", options_.target.put_checksum},
                            {"threads", plan_.threads},
@@ -75,18 +78,20 @@ class Sweep {
                            {"cache_state",
                             "client buffers cold: each round goes through the whole window; each key is "
                             "read once before any is read again; drives by direct I/O"}};
+    report_["emulated"] = std::any_of(ways_.begin(), ways_.end(), [](const Way& way) { return way.emulated; });
     report_["servers"] = target_.statuses;
     report_["runs"] = Json::array();
   }
 
-  std::vector<std::string> transport_names() const {
-    std::vector<std::string> names;
-    for (const Transport transport : transports_) names.emplace_back(to_string(transport));
-    return names;
+  std::vector<std::string> way_words() const {
+    std::vector<std::string> words;
+    for (const Way& way : ways_) words.push_back(way.word());
+    return words;
   }
 
-  Result<void, Message> run_size(uint64_t size, Transport transport) {
-    target_.client.transport = transport;
+  Result<void, Message> run_size(uint64_t size, const Way& way) {
+    way.choose_in(target_.client);
+    way_ = &way;
     KeySpace keys;
     keys.prefix = fmt::format("bench/{:016x}/{}/", random_tag(), size);
     keys.block_bytes = size;
@@ -135,14 +140,18 @@ class Sweep {
     plan.progress = [&](uint64_t bytes) { progress.update(bytes); };
     if (target_.own) plan.server_cpu = [pid = target_.own->child->pid()] { return cpu_seconds_of(pid); };
     auto run = std::make_unique<Run>();
-    run->transport = to_string(plan.client.transport);
+    run->way = way_->word();
     run->op = op;
     run->block_bytes = size;
     run->threads = plan.threads, run->batch = plan.batch, run->depth = plan.depth;
     run->keys = plan.keys->generations.size();
     run->ceiling_gib_per_s = ceiling;
     run->server_cpu_known = target_.own.has_value();
+    const Carried before = meter_->now();
     if (auto done = run_load(plan, run->result); !done) return done.error();
+    run->carried = meter_->now();
+    run->carried.take_off(before);
+    run->emulated = way_->emulated || run->carried.emulated();
     keep(*run);
     return {};
   }
@@ -150,7 +159,8 @@ class Sweep {
   void keep(const Run& run) {
     const LoadResult& r = run.result;
     wrong_ += r.mismatches, failures_ += r.failures, misses_ += r.misses, verified_ += r.verified;
-    report_["runs"].push_back(json_of(run));
+    report_["runs"].push_back(json_of(run, target_.names));
+    if (run.emulated) report_["emulated"] = true;
     fmt::print("{}", table_line(report_["runs"].back()));
     if (r.misses > 0)
       fmt::print("         {} of {} reads missed: the store had evicted those blocks\n", r.misses, r.ops);
@@ -160,6 +170,7 @@ class Sweep {
 
   void say_end() {
     fmt::print("\n{} blocks verified, {} wrong, {} missed, {} failed.\n", verified_, wrong_, misses_, failures_);
+    if (report_["emulated"]) fmt::print("Emulated: soft-RoCE devices were used. The rates are no performance.\n");
     if (plan_.verify == Verify::kOff) fmt::print("Nothing was verified (--verify off).\n");
   }
 
@@ -174,39 +185,35 @@ class Sweep {
   const SweepOptions& options_;
   LoadPlan plan_;
   Target target_;
-  const std::vector<Transport> transports_;
+  const std::vector<Way> ways_;
+  const Way* way_ = nullptr;  ///< that is run now
+  std::unique_ptr<CarriedMeter> meter_;
   Peer bare_;
   RingPeers rings_;
   Json report_;
   uint64_t wrong_ = 0, failures_ = 0, misses_ = 0, verified_ = 0;
 };
 
-}  // namespace
-
-/// What was typed; without a word an own server is measured over all that reach it.
-Result<std::vector<Transport>, Message> transports_of(const TargetOptions& options, bool own) {
-  std::vector<Transport> transports;
-  for (const std::string& word : base::split_list(options.transport)) {
-    auto transport = client::parse_transport(word, "--transport");
-    if (!transport) return transport.error();
-    transports.push_back(*transport);
-  }
-  if (!transports.empty()) return transports;
+/// Without a word an own server is measured over all that reach it.
+std::vector<Transport> usual_transports(bool own) {
   return own ? std::vector<Transport>{Transport::kTcp, Transport::kShm} : std::vector<Transport>{Transport::kAuto};
 }
+
+}  // namespace
 
 int run_sweep(const SweepOptions& options) {
   auto plan = plan_of(options.load);
   if (!plan) return complain(plan.error());
   auto sizes = sizes_of(options.load.sizes);
   if (!sizes) return complain(sizes.error());
+  if (auto typed = ways_of(options.target, {}); !typed) return complain(typed.error());
   TargetOptions asked = options.target;
   asked.transport.clear();  // each is tried in its turn
   auto target = open_target(asked, 3 * plan->bytes);
   if (!target) return complain(target.error());
-  auto transports = transports_of(options.target, target->own.has_value());
-  if (!transports) return complain(transports.error());
-  return Sweep(options, *plan, std::move(*target), std::move(*transports)).run(*sizes);
+  auto ways = ways_of(options.target, usual_transports(target->own.has_value()));
+  if (auto found = find_devices(*ways, target->client); !found) return complain(found.error());
+  return Sweep(options, *plan, std::move(*target), std::move(*ways)).run(*sizes);
 }
 
 }  // namespace memkv::bench

@@ -180,6 +180,11 @@ Result<void, Message> Device::prepare() {
   return {};
 }
 
+bool Device::emulated() const {
+  constexpr uint32_t kSoftRoce = 0xffffff, kSoftIwarp = 0x626d74;  // drivers/infiniband/sw of the kernel
+  return limits_.vendor_id == kSoftRoce || limits_.vendor_id == kSoftIwarp;
+}
+
 /// A driver that cannot take a device away from its users (soft-RoCE) waits for them: its node is gone already.
 void Device::look() {
   read_events();

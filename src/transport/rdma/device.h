@@ -59,6 +59,8 @@ class Device {
   const ibv_device_attr& limits() const { return limits_; }
   ibv_context* context() const { return context_; }
   ibv_pd* pd() const { return pd_; }
+  /// A driver without a NIC's help (soft-RoCE, soft-iWARP): what is measured over it is no performance.
+  bool emulated() const;
   /// Looks whether the kernel still has it; never blocks. Thread: the one that opens devices.
   void look();
   /// It is gone, or the kernel waits for us to let go of it: nothing new may use it.
