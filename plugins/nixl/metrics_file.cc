@@ -11,7 +11,9 @@ constexpr std::chrono::seconds kInterval{5};
 }  // namespace
 
 MetricsFile::MetricsFile(std::string path, std::string agent, const Counters& counters, Rails rails)
-    : path_(std::move(path)), agent_(std::move(agent)), counters_(counters), rails_(std::move(rails)), thread_([this] { run(); }) {}
+    : path_(std::move(path)), agent_(std::move(agent)), counters_(counters), rails_(std::move(rails)), thread_([this] {
+        run();
+      }) {}
 
 MetricsFile::~MetricsFile() {
   {
