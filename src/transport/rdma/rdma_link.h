@@ -72,6 +72,7 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   void give_back_receive(uint32_t index);
   bool end_elsewhere();
   void fetched();
+  void offer_taken();
   void move();
   void on_turn();
   void on_control(int32_t result);
@@ -107,7 +108,7 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   bool feeding_ = false;
   Elsewhere elsewhere_ = Elsewhere::kNone;  // of the payload that comes not in the stream
   uint64_t offers_taken_ = 0;
-  uint32_t withdrawal_ = 0;  // the last that was heard, as it came
+  bool withdrawn_ = false;  // the next offer to be taken
 };
 
 }  // namespace memkv::transport::rdma
