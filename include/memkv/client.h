@@ -185,6 +185,18 @@ struct ClientCounters {
       staged_bytes, transport_switches;
 };
 
+/// One NIC of this process (docs/rdma.md). `links` are open now, the rest only grows. Snapshot.
+struct RailCounters {
+  std::string device;
+  bool working = false;  ///< the device is there
+  uint64_t links = 0, links_total = 0, ops = 0, bytes_in = 0, bytes_out = 0;
+  uint64_t failures = 0;       ///< links that ended with an error
+  uint64_t retry_errors = 0;   ///< of those: the peer did not answer
+  uint64_t rnr_errors = 0;     ///< of those: the peer had no receive posted
+  uint64_t access_errors = 0;  ///< of those: a key or a range that the peer does not allow
+  uint64_t switches = 0;       ///< the rail was left, and ops went another way
+};
+
 /// Thread-safe client over `io_contexts` I/O threads.
 class Client {
  public:
@@ -238,6 +250,8 @@ class Client {
 
   Result<Region> register_memory(void* data, size_t size, MemoryKind kind = MemoryKind::kHost, int device = 0);
   ClientCounters counters() const;
+  /// By rail; those of the process, which its clients share. Empty: no RDMA here. Thread: any.
+  std::vector<RailCounters> rail_counters() const;
   /// One human line per server: connected or why not, transport, congestion control.
   std::string describe() const;
 
@@ -283,6 +297,8 @@ class Session {
   std::vector<Outcome> run(Batch& batch, Deadline deadline = {});
   Result<Region> register_memory(void* data, size_t size, MemoryKind kind = MemoryKind::kHost, int device = 0);
   ClientCounters counters() const;
+  /// By rail; those of the process, which its clients share. Empty: no RDMA here. Thread: any.
+  std::vector<RailCounters> rail_counters() const;
   struct Impl;
 
  private:

@@ -40,6 +40,25 @@ constexpr std::array kDescribed = {
     Described{"copy_nanoseconds_total", "Time of requests in local copies.", &Counters::copy_ns},
 };
 
+struct DescribedOfRail {
+  const char* name;
+  const char* help;
+  uint64_t RailCounters::*counter;
+};
+
+/// Of the process: its backends and clients share the rails.
+constexpr std::array kDescribedOfRails = {
+    DescribedOfRail{"rail_links_total", "Queue pairs opened.", &RailCounters::links_total},
+    DescribedOfRail{"rail_operations_total", "Units of operations sent.", &RailCounters::ops},
+    DescribedOfRail{"rail_bytes_in_total", "Bytes that arrived.", &RailCounters::bytes_in},
+    DescribedOfRail{"rail_bytes_out_total", "Bytes sent.", &RailCounters::bytes_out},
+    DescribedOfRail{"rail_failures_total", "Links that ended with an error.", &RailCounters::failures},
+    DescribedOfRail{"rail_retry_errors_total", "Links whose peer did not answer.", &RailCounters::retry_errors},
+    DescribedOfRail{"rail_rnr_errors_total", "Links whose peer had no receive posted.", &RailCounters::rnr_errors},
+    DescribedOfRail{"rail_access_errors_total", "Links with a bad key or range.", &RailCounters::access_errors},
+    DescribedOfRail{"rail_switches_total", "Times that operations went another way.", &RailCounters::switches},
+};
+
 /// Backslash, quote and line break, as label values want them.
 std::string escaped(const std::string& text) {
   std::string out;
@@ -72,6 +91,20 @@ std::string prometheus(const Counters& counters, const std::string& agent) {
     const std::string name = std::string("memkv_nixl_") + one.name;
     text += "# HELP " + name + " " + one.help + "\n# TYPE " + name + " counter\n";
     text += name + label + number(counters.*one.counter) + "\n";
+  }
+  return text;
+}
+
+std::string prometheus(std::span<const RailCounters> rails, const std::string& agent) {
+  std::string text;
+  if (rails.empty()) return text;
+  for (const DescribedOfRail& one : kDescribedOfRails) {
+    const std::string name = std::string("memkv_nixl_") + one.name;
+    text += "# HELP " + name + " " + one.help + "\n# TYPE " + name + " counter\n";
+    for (const RailCounters& rail : rails) {
+      text += name + "{agent=\"" + escaped(agent) + "\",device=\"" + escaped(rail.device) + "\"} ";
+      text += std::to_string(rail.*one.counter) + "\n";
+    }
   }
   return text;
 }

@@ -3,7 +3,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <string>
+
+#include "memkv/client.h"
 
 namespace memkv::nixl {
 
@@ -38,5 +41,7 @@ struct Counters {
 std::string summary(const Counters& counters);
 /// Prometheus text, one sample for each counter.
 std::string prometheus(const Counters& counters, const std::string& agent);
+/// Likewise, one sample for each counter and rail. Empty without rails.
+std::string prometheus(std::span<const RailCounters> rails, const std::string& agent);
 
 }  // namespace memkv::nixl

@@ -22,6 +22,7 @@ Engine::Engine(const abi::InitParams& init) : Backend(init) { open(); }
 
 void Engine::refuse(const std::string& why) {
   log_line("backend " + type + " of agent '" + agent + "' cannot be made: " + why);
+  metrics_file_.reset();  // it asks a driver
   drivers_.clear();
   init_error = true;
 }
@@ -42,7 +43,8 @@ void Engine::open() {
     drivers_.push_back(std::move(*driver));
   }
   if (options_->metrics_file.empty()) return;
-  metrics_file_ = std::make_unique<MetricsFile>(options_->metrics_file, agent, *counters_);
+  metrics_file_ = std::make_unique<MetricsFile>(options_->metrics_file, agent, *counters_,
+                                                [&first = *drivers_.front()] { return first.rail_counters(); });
   if (!metrics_file_->write_now()) {
     refuse("metrics_file " + options_->metrics_file + " cannot be written: " + std::strerror(errno));
   }

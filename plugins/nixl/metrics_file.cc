@@ -10,8 +10,10 @@ constexpr std::chrono::seconds kInterval{5};
 
 }  // namespace
 
-MetricsFile::MetricsFile(std::string path, std::string agent, const Counters& counters)
-    : path_(std::move(path)), agent_(std::move(agent)), counters_(counters), thread_([this] { run(); }) {}
+MetricsFile::MetricsFile(std::string path, std::string agent, const Counters& counters, Rails rails)
+    : path_(std::move(path)), agent_(std::move(agent)), counters_(counters), rails_(std::move(rails)), thread_([this] {
+        run();
+      }) {}
 
 MetricsFile::~MetricsFile() {
   {
@@ -24,7 +26,7 @@ MetricsFile::~MetricsFile() {
 }
 
 bool MetricsFile::write_now() const {
-  const std::string text = prometheus(counters_, agent_);
+  const std::string text = prometheus(counters_, agent_) + prometheus(rails_(), agent_);
   const std::string draft = path_ + ".new";
   std::FILE* file = std::fopen(draft.c_str(), "we");
   if (!file) return false;

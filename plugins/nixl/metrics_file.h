@@ -2,9 +2,11 @@
 /// A Prometheus text file, for the textfile collector of a node exporter.
 
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "counters.h"
 
@@ -13,7 +15,8 @@ namespace memkv::nixl {
 /// Rewritten every few seconds and at the end, whole or not at all. Thread: its own.
 class MetricsFile {
  public:
-  MetricsFile(std::string path, std::string agent, const Counters& counters);
+  using Rails = std::function<std::vector<RailCounters>()>;  ///< Thread: any
+  MetricsFile(std::string path, std::string agent, const Counters& counters, Rails rails);
   ~MetricsFile();
   MetricsFile(const MetricsFile&) = delete;
   MetricsFile& operator=(const MetricsFile&) = delete;
@@ -27,6 +30,7 @@ class MetricsFile {
   const std::string path_;
   const std::string agent_;
   const Counters& counters_;
+  const Rails rails_;
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;

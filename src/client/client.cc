@@ -7,6 +7,7 @@
 
 #include "client/fork_guard.h"
 #include "client/io_thread.h"
+#include "client/rdma_host.h"
 #include "client/region.h"
 #include "client/waiting.h"
 
@@ -241,6 +242,10 @@ ClientCounters Client::counters() const {
   ClientCounters sum{};
   for (const auto& thread : impl_->threads) thread->context().counters().add_to(sum);
   return sum;
+}
+
+std::vector<RailCounters> Client::rail_counters() const {
+  return client::rail_counters(impl_->threads.front()->context().rdma_host().get());
 }
 
 std::string Client::describe() const {

@@ -176,6 +176,9 @@ void Connection::give_up(Unit& unit) {
   const uint64_t request_id = frame.out.request_id;
   const uint16_t index = unit.index;
   take_unit(frame, index);
+  // Its server may be waiting for room.
+  const auto lives = [](const Unit* one) { return one != nullptr; };
+  if (link_ && std::none_of(frame.units.begin(), frame.units.end(), lives)) link_->withdraw(frame.out);
   // A CANCEL would overtake a frame that is still in the link's hands.
   if (frame.on_link) {
     if (FrameExposure* exposure = exposure_of(frame, nullptr, index)) exposure->canceled = true;

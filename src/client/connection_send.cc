@@ -6,6 +6,7 @@
 #include "base/chunk_seed.h"
 #include "client/connection.h"
 #include "client/context.h"
+#include "transport/rdma/host.h"
 
 namespace memkv::client {
 namespace {
@@ -276,6 +277,9 @@ void Connection::send(Frame& frame, Opcode opcode, std::span<const std::byte> bo
   out.request_id = echoed_id != 0 ? echoed_id : (++request_counter_ << kSlotBits) | frame.slot;
   out.body = body;
   out.payload = frame.payload;
+  if (transport_ == Transport::kRdma) {
+    context_.rdma_host()->rail(rail_).counters.ops.fetch_add(frame.units.size(), std::memory_order_relaxed);
+  }
   const uint64_t bytes = total_bytes(frame.payload);
   context_.watch();
   frame.on_link = true;

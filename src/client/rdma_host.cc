@@ -17,4 +17,25 @@ Result<std::shared_ptr<transport::rdma::Host>, Message> shared_rdma_host(const s
   return host;
 }
 
+std::vector<RailCounters> rail_counters(transport::rdma::Host* host) {
+  std::vector<RailCounters> list;
+  for (size_t i = 0; host && i < host->rail_count(); i++) {
+    transport::rdma::Rail& rail = host->rail(i);
+    const auto& c = rail.counters;
+    list.push_back({.device = rail.name,
+                    .working = rail.device.load() != nullptr,
+                    .links = c.links.load(),
+                    .links_total = c.links_total.load(),
+                    .ops = c.ops.load(),
+                    .bytes_in = c.bytes_in.load(),
+                    .bytes_out = c.bytes_out.load(),
+                    .failures = c.failures.load(),
+                    .retry_errors = c.retry_errors.load(),
+                    .rnr_errors = c.rnr_errors.load(),
+                    .access_errors = c.access_errors.load(),
+                    .switches = c.switches.load()});
+  }
+  return list;
+}
+
 }  // namespace memkv::client

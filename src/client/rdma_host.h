@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "memkv/client.h"
 #include "memkv/error.h"
 #include "transport/rdma/host.h"
 
@@ -12,5 +13,8 @@ namespace memkv::client {
 
 /// Opens the devices at the first call; memory that one client registered is known to all of them. Blocks. Thread: any.
 Result<std::shared_ptr<transport::rdma::Host>, Message> shared_rdma_host(const std::vector<std::string>& devices);
+
+/// By rail; `host` may be null. Thread: any.
+std::vector<RailCounters> rail_counters(transport::rdma::Host* host);
 
 }  // namespace memkv::client

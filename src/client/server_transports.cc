@@ -10,7 +10,7 @@
 #include "client/context.h"
 #include "client/server.h"
 #include "io/socket.h"
-#include "transport/rdma/memory.h"
+#include "transport/rdma/host.h"
 
 namespace memkv::client {
 namespace {
@@ -218,6 +218,7 @@ void Server::on_one_sided_failed(Connection& connection, const Error& why, const
 
 void Server::on_one_sided_lost(Connection& connection, const std::string& text) {
   const Transport transport = connection.transport();
+  if (transport == Transport::kRdma) context_.rdma_host()->rail(connection.rail()).counters.switches.fetch_add(1);
   back_off(connection, text);
   if (any_open(transport)) return;
   leave(transport, text);

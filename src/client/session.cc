@@ -4,6 +4,7 @@
 
 #include "client/context.h"
 #include "client/fork_guard.h"
+#include "client/rdma_host.h"
 #include "client/region.h"
 #include "client/waiting.h"
 
@@ -196,6 +197,10 @@ ClientCounters Session::counters() const {
   ClientCounters sum{};
   impl_->context->counters().add_to(sum);
   return sum;
+}
+
+std::vector<RailCounters> Session::rail_counters() const {
+  return client::rail_counters(impl_->context->rdma_host().get());
 }
 
 }  // namespace memkv

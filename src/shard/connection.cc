@@ -22,6 +22,7 @@ void Connection::open(Worker& worker, uint64_t namespace_id) {
 void Connection::attach(std::unique_ptr<transport::Link> link, Transport transport) {
   link_ = std::move(link);
   transport_ = transport;
+  send_room_ = link_->send_room();
   worker_->count_connection(transport, 1);
   const Identity& identity = worker_->identity();
   wire::Welcome welcome;
@@ -44,6 +45,7 @@ void Connection::attach(std::unique_ptr<transport::Link> link, Transport transpo
 void Connection::recycle() {
   MEMKV_ASSERT(reapable(), "recycled while in use");
   MEMKV_ASSERT(uploads_.empty() && replying_.empty());
+  MEMKV_ASSERT(waits_send_.empty() && send_room_used_.requests == 0 && send_room_used_.bytes == 0);
   link_.reset();
 }
 
@@ -209,6 +211,7 @@ Op* Connection::admit(const wire::Op& wire_op, Request& request, uint64_t now_ns
   op->attempts = 0;
   op->slot = {};
   op->reservation = {};
+  op->send_room = {};
   op->hashed_bytes = 0;
   op->sum_count = wire_op.sum_count;
   if (wire_op.sum_count > 0) std::memcpy(op->sums.data(), wire_op.sums, size_t{wire_op.sum_count} * 8);
@@ -289,8 +292,7 @@ void Connection::on_cancel(std::span<const std::byte> body) {
   if (!cancel) return protocol_error(cancel.error().what);
   for (Op& op : live_) {
     if (op.request->id != cancel->request_id || op.index != cancel->op_index) continue;
-    if (op.phase == Phase::kWaitsSlot) {
-      worker_->stop_waiting(op);
+    if (stop_waiting(op)) {
       op.canceled = true;
       finish(op, Status::kCanceled);
     } else if (op.phase == Phase::kWaiting || (op.phase == Phase::kRunning && op.kind == wire::OpKind::kGet)) {
@@ -384,8 +386,7 @@ void Connection::on_closed(transport::Link&, const Error& why) {
   give_room_back();
   abort_uploads();
   for (Op& op : live_) {
-    if (op.phase == Phase::kWaitsSlot) {
-      worker_->stop_waiting(op);
+    if (stop_waiting(op)) {
       finish(op, Status::kCanceled);
     } else if (op.phase == Phase::kWaiting && !op.chain_open) {
       finish(op, Status::kCanceled);  // what is chained to it follows

@@ -36,6 +36,7 @@ class Connection final : public transport::LinkOwner {
                                     std::span<const std::byte> body) override;
   void on_payload_part(transport::Link& link, size_t arrived) override;
   void on_payload(transport::Link& link) override;
+  void on_unwanted(transport::Link& link) override;
   void on_closed(transport::Link& link, const Error& why) override;
 
   Worker& worker() { return *worker_; }
@@ -71,6 +72,11 @@ class Connection final : public transport::LinkOwner {
 
   // For ops.
   void op_done(Op& op);
+  /// Room in the link's send queue for the reply of a get. False: the op waits, and is started again with it.
+  bool take_send_room(Op& op, uint32_t payload_bytes);
+  void give_send_room(Op& op);
+  /// Ends what waited for room past its deadline: gets, and the payload that the link holds back.
+  void expire_waiting();
   void abort_uploads();
 
   bool closed() const { return closed_; }
@@ -98,8 +104,12 @@ class Connection final : public transport::LinkOwner {
   Op* admit(const wire::Op& wire_op, Request& request, uint64_t now_ns);
   Status check(Op& op);
   void reject_all(uint64_t request_id, std::span<const std::byte> body, Status status);
+  bool reserve_send_room(const Op& op);
+  bool stop_waiting(Op& op);
   bool take_room(Op& op);
   bool take_all_room();
+  void expire_payload();
+  void drop_payload(Status status);
   void give_room_back();
   transport::PayloadTarget target();
   void received(Op& op);
@@ -119,6 +129,9 @@ class Connection final : public transport::LinkOwner {
   std::unique_ptr<transport::Link> link_;
   uint64_t namespace_id_ = 0;
   Transport transport_ = Transport::kTcp;
+  transport::SendRoom send_room_;       ///< of the link, all of it
+  transport::SendRoom send_room_used_;  ///< by gets from before their read until their reply has left
+  OpQueue waits_send_;
   uint32_t frames_out_ = 0;
   uint32_t extra_ = 0;
   uint16_t credit_told_ = 0;

@@ -1,4 +1,4 @@
-/// get: a lookup in memory, a slot where the bytes do not lie in memory already, a read.
+/// get: a lookup in memory, room for the reply, a slot where the bytes do not lie in memory already, a read.
 
 #include "base/assert.h"
 #include "shard/connection.h"
@@ -54,6 +54,7 @@ void start_get(Op& op) {
   op.reply_generation = found.generation;
   op.reply_block_bytes = found.block_bytes;
   if (found.status != Status::kOk || found.bytes == 0) return finish(op, found.status);
+  if (!op.connection->take_send_room(op, found.bytes)) return;  // starts once more with it
   if (found.buffer_bytes > 0) {
     Worker& worker = worker_of(op);
     if (!worker.gets_wait() || op.phase == Phase::kWaitsSlot) op.slot = worker.slots().take(found.buffer_bytes);

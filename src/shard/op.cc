@@ -93,6 +93,7 @@ void release_resources(Op& op) {
   if (std::exchange(op.reading, false)) op.shard->store->release(std::get<engine::ReadOp>(op.store_op));
   if (op.slot) worker.slots().give_back(std::exchange(op.slot, {}));
   if (op.reservation.data != nullptr) op.shard->store->abandon(std::exchange(op.reservation, {}));
+  op.connection->give_send_room(op);
   worker.room_freed();
 }
 

@@ -10,6 +10,7 @@
 #include "base/intrusive_list.h"
 #include "engine/store.h"
 #include "io/arena.h"
+#include "transport/link.h"
 #include "wire/messages.h"
 
 namespace memkv::shard {
@@ -41,6 +42,7 @@ struct Upload {
 enum class Phase : uint8_t {
   kWaiting,    ///< for its payload, or for the op that it is chained to
   kReady,      ///< in the worker's ready queue
+  kWaitsSend,  ///< a get whose reply has no room yet in the link's send queue
   kWaitsSlot,  ///< a get without a slot to read into
   kRunning,    ///< with the store
   kDone,       ///< to be replied
@@ -81,7 +83,8 @@ struct Op {
   engine::BlockKey key;
   io::Slot slot;
   engine::Reservation reservation;
-  bool reading = false;  ///< the store holds bytes for us until release()
+  bool reading = false;           ///< the store holds bytes for us until release()
+  transport::SendRoom send_room;  ///< of its connection's, for the reply of a get
 
   // Checksums of the payload, verified or made step by step.
   uint64_t seed = 0;
@@ -109,7 +112,7 @@ struct Op {
       store_op;
 
   base::ListLink<Op> link;        ///< of its connection
-  base::ListLink<Op> queue_link;  ///< ready, waiting for a slot, done, or in a frame
+  base::ListLink<Op> queue_link;  ///< ready, waiting for room or a slot, done, or in a frame
   std::array<char, kKeyBytesMax> key_bytes;
 
   std::byte* data() const { return reservation.data != nullptr ? reservation.data : slot.data; }
@@ -133,7 +136,7 @@ void finish(Op& op, Status status);
 void run_later(Op& op, void (*step)(Op&));
 /// Begins the op's work; its payload is there, the op it was chained to is done.
 void start(Op& op);
-/// Gives back slot, reservation and pinned bytes.
+/// Gives back slot, reservation, pinned bytes and room in the send queue.
 void release_resources(Op& op);
 /// The deadline has passed.
 bool expired(const Op& op);

@@ -1,6 +1,7 @@
 /// Where payloads of puts go: into slots, or straight into the log (memory mode).
 
 #include <algorithm>
+#include <utility>
 
 #include "base/assert.h"
 #include "shard/connection.h"
@@ -69,6 +70,35 @@ bool Connection::try_room() {
   paused_ = false;
   link_->resume(target());
   return true;
+}
+
+/// A payload that waits for room past the deadlines of its ops.
+void Connection::expire_payload() {
+  if (!paused_) return;
+  const std::span<Incoming> incoming(incoming_.data(), incoming_count_);
+  const auto lives = [](const Incoming& one) { return one.op != nullptr && !expired(*one.op); };
+  if (std::any_of(incoming.begin(), incoming.end(), lives)) return;
+  worker_->count(worker_->mutable_stats().deadlines_missed, incoming_count_);
+  drop_payload(Status::kDeadline);
+}
+
+void Connection::on_unwanted(transport::Link&) {
+  if (paused_) drop_payload(Status::kCanceled);
+}
+
+/// What is held back is not taken any more: the stream goes on, and the client's memory is quiet without the end of its
+/// link.
+void Connection::drop_payload(Status status) {
+  paused_ = false;
+  worker_->stop_waiting(*this);
+  for (uint32_t i = 0; i < incoming_count_; i++) {
+    Op* op = std::exchange(incoming_[i].op, nullptr);
+    if (op == nullptr) continue;
+    op->received = true;
+    op->canceled = status == Status::kCanceled;
+    if (!op->chain_open) finish(*op, status);
+  }
+  link_->resume(PayloadTarget::sink());
 }
 
 void Connection::on_payload_part(transport::Link&, size_t arrived) {

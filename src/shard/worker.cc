@@ -300,9 +300,10 @@ void Worker::reap() {
 
 void Worker::tick() {
   reactor_->start(tick_timer_, now_ns() + kTickNs);
-  room_freed_ = room_freed_ || !waiting_ops_.empty() || !waiting_connections_.empty();
+  room_freed_ = room_freed_ || gets_wait() || puts_wait();
   frame_freed_ = frame_freed_ || !stuck_.empty();
   cut_stalled();
+  for (Connection& connection : open_) connection.expire_waiting();
   publish();
   const uint16_t credit = compute_credit();
   // Small moves are not worth a frame to everybody.

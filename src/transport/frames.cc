@@ -32,6 +32,7 @@ Result<void> prepare(OutFrame& frame) {
   if (bytes > wire::kPayloadBytesMax) return Error{Status::kInvalid, 0, "send: payload too large"};
   frame.payload_bytes = static_cast<uint32_t>(bytes);
   frame.queued = true;
+  frame.unwanted = false;
   return {};
 }
 

@@ -41,6 +41,7 @@ struct OutFrame {
   OutFrame* next = nullptr;
   uint32_t payload_bytes = 0;
   bool queued = false;
+  bool unwanted = false;
   std::array<std::byte, wire::kHeaderBytes> header{};
 };
 
@@ -80,6 +81,14 @@ struct Exposure {
   }
 };
 
+/// What a link's send queue takes of payloads that go straight into the peer's memory. Within it a frame never waits
+/// for room in the queue, whatever else the link does.
+struct SendRoom {
+  uint32_t requests = 0;  ///< one for each piece of the payload and each segment that it goes into
+  uint32_t bytes = 0;
+  bool limited() const { return requests > 0; }  ///< else there is nothing to reserve
+};
+
 /// What a link tells its owner. Thread: the reactor's. None of these runs inside a call of the owner into the link,
 /// except where said.
 class LinkOwner {
@@ -93,6 +102,8 @@ class LinkOwner {
   virtual void on_payload_part(Link&, size_t /*arrived*/) {}
   /// The payload of the last frame is complete (also when it went into the sink).
   virtual void on_payload(Link& link) = 0;
+  /// The peer gave up the payload that is held back (kPause): resume() it into the sink.
+  virtual void on_unwanted(Link&) {}
   /// The link is dead: once, after the last on_done/on_payload. All memory is quiet. The owner may destroy the link
   /// from here.
   virtual void on_closed(Link& link, const Error& why) = 0;
@@ -109,6 +120,9 @@ class Link {
   /// Quiet memory: what is still to come of the present payload goes into the sink; when this returns true the pieces
   /// are not written any more. false (io_uring, a receive is in the kernel's hands): on_payload will say when.
   virtual bool redirect() = 0;
+  /// The payload of a frame that was sent here is not worth its delivery any more: the peer is told not to wait for
+  /// room for it. Its on_done comes as ever, soon. Links that carry payloads in the stream cannot tell.
+  virtual void withdraw(OutFrame& /*frame*/) {}
   virtual void close(Status why) = 0;             ///< asynchronous; on_closed follows
   virtual uint64_t bytes_queued() const = 0;      ///< not yet handed to the kernel: a reader that stopped reading
   virtual uint64_t last_progress_ns() const = 0;  ///< when bytes last moved, either way
@@ -116,6 +130,8 @@ class Link {
   /// Makes memory writable for the peer. False: this link has no such thing, or no room for it now; the payload then
   /// comes in the stream.
   virtual bool expose(std::span<const iovec> /*pieces*/, Exposure& /*out*/) { return false; }
+  /// For an owner that reads a payload from a drive before it sends it: what may be under way at once. Does not change.
+  virtual SendRoom send_room() const { return {}; }
 };
 
 enum class Role : uint8_t { kClient, kServer };

@@ -51,6 +51,10 @@ class TestOwner : public LinkOwner {
     complete++;
     if (also_on_payload) also_on_payload(link);
   }
+  void on_unwanted(Link& link) override {
+    unwanted++;
+    link.resume(PayloadTarget::sink());
+  }
   void on_closed(Link&, const Error& why) override {
     closed_count++;
     closed = why;
@@ -74,6 +78,7 @@ class TestOwner : public LinkOwner {
   std::vector<std::pair<size_t, std::string>> parts;  // told so far, with the bytes that were there
   size_t payload_bytes = 0;
   size_t complete = 0;  // frames heard with all of their payload
+  int unwanted = 0;     // payloads that were given up while they waited
   int closed_count = 0;
   Error closed;
   std::unique_ptr<Link>* destroy = nullptr;  // from inside on_closed

@@ -250,6 +250,13 @@ int run(int seconds) {
   load.run(std::chrono::seconds(seconds));
   load.check_all();
   const Figures& f = load.figures;
+  for (const RailCounters& r : session->rail_counters()) {
+    std::printf(
+        "rail %s: working %d links %lu/%lu ops %lu in %lu out %lu failures %lu retry %lu rnr %lu access %lu "
+        "switches %lu\n",
+        r.device.c_str(), r.working, r.links, r.links_total, r.ops, r.bytes_in, r.bytes_out, r.failures, r.retry_errors,
+        r.rnr_errors, r.access_errors, r.switches);
+  }
   const ClientCounters c = session->counters();
   std::printf(
       "load: ops %lu hits %lu misses %lu stored %lu canceled %lu unknown %lu failed %lu switches %lu staged %lu "

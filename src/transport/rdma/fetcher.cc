@@ -53,7 +53,7 @@ bool Fetcher::post() {
     if (poller_.staging_memory().keys(rail_, device_)) slot_ = poller_.staging().take(offered_bytes_);
     if (!slot_) return false;
   }
-  while (posted_ < offered_bytes_ && work_.has_room(kRequestsPerPartMax)) post_part();
+  while (posted_ < offered_bytes_ && work_.has_room(Use::kRead, kRequestsPerPartMax)) post_part();
   return true;
 }
 

@@ -52,6 +52,7 @@ class HelperThread {
 struct RailCounters {
   std::atomic<uint64_t> bytes_in{0}, bytes_out{0}, links{0}, links_total{0}, failures{0}, retry_errors{0},
       rnr_errors{0}, access_errors{0};
+  std::atomic<uint64_t> ops{0}, switches{0};  ///< of a client: units of ops sent; times that its ops went another way
 };
 
 /// One device of this host, and its place in the list. The device is replaced when it went and came back.

@@ -67,5 +67,61 @@ TEST_P(RdmaLinkFaults, ABadKeyEndsTheLinkAndIsCounted) {
   server_poller->staging().give_back(slot);
 }
 
+/// A frame whose payload the peer READs.
+struct OfferedFrame : TestFrame {
+  explicit OfferedFrame(uint64_t id) : TestFrame(wire::Opcode::kOps, id, "load", pattern(100'000, 3)) {
+    auto added = test_host().add_memory(payload_text.data(), payload_text.size(), Access::kRemote);
+    EXPECT_TRUE(added);
+    if (added) registered = std::move(*added);
+  }
+  ~OfferedFrame() {
+    test_host().remove_memory(
+        registered, [](void*) {}, nullptr);
+  }
+  std::shared_ptr<Registration> registered;
+};
+
+TEST_P(RdmaLinkFaults, PayloadsGivenUpWhileTheyWaitAreFreeAndTheLinkLives) {
+  OfferedFrame first(1), second(2), third(3);
+  server_owner.mode = PayloadTarget::Kind::kPause;
+  ASSERT_TRUE(client->send(first));
+  ASSERT_TRUE(client->send(second));
+  ASSERT_TRUE(run_until(*reactor, [&] { return server_owner.payload_bytes == 100'000; }));
+  client->withdraw(second);
+  EXPECT_FALSE(run_until(
+      *reactor, [&] { return first.done + second.done > 0; }, 100'000'000))
+      << "the first is wanted";
+  client->withdraw(first);
+  ASSERT_TRUE(run_until(*reactor, [&] { return first.done == 1 && second.done == 1; }));
+  EXPECT_EQ(server_owner.unwanted, 2);
+  server_owner.mode = PayloadTarget::Kind::kInto;
+  ASSERT_TRUE(client->send(third));
+  ASSERT_TRUE(run_until(*reactor, [&] { return third.done == 1; }));
+  EXPECT_EQ(server_owner.heard.back().payload, third.payload_text);
+  EXPECT_EQ(client_owner.closed_count + server_owner.closed_count, 0);
+  client->close(Status::kOk);
+  ASSERT_TRUE(both_end());
+}
+
+TEST_P(RdmaLinkFaults, APayloadIsGivenUpWithoutCreditsAsWell) {
+  OfferedFrame offered(1);
+  server_owner.mode = PayloadTarget::Kind::kPause;
+  ASSERT_TRUE(client->send(offered));
+  ASSERT_TRUE(run_until(*reactor, [&] { return server_owner.payload_bytes == 100'000; }));
+  std::vector<std::unique_ptr<TestFrame>> behind;
+  for (uint64_t i = 0; i < 2 * kRecvs; i++) {  // each in a SEND of its own
+    behind.push_back(std::make_unique<TestFrame>(wire::Opcode::kPing, i + 2, "small", ""));
+    ASSERT_TRUE(client->send(*behind.back()));
+    (void)run_until(
+        *reactor, [&] { return behind.back()->done == 1; }, 20'000'000);
+  }
+  EXPECT_EQ(behind.back()->done, 0) << "the receives of the server are used up";
+  client->withdraw(offered);
+  ASSERT_TRUE(run_until(*reactor, [&] { return offered.done == 1 && behind.back()->done == 1; }));
+  EXPECT_EQ(server_owner.heard.size(), 1 + behind.size());
+  client->close(Status::kOk);
+  ASSERT_TRUE(both_end());
+}
+
 }  // namespace
 }  // namespace memkv::transport::rdma

@@ -47,12 +47,12 @@ Result<void, Message> QueuePair::create() {
   if (!channel_) return failed(*device_, "no completion channel", errno);
   const int flags = fcntl(channel_->fd, F_GETFL);
   if (flags < 0 || fcntl(channel_->fd, F_SETFL, flags | O_NONBLOCK) < 0) return failed(*device_, "no channel", errno);
-  cq_ = verbs.create_cq(device_->context(), kRecvs + kWritesMax, this, channel_, 0);
+  cq_ = verbs.create_cq(device_->context(), kRecvs + kRequestsMax, this, channel_, 0);
   if (!cq_) return failed(*device_, "no completion queue", errno);
   ibv_qp_init_attr_ex attributes{};
   attributes.send_cq = attributes.recv_cq = cq_;
   attributes.qp_type = IBV_QPT_RC;
-  attributes.cap.max_send_wr = kWritesMax;
+  attributes.cap.max_send_wr = kRequestsMax;
   attributes.cap.max_recv_wr = kRecvs;
   attributes.cap.max_send_sge =
       std::min<uint32_t>(kPiecesPerRequestMax, static_cast<uint32_t>(device_->limits().max_sge));

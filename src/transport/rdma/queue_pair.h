@@ -15,9 +15,18 @@ inline constexpr uint32_t kRecvs = 32;
 inline constexpr uint32_t kSends = 32;
 /// A frame with an 8 KiB payload and a key of usual length fits one.
 inline constexpr uint32_t kChunkBytes = 9 * 1024;
-inline constexpr uint32_t kWritesMax = 256;          ///< work requests in the send queue
-inline constexpr uint32_t kPiecesPerRequestMax = 8;  ///< local pieces that one WRITE gathers
+/// The send queue is shared out, so that what was reserved for one use is never taken by another.
+inline constexpr uint32_t kWriteRequestsMax = 128;
+inline constexpr uint32_t kReadRequestsMax = 64;
+inline constexpr uint32_t kRequestsMax =
+    kWriteRequestsMax + kReadRequestsMax + 2 * kSends;  ///< SENDs of bytes, SENDs of credits
+inline constexpr uint32_t kPiecesPerRequestMax = 8;     ///< local pieces that one WRITE gathers
 inline constexpr uint32_t kRequestBytesMax = 8u << 20;
+
+/// The immediate value of a SEND: how many of the sender's receives were posted again, and in one without bytes maybe
+/// the number of an offer that is withdrawn.
+inline constexpr uint32_t kImmCredits = 0xffff, kImmWithdraws = 1u << 31;
+constexpr uint32_t withdrawal_of(uint64_t offer) { return kImmWithdraws | static_cast<uint32_t>(offer & 0x7fff) << 16; }
 
 /// A piece of local memory with its key.
 struct LocalPiece {

@@ -127,6 +127,12 @@ Result<void> RdmaLink::send(OutFrame& frame) {
   return {};
 }
 
+void RdmaLink::withdraw(OutFrame& frame) {
+  if (closing_) return;
+  sender_.withdraw(frame);
+  turn_.soon();
+}
+
 // Completions.
 
 size_t RdmaLink::take_completions() {
@@ -164,7 +170,10 @@ void RdmaLink::on_failed(const ibv_wc& completion) {
 void RdmaLink::on_received(const ibv_wc& completion) {
   const auto index = static_cast<uint32_t>(completion.wr_id);
   sender_.receive_used();
-  sender_.add_credits(ntohl(completion.imm_data));
+  const uint32_t immediate = ntohl(completion.imm_data);
+  sender_.add_credits(immediate & kImmCredits);
+  // One that crossed TAKEN means nothing any more.
+  if ((immediate & ~kImmCredits) == withdrawal_of(offers_taken_)) withdrawn_ = true;
   counters_.bytes_in.fetch_add(completion.byte_len, std::memory_order_relaxed);
   if (completion.byte_len == 0) return give_back_receive(index);
   MEMKV_ASSERT(chunk_count_ < chunks_.size());
@@ -188,8 +197,13 @@ void RdmaLink::on_work_done() {
 void RdmaLink::fetched() {
   fetcher_.finish();
   elsewhere_ = Elsewhere::kNone;
-  sender_.tell_taken(++offers_taken_);
+  offer_taken();
   owner_.on_payload(*this);
+}
+
+void RdmaLink::offer_taken() {
+  withdrawn_ = false;
+  sender_.tell_taken(++offers_taken_);
 }
 
 // The stream.
@@ -292,11 +306,13 @@ bool RdmaLink::end_elsewhere() {
     case Elsewhere::kNone:
       return true;
     case Elsewhere::kPaused:
+      if (withdrawn_) owner_.on_unwanted(*this);  // resumes, and a turn follows
+      return false;
     case Elsewhere::kRead:
       return false;
     case Elsewhere::kSunk:
       fetcher_.drop();
-      sender_.tell_taken(++offers_taken_);
+      offer_taken();
       break;
     case Elsewhere::kPlaced:
       break;

@@ -33,8 +33,10 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   Result<void> send(OutFrame& frame) override;
   void resume(PayloadTarget target) override;
   bool redirect() override;
+  void withdraw(OutFrame& frame) override;
   void close(Status why) override;
   bool expose(std::span<const iovec> pieces, Exposure& out) override;
+  SendRoom send_room() const override { return {kWriteRequestsMax, kReadAheadBytesMax}; }
   uint64_t bytes_queued() const override { return sender_.bytes_queued(); }
   uint64_t last_progress_ns() const override { return last_progress_ns_; }
   int fd() const override { return control_.get(); }
@@ -70,6 +72,7 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   void give_back_receive(uint32_t index);
   bool end_elsewhere();
   void fetched();
+  void offer_taken();
   void move();
   void on_turn();
   void on_control(int32_t result);
@@ -105,6 +108,7 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   bool feeding_ = false;
   Elsewhere elsewhere_ = Elsewhere::kNone;  // of the payload that comes not in the stream
   uint64_t offers_taken_ = 0;
+  bool withdrawn_ = false;  // the next offer to be taken
 };
 
 }  // namespace memkv::transport::rdma

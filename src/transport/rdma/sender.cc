@@ -35,6 +35,7 @@ bool Sender::pump() {
     if (!copy()) break;
   }
   if (chunk_open_) close_chunk();
+  send_withdrawal();
   send_credit();
   return work_.ring();
 }
@@ -121,7 +122,7 @@ bool Sender::find_local(const OutFrame& frame) {
 /// False: no room in the send queue now.
 bool Sender::place(OutFrame& frame) {
   if (placed_bytes_ > 0 && placed_bytes_ + frame.payload_bytes > kPlacedBytesMax) return false;
-  if (!work_.has_room(static_cast<uint32_t>(frame.remote.size() + frame.payload.size()) + 1)) return false;
+  if (!work_.has_room(Use::kWrite, static_cast<uint32_t>(frame.remote.size() + frame.payload.size()))) return false;
   write_segments(frame);
   way_ = Way::kPlaced;
   placed_bytes_ += frame.payload_bytes;
@@ -160,6 +161,8 @@ bool Sender::offer(OutFrame& frame) {
   if (offers_made_ - offers_done_ == kOffersMax) return false;
   Offer& offer = offers_[offers_made_ % kOffersMax];
   offer = {};
+  offer.request_id = frame.request_id;
+  offer.unwanted = frame.unwanted;
   std::array<wire::Segment, kDirectPiecesMax> segments;
   size_t count = 0;
   if (offer_direct(frame, offer, segments, count)) {
@@ -225,6 +228,25 @@ bool Sender::on_taken(uint64_t offers) {
   return true;
 }
 
+void Sender::withdraw(OutFrame& frame) {
+  frame.unwanted = true;  // one that has not started yet
+  for (uint64_t i = offers_done_; i < offers_made_; i++) {
+    Offer& offer = offers_[i % kOffersMax];
+    if (offer.request_id == frame.request_id) offer.unwanted = true;
+  }
+}
+
+/// The peer waits for room for one payload at a time, the oldest. It hears of it beside the stream, which stands still.
+/// The last credit may be spent: a SEND of no bytes is taken at once, and the server gives it back.
+void Sender::send_withdrawal() {
+  if (offers_done_ == offers_made_ || withdrawals_told_ > offers_done_) return;
+  if (!offers_[offers_done_ % kOffersMax].unwanted || credits_ == 0 || !work_.has_room(Use::kSend, 1)) return;
+  withdrawals_told_ = offers_done_ + 1;
+  (void)work_.send(0, 0, returned_ | withdrawal_of(offers_done_));
+  peer_left_ += std::exchange(returned_, 0);
+  credits_--;
+}
+
 // The stream.
 
 /// Moves the frame on into chunks. False: no chunk is to be had now.
@@ -254,7 +276,7 @@ void Sender::end_frame() {
 
 /// The last credit is kept for telling the peer of credits.
 bool Sender::open_chunk() {
-  if (credits_ < 2 || buffers_out_ == kSends || !work_.has_room(1)) return false;
+  if (credits_ < 2 || buffers_out_ == kSends || !work_.has_room(Use::kSend, 1)) return false;
   chunk_open_ = true;
   chunk_used_ = 0;
   return true;
@@ -272,11 +294,11 @@ void Sender::close_chunk() {
 }
 
 /// A SEND of no bytes, when half of the receives came back and nothing else tells of it, or when the peer has none
-/// left.
+/// left. The server's last credit may go to a client that has none, never the other way round: so one can always speak.
 void Sender::send_credit() {
   const bool half = returned_ >= kRecvs / 2 && credits_ >= 1;
-  const bool stuck = peer_left_ == 0 && returned_ > 0 && credits_ >= 2;
-  if ((!half && !stuck) || !work_.has_room(1)) return;
+  const bool stuck = peer_left_ == 0 && returned_ > 0 && credits_ >= (role_ == Role::kServer ? 1u : 2u);
+  if ((!half && !stuck) || !work_.has_room(Use::kSend, 1)) return;
   (void)work_.send(0, 0, returned_);
   peer_left_ += std::exchange(returned_, 0);
   credits_--;

@@ -14,6 +14,10 @@ inline constexpr uint32_t kInlineMax = wire::kEagerPayloadMax;
 /// fastest line busy.
 inline constexpr uint32_t kPlacedBytesMax = 4u << 20;
 
+/// What an owner may read from its drives for one link at a time, what is being sent included: enough to keep the line
+/// busy while a drive answers (160 us at 100 GB/s), and a slow reader does not hold more slots than that.
+inline constexpr uint32_t kReadAheadBytesMax = 16u << 20;
+
 /// One way for each frame with a payload above kInlineMax:
 ///   placed   the owner said where in the peer's memory it goes: WRITEs, then the frame in the stream behind them
 ///   offered  (client) the peer READs it: OFFER, then the frame; the memory is free when TAKEN says so
@@ -36,6 +40,8 @@ class Sender {
   void receive_used() { peer_left_--; }
   /// The peer needs the memory of so many offers, counted from the first, no more. False: there were not that many.
   [[nodiscard]] bool on_taken(uint64_t offers);
+  /// The peer need not find room for the frame's payload.
+  void withdraw(OutFrame& frame);
   /// Of the peer's offers, so many are taken.
   void tell_taken(uint64_t offers) { taken_ = offers; }
   /// The server says nothing until it has heard a frame of the client's.
@@ -53,6 +59,8 @@ class Sender {
   static constexpr size_t kDirectPiecesMax = 8;
   struct Offer {
     OutFrame* frame = nullptr;  ///< null: staged, its own memory was free at once
+    uint64_t request_id = 0;
+    bool unwanted = false;
     io::Slot slot;
     uint8_t user_count = 0;
     std::array<Registration*, kDirectPiecesMax> users{};
@@ -74,6 +82,7 @@ class Sender {
   bool open_chunk();
   void close_chunk();
   void end_frame();
+  void send_withdrawal();
   void send_credit();
 
   Poller& poller_;
@@ -118,6 +127,7 @@ class Sender {
   // Offers, oldest first.
   std::array<Offer, kOffersMax> offers_{};
   uint64_t offers_made_ = 0, offers_done_ = 0;
+  uint64_t withdrawals_told_ = 0;  ///< up to this one, counted like offers
   uint64_t taken_ = 0, taken_told_ = 0;
   bool greet_;  // the client's first frame proves the session: a TAKEN of nothing
 };

@@ -9,10 +9,15 @@
 
 namespace memkv::transport::rdma {
 
+/// What a work request is for. Each use has its part of the queue, whatever the others do.
+enum class Use : uint8_t { kWrite, kRead, kSend };
+inline constexpr std::array<uint32_t, 3> kRequestsOfUse = {kWriteRequestsMax, kReadRequestsMax, 2 * kSends};
+using RequestCounts = std::array<uint32_t, kRequestsOfUse.size()>;
+
 /// Up to one signaled work request: all before it are done when it is.
 struct Posted {
   enum class Kind : uint8_t { kChunk, kCredit, kRead } kind = Kind::kChunk;
-  uint16_t requests = 0;
+  RequestCounts requests{};
   uint32_t bytes = 0;  ///< kRead: of the payload; kChunk: written in front of it
   FrameQueue frames;   ///< kChunk: that end with it
 };
@@ -23,24 +28,26 @@ class WorkQueue {
   explicit WorkQueue(QueuePair& pair) : pair_(pair) {}
   QueuePair& pair() { return pair_; }
 
-  bool has_room(uint32_t requests) const { return requests_ + requests <= kWritesMax && count_ < posted_.size(); }
+  bool has_room(Use use, uint32_t requests) const {
+    return requests_[index_of(use)] + requests <= kRequestsOfUse[index_of(use)];
+  }
   /// Until ring(), all of them; each needs room.
   void write(std::span<const LocalPiece> from, uint64_t to, uint32_t remote_key) {
-    add_request();
+    add_request(Use::kWrite);
     pair_.write(from, to, remote_key);
   }
   void read(const LocalPiece& into, uint64_t from, uint32_t remote_key) {
-    add_request();
+    add_request(Use::kRead);
     pair_.read(into, from, remote_key, false);
   }
   /// The last one of a part.
   void read_signaled(const LocalPiece& into, uint64_t from, uint32_t remote_key, uint32_t part_bytes) {
-    add_request();
+    add_request(Use::kRead);
     pair_.read(into, from, remote_key, true);
     push(Posted::Kind::kRead).bytes = part_bytes;
   }
   Posted& send(uint32_t buffer, uint32_t bytes, uint32_t imm) {
-    add_request();
+    add_request(Use::kSend);
     pair_.send(buffer, bytes, imm);
     return push(bytes > 0 ? Posted::Kind::kChunk : Posted::Kind::kCredit);
   }
@@ -58,30 +65,32 @@ class WorkQueue {
     const Posted done = posted_[first_];
     first_ = (first_ + 1) % posted_.size();
     count_--;
-    requests_ -= done.requests;
+    for (size_t i = 0; i < requests_.size(); i++) requests_[i] -= done.requests[i];
     return done;
   }
 
  private:
-  void add_request() {
+  static constexpr size_t index_of(Use use) { return static_cast<size_t>(use); }
+  void add_request(Use use) {
+    MEMKV_ASSERT(has_room(use, 1), "the caller looks first");
     if (!in_batch_) pair_.begin();
     in_batch_ = true;
-    requests_++;
-    since_signal_++;
+    requests_[index_of(use)]++;
+    since_signal_[index_of(use)]++;
   }
   Posted& push(Posted::Kind kind) {
     Posted& posted = posted_[(first_ + count_++) % posted_.size()];
     posted = {.kind = kind, .requests = since_signal_};
-    since_signal_ = 0;
+    since_signal_ = {};
     return posted;
   }
 
   QueuePair& pair_;
   bool in_batch_ = false;
-  uint32_t requests_ = 0;      // in the queue
-  uint16_t since_signal_ = 0;  // posted after the last signaled one
+  RequestCounts requests_{};      // in the queue
+  RequestCounts since_signal_{};  // posted after the last signaled one
   size_t first_ = 0, count_ = 0;
-  std::array<Posted, kWritesMax> posted_{};
+  std::array<Posted, kReadRequestsMax + 2 * kSends> posted_{};
 };
 
 }  // namespace memkv::transport::rdma
