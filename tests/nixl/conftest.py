@@ -22,6 +22,9 @@ LIB = pathlib.Path(os.environ.get("MEMKV_LIB", ROOT / "build/release/lib"))
 WHEELS = [pathlib.Path(p).name for p in os.environ.get("NIXL_WHEELS", "1.5.1 1.2.0 1.0.1").split()]
 NEWEST = WHEELS[0]
 FOREIGN = ("NIXL_", "AWS_", "LD_", "PYTHON", "UCX_")
+# Over rdma (in the guest): what the scenarios' clients use, and the rails that must carry bytes.
+TRANSPORT = {name: os.environ[name] for name in ("MEMKV_TRANSPORT", "MEMKV_RDMA_DEVICES") if name in os.environ}
+RAILS = TRANSPORT.get("MEMKV_RDMA_DEVICES", "").split(",") if TRANSPORT.get("MEMKV_TRANSPORT") == "rdma" else []
 
 
 class Played:
@@ -51,6 +54,7 @@ def wheel_environment(wheel, plugins, more):
     if tuple(map(int, wheel.split("."))) < (1, 4):
         paths.append(HERE / "stand_ins")
     env.update(PYTHONPATH=os.pathsep.join(map(str, paths)), NIXL_PLUGIN_DIR=str(plugins), PYTHONDONTWRITEBYTECODE="1")
+    env.update(TRANSPORT)
     env.update({k: str(v) for k, v in more.items()})
     return env
 
@@ -118,12 +122,27 @@ def start_place(folder, memory=False):
     return Place(Server(folder, "--config", config), key)
 
 
+def rail_bytes(place):
+    """{device: (bytes in, bytes out)} of the server; {} without RDMA."""
+    more = {"MEMKV_AUTH_KEY": place.key} if place.key else {}
+    status = run("memkv", "status", "--json", env=clean_environment(MEMKV_SERVERS=place.server.address, MEMKV_TRANSPORT="tcp", **more))
+    assert status.code == 0, status
+    return {rail["device"]: (rail["bytes_in"], rail["bytes_out"]) for rail in json.loads(status.text)["servers"][0]["status"].get("rails", [])}
+
+
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
-    """One server on file-backed drives for all tests that leave it whole; each test has a key prefix of its own."""
-    place = start_place(tmp_path_factory.mktemp("place"))
+    """One server for all tests that leave it whole, on file-backed drives (over rdma: in memory, the guest's files are
+    in memory too); each test has a key prefix of its own. Over rdma every rail must have carried bytes both ways."""
+    place = start_place(tmp_path_factory.mktemp("place"), memory=bool(RAILS))
+    before = rail_bytes(place) if RAILS else {}
     yield place
+    after = rail_bytes(place) if RAILS else {}
     place.server.kill()
+    for rail in RAILS:
+        moved = [b - a for a, b in zip(before[rail], after[rail])]
+        print(f"\nrail {rail} moved {moved[0]} bytes in, {moved[1]} out")
+        assert min(moved) > 1_000_000, f"the bytes did not go over rail {rail}"
 
 
 @pytest.fixture
