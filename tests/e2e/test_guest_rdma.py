@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from conftest import ROOT, clean_environment
 
-TESTS = ["units", "sweep1", "sweep2", "quiet", "faults"]
+TESTS = ["units", "sweep1", "sweep2", "quiet", "faults", "gpu"]
 
 
 @pytest.mark.timeout(400)

@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -160,6 +161,29 @@ Result<std::shared_ptr<Registration>> Host::add_memory(void* data, size_t size, 
     }
   }
   return registration;
+}
+
+Result<std::shared_ptr<Registration>, Message> Host::add_gpu_memory(void* data, size_t size, int cuda_device) {
+  auto dmabuf = export_gpu_memory(data, size, cuda_device);
+  if (!dmabuf) return dmabuf.error();
+  auto registration = std::make_shared<Registration>(data, size, std::move(*dmabuf));
+  memory_.add(registration);  // first: a device that comes back meanwhile takes it, too
+  std::string why;
+  bool any = false;
+  for (size_t i = 0; i < rails_.size(); i++) {
+    auto device = rails_[i]->device.load();
+    if (!device || device->dead()) continue;
+    const auto added = registration->add(i, device);
+    if (device->dead()) registration->drop(i);
+    any = any || added.ok();
+    if (added) continue;
+    const Error& error = added.error();
+    why += fmt::format("; RDMA device {}: {}", rails_[i]->name, error.what);
+    if (error.sys_errno != 0) why += fmt::format(": {}", std::strerror(error.sys_errno));
+  }
+  if (any) return registration;
+  memory_.remove(*registration);
+  return Message{Status::kUnsupported, why.empty() ? "no RDMA device is there now" : why.substr(2)};
 }
 
 void Host::remove_memory(std::shared_ptr<Registration> registration, void (*wait)(void* context), void* context) {

@@ -34,7 +34,7 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   void resume(PayloadTarget target) override;
   bool redirect() override;
   void close(Status why) override;
-  bool expose(std::span<const iovec> pieces, Exposure& out) override;
+  bool expose(std::span<const iovec> pieces, Staging staging, Exposure& out) override;
   uint64_t bytes_queued() const override { return sender_.bytes_queued(); }
   uint64_t last_progress_ns() const override { return last_progress_ns_; }
   int fd() const override { return control_.get(); }
