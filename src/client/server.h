@@ -71,6 +71,7 @@ class Server {
   static constexpr uint32_t kAllRails = ~uint32_t{0};
   Connection& rail_of(uint16_t worker, uint32_t rails = kAllRails);
   Connection* gpu_rail_of(const Op& op);
+  void route_gpu(Unit& unit);
   void back_off(Connection& connection, const std::string& text);
   bool any_open(Transport transport) const;
   void open_soon(Connection& connection);
