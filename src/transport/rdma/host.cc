@@ -189,6 +189,8 @@ Result<std::shared_ptr<Registration>, Message> Host::add_gpu_memory(void* data, 
 void Host::remove_memory(std::shared_ptr<Registration> registration, void (*wait)(void* context), void* context) {
   memory_.remove(*registration);
   while (!registration->retire()) wait(context);
+  // At once, as its owner may free it now: views of other threads keep the registration for a while.
+  for (size_t i = 0; i < rails_.size() && registration->gpu(); i++) registration->drop(i);
 }
 
 }  // namespace memkv::transport::rdma
