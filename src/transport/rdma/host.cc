@@ -124,10 +124,11 @@ void Host::open_rail(Rail& rail, size_t index) {
   log_device(**device);
   rail.device.store(*device);  // first: whoever adds memory from here on registers it there
   for (const auto& registration : *memory_.snapshot()) {
-    if (registration->keys(index, **device)) continue;
+    if (registration->keys(index, **device) || !registration->use()) continue;
     if (auto added = registration->add(index, *device); !added) {
       MEMKV_LOG_EVERY(10, kWarn, "rdma: device {}: {}", rail.name, added.error().what);
     }
+    registration->unuse();
   }
 }
 
@@ -189,8 +190,7 @@ Result<std::shared_ptr<Registration>, Message> Host::add_gpu_memory(void* data, 
 void Host::remove_memory(std::shared_ptr<Registration> registration, void (*wait)(void* context), void* context) {
   memory_.remove(*registration);
   while (!registration->retire()) wait(context);
-  // At once, as its owner may free it now: views of other threads keep the registration for a while.
-  for (size_t i = 0; i < rails_.size() && registration->gpu(); i++) registration->drop(i);
+  if (registration->gpu()) registration->let_go_of_gpu();
 }
 
 }  // namespace memkv::transport::rdma

@@ -54,6 +54,12 @@ Result<void> Registration::add(size_t rail, std::shared_ptr<Device> device) {
   return {};
 }
 
+void Registration::let_go_of_gpu() {
+  MEMKV_ASSERT(gpu() && retired_.load() && users_.load() == 0);
+  for (size_t rail = 0; rail < kRailsMax; rail++) drop(rail);
+  dmabuf_->fd.reset();
+}
+
 const MemoryKeys* Registration::keys(size_t rail, const Device& device) const {
   const OnDevice* on = on_[rail].load(std::memory_order_acquire);
   return on && on->identity == &device ? &on->keys : nullptr;

@@ -60,6 +60,9 @@ class Registration {
   /// False: it is being deregistered, and must not be used any more.
   [[nodiscard]] bool use();
   void unuse() { users_.fetch_sub(1); }
+  /// Of GPU memory, after retire(): takes it from all devices and closes the dma-buf, so that its owner may free it
+  /// now. Readers' views keep the object for a while.
+  void let_go_of_gpu();
   /// No new use from here on; true once nothing is in flight.
   bool retire() {
     retired_.store(true);
@@ -80,7 +83,7 @@ class Registration {
   std::byte* const data_;
   const size_t size_;
   const Access access_;
-  const std::optional<DmaBuf> dmabuf_;
+  std::optional<DmaBuf> dmabuf_;
   std::array<std::atomic<OnDevice*>, kRailsMax> on_{};
   std::atomic<OnDevice*> buried_{nullptr};
   std::atomic<uint32_t> users_{0};
