@@ -157,6 +157,17 @@ print("guest:", len(runs), "lines; batches over both rails:", *both, "bytes")
 PY
 }
 
+#: gpu        GPU memory, with stand-ins for the GPU: both ways, rot found by the server, rails that go and come
+test_gpu() {
+  start_memory_server
+  export MEMKV_CUDART=$bin/libcudart_fake.so GPU_TEST_SERVER_PID=$server
+  "$bin/memkv-gpu-test" --gtest_brief=1
+  MEMKV_TRANSPORT=tcp "$bin/memkv" status --json > /tmp/status.json
+  dropped=$(python3 -c 'import json, re; print(sum(map(int, re.findall(r"\"dropped_corrupt\": *(\d+)", open("/tmp/status.json").read()))))')
+  ((dropped >= 2)) || fail "the server dropped $dropped blocks that rotted"
+  stop_server
+}
+
 names=$(sed -n 's/^#: \([a-z0-9]*\) .*/\1/p' "$0")
 case ${1:-list} in
 list) sed -n 's/^#: /  /p' "$0" ;;
@@ -166,7 +177,7 @@ inside) (sleep 180; echo "guest: it takes too long"; tail -30 /tmp/server.log /t
   mkdir -p "${2:-/tmp}"; work=${2:-$(mktemp -d "${TMPDIR:-/tmp}/memkv-guest-XXXXXX")}
   trap 'rm -rf "$work"' EXIT
   mkdir "$work/bin" "$work/lib"
-  cp "$root"/build/release/bin/memkv{,-bench} "$root"/build/release/tests/{transport_test,memkv-rdma-load} "$work/bin"
+  cp "$root"/build/release/bin/memkv{,-bench} "$root"/build/release/tests/{transport_test,memkv-rdma-load,memkv-gpu-test,libcudart_fake.so} "$work/bin"
   cp "$root/build/release/lib/libplugin_MEMKV.so" "$work/lib"
   drives=(); case $1 in sweep2) drives=(-d 12:512M:4096) ;; faults) drives=(-d 2:512M:4096) ;; esac
   RXE_WORK=$work "$root/tools/guest.sh" "${drives[@]}" -m 3G -t 240 -- "$root/tools/guest_rdma.sh" inside "$1"

@@ -61,16 +61,16 @@ struct Outcome {
   bool ok() const { return is_outcome(status); }
 };
 
+/// kCuda: memory of a CUDA device, which the CPU cannot touch. Its bytes go over rdma only, straight between the server
+/// and the GPU, and the server verifies them; an op on it that cannot go that way completes with kUnsupported and has
+/// done nothing. An op's pieces are all registered GPU memory, or none is.
 enum class MemoryKind : uint8_t { kHost, kCuda };
 class Region;
 namespace client {
 class Context;
 }
-namespace transport::rdma {
-class Host;
-}
 namespace client {
-Result<Region> make_region(void* data, size_t size, MemoryKind kind, std::shared_ptr<transport::rdma::Host> host,
+Result<Region> make_region(const Context& context, void* data, size_t size, MemoryKind kind, int device,
                            std::shared_ptr<Context*> driven);
 }
 
@@ -84,7 +84,7 @@ class Region {
   ~Region();
 
  private:
-  friend Result<Region> client::make_region(void*, size_t, MemoryKind, std::shared_ptr<transport::rdma::Host>,
+  friend Result<Region> client::make_region(const client::Context&, void*, size_t, MemoryKind, int,
                                             std::shared_ptr<client::Context*>);
   struct State;
   std::shared_ptr<State> state_;
@@ -248,6 +248,8 @@ class Client {
   /// Where this key lives: its place in `servers`.
   size_t server_of(std::string_view key) const;
 
+  /// `device`: the CUDA device of GPU memory. kUnsupported: GPU memory cannot be registered here, `what` says why; copy
+  /// through host memory then. kNoSpace: the limit of locked memory. Blocks.
   Result<Region> register_memory(void* data, size_t size, MemoryKind kind = MemoryKind::kHost, int device = 0);
   ClientCounters counters() const;
   /// By rail; those of the process, which its clients share. Empty: no RDMA here. Thread: any.
@@ -295,6 +297,7 @@ class Session {
   std::vector<Outcome> collect(Ticket ticket);
   void collect(Ticket ticket, std::vector<Outcome>& out);  ///< the same without allocation
   std::vector<Outcome> run(Batch& batch, Deadline deadline = {});
+  /// As Client::register_memory.
   Result<Region> register_memory(void* data, size_t size, MemoryKind kind = MemoryKind::kHost, int device = 0);
   ClientCounters counters() const;
   /// By rail; those of the process, which its clients share. Empty: no RDMA here. Thread: any.

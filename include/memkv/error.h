@@ -35,6 +35,7 @@ enum class Status : uint8_t {
   kForked = 29,        ///< called in the child of a fork
   kWrongWorker = 30,   ///< the op reached a worker that does not own its shard (internal; never leaves the client)
   kInternal = 31,      ///< a bug, reported instead of hidden
+  kUnsupported = 32,   ///< this host, device or transport cannot do it (GPU memory without rdma); nothing was done
 };
 
 /// True for outcomes and failures alike that changed or read exactly what was asked.

@@ -25,6 +25,8 @@ constexpr std::array kDescribed = {
     Described{"refetched_bytes_total", "Bytes fetched again where no copy serves better.", &Counters::refetched_bytes},
     Described{"copies_total", "Local copies.", &Counters::copies},
     Described{"copied_bytes_total", "Bytes of local copies.", &Counters::copied_bytes},
+    Described{"vram_direct_bytes_total", "Bytes that NICs moved to and from VRAM.", &Counters::vram_direct_bytes},
+    Described{"vram_staged_bytes_total", "Bytes of VRAM that went through host memory.", &Counters::vram_staged_bytes},
     Described{"misses_total", "Wire operations without an object, or all of their range.", &Counters::misses},
     Described{"failed_requests_total", "Requests that ended with an error.", &Counters::failed_requests},
     Described{"canceled_requests_total", "Requests released under way.", &Counters::canceled_requests},

@@ -28,7 +28,9 @@ struct Counters {
   Counter read_wire_bytes, write_wire_bytes;
   Counter refetched_bytes;  ///< fetched a second time because no copy serves better
   Counter copies, copied_bytes;
-  Counter misses;  ///< wire operations that found no object, a hole or a short one
+  Counter vram_direct_bytes;  ///< between VRAM and the wire without host memory
+  Counter vram_staged_bytes;  ///< by way of host memory
+  Counter misses;             ///< wire operations that found no object, a hole or a short one
   Counter failed_requests, canceled_requests;
   Counter range_writes;  ///< changed a part of an object: the server reads, merges and writes
   Counter range_write_bytes;

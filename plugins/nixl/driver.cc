@@ -114,9 +114,9 @@ void Driver::run(Batch& batch, Deadline deadline, std::vector<Outcome>& outcomes
   session_.collect(ticket, outcomes);
 }
 
-Result<Region> Driver::register_memory(void* data, size_t size) {
+Result<Region> Driver::register_memory(void* data, size_t size, memkv::MemoryKind kind, uint32_t device) {
   const std::lock_guard lock(mutex_);
-  return session_.register_memory(data, size);
+  return session_.register_memory(data, size, kind, static_cast<int>(device));
 }
 
 /// Moves bytes once. Under the lock. False: nothing was completed.

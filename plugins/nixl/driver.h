@@ -48,7 +48,7 @@ class Driver {
   bool stop(Work& work);
   /// Cancels all work that `which` names and drives until it has ended. False: not by the deadline (monotonic_ns()).
   bool stop_all(const std::function<bool(const Work&)>& which, uint64_t deadline_ns);
-  Result<Region> register_memory(void* data, size_t size);
+  Result<Region> register_memory(void* data, size_t size, memkv::MemoryKind kind, uint32_t device = 0);
   std::vector<RailCounters> rail_counters() const { return session_.rail_counters(); }  ///< without the lock
   /// Runs a batch to its end, for callers that may wait.
   void run(Batch& batch, Deadline deadline, std::vector<Outcome>& outcomes);

@@ -119,7 +119,7 @@ Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory,
 Status Engine::register_dram(const abi::BlobDesc& desc, abi::Metadata*& out) {
   auto registration = Registry::add_memory(desc, MemoryKind::kHost);
   for (const auto& driver : drivers_) {
-    auto region = driver->register_memory(reinterpret_cast<void*>(desc.address), desc.length);
+    auto region = driver->register_memory(reinterpret_cast<void*>(desc.address), desc.length, memkv::MemoryKind::kHost);
     if (!region) return Status::kInvalidParam;
     registration->regions.push_back(std::move(*region));
   }
@@ -135,8 +135,26 @@ Status Engine::register_vram(const abi::BlobDesc& desc, abi::Metadata*& out) {
   }
   auto registration = Registry::add_memory(desc, MemoryKind::kCuda);
   registration->device = *device;  // the memory's own, whatever number the caller has for it
+  make_direct(desc, *registration);
   out = registration.release();
   return Status::kSuccess;
+}
+
+/// With the NICs, so that its bytes need no staging. Where that cannot be, they are staged as ever.
+void Engine::make_direct(const abi::BlobDesc& desc, Registration& registration) {
+  for (const auto& driver : drivers_) {
+    auto region = driver->register_memory(reinterpret_cast<void*>(desc.address), desc.length, memkv::MemoryKind::kCuda,
+                                          registration.device);
+    if (!region) {
+      registration.regions.clear();
+      if (!staging_told_.exchange(true)) {
+        log_line(std::string("VRAM goes through host memory: ") + region.error().what);
+      }
+      return;
+    }
+    registration.regions.push_back(std::move(*region));
+  }
+  registration.direct = true;
 }
 
 Status Engine::deregisterMem(abi::Metadata* metadata) {

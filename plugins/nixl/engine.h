@@ -1,6 +1,7 @@
 #pragma once
 /// The backend: what NIXL calls, on top of registry, drivers and requests.
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -61,6 +62,7 @@ class Engine final : public abi::Backend {
   void refuse(const std::string& why);
   abi::Status register_dram(const abi::BlobDesc& desc, abi::Metadata*& out);
   abi::Status register_vram(const abi::BlobDesc& desc, abi::Metadata*& out);
+  void make_direct(const abi::BlobDesc& desc, Registration& registration);
   bool refuse_fork() const;
   Driver& pick_driver() const;
   bool stop_all(const std::function<bool(const Work&)>& which);
@@ -74,6 +76,7 @@ class Engine final : public abi::Backend {
   std::unique_ptr<LocalMovers> movers_;
   std::vector<std::unique_ptr<Driver>> drivers_;
   std::unique_ptr<MetricsFile> metrics_file_;
+  std::atomic<bool> staging_told_{false};  // why VRAM goes through host memory
 };
 
 }  // namespace memkv::nixl

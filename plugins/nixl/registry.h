@@ -24,7 +24,8 @@ struct Registration final : abi::Metadata {
   uint64_t bytes = 0;              ///< of the object; 0 = not said
   MemoryKind kind = MemoryKind::kHost;
   uint32_t device = 0;
-  std::vector<Region> regions;  ///< of host memory, with each driver's session
+  bool direct = false;          ///< VRAM that NICs reach: its bytes need no staging
+  std::vector<Region> regions;  ///< with each driver's session; none of VRAM that is not direct
 };
 
 /// Thread: any.

@@ -35,7 +35,7 @@ Wait Request::submit_stage(Session& session) {
   apart_hosts_.clear();
   apart_staged_.clear();
   for (uint32_t i = stage.wire_op_first; i < stage.wire_op_first + stage.wire_op_count; i++)
-    staged_[i] ? start_staged(session, *staged_[i]) : batch_of_op_.push_back(i);
+    starts_staged(i) ? start_staged(session, *staged_[i]) : batch_of_op_.push_back(i);
   return submit(session, stages_[stage_], Phase::kWire);
 }
 
@@ -81,17 +81,31 @@ void Request::step_wire(Session& session) {
   const bool done = session.done(ticket_);
   if (phase_ != Phase::kProbe) {
     const auto completed = session.completed(ticket_);
-    for (; judged_ < completed.size(); judged_++)
-      judge(batch_of_op_[completed[judged_]], session.outcome(ticket_, completed[judged_]));
+    undone_.clear();
+    for (; judged_ < completed.size(); judged_++) {
+      const uint32_t op = batch_of_op_[completed[judged_]];
+      if (!take_completed(op, session.outcome(ticket_, completed[judged_]))) undone_.push_back(op);
+    }
+    for (const uint32_t op : undone_) start_staged(session, *staged_[op]);  // ends what `completed` refers to
   }
   if (!done) return;
   session.collect(ticket_, outcomes_);
   on_wire_ = false;
 }
 
+/// False: its VRAM could not be reached this time, and nothing was done: it goes through staging.
+bool Request::take_completed(uint32_t op, const Outcome& outcome) {
+  const bool direct = phase_ == Phase::kWire && direct_[op];
+  if (direct && outcome.status == memkv::Status::kUnsupported && !canceled_) return false;
+  if (direct && outcome.hit()) counters_.vram_direct_bytes.add(outcome.bytes);
+  judge(op, outcome);
+  return true;
+}
+
 void Request::step_staged() {
   std::erase_if(staging_, [this](StagedWireOp* staged) {
     if (!staged->step()) return false;
+    if (staged->outcome().hit()) counters_.vram_staged_bytes.add(staged->outcome().bytes);
     judge(staged->index(), staged->outcome());
     if (staged->cuda_error()) fail_copy(staged->cuda_error());
     return true;
@@ -140,7 +154,7 @@ Wait Request::on_probed(Session& session) {
       continue;
     }
     if (canceled_) continue;
-    if (staged_[i]) {
+    if (starts_staged(i)) {
       start_staged(session, *staged_[i]);
       continue;
     }

@@ -61,10 +61,12 @@ class Request final : public abi::RequestHandle, public Work {
   Target target_of(const WireOp& op, const abi::MetaList& remote) const;
   void add(const WireOp& op, const Target& target, Batch& batch) const;
   bool is_staged(const WireOp& op) const;
-  void build_staged();
+  void build_staged(const abi::MetaList& local);
   void build_copies();
   void build_stages();
   void build_probe();
+
+  bool starts_staged(uint32_t op) const { return staged_[op] && !direct_[op]; }
 
   // request.cc
   Wait submit(Session& session, Batch& batch, Phase phase);
@@ -72,6 +74,7 @@ class Request final : public abi::RequestHandle, public Work {
   Wait waiting() const;
   void start_staged(Session& session, StagedWireOp& staged);
   void step_wire(Session& session);
+  bool take_completed(uint32_t op, const Outcome& outcome);
   void step_staged();
   void step_copies();
   Wait on_quiet(Session& session);
@@ -103,10 +106,12 @@ class Request final : public abi::RequestHandle, public Work {
   std::vector<Target> targets_;                        // by wire operation
   std::vector<Batch> stages_;                          // without what passes through staging:
   std::vector<std::unique_ptr<StagedWireOp>> staged_;  // by wire operation, null where it does not
-  std::vector<std::unique_ptr<CopyJob>> copies_;       // by wire operation, null where none follow
-  Batch probe_;                                        // write_mode=if_absent: asks for the objects that are there
-  std::vector<uint32_t> probed_;                       // wire operation of each question
-  Batch absent_;                                       // what is left of the stage after the probe
+  std::vector<char> direct_;      // by wire operation: 1 = NICs reach its VRAM: it is staged only if that does not work
+  std::vector<uint32_t> undone_;  // direct wire operations that did not, for a moment
+  std::vector<std::unique_ptr<CopyJob>> copies_;  // by wire operation, null where none follow
+  Batch probe_;                                   // write_mode=if_absent: asks for the objects that are there
+  std::vector<uint32_t> probed_;                  // wire operation of each question
+  Batch absent_;                                  // what is left of the stage after the probe
 
   Phase phase_ = Phase::kIdle;
   size_t stage_ = 0;

@@ -39,7 +39,7 @@ void Request::plan(Planner& planner, const abi::MetaList& local, const abi::Meta
   remember(local);
   remember(remote);
   for (const WireOp& op : plan_.wire_ops) targets_.push_back(target_of(op, remote));
-  build_staged();
+  build_staged(local);
   build_copies();
   build_stages();
   if (operation_ == abi::Operation::kWrite && options_.write_mode == WriteMode::kIfAbsent) build_probe();
@@ -94,12 +94,19 @@ bool Request::is_staged(const WireOp& op) const {
   return std::any_of(pieces.begin(), pieces.end(), [](auto& piece) { return piece.place.kind == MemoryKind::kCuda; });
 }
 
-void Request::build_staged() {
+void Request::build_staged(const abi::MetaList& local) {
+  const auto reached = [&](const LocalPiece& piece) {
+    return static_cast<const Registration*>(local.descs[piece.descriptor].metadata)->direct;
+  };
   staged_.resize(plan_.wire_ops.size());
+  direct_.resize(plan_.wire_ops.size());
   for (uint32_t i = 0; i < staged_.size(); i++) {
     const WireOp& op = plan_.wire_ops[i];
     if (is_staged(op)) staged_[i] = std::make_unique<StagedWireOp>(i, op, plan_.pieces_of(op), targets_[i], movers_);
+    const auto pieces = plan_.pieces_of(op);
+    direct_[i] = staged_[i] && std::all_of(pieces.begin(), pieces.end(), reached);
   }
+  undone_.reserve(staged_.size());
   staging_.reserve(staged_.size());
 }
 
@@ -124,7 +131,7 @@ void Request::build_stages() {
     Batch& batch = stages_.emplace_back();
     for (uint32_t i = 0; i < stage.wire_op_count; i++) {
       const uint32_t op = stage.wire_op_first + i;
-      if (!staged_[op]) add(plan_.wire_ops[op], targets_[op], batch);
+      if (!starts_staged(op)) add(plan_.wire_ops[op], targets_[op], batch);
     }
   }
 }

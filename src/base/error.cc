@@ -46,6 +46,8 @@ std::string_view to_string(Status s) {
       return "wrong_worker";
     case Status::kInternal:
       return "internal";
+    case Status::kUnsupported:
+      return "unsupported";
   }
   return "unnamed";
 }

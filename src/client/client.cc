@@ -234,8 +234,8 @@ size_t Client::server_of(std::string_view key) const {
 
 // The rest.
 
-Result<Region> Client::register_memory(void* data, size_t size, MemoryKind kind, int /*device*/) {
-  return client::make_region(data, size, kind, impl_->threads.front()->context().rdma_host(), nullptr);
+Result<Region> Client::register_memory(void* data, size_t size, MemoryKind kind, int device) {
+  return client::make_region(impl_->threads.front()->context(), data, size, kind, device, nullptr);
 }
 
 ClientCounters Client::counters() const {

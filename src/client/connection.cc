@@ -120,7 +120,7 @@ void Connection::on_closed(transport::Link&, const Error& why) {
 
 /// Hands over all that is queued, in no particular order between kinds.
 void Connection::take_queued(UnitQueue& into) {
-  for (UnitQueue* queue : {&exists_, &ops_, &small_, &large_, &admin_}) {
+  for (UnitQueue* queue : {&exists_, &ops_, &small_, &large_, &gpu_, &admin_}) {
     while (Unit* unit = queue->pop_front()) {
       unit->take_off();
       unit->queue = &into;
@@ -164,6 +164,7 @@ void Connection::free_frame(Frame& frame) {
   frame.holders.clear();
   for (FrameExposure& exposure : frame.exposures) let_go(exposure);
   frame.exposures.clear();
+  frame.offered.release();
   frame.payload.clear();
   frame.unanswered = 0;
   frame.never_left = false;

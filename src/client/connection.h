@@ -28,7 +28,7 @@ class Connection final : public transport::LinkOwner {
   uint16_t worker() const { return worker_; }
   uint64_t epoch() const { return epoch_; }
   bool has_queued() const {
-    return !(ops_.empty() && small_.empty() && large_.empty() && exists_.empty() && admin_.empty());
+    return !(ops_.empty() && small_.empty() && large_.empty() && gpu_.empty() && exists_.empty() && admin_.empty());
   }
 
   /// Starts an attempt on one address. Outcome: Server::on_welcome or on_connect_failed.
@@ -96,6 +96,8 @@ class Connection final : public transport::LinkOwner {
   bool send_ops();
   bool send_exists();
   bool send_large();
+  bool send_gpu();
+  bool has_credit(uint32_t units) const { return credit_used_ == 0 || credit_used_ + units <= credit_limit_; }
   bool send_admin();
   Frame& new_frame(size_t body_bytes);
   bool add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit);
@@ -106,6 +108,7 @@ class Connection final : public transport::LinkOwner {
   void send_op_without_unit(const wire::Op& op);
   void on_sent(Frame& frame, bool sent);
   bool expose(Frame& frame, Unit& unit);
+  void add_exposure(Frame& frame, Unit& unit, const transport::Exposure& memory);
   FrameExposure* exposure_of(Frame& frame, const Unit* unit, uint32_t index);
   void let_go(FrameExposure& exposure);
   void send_cancel(uint64_t request_id, uint16_t index);
@@ -146,6 +149,7 @@ class Connection final : public transport::LinkOwner {
   UnitQueue ops_;    // without payload
   UnitQueue small_;  // payload up to kEagerPayloadMax
   UnitQueue large_;
+  UnitQueue gpu_;  // whatever their size: their memory is exposed, for a get and for a payload
   UnitQueue exists_;
   UnitQueue admin_;  // status, list: a frame of its own kind each
   FrameList frames_;

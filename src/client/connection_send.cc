@@ -39,6 +39,8 @@ void Connection::enqueue(Unit& unit) {
     queue = &exists_;
   else if (kind == Kind::kStatus || kind == Kind::kList)
     queue = &admin_;
+  else if (unit.op->gpu && unit.length > 0)
+    queue = &gpu_;
   else if (wire::has_payload(unit.kind))
     queue = unit.length > wire::kEagerPayloadMax ? &large_ : &small_;
   unit.queue = queue;
@@ -52,7 +54,7 @@ void Connection::enqueue(Unit& unit) {
 bool Connection::may_send() const { return state_ == State::kOpen && pinged_ns_ == 0; }
 
 void Connection::pump() {
-  while (may_send() && (send_exists() || send_ops() || send_large() || send_admin())) {
+  while (may_send() && (send_exists() || send_ops() || send_large() || send_gpu() || send_admin())) {
   }
 }
 
@@ -75,7 +77,7 @@ bool Connection::add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit) {
   const Op& op = *unit.op;
   const bool upload = unit.kind == wire::OpKind::kChunk || unit.kind == wire::OpKind::kCommit;
   const bool payload = wire::has_payload(unit.kind);
-  const bool server_sums = context_.settings().put_checksum == PutChecksum::kServer;
+  const bool server_sums = op.gpu || context_.settings().put_checksum == PutChecksum::kServer;
   wire::Op out;
   out.kind = unit.kind;
   out.index = static_cast<uint16_t>(frame.units.size());
@@ -91,6 +93,7 @@ bool Connection::add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit) {
   if (op.spec->if_absent && !upload) out.flags |= wire::kOpIfAbsent;
   if (unit.kind == wire::OpKind::kBegin && op.spec->kind == Kind::kWrite) out.flags |= wire::kOpRangeWrite;
   if (payload && server_sums) out.flags |= wire::kOpServerChecksum;
+  if (op.gpu && unit.kind == wire::OpKind::kGet) out.flags |= wire::kOpVerify;
   std::array<uint64_t, wire::kSumsMax> sums;
   size_t sum_count = 0;
   const size_t before = frame.payload.size();
@@ -103,7 +106,7 @@ bool Connection::add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit) {
     }
   }
   std::span<const wire::Segment> segments;
-  const bool exposed = expose(frame, unit);
+  const bool exposed = op.gpu ? !frame.exposures.empty() : expose(frame, unit);
   if (exposed) {
     const transport::Exposure& memory = frame.exposures.back().memory;
     segments = {memory.segments.data(), memory.count};
@@ -131,21 +134,23 @@ bool Connection::expose(Frame& frame, Unit& unit) {
   if (transport_ != Transport::kRdma || unit.kind != wire::OpKind::kGet || unit.length <= wire::kEagerPayloadMax) {
     return false;
   }
-  Op& op = *unit.op;
   slices_.clear();
-  slice(op.pieces, unit.place, unit.length, slices_);
+  slice(unit.op->pieces, unit.place, unit.length, slices_);
+  transport::Exposure memory;
+  if (!link_->expose(slices_, transport::Staging::kAllowed, memory)) return false;
+  add_exposure(frame, unit, memory);
+  return true;
+}
+
+void Connection::add_exposure(Frame& frame, Unit& unit, const transport::Exposure& memory) {
   FrameExposure& exposure = frame.exposures.emplace_back();
-  if (!link_->expose(slices_, exposure.memory)) {
-    frame.exposures.pop_back();
-    return false;
-  }
+  exposure.memory = memory;
   exposure.index = static_cast<uint16_t>(frame.units.size());
   if (exposure.memory.staging.empty()) {
-    exposure.holder = &op;
-    op.holds++;
+    exposure.holder = unit.op;
+    unit.op->holds++;
   }
   unit.exposure = static_cast<uint16_t>(frame.exposures.size());
-  return true;
 }
 
 /// Of an op of the frame, given up or not; null: nothing is exposed for it.
@@ -202,8 +207,38 @@ bool Connection::send_large() {
   if (large_.empty() || link_payload_bytes_ >= link_payload_max()) return false;
   Unit& unit = *large_.front();
   const uint32_t credit = wire::credit_units(unit.length);
-  if (credit_used_ > 0 && credit_used_ + credit > credit_limit_) return false;
+  if (!has_credit(credit)) return false;
   Frame& frame = new_frame(2 + body_bytes(unit));
+  wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
+  const bool added = add_op(frame, encoder, unit);
+  MEMKV_ASSERT(added);
+  frame.credit = credit;
+  credit_used_ += credit;
+  send(frame, Opcode::kOps, encoder.finish());
+  return true;
+}
+
+/// A unit of GPU memory, in a frame of its own: the server writes or reads the memory, and nothing here touches it.
+/// Where that cannot be, the op ends, so that its caller stages.
+bool Connection::send_gpu() {
+  if (gpu_.empty()) return false;
+  Unit& unit = *gpu_.front();
+  const bool payload = wire::has_payload(unit.kind);
+  const uint32_t credit = payload ? wire::credit_units(unit.length) : 0;
+  if (payload && (link_payload_bytes_ >= link_payload_max() || !has_credit(credit))) return false;
+  slices_.clear();
+  slice(unit.op->pieces, unit.place, unit.length, slices_);
+  transport::Exposure memory;
+  unit.exposure = 0;
+  if (!link_->expose(slices_, transport::Staging::kNever, memory)) {
+    context_.on_refused(unit, Status::kUnsupported);
+    return true;
+  }
+  Frame& frame = new_frame(2 + body_bytes(unit));
+  if (payload)
+    frame.offered = memory;
+  else
+    add_exposure(frame, unit, memory);
   wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
   const bool added = add_op(frame, encoder, unit);
   MEMKV_ASSERT(added);
@@ -277,6 +312,7 @@ void Connection::send(Frame& frame, Opcode opcode, std::span<const std::byte> bo
   out.request_id = echoed_id != 0 ? echoed_id : (++request_counter_ << kSlotBits) | frame.slot;
   out.body = body;
   out.payload = frame.payload;
+  out.offered = {frame.offered.segments.data(), frame.offered.count};
   if (transport_ == Transport::kRdma) {
     context_.rdma_host()->rail(rail_).counters.ops.fetch_add(frame.units.size(), std::memory_order_relaxed);
   }
@@ -303,6 +339,7 @@ void Connection::on_sent(Frame& frame, bool sent) {
   }
   frame.holders.clear();
   frame.payload.clear();
+  frame.offered.release();
   for (FrameExposure& exposure : frame.exposures) {
     if (sent && std::exchange(exposure.canceled, false)) send_cancel(frame.out.request_id, exposure.index);
   }

@@ -96,10 +96,12 @@ void Context::open_rdma() {
   options.staging.assign(std::begin(kStaging), std::end(kStaging));
   options.staged_bytes = &counters_.staged_bytes;
   auto poller = transport::rdma::Poller::make(*reactor_, *rdma_host_, options);
-  if (poller)
+  if (poller) {
     rdma_ = std::move(*poller);
-  else
+  } else {
     why_no_rdma_ = poller.error().text;
+    rdma_host_.reset();
+  }
 }
 
 size_t Context::rail_count() const { return rdma_ ? rdma_host_->rail_count() : 0; }

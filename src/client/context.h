@@ -53,6 +53,8 @@ class Context {
   const std::string& why_no_rdma() const { return why_no_rdma_; }
   const std::shared_ptr<transport::rdma::Host>& rdma_host() const { return rdma_host_; }  ///< null: none. Thread: any
   size_t rail_count() const;
+  /// Rails whose devices know all of this GPU memory, as bits.
+  uint32_t gpu_rails(std::span<const iovec> pieces);
   const Settings& settings() const { return settings_; }
   Counters& counters() { return counters_; }
   const Counters& counters() const { return counters_; }
@@ -88,6 +90,8 @@ class Context {
   explicit Context(const Settings& settings);
   Result<void, Message> open();
   void open_rdma();
+  enum class MemoryOf : uint8_t { kHost, kGpu, kMixed };
+  MemoryOf memory_of(std::span<const iovec> pieces);
 
   void start_op(Call& call, uint32_t index);
   void start_units(Op& op);

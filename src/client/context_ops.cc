@@ -53,7 +53,7 @@ void Op::reset() {
   phase = Phase::kSingle;
   pinned = nullptr;
   pinned_epoch = upload = 0;
-  finishing = asked_again = generations_differ = false;
+  finishing = asked_again = generations_differ = gpu = false;
   demanded = 0;
   refusal = Status::kOk;
   drain_until_ns = 0;
@@ -84,7 +84,9 @@ void Context::start_op(Call& call, uint32_t index) {
   const uint64_t usual = read ? settings_.get_timeout_ns : settings_.put_timeout_ns;
   const uint64_t timeout = std::min<uint64_t>(call.timeout_ns != 0 ? call.timeout_ns : usual, uint64_t{1} << 60);
   op.deadline_ns = call.started_ns + timeout;
-  const bool wrong = spec.invalid && !spec.admin;
+  const MemoryOf memory = memory_of(op.pieces);
+  op.gpu = memory == MemoryOf::kGpu;
+  const bool wrong = (spec.invalid && !spec.admin) || memory == MemoryOf::kMixed;
   if (wrong || spec.offset > UINT64_MAX - op.bytes || (spec.admin && spec.admin->server >= servers_.size())) {
     return finish(op, Status::kInvalid);
   }
@@ -142,7 +144,7 @@ void Context::route_ready(Op& op) {
   Unit* unit = op.units.front();
   for (size_t i = 0; i < count; i++) {
     Unit* next = op.units.next(*unit);
-    if (op.server->refusal() != Status::kOk) return on_refused(*unit, op.server->refusal());
+    if (const Status refusal = op.server->refusal_of(op); refusal != Status::kOk) return on_refused(*unit, refusal);
     const bool at_rest = unit->queue == nullptr && unit->frame == nullptr;
     if (at_rest && op.is_ready(*unit)) op.server->route(*unit);
     unit = next;

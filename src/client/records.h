@@ -64,6 +64,7 @@ struct Op {
   std::string_view key;
   std::span<const iovec> pieces;
   uint64_t bytes = 0;        ///< of all pieces
+  bool gpu = false;          ///< its pieces are registered GPU memory: rdma alone may touch them
   uint64_t ready_bytes = 0;  ///< of them, from the front, may be read; units with others wait in no queue
   uint64_t deadline_ns = 0;
 
@@ -126,6 +127,7 @@ struct Frame {
   std::vector<Unit*> units;  ///< by op index; null = given up or answered
   std::vector<Op*> holders;  ///< ops whose memory is in the payload, once per unit
   std::vector<FrameExposure> exposures;
+  transport::Exposure offered;  ///< GPU memory that the payload stands in
   uint32_t unanswered = 0;
   bool on_link = false;
   bool never_left = false;  ///< the link was dying already

@@ -4,12 +4,37 @@
 
 #include <unistd.h>
 
+#include <mutex>
+#include <set>
+#include <string>
+
 namespace memkv {
 namespace {
 
 constexpr useconds_t kWaitUs = 100;
 
-Error failure(const char* what) { return {.status = Status::kInvalid, .sys_errno = 0, .what = what}; }
+Error failure(Status status, const char* what) { return {.status = status, .sys_errno = 0, .what = what}; }
+
+/// An Error's sentence is never freed: each of the few that there are is kept once.
+Error failure(Message message) {
+  static std::mutex mutex;
+  static auto& kept = *new std::set<std::string>;
+  const std::lock_guard lock(mutex);
+  return failure(message.status, kept.insert(std::move(message.text)).first->c_str());
+}
+
+using Registered = Result<std::shared_ptr<transport::rdma::Registration>>;
+
+Registered add_gpu_memory(const client::Context& context, void* data, size_t size, int device) {
+  if (!context.rdma_host()) {
+    const std::string& why = context.why_no_rdma();
+    return failure(Message{Status::kUnsupported,
+                           "GPU memory goes over rdma only: " + (why.empty() ? "this client does not use it" : why)});
+  }
+  auto added = context.rdma_host()->add_gpu_memory(data, size, device);
+  if (!added) return failure(std::move(added.error()));
+  return std::move(*added);
+}
 
 }  // namespace
 
@@ -35,15 +60,18 @@ Region::Region(Region&&) noexcept = default;
 Region& Region::operator=(Region&&) noexcept = default;
 Region::~Region() = default;
 
-Result<Region> client::make_region(void* data, size_t size, MemoryKind kind,
-                                   std::shared_ptr<transport::rdma::Host> host, std::shared_ptr<Context*> driven) {
-  if (data == nullptr || size == 0) return failure("register_memory needs memory of at least a byte");
-  if (kind != MemoryKind::kHost) return failure("only host memory moves without staging");
+Result<Region> client::make_region(const Context& context, void* data, size_t size, MemoryKind kind, int device,
+                                   std::shared_ptr<Context*> driven) {
+  if (data == nullptr || size == 0) {
+    return failure(Status::kInvalid, "register_memory needs memory of at least a byte");
+  }
+  const std::shared_ptr<transport::rdma::Host>& host = context.rdma_host();
   Region region;
-  if (!host) return region;
-  auto registration = host->add_memory(data, size, transport::rdma::Access::kRemote);
+  if (!host && kind == MemoryKind::kHost) return region;
+  auto registration = kind == MemoryKind::kCuda ? add_gpu_memory(context, data, size, device)
+                                                : host->add_memory(data, size, transport::rdma::Access::kRemote);
   if (!registration) return registration.error();
-  region.state_.reset(new Region::State{std::move(host), std::move(*registration), std::move(driven)});
+  region.state_.reset(new Region::State{host, std::move(*registration), std::move(driven)});
   return region;
 }
 

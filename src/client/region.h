@@ -9,9 +9,9 @@
 
 namespace memkv::client {
 
-/// `host`: null where there is no RDMA. `driven`: the context that the caller drives itself, null once it is gone; no
-/// pointer for one with threads of its own. Blocks: pins the pages.
-Result<Region> make_region(void* data, size_t size, MemoryKind kind, std::shared_ptr<transport::rdma::Host> host,
+/// Of what `context` uses only what any thread may. `driven`: the context that the caller drives itself, null once it
+/// is gone; no pointer for one with threads of its own. Blocks: pins the pages.
+Result<Region> make_region(const Context& context, void* data, size_t size, MemoryKind kind, int device,
                            std::shared_ptr<Context*> driven);
 
 }  // namespace memkv::client

@@ -53,9 +53,14 @@ uint16_t Server::worker_of(std::string_view key) const {
 
 // The way of a unit.
 
+Status Server::refusal_of(const Op& op) {
+  if (refusal_ != Status::kOk || !op.gpu || !welcomed_ || op.pinned) return refusal_;
+  return choice_.untried(Transport::kRdma) || gpu_rail_of(op) ? Status::kOk : Status::kUnsupported;
+}
+
 void Server::route(Unit& unit) {
   MEMKV_ASSERT(unit.queue == nullptr && unit.frame == nullptr);
-  if (refusal_ != Status::kOk) return context_.on_refused(unit, refusal_);
+  if (const Status refusal = refusal_of(*unit.op); refusal != Status::kOk) return context_.on_refused(unit, refusal);
   dirty_ = true;
   if (!welcomed_) {
     unit.queue = &unrouted_;
@@ -69,9 +74,18 @@ void Server::route(Unit& unit) {
   if (kind == Kind::kList && unit.worker >= welcome_.worker_count) return context_.on_admin_done(unit);
   const bool anywhere = kind == Kind::kStatus;
   const uint16_t worker = unit.op->spec->admin ? unit.worker : worker_of(unit.op->key);
+  if (unit.op->gpu && !unit.op->pinned) return route_gpu(unit);
   Connection& connection = unit.op->pinned ? *unit.op->pinned : connection_for(anywhere ? welcome_.worker : worker);
   connection.enqueue(unit);
   if (connection.state() == Connection::State::kIdle) open_soon(connection);
+}
+
+/// In front of the first probe of rdma it waits; after that ops do not wait for rails.
+void Server::route_gpu(Unit& unit) {
+  Connection* connection = gpu_rail_of(*unit.op);
+  if (!connection) return context_.retry_later(unit);
+  connection->enqueue(unit);
+  if (connection->state() == Connection::State::kIdle) open_soon(*connection);
 }
 
 void Server::pump() {

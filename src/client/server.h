@@ -25,6 +25,8 @@ class Server {
   const std::string& name() const { return address_.name; }
   /// kOk: ops may go there. kUnavailable: breaker open. Else: it answered and refuses us, and this is why.
   Status refusal() const { return refusal_; }
+  /// The same for one op. kUnsupported: its memory is a GPU's, and no rail that knows it is open.
+  Status refusal_of(const Op& op);
   bool welcomed() const { return welcomed_; }
   uint64_t namespace_id() const { return welcome_.namespace_id; }
   uint16_t worker_count() const { return welcome_.worker_count; }
@@ -66,7 +68,10 @@ class Server {
   void rule_out_one_sided();
   Connection& connection_for(uint16_t worker);
   Connection& connection_of(Transport transport, uint16_t worker);
-  Connection& rail_of(uint16_t worker);
+  static constexpr uint32_t kAllRails = ~uint32_t{0};
+  Connection& rail_of(uint16_t worker, uint32_t rails = kAllRails);
+  Connection* gpu_rail_of(const Op& op);
+  void route_gpu(Unit& unit);
   void back_off(Connection& connection, const std::string& text);
   bool any_open(Transport transport) const;
   void open_soon(Connection& connection);

@@ -43,8 +43,18 @@ Connection& Server::connection_for(uint16_t worker) {
   return connection_of(Transport::kTcp, worker);
 }
 
-/// Of the rails that are open, the one with the least to do; those that are not are opened meanwhile.
-Connection& Server::rail_of(uint16_t worker) {
+/// Null: none is open, nor being opened now. Another transport is no way out: it would touch the memory from here.
+Connection* Server::gpu_rail_of(const Op& op) {
+  const bool usable = context_.rdma() && (choice_.up(Transport::kRdma) || choice_.is_only(Transport::kRdma));
+  const uint32_t rails = usable ? context_.gpu_rails(op.pieces) : 0;
+  if (rails == 0) return nullptr;
+  Connection& connection = rail_of(worker_of(op.key), rails);
+  const bool waits = connection.state() == Connection::State::kIdle && connection.not_before_ns > context_.now_ns();
+  return waits ? nullptr : &connection;
+}
+
+/// Of those of the rails that are open, the one with the least to do; those that are not are opened meanwhile.
+Connection& Server::rail_of(uint16_t worker, uint32_t rails) {
   Connection* best = nullptr;
   Connection* first = nullptr;
   std::array<bool, transport::rdma::kRailsMax> seen{};
@@ -52,6 +62,7 @@ Connection& Server::rail_of(uint16_t worker) {
   for (const auto& connection : connections_) {
     if (connection->transport() != Transport::kRdma || connection->worker() != worker) continue;
     seen[connection->rail()] = true;
+    if ((rails >> connection->rail() & 1) == 0) continue;
     if (!first || connection->state() != Connection::State::kIdle) first = connection.get();
     if (connection->open()) {
       if (!best || connection->less_loaded_than(*best)) best = connection.get();
@@ -66,7 +77,7 @@ Connection& Server::rail_of(uint16_t worker) {
     connections_.push_back(std::make_unique<Connection>(context_, *this, Transport::kRdma, worker, rail));
     connections_.back()->should_open = true;
     open_soon(*connections_.back());
-    if (!first) first = connections_.back().get();
+    if (!first && (rails >> rail & 1) != 0) first = connections_.back().get();
   }
   return best ? *best : *first;
 }

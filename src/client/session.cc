@@ -189,8 +189,8 @@ std::vector<Outcome> Session::run(Batch& batch, Deadline deadline) {
   return collect(ticket);
 }
 
-Result<Region> Session::register_memory(void* data, size_t size, MemoryKind kind, int /*device*/) {
-  return client::make_region(data, size, kind, impl_->context->rdma_host(), impl_->driven);
+Result<Region> Session::register_memory(void* data, size_t size, MemoryKind kind, int device) {
+  return client::make_region(*impl_->context, data, size, kind, device, impl_->driven);
 }
 
 ClientCounters Session::counters() const {

@@ -24,6 +24,11 @@ class TransportChoice {
   bool only_one_sided() const { return wanted_ == Transport::kShm || wanted_ == Transport::kRdma; }
 
   bool up(Transport transport) const { return at(transport).up; }
+  /// Its first probe with this server process is not over.
+  bool untried(Transport transport) const {
+    const Known& known = at(transport);
+    return allowed(transport) && !known.up && !known.ruled_out && known.backoff_ns == 0 && known.due_ns != UINT64_MAX;
+  }
   /// A probe should be made now.
   bool due(Transport transport, uint64_t now_ns) const;
   /// When its next probe is due; UINT64_MAX = never.

@@ -58,6 +58,27 @@ TEST(TransportChoice, AnExplicitOneIsTheOnlyOne) {
   EXPECT_FALSE(tcp.only_one_sided());
 }
 
+TEST(TransportChoice, IsUntriedUntilTheFirstProbeIsOver) {
+  TransportChoice choice(Transport::kAuto);
+  EXPECT_FALSE(choice.untried(Transport::kRdma)) << "nothing is known of the server yet";
+  choice.start_anew(1);
+  EXPECT_TRUE(choice.untried(Transport::kRdma));
+  choice.set_down(Transport::kRdma, "no rail", 2, longest);
+  EXPECT_FALSE(choice.untried(Transport::kRdma));
+  choice.start_anew(3);
+  EXPECT_TRUE(choice.untried(Transport::kRdma)) << "another server process";
+  choice.set_up(Transport::kRdma);
+  EXPECT_FALSE(choice.untried(Transport::kRdma));
+  choice.set_down(Transport::kRdma, "gone", 4, longest);
+  EXPECT_FALSE(choice.untried(Transport::kRdma));
+  choice.rule_out(Transport::kRdma, "no device");
+  choice.start_anew(5);
+  EXPECT_FALSE(choice.untried(Transport::kRdma));
+  TransportChoice tcp(Transport::kTcp);
+  tcp.start_anew(1);
+  EXPECT_FALSE(tcp.untried(Transport::kRdma));
+}
+
 TEST(TransportChoice, WhatIsRuledOutIsNeverProbed) {
   TransportChoice choice(Transport::kAuto);
   choice.rule_out(Transport::kRdma, "not built in");

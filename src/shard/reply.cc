@@ -142,6 +142,7 @@ bool Connection::flush_payloads(Request& request) {
       // A frame's payload is placed as a whole or not at all.
       if (placed != (op->segment_count > 0) || !add_segments(frame->segments, segments, *op)) break;
       if (!add(encoder, *op)) break;
+      if ((op->flags & wire::kOpVerify) != 0) frame->out.always_placed = placed;  // its client cannot copy it there
       frame->pieces[pieces++] = {const_cast<std::byte*>(op->reply_data), op->reply_bytes};
       bytes += op->reply_bytes;
       request.done_payload.remove(*op);
@@ -195,6 +196,7 @@ FrameOut* Connection::take_control_frame() {
   frame->out.body = {};
   frame->out.payload = {};
   frame->out.remote = {};
+  frame->out.always_placed = false;
   frame->out.request_id = 0;
   return frame;
 }

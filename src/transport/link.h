@@ -37,6 +37,11 @@ struct OutFrame {
   /// Where the payload goes in the peer's memory, if it said so; together at least as long. Links that cannot write
   /// there send it behind the body.
   std::span<const wire::Segment> remote;
+  /// With `remote`: however small the payload is, it is written there.
+  bool always_placed = false;
+  /// Not empty: the payload stands in memory that its owner has exposed, which the link must not touch itself; the peer
+  /// reads it from there. For links that can expose only.
+  std::span<const wire::Segment> offered;
   // Private to the link.
   OutFrame* next = nullptr;
   uint32_t payload_bytes = 0;
@@ -59,8 +64,9 @@ struct PayloadTarget {
   static PayloadTarget elsewhere() { return {Kind::kElsewhere, {}}; }
 };
 
-/// Memory of the owner's that the peer may write until release(): what a get names as its destination. Owned by the
-/// owner, who keeps it until the peer has said that it is done, or the link is closed.
+/// Memory of the owner's that the peer may read and write until release(): what a get names as its destination, or
+/// where a put's payload stands. Owned by the owner, who keeps it until the peer has said that it is done, or the link
+/// is closed.
 struct Exposure {
   std::array<wire::Segment, wire::kSegmentsPerOpMax> segments{};
   uint8_t count = 0;  ///< 0: nothing is exposed
@@ -80,6 +86,9 @@ struct Exposure {
     staging = {};
   }
 };
+
+/// Whether memory that is not registered may be exposed by way of a slot of the link's.
+enum class Staging : uint8_t { kAllowed, kNever };
 
 /// What a link's send queue takes of payloads that go straight into the peer's memory. Within it a frame never waits
 /// for room in the queue, whatever else the link does.
@@ -127,9 +136,9 @@ class Link {
   virtual uint64_t bytes_queued() const = 0;      ///< not yet handed to the kernel: a reader that stopped reading
   virtual uint64_t last_progress_ns() const = 0;  ///< when bytes last moved, either way
   virtual int fd() const = 0;                     ///< -1: none
-  /// Makes memory writable for the peer. False: this link has no such thing, or no room for it now; the payload then
-  /// comes in the stream.
-  virtual bool expose(std::span<const iovec> /*pieces*/, Exposure& /*out*/) { return false; }
+  /// Makes memory readable and writable for the peer. False: this link has no such thing, no room for it now, or
+  /// (kNever) the memory is not registered with its device; the payload then comes in the stream.
+  virtual bool expose(std::span<const iovec> /*pieces*/, Staging /*staging*/, Exposure& /*out*/) { return false; }
   /// For an owner that reads a payload from a drive before it sends it: what may be under way at once. Does not change.
   virtual SendRoom send_room() const { return {}; }
 };

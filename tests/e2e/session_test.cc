@@ -48,6 +48,20 @@ TEST_F(SessionTest, its_descriptor_becomes_readable_when_there_is_something_to_d
   }
 }
 
+TEST_F(SessionTest, gpu_memory_that_no_nic_reaches_is_refused_with_the_reason) {
+  std::vector<char> memory(4096);
+  Session tcp = Session::connect({.servers = {server_->address()}, .transport = Transport::kTcp}).value();
+  const auto region = tcp.register_memory(memory.data(), memory.size(), MemoryKind::kCuda, 0);
+  ASSERT_FALSE(region.ok());
+  EXPECT_EQ(region.error().status, Status::kUnsupported);
+  EXPECT_STREQ(region.error().what, "GPU memory goes over rdma only: this client does not use it");
+  EXPECT_EQ(tcp.register_memory(nullptr, 1, MemoryKind::kCuda, 0).error().status, Status::kInvalid);
+  auto client = Client::connect({.servers = {server_->address()}, .transport = Transport::kAuto}).value();
+  const auto other = client.register_memory(memory.data(), memory.size(), MemoryKind::kCuda, 0);
+  ASSERT_FALSE(other.ok()) << "it is no memory of a GPU";
+  EXPECT_TRUE(tcp.register_memory(memory.data(), memory.size()).ok());
+}
+
 TEST_F(SessionTest, a_wait_outside_is_limited_by_the_deadline) {
   Session session = open();
   Batch batch;

@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -123,10 +124,11 @@ void Host::open_rail(Rail& rail, size_t index) {
   log_device(**device);
   rail.device.store(*device);  // first: whoever adds memory from here on registers it there
   for (const auto& registration : *memory_.snapshot()) {
-    if (registration->keys(index, **device)) continue;
+    if (registration->keys(index, **device) || !registration->use()) continue;
     if (auto added = registration->add(index, *device); !added) {
       MEMKV_LOG_EVERY(10, kWarn, "rdma: device {}: {}", rail.name, added.error().what);
     }
+    registration->unuse();
   }
 }
 
@@ -162,9 +164,33 @@ Result<std::shared_ptr<Registration>> Host::add_memory(void* data, size_t size, 
   return registration;
 }
 
+Result<std::shared_ptr<Registration>, Message> Host::add_gpu_memory(void* data, size_t size, int cuda_device) {
+  auto dmabuf = export_gpu_memory(data, size, cuda_device);
+  if (!dmabuf) return dmabuf.error();
+  auto registration = std::make_shared<Registration>(data, size, std::move(*dmabuf));
+  memory_.add(registration);  // first: a device that comes back meanwhile takes it, too
+  std::string why;
+  bool any = false;
+  for (size_t i = 0; i < rails_.size(); i++) {
+    auto device = rails_[i]->device.load();
+    if (!device || device->dead()) continue;
+    const auto added = registration->add(i, device);
+    if (device->dead()) registration->drop(i);
+    any = any || added.ok();
+    if (added) continue;
+    const Error& error = added.error();
+    why += fmt::format("; RDMA device {}: {}", rails_[i]->name, error.what);
+    if (error.sys_errno != 0) why += fmt::format(": {}", std::strerror(error.sys_errno));
+  }
+  if (any) return registration;
+  memory_.remove(*registration);
+  return Message{Status::kUnsupported, why.empty() ? "no RDMA device is there now" : why.substr(2)};
+}
+
 void Host::remove_memory(std::shared_ptr<Registration> registration, void (*wait)(void* context), void* context) {
   memory_.remove(*registration);
   while (!registration->retire()) wait(context);
+  if (registration->gpu()) registration->let_go_of_gpu();
 }
 
 }  // namespace memkv::transport::rdma

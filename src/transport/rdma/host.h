@@ -79,6 +79,9 @@ class Host {
   MemoryTable& memory() { return memory_; }
   /// On all devices that are there. Blocks: pins the pages. kNoSpace: the limit of locked memory, mostly.
   Result<std::shared_ptr<Registration>> add_memory(void* data, size_t size, Access access);
+  /// Memory of a CUDA device, on all devices that take it: at least one, else kUnsupported with each one's reason.
+  /// Blocks. It must not be freed before it is removed.
+  Result<std::shared_ptr<Registration>, Message> add_gpu_memory(void* data, size_t size, int cuda_device);
   /// Waits until nothing is in flight on it; `wait` runs between looks (a Session drives its own loop there).
   void remove_memory(std::shared_ptr<Registration> registration, void (*wait)(void* context), void* context);
 

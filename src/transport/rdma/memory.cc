@@ -25,19 +25,39 @@ void Registration::bury(OnDevice* on) {
   }
 }
 
-Result<void> Registration::add(size_t rail, std::shared_ptr<Device> device) {
-  MEMKV_ASSERT(rail < kRailsMax);
+Result<ibv_mr*> Registration::register_on(const Device& device) const {
   int access = IBV_ACCESS_LOCAL_WRITE;
   if (access_ == Access::kRemote) access |= IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
-  ibv_mr* mr = device->verbs().reg_mr(device->pd(), data_, size_, access);
-  if (!mr) return Error{Status::kNoSpace, errno, "memory cannot be registered with an RDMA device (see ulimit -l)"};
+  const Verbs& verbs = device.verbs();
+  if (!dmabuf_) {
+    if (ibv_mr* mr = verbs.reg_mr(device.pd(), data_, size_, access)) return mr;
+    return Error{Status::kNoSpace, errno, "memory cannot be registered with an RDMA device (see ulimit -l)"};
+  }
+  if (!verbs.reg_dmabuf_mr) return Error{Status::kUnsupported, 0, "libibverbs is too old for dma-buf"};
+  const auto address = reinterpret_cast<uint64_t>(data_);
+  if (ibv_mr* mr = verbs.reg_dmabuf_mr(device.pd(), dmabuf_->offset, size_, address, dmabuf_->fd.get(), access)) {
+    return mr;
+  }
+  return Error{Status::kUnsupported, errno, "it does not register a dma-buf"};
+}
+
+Result<void> Registration::add(size_t rail, std::shared_ptr<Device> device) {
+  MEMKV_ASSERT(rail < kRailsMax);
+  auto mr = register_on(*device);
+  if (!mr) return mr.error();
   auto on = std::make_unique<OnDevice>();
-  on->keys = {mr->lkey, mr->rkey};
-  on->mr = mr;
+  on->keys = {(*mr)->lkey, (*mr)->rkey};
+  on->mr = *mr;
   on->device = std::move(device);
   on->identity = on->device.get();
   bury(on_[rail].exchange(on.release()));
   return {};
+}
+
+void Registration::let_go_of_gpu() {
+  MEMKV_ASSERT(gpu() && retired_.load() && users_.load() == 0);
+  for (size_t rail = 0; rail < kRailsMax; rail++) drop(rail);
+  dmabuf_->fd.reset();
 }
 
 const MemoryKeys* Registration::keys(size_t rail, const Device& device) const {
@@ -67,6 +87,7 @@ void MemoryTable::change(Change&& apply) {
 }
 
 void MemoryTable::add(std::shared_ptr<Registration> registration) {
+  if (registration->gpu()) gpu_.fetch_add(1, std::memory_order_release);
   change([&](Snapshot& all) {
     const auto at = std::upper_bound(all.begin(), all.end(), registration->data(),
                                      [](const std::byte* data, const auto& other) { return data < other->data(); });
@@ -76,6 +97,7 @@ void MemoryTable::add(std::shared_ptr<Registration> registration) {
 
 void MemoryTable::remove(const Registration& registration) {
   change([&](Snapshot& all) { std::erase_if(all, [&](const auto& other) { return other.get() == &registration; }); });
+  if (registration.gpu()) gpu_.fetch_sub(1, std::memory_order_release);
 }
 
 Registration* MemoryView::find(const void* at, size_t bytes) {

@@ -4,11 +4,13 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "memkv/error.h"
 #include "transport/rdma/device.h"
+#include "transport/rdma/dmabuf.h"
 
 namespace memkv::transport::rdma {
 
@@ -29,6 +31,9 @@ class Registration {
  public:
   Registration(void* data, size_t size, Access access)
       : data_(static_cast<std::byte*>(data)), size_(size), access_(access) {}
+  /// GPU memory, for the peer to read and write; the CPU cannot touch it.
+  Registration(void* data, size_t size, DmaBuf dmabuf)
+      : data_(static_cast<std::byte*>(data)), size_(size), access_(Access::kRemote), dmabuf_(std::move(dmabuf)) {}
   ~Registration();
   Registration(const Registration&) = delete;
   Registration& operator=(const Registration&) = delete;
@@ -36,21 +41,28 @@ class Registration {
   std::byte* data() const { return data_; }
   size_t size() const { return size_; }
   Access access() const { return access_; }
+  bool gpu() const { return dmabuf_.has_value(); }
   bool covers(const void* at, size_t bytes) const {
     const auto* begin = static_cast<const std::byte*>(at);
     return begin >= data_ && bytes <= size_ && begin - data_ <= static_cast<ptrdiff_t>(size_ - bytes);
   }
 
-  /// Registers it on `device`, in place of what was there for that rail. Blocks: pins the pages.
+  /// Registers it on `device`, in place of what was there for that rail. Blocks: pins the pages. kUnsupported: the
+  /// device does not take GPU memory.
   Result<void> add(size_t rail, std::shared_ptr<Device> device);
   /// The device went: it is let go of.
   void drop(size_t rail);
+  /// On whatever device is there for that rail.
+  bool is_on(size_t rail) const { return on_[rail].load(std::memory_order_acquire) != nullptr; }
   /// Null: not registered on this very device.
   const MemoryKeys* keys(size_t rail, const Device& device) const;
 
   /// False: it is being deregistered, and must not be used any more.
   [[nodiscard]] bool use();
   void unuse() { users_.fetch_sub(1); }
+  /// Of GPU memory, after retire(): takes it from all devices and closes the dma-buf, so that its owner may free it
+  /// now. Readers' views keep the object for a while.
+  void let_go_of_gpu();
   /// No new use from here on; true once nothing is in flight.
   bool retire() {
     retired_.store(true);
@@ -66,10 +78,12 @@ class Registration {
     OnDevice* next = nullptr;  ///< of those that were replaced or dropped: kept, since a reader may be looking
   };
   void bury(OnDevice* on);
+  Result<ibv_mr*> register_on(const Device& device) const;
 
   std::byte* const data_;
   const size_t size_;
   const Access access_;
+  std::optional<DmaBuf> dmabuf_;
   std::array<std::atomic<OnDevice*>, kRailsMax> on_{};
   std::atomic<OnDevice*> buried_{nullptr};
   std::atomic<uint32_t> users_{0};
@@ -85,6 +99,8 @@ class MemoryTable {
   void remove(const Registration& registration);
   std::shared_ptr<const Snapshot> snapshot() const { return snapshot_.load(); }
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
+  /// Any of it is GPU memory.
+  bool any_gpu() const { return gpu_.load(std::memory_order_acquire) > 0; }
 
  private:
   template <typename Change>
@@ -92,6 +108,7 @@ class MemoryTable {
 
   std::atomic<std::shared_ptr<const Snapshot>> snapshot_;
   std::atomic<uint64_t> version_{1};
+  std::atomic<uint32_t> gpu_{0};
 };
 
 /// A thread's own eyes on the table: no lock and no shared write per lookup.
@@ -100,6 +117,7 @@ class MemoryView {
   explicit MemoryView(const MemoryTable& table) : table_(table) {}
   /// Null: not all of it lies in one registration. Valid until the next find().
   Registration* find(const void* at, size_t bytes);
+  bool any_gpu() const { return table_.any_gpu(); }
 
  private:
   const MemoryTable& table_;

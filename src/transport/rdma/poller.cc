@@ -187,9 +187,10 @@ void Poller::on_tick() {
 
 // Memory that peers may write.
 
-bool Poller::expose(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out) {
+bool Poller::expose(std::span<const iovec> pieces, Staging staging, size_t rail, const Device& device, Exposure& out) {
   out = {};
-  return expose_direct(pieces, rail, device, out) || expose_staging(pieces, rail, device, out);
+  return expose_direct(pieces, rail, device, out) ||
+         (staging == Staging::kAllowed && expose_staging(pieces, rail, device, out));
 }
 
 bool Poller::expose_direct(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out) {

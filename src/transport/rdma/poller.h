@@ -54,7 +54,7 @@ class Poller final : private io::PollSource {
     if (staged_bytes_) staged_bytes_->add(bytes);
   }
   /// Link::expose for a device.
-  bool expose(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out);
+  bool expose(std::span<const iovec> pieces, Staging staging, size_t rail, const Device& device, Exposure& out);
 
   void add(Polled& polled);
   void remove(Polled& polled);

@@ -345,8 +345,8 @@ bool RdmaLink::redirect() {
 
 // Memory that the peer may write.
 
-bool RdmaLink::expose(std::span<const iovec> pieces, Exposure& out) {
-  return !closing_ && poller_.expose(pieces, rail_, pair_->device(), out);
+bool RdmaLink::expose(std::span<const iovec> pieces, Staging staging, Exposure& out) {
+  return !closing_ && poller_.expose(pieces, staging, rail_, pair_->device(), out);
 }
 
 }  // namespace memkv::transport::rdma

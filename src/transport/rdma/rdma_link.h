@@ -35,7 +35,7 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   bool redirect() override;
   void withdraw(OutFrame& frame) override;
   void close(Status why) override;
-  bool expose(std::span<const iovec> pieces, Exposure& out) override;
+  bool expose(std::span<const iovec> pieces, Staging staging, Exposure& out) override;
   SendRoom send_room() const override { return {kWriteRequestsMax, kReadAheadBytesMax}; }
   uint64_t bytes_queued() const override { return sender_.bytes_queued(); }
   uint64_t last_progress_ns() const override { return last_progress_ns_; }

@@ -54,11 +54,13 @@ bool Sender::start_next() {
   return true;
 }
 
-/// False: it must wait for room in the send queue.
+/// False: it must wait, for room in the send queue or for the peer to take an offer.
 bool Sender::start(OutFrame& frame) {
   begin_ = end_ = 0;
   way_ = Way::kInline;
-  if (frame.payload_bytes > kInlineMax) {
+  if (!frame.offered.empty()) {
+    if (!offer_exposed(frame)) return false;
+  } else if (frame.payload_bytes > kInlineMax || frame.always_placed) {
     if (!frame.remote.empty() && find_local(frame)) {
       if (!place(frame)) return false;
     } else if (role_ == Role::kClient && frame.remote.empty()) {
@@ -172,12 +174,26 @@ bool Sender::offer(OutFrame& frame) {
   } else {
     return false;
   }
+  announce(std::span(segments).first(count));
+  return true;
+}
+
+/// False: too many offers are open.
+bool Sender::offer_exposed(OutFrame& frame) {
+  if (offers_made_ - offers_done_ == kOffersMax) return false;
+  Offer& offer = offers_[offers_made_ % kOffersMax];
+  offer = {};
+  offer.frame = &frame;
+  announce(frame.offered);
+  return true;
+}
+
+void Sender::announce(std::span<const wire::Segment> segments) {
   offers_made_++;
   std::array<std::byte, 8 + kDirectPiecesMax * wire::kSegmentBytes> body;
-  const size_t bytes = wire::encode_offer(std::span(segments).first(count), body);
+  const size_t bytes = wire::encode_offer(segments, body);
   put_prefix(wire::Opcode::kOffer, std::span(body).first(bytes));
   way_ = Way::kOffered;
-  return true;
 }
 
 bool Sender::offer_direct(OutFrame& frame, Offer& offer, std::span<wire::Segment> segments, size_t& count) {

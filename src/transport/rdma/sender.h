@@ -22,6 +22,7 @@ inline constexpr uint32_t kReadAheadBytesMax = 16u << 20;
 ///   placed   the owner said where in the peer's memory it goes: WRITEs, then the frame in the stream behind them
 ///   offered  (client) the peer READs it: OFFER, then the frame; the memory is free when TAKEN says so
 ///   inline   neither is possible: in the stream
+/// Smaller ones go inline, but for those that must not be touched here (OutFrame::always_placed, offered).
 /// A frame's on_done comes from report(), when its SEND is acknowledged (so what it said has arrived), or with TAKEN.
 /// Thread: the link's.
 class Sender {
@@ -73,6 +74,8 @@ class Sender {
   bool find_local(const OutFrame& frame);
   void write_segments(const OutFrame& frame);
   bool offer(OutFrame& frame);
+  bool offer_exposed(OutFrame& frame);
+  void announce(std::span<const wire::Segment> segments);
   bool offer_direct(OutFrame& frame, Offer& offer, std::span<wire::Segment> segments, size_t& count);
   bool offer_staged(OutFrame& frame, Offer& offer, wire::Segment& segment);
   void put_prefix(wire::Opcode opcode, std::span<const std::byte> body);

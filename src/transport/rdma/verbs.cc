@@ -21,6 +21,12 @@ class Finder {
     if (!found && !missing_) missing_ = name;
     std::memcpy(&function, &found, sizeof function);
   }
+  /// Null where the library has it not.
+  template <typename F>
+  void find_optional(F& function, const char* name) {
+    void* found = dlsym(library_, name);
+    std::memcpy(&function, &found, sizeof function);
+  }
   const char* missing() const { return missing_; }
 
  private:
@@ -53,6 +59,7 @@ Loaded load() {
   finder.find(v.alloc_pd, "ibv_alloc_pd", "IBVERBS_1.1");
   finder.find(v.dealloc_pd, "ibv_dealloc_pd", "IBVERBS_1.1");
   finder.find(v.reg_mr, "ibv_reg_mr", "IBVERBS_1.1");
+  finder.find_optional(v.reg_dmabuf_mr, "ibv_reg_dmabuf_mr");
   finder.find(v.dereg_mr, "ibv_dereg_mr", "IBVERBS_1.1");
   finder.find(v.create_comp_channel, "ibv_create_comp_channel", "IBVERBS_1.0");
   finder.find(v.destroy_comp_channel, "ibv_destroy_comp_channel", "IBVERBS_1.0");
@@ -88,7 +95,7 @@ int Verbs::port_attributes(ibv_context* context, uint8_t port, ibv_port_attr* at
 }
 
 Result<const Verbs*, Message> load_verbs() {
-  static const Loaded loaded = load();
+  static Loaded loaded = load();
   if (!loaded.why_not.empty()) return Message{Status::kUnavailable, loaded.why_not};
   return &loaded.verbs;
 }

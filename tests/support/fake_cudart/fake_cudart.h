@@ -4,6 +4,8 @@
 /// does not fit its pointers, a range outside its allocation, an event of another device than its stream, memory freed
 /// or unregistered under a copy. Device memory cannot be touched by the host: its public address has no access, the
 /// bytes live in a second, hidden mapping. Streams run on a thread of the library, each in order.
+/// The library is a stand-in for the CUDA driver as well, of what exports memory as a dma-buf (fake_driver.cc): whoever
+/// asks for libcuda.so.1 in a process that has it loaded gets it.
 ///
 /// Environment: FAKE_CUDART_DEVICES (2), FAKE_CUDART_DELAY_US (0, of every copy), FAKE_CUDART_FAIL ("HostRegister=2":
 /// this call always fails so).

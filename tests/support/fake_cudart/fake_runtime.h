@@ -2,6 +2,7 @@
 /// What the stand-in CUDA runtime is inside: its devices' memory, streams and events, and what it checks. The C names
 /// stand in fake_cudart.cc.
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -53,6 +54,7 @@ struct Allocation {
   size_t bytes;
   std::byte* hidden;
   int device;
+  int fd;  ///< of the memory
 };
 
 struct Event {
@@ -117,9 +119,8 @@ class Fake {
     void* hidden = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     void* shown = mmap(nullptr, bytes, PROT_NONE, MAP_SHARED, fd, 0);
     if (hidden == MAP_FAILED || shown == MAP_FAILED) die("mmap failed");
-    close(fd);
     const std::lock_guard lock(mutex_);
-    allocations_[static_cast<std::byte*>(shown)] = {bytes, static_cast<std::byte*>(hidden), current_device};
+    allocations_[static_cast<std::byte*>(shown)] = {bytes, static_cast<std::byte*>(hidden), current_device, fd};
     counts_.device_bytes += bytes;
     *out = shown;
     return kSuccess;
@@ -133,6 +134,7 @@ class Fake {
     counts_.device_bytes -= found->second.bytes;
     munmap(found->second.hidden, found->second.bytes);
     munmap(device, found->second.bytes);
+    close(found->second.fd);
     allocations_.erase(found);
     return kSuccess;
   }
@@ -223,6 +225,17 @@ class Fake {
     if (target.pageable) done_.wait(lock, [stream] { return stream->steps.empty(); });
     if (target.pageable || source.pageable) ++counts_.pageable_copies;
     return kSuccess;
+  }
+
+  /// A descriptor of an allocation whose range begins where it does; -1: the range is none of that kind. The real
+  /// driver gives one for any range of whole pages.
+  int export_range(const void* device, size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    const auto found = allocations_.find(static_cast<std::byte*>(const_cast<void*>(device)));
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    if (bytes % page != 0) die("cuMemGetHandleForAddressRange of %zu bytes, no whole pages", bytes);
+    if (found == allocations_.end() || bytes > (found->second.bytes + page - 1) / page * page) return -1;
+    return fcntl(found->second.fd, F_DUPFD_CLOEXEC, 0);
   }
 
   void attributes(PointerAttributes* out, const void* pointer) {
