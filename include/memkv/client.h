@@ -75,7 +75,8 @@ Result<Region> make_region(const Context& context, void* data, size_t size, Memo
 }
 
 /// Memory registered with the client: rdma registers it with the NICs, tcp and shm do nothing. Unregisters on
-/// destruction, which waits for ops that are in flight on it. One of a Session is destroyed by who drives the session.
+/// destruction, which waits until no NIC can touch the memory any more; on every transport an op's memory is the op's
+/// until it completes. One of a Session is destroyed by who drives the session.
 class Region {
  public:
   Region() = default;

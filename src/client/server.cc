@@ -13,7 +13,7 @@ namespace memkv::client {
 namespace {
 
 constexpr uint64_t kMs = 1'000'000;
-constexpr uint64_t kConnectNs = 1000 * kMs;  // one attempt, handshake included
+constexpr uint64_t kConnectNs = 1500 * kMs;  // one attempt, handshake included; a lost SYN is sent again after 1 s
 constexpr uint64_t kBackoffMin = 100 * kMs;
 constexpr uint64_t kBackoffMax = 5000 * kMs;
 constexpr uint64_t kReconnectGapNs = 20 * kMs;  // after a failure with other connections open

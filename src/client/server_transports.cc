@@ -17,7 +17,10 @@ namespace {
 
 constexpr uint64_t kMs = 1'000'000;
 constexpr uint64_t kOpenNs = 1000 * kMs;  // one attempt, handshake included
-constexpr uint64_t kGapNs = 20 * kMs;     // to the next attempt of one connection, while others are open
+// Queue pairs are set up one after the other, and each may block for a second: after a restart of the server that has
+// many clients an attempt that gave up early would only begin again at the end of the line.
+constexpr uint64_t kOpenRailNs = 10'000 * kMs;
+constexpr uint64_t kGapNs = 20 * kMs;  // to the next attempt of one connection, while others are open
 constexpr uint64_t kGapMaxNs = 2000 * kMs;
 
 }  // namespace
@@ -182,7 +185,7 @@ void Server::try_rdma(Connection& connection) {
     return on_one_sided_failed(connection, Error{Status::kUnavailable, 0, ""}, "no address is known");
   }
   const io::SocketAddress& address = addresses[next_address_ % addresses.size()];
-  connection.connect(address.get(), address.length, context_.now_ns() + kOpenNs);
+  connection.connect(address.get(), address.length, context_.now_ns() + kOpenRailNs);
 }
 
 /// The server's unix socket, by its boot id; empty: it is not on this host, or has none.

@@ -11,8 +11,8 @@ namespace rdma = transport::rdma;
 
 namespace {
 
-constexpr size_t kOpeningsMax = 64;
-constexpr uint64_t kOpeningNs = 5'000'000'000;
+constexpr size_t kOpeningsMax = 256;
+constexpr uint64_t kOpeningNs = 10'000'000'000;
 
 }  // namespace
 

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from conftest import ROOT, clean_environment
 
-TESTS = ["units", "sweep1", "sweep2", "quiet", "faults", "gpu", "nixlbench"]
+TESTS = ["units", "sweep1", "sweep2", "quiet", "faults", "broken", "gpu", "nixlbench", "nixl1", "nixl2", "lossy"]
 
 
 @pytest.mark.timeout(400)

@@ -1,10 +1,12 @@
 /// Load for faults, in the guest: gets and puts with random deadlines and cancels from registered and other memory.
 /// Every buffer is filled with a sentinel the moment its op is complete and watched for a while: no byte may change any
 /// more.
-///   memkv-rdma-load SECONDS     settings from MEMKV_*
+///   memkv-rdma-load SECONDS [break]     settings from MEMKV_*; SIGTERM: no longer
+/// break: queue pairs are moved to error all the time, and every third time memory is registered its key is bad.
 /// Last line: the figures. Exit code 1: wrong bytes, a noisy buffer, a deadline missed by more than half a second, or a
 /// block that is not there at the end.
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +20,7 @@
 #include <vector>
 
 #include "memkv/client.h"
+#include "verbs_breaker.h"
 
 namespace memkv::test {
 namespace {
@@ -31,9 +34,15 @@ constexpr int kKeys = 24;
 constexpr milliseconds kWatch{150};
 constexpr milliseconds kLateMax{500};
 constexpr milliseconds kUsual{2000};
+constexpr milliseconds kRegistered{700};
+constexpr milliseconds kUnbroken{1500};
+constexpr milliseconds kWhole{12'000};  // at the end nothing is broken any more
+
+volatile sig_atomic_t terminated = 0;
 
 struct Figures {
   uint64_t ops = 0, hits = 0, misses = 0, stored = 0, failed = 0, canceled = 0, unknown = 0;
+  uint64_t broken = 0;  // queue pairs
   uint64_t wrong = 0, noisy = 0, late = 0, lost = 0;
   int64_t late_ms_max = 0;
 };
@@ -55,21 +64,42 @@ struct Slot {
   bool put = false;
   uint64_t version = 0;
   bool to_cancel = false;
+  bool seen = false;  // it is done, and its lateness was taken
   Clock::time_point deadline, cancel_at, watch_until;
 };
 
+// A pattern that costs next to nothing: the processor of a guest is emulated, and while this thread is at a pattern it
+// drives no op.
+uint64_t word_of(uint64_t key, uint64_t version, size_t at) {
+  return (key * 1'000'003 + version) * 0x9E3779B97F4A7C15 + at;
+}
+
 void fill(unsigned char* out, size_t bytes, uint64_t key, uint64_t version) {
-  std::mt19937_64 random(key * 1'000'003 + version);
   std::memcpy(out, &version, sizeof version);
   for (size_t at = sizeof version; at < bytes; at += sizeof(uint64_t)) {
-    const uint64_t word = random();
+    const uint64_t word = word_of(key, version, at);
     std::memcpy(out + at, &word, std::min(sizeof word, bytes - at));
   }
 }
 
+uint64_t version_in(const unsigned char* data) {
+  uint64_t version = 0;
+  std::memcpy(&version, data, sizeof version);
+  return version;
+}
+
+bool is_filled(const unsigned char* data, size_t bytes, uint64_t key) {
+  const uint64_t version = version_in(data);
+  for (size_t at = sizeof version; at < bytes; at += sizeof(uint64_t)) {
+    const uint64_t word = word_of(key, version, at);
+    if (std::memcmp(data + at, &word, std::min(sizeof word, bytes - at)) != 0) return false;
+  }
+  return true;
+}
+
 class Load {
  public:
-  explicit Load(Session& session) : session_(session), memory_(kSlots * kSlotBytes) {
+  Load(Session& session, bool breaks) : session_(session), breaks_(breaks), memory_(kSlots * kSlotBytes) {
     for (size_t i = 0; i < kSlots; i++) slots_[i].data = memory_.data() + i * kSlotBytes;
     // Half of the slots are registered.
     auto region = session_.register_memory(memory_.data(), memory_.size() / 2);
@@ -89,13 +119,20 @@ class Load {
 
   void run(Clock::duration time) {
     const auto end = Clock::now() + time;
-    auto next_region = Clock::now() + milliseconds(700);
-    while (Clock::now() < end) {
+    auto next_region = Clock::now() + kRegistered, next_break = Clock::now() + kUnbroken;
+    while (Clock::now() < end && !terminated) {
       if (Clock::now() > next_region) {  // deregistered with ops in flight on it: waits, then comes back
-        next_region = Clock::now() + milliseconds(700);
-        region_ = {};
-        auto again = session_.register_memory(memory_.data(), memory_.size() / 2);
-        if (again) region_ = std::move(*again);
+        next_region = Clock::now() + kRegistered;
+        deregister();
+      }
+      if (breaks_ && Clock::now() > end - kWhole) {
+        breaks_ = false;
+        std::printf("whole again\n");
+        std::fflush(stdout);
+      }
+      if (breaks_ && Clock::now() > next_break) {
+        next_break = Clock::now() + kUnbroken;
+        if (break_queue_pair(random_())) figures.broken++;
       }
       step(true);
     }
@@ -139,25 +176,51 @@ class Load {
   uint64_t number_of(const Known& known) const { return static_cast<uint64_t>(&known - known_.data()); }
 
   bool right(const Known& known, const unsigned char* data, uint64_t bytes) {
-    uint64_t version = 0;
-    std::memcpy(&version, data, sizeof version);
+    const uint64_t version = version_in(data);
     if (bytes != known.bytes || version < known.acknowledged || version > known.sent) return false;
-    std::vector<unsigned char> expected(bytes);
-    fill(expected.data(), bytes, number_of(known), version);
-    return std::memcmp(expected.data(), data, bytes) == 0;
+    return is_filled(data, bytes, number_of(known));
+  }
+
+  void deregister() {
+    const auto began = Clock::now();
+    region_ = {};  // drives the session, but what ends meanwhile is seen at its end only
+    see(began);
+    give_bad_keys(breaks_ && ++registrations_ % 3 == 0);
+    auto again = session_.register_memory(memory_.data(), memory_.size() / 2);
+    if (again) region_ = std::move(*again);
+  }
+
+  /// Moves bytes, and notes how late the ops are that are done now.
+  void drive(milliseconds wait) {
+    session_.poll(wait);
+    see(Clock::time_point::max());
+  }
+
+  /// Ops with a deadline after `blind_since` may have ended in time.
+  void see(Clock::time_point blind_since) {
+    const auto now = Clock::now();
+    for (Slot& slot : slots_) {
+      if (slot.state != Slot::State::kBusy || slot.seen || !session_.done(slot.ticket)) continue;
+      slot.seen = true;
+      if (slot.deadline > blind_since) continue;
+      const auto late = std::chrono::duration_cast<milliseconds>(now - slot.deadline);
+      figures.late_ms_max = std::max<int64_t>(figures.late_ms_max, late.count());
+      if (late > kLateMax) figures.late++;
+    }
   }
 
   void step(bool start) {
     for (Slot& slot : slots_) {
+      drive(milliseconds(0));
       if (slot.state == Slot::State::kFree && start) launch(slot);
       if (slot.state == Slot::State::kBusy && slot.to_cancel && Clock::now() > slot.cancel_at) {
         slot.to_cancel = false;
         session_.cancel(slot.ticket);
       }
-      if (slot.state == Slot::State::kBusy && session_.done(slot.ticket)) land(slot);
+      if (slot.state == Slot::State::kBusy && slot.seen) land(slot);
       if (slot.state == Slot::State::kWatched && Clock::now() > slot.watch_until) release(slot);
     }
-    session_.poll(milliseconds(1));
+    drive(milliseconds(1));
   }
 
   void launch(Slot& slot) {
@@ -168,7 +231,6 @@ class Load {
     if (random_() % 4 == 0) time = milliseconds(1 + random_() % 60);
     slot.to_cancel = random_() % 6 == 0;
     slot.cancel_at = Clock::now() + std::chrono::microseconds(random_() % 60'000);
-    slot.deadline = Clock::now() + time;
     if (slot.put) {
       slot.known->busy = true;
       slot.version = ++slot.known->sent;
@@ -177,15 +239,14 @@ class Load {
     } else {
       slot.batch.get(slot.known->key, Scatter(slot.data, slot.known->bytes));
     }
+    slot.seen = false;
+    slot.deadline = Clock::now() + time;
     slot.ticket = session_.submit(slot.batch, time);
     slot.state = Slot::State::kBusy;
   }
 
   void land(Slot& slot) {
     const Outcome out = session_.collect(slot.ticket)[0];
-    const auto late = std::chrono::duration_cast<milliseconds>(Clock::now() - slot.deadline);
-    figures.late_ms_max = std::max<int64_t>(figures.late_ms_max, late.count());
-    if (late > kLateMax) figures.late++;
     figures.ops++;
     count(slot, out);
     std::memset(slot.data, kSentinel, kSlotBytes);
@@ -204,11 +265,7 @@ class Load {
     } else if (out.hit()) {
       figures.hits++;
       // An older version may be read while a put of the next is acknowledged: the last check sees to the order.
-      uint64_t version = 0;
-      std::memcpy(&version, slot.data, sizeof version);
-      std::vector<unsigned char> expected(out.bytes);
-      fill(expected.data(), out.bytes, number_of(*slot.known), version);
-      if (out.bytes != slot.known->bytes || std::memcmp(expected.data(), slot.data, out.bytes) != 0) figures.wrong++;
+      if (out.bytes != slot.known->bytes || !is_filled(slot.data, out.bytes, number_of(*slot.known))) figures.wrong++;
       return;
     }
     if (out.status == Status::kMiss)
@@ -233,6 +290,8 @@ class Load {
   }
 
   Session& session_;
+  bool breaks_;
+  uint64_t registrations_ = 0;
   std::vector<unsigned char> memory_;
   Region region_;
   std::array<Slot, kSlots> slots_;
@@ -240,10 +299,12 @@ class Load {
   std::mt19937_64 random_{std::random_device{}()};
 };
 
-int run(int seconds) {
+int run(int seconds, bool breaks) {
+  signal(SIGTERM, [](int) { terminated = 1; });
+  if (breaks && !watch_verbs()) return std::fprintf(stderr, "no libibverbs\n"), 2;
   auto session = Session::connect({});
   if (!session) return std::fprintf(stderr, "%s\n", session.error().text.c_str()), 2;
-  Load load(*session);
+  Load load(*session, breaks);
   if (!load.prepare()) return std::fprintf(stderr, "the blocks cannot be stored\n"), 2;
   std::printf("loaded\n");
   std::fflush(stdout);
@@ -257,19 +318,23 @@ int run(int seconds) {
         r.device.c_str(), r.working, r.links, r.links_total, r.ops, r.bytes_in, r.bytes_out, r.failures, r.retry_errors,
         r.rnr_errors, r.access_errors, r.switches);
   }
+  const bool too_little = breaks && (f.broken < 5 || bad_keys_given() < 4);
+  if (breaks)
+    std::printf("broken: %lu queue pairs, %lu keys%s\n", f.broken, bad_keys_given(), too_little ? ": too few" : "");
   const ClientCounters c = session->counters();
   std::printf(
       "load: ops %lu hits %lu misses %lu stored %lu canceled %lu unknown %lu failed %lu switches %lu staged %lu "
       "late_ms_max %ld: late %lu wrong %lu noisy %lu lost %lu\n",
       f.ops, f.hits, f.misses, f.stored, f.canceled, f.unknown, f.failed, c.transport_switches, c.staged_bytes,
       f.late_ms_max, f.late, f.wrong, f.noisy, f.lost);
-  return f.late + f.wrong + f.noisy + f.lost == 0 ? 0 : 1;
+  return f.late + f.wrong + f.noisy + f.lost == 0 && !too_little ? 0 : 1;
 }
 
 }  // namespace
 }  // namespace memkv::test
 
 int main(int argc, char** argv) {
-  if (argc != 2) return std::fprintf(stderr, "usage: memkv-rdma-load SECONDS\n"), 2;
-  return memkv::test::run(std::atoi(argv[1]));
+  const bool breaks = argc == 3 && std::string(argv[2]) == "break";
+  if (argc != 2 && !breaks) return std::fprintf(stderr, "usage: memkv-rdma-load SECONDS [break]\n"), 2;
+  return memkv::test::run(std::atoi(argv[1]), breaks);
 }

@@ -1,6 +1,7 @@
 /// The client's side of opening a link: a queue pair, then the control connection with the handshake, then each other's
 /// ends.
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -55,7 +56,7 @@ class RdmaConnector final : public Connector, private HandshakeIo {
   std::unique_ptr<QueuePair> pair_;
   wire::RdmaEnd peer_;
   std::string why_not_;
-  bool ended_ = false;  // while a job was under way
+  std::atomic<bool> ended_{false};  // while a job was under way
   Error end_;
   std::array<std::byte, 256> out_;
 };
@@ -99,6 +100,7 @@ void RdmaConnector::open(const sockaddr* address, socklen_t length) {
 
 /// Thread: helper.
 void RdmaConnector::make_pair() {
+  if (ended_) return;
   Rail& rail = poller_.host().rail(rail_);
   std::shared_ptr<Device> device = rail.device.load();
   if (!device || device->dead()) {
@@ -161,6 +163,7 @@ void RdmaConnector::on_frame(std::span<const std::byte> frame) {
 
 /// Thread: helper.
 void RdmaConnector::connect_pair() {
+  if (ended_) return;
   auto connected = pair_->connect(peer_);
   if (connected) return;
   why_not_ = connected.error().text;

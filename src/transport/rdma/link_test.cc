@@ -67,6 +67,30 @@ TEST_P(RdmaLinkFaults, ABadKeyEndsTheLinkAndIsCounted) {
   server_poller->staging().give_back(slot);
 }
 
+TEST_P(RdmaLinkFaults, DeregisteringWaitsWhileThePeerMayWrite) {
+  std::vector<std::byte> memory(1 << 20);
+  auto registration = test_host().add_memory(memory.data(), memory.size(), Access::kRemote);
+  ASSERT_TRUE(registration);
+  struct {
+    Exposure exposure;
+    int turns = 0;
+  } wait;
+  const iovec piece{memory.data(), memory.size()};
+  ASSERT_TRUE(client->expose({&piece, 1}, Staging::kNever, wait.exposure));
+  test_host().remove_memory(
+      std::move(*registration),
+      [](void* context) {
+        auto& w = *static_cast<decltype(wait)*>(context);
+        if (++w.turns == 10) w.exposure.release();
+      },
+      &wait);
+  EXPECT_EQ(wait.turns, 10) << "it returned while the peer could write, or long after";
+  Exposure again;
+  EXPECT_FALSE(client->expose({&piece, 1}, Staging::kNever, again)) << "nobody may use it any more";
+  client->close(Status::kOk);
+  ASSERT_TRUE(both_end());
+}
+
 /// A frame whose payload the peer READs.
 struct OfferedFrame : TestFrame {
   explicit OfferedFrame(uint64_t id) : TestFrame(wire::Opcode::kOps, id, "load", pattern(100'000, 3)) {

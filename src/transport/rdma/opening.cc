@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 
+#include <atomic>
+
 #include "base/log.h"
 #include "base/random.h"
 #include "transport/handshake_io.h"
@@ -45,7 +47,7 @@ class ServerOpening final : public Opening, private HandshakeIo {
   size_t rail_ = 0;
   std::unique_ptr<QueuePair> pair_;
   std::string why_not_;
-  bool ended_ = false;  // while the job was under way
+  std::atomic<bool> ended_{false};  // while the job was under way
   std::array<std::byte, 512> out_;
 };
 
@@ -55,12 +57,14 @@ void ServerOpening::make_pair() {
     why_not_ = text;
     pair_.reset();
   };
+  if (ended_) return;  // many came at once: the helper thread is late, and has no time for those who left
   std::shared_ptr<Device> device = poller_.host().device_for(client_, rail_);
   if (!device) return failed("no RDMA device of this host works now");
   if (device->dead()) return failed("the RDMA device is gone");
   auto made = QueuePair::make(std::move(device), first_packet_);
   if (!made) return failed(made.error().text);
   pair_ = std::move(*made);
+  if (ended_) return;
   if (auto connected = pair_->connect(client_); !connected) return failed(connected.error().text);
 }
 
