@@ -30,11 +30,14 @@ print(next(r[sys.argv[2]] for r in rails if r["device"] == sys.argv[1]))' "$1" "
 #: units      unit tests that need RDMA, the contract of links among them
 test_units() { "$bin/transport_test" --gtest_filter='*Rdma*' --gtest_brief=1; }
 
-#: sweep1     verified sweep over one rail
+#: sweep1     verified sweeps over one rail
 test_sweep1() {
   start_memory_server
   export MEMKV_TRANSPORT=rdma MEMKV_RDMA_DEVICES=rxe0
-  "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB,4MiB --bytes 8MiB --threads 1 --depth 4 --window 64MiB --no-ceiling --deadline 60s --verify full
+  "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB,4MiB,64MiB --bytes 8MiB --threads 1 --depth 4 --window 128MiB --no-ceiling --deadline 60s --verify full
+  for threads in 4 16; do
+    "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB --bytes 4MiB --threads $threads --depth 2 --window 64MiB --no-ceiling --deadline 60s --verify full
+  done
   "$bin/memkv" status
   echo "guest: rail rxe0 moved $(rail rxe0 bytes_in) bytes in, $(rail rxe0 bytes_out) out"
   (($(rail rxe0 bytes_in) > 8000000 && $(rail rxe0 bytes_out) > 8000000)) || fail "the bytes did not go over the rail"

@@ -91,6 +91,16 @@ def test_bench_starts_its_own_server_and_leaves_nothing(tmp_path):
         assert not (b"memkv\0start" in command and str(tmp_path).encode() in command)
 
 
+def test_verified_sweep_over_tcp_and_shm_to_64_mib(tmp_path):
+    sizes = "4KiB,16KiB,64KiB,256KiB,1MiB,4MiB,16MiB,64MiB"
+    result = run("memkv-bench", "sweep", "--own", "memory", "--transport", "tcp,shm", "--sizes", sizes, "--bytes", "16MiB", "--threads", "1", "--window", "128MiB",
+                 "--no-ceiling", "--deadline", "60s", "--json", "out.json", cwd=tmp_path, timeout=240)
+    assert result.code == 0 and " 0 wrong, 0 missed, 0 failed" in result.text, result
+    runs = json.loads((tmp_path / "out.json").read_text())["runs"]
+    assert {run["transport"] for run in runs} == {"tcp", "shm"}
+    assert len(runs) == 2 * 2 * 8 and all(run["verified_blocks"] > 0 for run in runs if run["op"] == "read"), runs
+
+
 def test_shm_section(memkv, servers, tmp_path):
     def start(*lines):
         path = tmp_path / "shm.yaml"
