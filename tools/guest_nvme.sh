@@ -17,8 +17,8 @@ first)   # in the guest: format, serve, sweep, then a reset while blocks are wri
   "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,4MiB --bytes 4MiB --threads 1 --verify full
   "$bin/memkv" status
   mkdir -p $state/acked
-  for i in $(seq 40); do
-    head -c $((i * 100003)) /dev/urandom > $state/block
+  for i in $(seq 20); do
+    head -c $((i * 200003)) /dev/urandom > $state/block
     "$bin/memkv" put "guest/$i" $state/block
     sha256sum < $state/block > $state/acked/$i.tmp; sync $state/acked/$i.tmp; mv $state/acked/$i.tmp $state/acked/$i
   done

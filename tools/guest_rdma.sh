@@ -168,7 +168,7 @@ PY
 test_broken() {
   start_memory_server
   export MEMKV_RDMA_DEVICES=rxe0,rxe1
-  start_load 32 break
+  start_load 26 break
   for _ in $(seq 300); do grep -qs 'whole again' /tmp/load.log && break; kill -0 $load || break; sleep 0.1; done
   both_rails "broken rails"
   end_load

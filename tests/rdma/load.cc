@@ -36,7 +36,7 @@ constexpr milliseconds kLateMax{500};
 constexpr milliseconds kUsual{2000};
 constexpr milliseconds kRegistered{700};
 constexpr milliseconds kUnbroken{1500};
-constexpr milliseconds kWhole{12'000};  // at the end nothing is broken any more
+constexpr milliseconds kWhole{10'000};  // at the end nothing is broken any more
 
 volatile sig_atomic_t terminated = 0;
 
