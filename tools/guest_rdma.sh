@@ -32,7 +32,7 @@ test_units() { "$bin/transport_test" --gtest_filter='*Rdma*' --gtest_brief=1; }
 
 #: sweep1     verified sweeps over one rail
 test_sweep1() {
-  start_memory_server
+  start_memory_server 1GiB
   export MEMKV_TRANSPORT=rdma MEMKV_RDMA_DEVICES=rxe0
   "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB,4MiB,64MiB --bytes 8MiB --threads 1 --depth 4 --window 128MiB --no-ceiling --deadline 60s --verify full
   for threads in 4 16; do
@@ -52,12 +52,13 @@ test_sweep2() {
   "$bin/memkv-bench" sweep --sizes 4KiB,256KiB,2MiB,16MiB,64MiB --bytes "${BYTES:-32MiB}" --threads 1 --depth 8 --window 128MiB --no-ceiling --deadline 60s --verify full
   "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB --bytes "${BYTES:-16MiB}" --threads 4 --depth 4 --window 64MiB --no-ceiling --deadline 60s --verify full
   "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB --bytes "${BYTES:-8MiB}" --threads 16 --depth 2 --window 64MiB --no-ceiling --deadline 60s --verify full
-  # Under load: the first rail that is open takes all until the other is. A block of several chunks stays on the rail
-  # that its put began on: the shares are those of many blocks.
-  "$bin/memkv-bench" sweep --sizes 256KiB,512KiB --bytes 64MiB --threads 2 --depth 8 --window 64MiB --no-ceiling --deadline 60s --verify full > /tmp/load.log 2>&1 & load=$!
-  both_rails sweep
-  end_load
+  # Under load, from when both are open: until then the first takes all.
+  start_load 30
+  both_rails load
+  sleep 8
   share in; share out
+  kill $load
+  end_load
   stop_server
 }
 remember_rails() {

@@ -97,6 +97,7 @@ class Connection final : public transport::LinkOwner {
   bool send_exists();
   bool send_large();
   bool send_gpu();
+  void send_alone(Frame& frame, Unit& unit, uint32_t credit);
   bool has_credit(uint32_t units) const { return credit_used_ == 0 || credit_used_ + units <= credit_limit_; }
   bool send_admin();
   Frame& new_frame(size_t body_bytes);

@@ -208,14 +208,18 @@ bool Connection::send_large() {
   Unit& unit = *large_.front();
   const uint32_t credit = wire::credit_units(unit.length);
   if (!has_credit(credit)) return false;
-  Frame& frame = new_frame(2 + body_bytes(unit));
+  send_alone(new_frame(2 + body_bytes(unit)), unit, credit);
+  return true;
+}
+
+/// The unit is all that the frame carries.
+void Connection::send_alone(Frame& frame, Unit& unit, uint32_t credit) {
   wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
   const bool added = add_op(frame, encoder, unit);
   MEMKV_ASSERT(added);
   frame.credit = credit;
   credit_used_ += credit;
   send(frame, Opcode::kOps, encoder.finish());
-  return true;
 }
 
 /// A unit of GPU memory, in a frame of its own: the server writes or reads the memory, and nothing here touches it.
@@ -239,12 +243,7 @@ bool Connection::send_gpu() {
     frame.offered = memory;
   else
     add_exposure(frame, unit, memory);
-  wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
-  const bool added = add_op(frame, encoder, unit);
-  MEMKV_ASSERT(added);
-  frame.credit = credit;
-  credit_used_ += credit;
-  send(frame, Opcode::kOps, encoder.finish());
+  send_alone(frame, unit, credit);
   return true;
 }
 
