@@ -86,13 +86,15 @@ TEST(CopierThreads, the_end_is_told_once_and_after_it_is_visible) {
     EXPECT_TRUE(self.job.done());
     self.times.fetch_add(1);
   };
-  int at_once = 0;
-  for (int round = 1; round <= 10; ++round) {
+  int at_once = 0, rounds = 0;
+  // On a busy machine the caller may find all of it done: then it is not told.
+  while (rounds < 10 || (told.times.load() == 0 && rounds < 1000)) {
+    const int round = ++rounds;
     if (copier.start(told.job)) ++at_once;
     while (told.times.load() + at_once < round) std::this_thread::sleep_for(kSoon);
     EXPECT_TRUE(fan.all_right());
   }
-  EXPECT_EQ(told.times.load() + at_once, 10);
+  EXPECT_EQ(told.times.load() + at_once, rounds);
   EXPECT_GT(told.times.load(), 0);
 }
 
