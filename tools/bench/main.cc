@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 
+#include "base/log.h"
 #include "tools/bench/options.h"
 #include "tools/build_info.h"
 #include "tools/unknown_command.h"
@@ -204,6 +205,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
+  base::set_log_level(base::LogLevel::kWarn);  // lines of the table say what went which way
   return chosen();
 }
 

@@ -38,7 +38,7 @@ std::string text_of(const Json& table, bool emulated) {
 std::string coalesced(const Json& report, const std::string& way, const std::string& heading) {
   const uint32_t batch = report["settings"]["max_batch_size"];
   const Lines reads = lines_of(report, way, "read", "one", batch), single = lines_of(report, way, "read", "one", 1);
-  if (single.empty() || (batch > 1 && reads.empty())) return "";
+  if (batch == 1 || single.empty() || reads.empty()) return "";
   const auto maybe = [](double value, const char* format) {
     return value > 0 ? fmt::format(fmt::runtime(format), value) : std::string("-");
   };

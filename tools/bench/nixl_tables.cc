@@ -88,9 +88,9 @@ double number_of(const Lines& lines, uint64_t block, const char* field) {
 
 Json nixl_tables(const Json& report) {
   const uint32_t batch = report["settings"]["max_batch_size"];
-  const std::string written = fmt::format("Batched write throughput, batch {}", batch);
+  const std::string written = fmt::format("{} throughput, batch {}", batch > 1 ? "Batched write" : "Write", batch);
   Json tables = Json::array();
-  Json writes = table_of(report, written + ", distinct keys", "write", "distinct", batch);
+  Json writes = table_of(report, written + (batch > 1 ? ", distinct keys" : ""), "write", "distinct", batch);
   if (writes.is_null()) writes = table_of(report, written + ", one key", "write", "one", batch);
   if (!writes.is_null()) tables.push_back(std::move(writes));
   Json reads = table_of(report, "Read throughput, batch 1", "read", "one", 1);

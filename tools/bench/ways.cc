@@ -37,6 +37,8 @@ Result<std::vector<uint32_t>, Message> rails_of(const std::string& list) {
   return rails;
 }
 
+bool over_rdma(const Way& way) { return way.transport == Transport::kRdma; }
+
 /// Devices that can be used, in order, and why others cannot.
 struct Usable {
   std::vector<std::string> names;
@@ -94,8 +96,7 @@ Result<std::vector<Way>, Message> ways_of(const TargetOptions& options, const st
     if (!by_rails) ways.push_back({transport, 0, {}, false});
     for (size_t i = 0; by_rails && i < rails->size(); i++) ways.push_back({transport, (*rails)[i], {}, false});
   }
-  const bool rdma = std::any_of(ways.begin(), ways.end(), [](const Way& w) { return w.transport == Transport::kRdma; });
-  if (!rails->empty() && !rdma)
+  if (!rails->empty() && std::none_of(ways.begin(), ways.end(), over_rdma))
     return Message{Status::kInvalid,
                    fmt::format("--rails {}: only rdma has rails, and it is not in --transport{}", options.rails,
                                options.transport.empty() ? "" : " " + options.transport)};
@@ -103,15 +104,16 @@ Result<std::vector<Way>, Message> ways_of(const TargetOptions& options, const st
 }
 
 Result<void, Message> find_devices(std::vector<Way>& ways, const ClientOptions& client) {
+  if (std::none_of(ways.begin(), ways.end(), over_rdma)) return {};
+  auto usable = usable_devices(client);
+  if (!usable) return usable.error();
+  const size_t there = usable->names.size();
+  if (there == 0)
+    return Message{Status::kInvalid, usable->why_not.empty()
+                                         ? "transport rdma: this host has no RDMA device"
+                                         : "transport rdma: no RDMA device can be used" + usable->why_not};
   for (Way& way : ways) {
-    if (way.transport != Transport::kRdma) continue;
-    auto usable = usable_devices(client);
-    if (!usable) return usable.error();
-    const size_t there = usable->names.size();
-    if (there == 0)
-      return Message{Status::kInvalid, usable->why_not.empty()
-                                           ? "transport rdma: this host has no RDMA device"
-                                           : "transport rdma: no RDMA device can be used" + usable->why_not};
+    if (!over_rdma(way)) continue;
     if (there < way.rails)
       return Message{Status::kInvalid,
                      fmt::format("--rails {}: only {} RDMA device{} can be used: {}{}", way.rails, there,
