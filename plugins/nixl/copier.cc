@@ -1,7 +1,5 @@
 #include "copier.h"
 
-#include <algorithm>
-
 #include "check.h"
 
 namespace memkv::nixl {
@@ -44,7 +42,7 @@ bool Copier::start(CopyJob& job) {
     job.enter();
     {
       const std::lock_guard lock(mutex_);
-      queue_.push_back(&job);
+      queue_.push(job);
     }
     wake_.notify_all();
   }
@@ -58,7 +56,7 @@ void Copier::cancel(CopyJob& job) {
   job.canceled_.store(true, std::memory_order_relaxed);
   std::unique_lock lock(mutex_);
   // What nobody has begun is passed over here, rather than when a thread comes to it.
-  if (std::find(queue_.begin(), queue_.end(), &job) != queue_.end()) take_part(job, lock);
+  if (queue_.contains(job)) take_part(job, lock);
 }
 
 void Copier::run_thread() {
@@ -66,7 +64,7 @@ void Copier::run_thread() {
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
     if (queue_.empty()) return;
-    take_part(*queue_.front(), lock);
+    take_part(queue_.front(), lock);
   }
 }
 
@@ -75,9 +73,7 @@ void Copier::take_part(CopyJob& job, std::unique_lock<std::mutex>& lock) {
   lock.unlock();
   job.run_host();
   lock.lock();
-  const auto place = std::find(queue_.begin(), queue_.end(), &job);
-  const bool was_queued = place != queue_.end();
-  if (was_queued) queue_.erase(place);
+  const bool was_queued = queue_.remove(job);
   lock.unlock();
   if (was_queued) job.leave_and_tell();
   job.leave_and_tell();

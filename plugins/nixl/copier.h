@@ -2,13 +2,12 @@
 /// Runs local copies: host to host on copy threads, to and from VRAM on the CUDA thread.
 
 #include <condition_variable>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
-#include "copy_job.h"
+#include "copy_job_queue.h"
 #include "cuda_thread.h"
 
 namespace memkv::nixl {
@@ -44,7 +43,7 @@ class Copier {
   const Options options_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<CopyJob*> queue_;
+  CopyJobQueue<&CopyJob::next_on_host_> queue_;
   bool stopping_ = false;
   std::vector<std::thread> threads_;
   std::mutex cuda_mutex_;

@@ -60,6 +60,8 @@ class CopyJob {
   bool leave() { return holders_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
   void leave_and_tell();
 
+  CopyJob* next_on_host_ = nullptr;  ///< in the copier's queue
+  CopyJob* next_on_cuda_ = nullptr;  ///< in the CUDA thread's
   std::vector<Group> groups_;
   uint32_t pieces_ = 0;
   uint64_t host_bytes_ = 0;

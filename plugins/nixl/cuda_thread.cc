@@ -74,7 +74,7 @@ void CudaThread::unpin(void* memory) {
 void CudaThread::submit(CopyJob& job) {
   {
     const std::lock_guard lock(mutex_);
-    arrived_.push_back(&job);
+    arrived_.push(job);
   }
   wake_.notify_one();
 }
@@ -120,9 +120,7 @@ void CudaThread::wait_for_news(std::unique_lock<std::mutex>& lock) {
 }
 
 void CudaThread::take_arrivals(std::unique_lock<std::mutex>& lock) {
-  taken_.swap(arrived_);
-  for (CopyJob* job : taken_) running_.push_back({.job = job});
-  taken_.clear();
+  while (!arrived_.empty()) running_.push_back({.job = &arrived_.pop()});
   while (!calls_.empty()) {
     const std::function<void()> next = std::move(calls_.front());
     calls_.erase(calls_.begin());

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "copy_job.h"
+#include "copy_job_queue.h"
 #include "cudart.h"
 
 namespace memkv::nixl {
@@ -81,12 +81,11 @@ class CudaThread {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable called_;
-  std::vector<CopyJob*> arrived_;
+  CopyJobQueue<&CopyJob::next_on_cuda_> arrived_;
   std::vector<std::function<void()>> calls_;
   bool stopping_ = false;
   // The thread's own:
   std::vector<Running> running_;
-  std::vector<CopyJob*> taken_;
   std::map<uint32_t, Device> devices_;
   std::optional<uint32_t> current_;
   std::thread thread_;

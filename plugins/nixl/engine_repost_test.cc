@@ -1,8 +1,11 @@
 /// A transfer that is posted again allocates nothing in the thread that posts and polls it.
 
 #include <cstdlib>
+#include <deque>
 #include <new>
+#include <thread>
 
+#include "copier.h"
 #include "cuda_testing.h"
 #include "engine_rig_testing.h"
 
@@ -38,6 +41,38 @@ size_t allocations_of_a_repost(Agent& agent, Agent::Transfer& transfer) {
   counting = false;
   EXPECT_EQ(status, Status::kSuccess);
   return allocations;
+}
+
+/// Runs `count` jobs one after the other, then starts all of them again at once: what those starts allocate.
+size_t allocations_of_restarts(Copier& copier, const std::vector<Copy>& copies, size_t count) {
+  std::deque<CopyJob> jobs(count);
+  const auto wait = [](const CopyJob& job) {
+    while (!job.done()) std::this_thread::yield();
+  };
+  for (CopyJob& job : jobs) {
+    job.copies = copies;
+    copier.start(job);
+    wait(job);
+  }
+  allocations = 0;
+  counting = true;
+  for (CopyJob& job : jobs) copier.start(job);
+  counting = false;
+  for (CopyJob& job : jobs) wait(job);
+  return allocations;
+}
+
+TEST(CopierAllocations, however_many_jobs_wait_starting_them_again_allocates_nothing) {
+  fake_cuda();
+  constexpr size_t kJobs = 300, kJobBytes = 4096;
+  Copier copier({.threads = 1, .inline_bytes_max = 0});
+  ASSERT_TRUE(copier.start_cuda());
+  std::vector<char> from(kJobBytes, 'x'), to(kJobBytes);
+  const std::vector<Copy> on_host = {{host_place(from.data()), host_place(to.data()), kJobBytes}};
+  EXPECT_EQ(allocations_of_restarts(copier, on_host, kJobs), 0u);
+  const DeviceMemory device(kJobBytes);
+  const std::vector<Copy> to_device = {{host_place(from.data()), device.place(), kJobBytes}};
+  EXPECT_EQ(allocations_of_restarts(copier, to_device, kJobs), 0u);
 }
 
 TEST_F(EngineTest, a_repost_of_distinct_keys_allocates_nothing) {
