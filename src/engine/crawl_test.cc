@@ -127,6 +127,30 @@ TEST_F(Crawl, ADriveThatHangsGetsNoNewRecordsAndFewReads) {
   EXPECT_EQ(again.op.status, Status::kOk);
 }
 
+/// One op at a time, as a shell script does: nothing overtakes what hangs.
+TEST_F(Crawl, ADriveThatHangsWhileTheOthersAreIdleGetsNoNewRecordsAfterASecond) {
+  make(3);
+  hang(1);
+  Get get(*rig, sick[0]);
+  run_for(900 * kMs);
+  EXPECT_EQ(get.done, 0);
+  Put early(*rig, sick[1], 2);
+  run_for(300 * kMs);
+  EXPECT_EQ(early.done, 0) << "it may have been slow only";
+  run_for(20 * kSecond);
+  EXPECT_EQ(out.count, 0) << "that the others are quick has not been seen";
+  std::list<Put> puts;
+  for (int i = 0; i < 100; ++i) puts.emplace_back(*rig, "new" + std::to_string(i), 1);
+  run_for(50 * kMs);
+  for (const Put& put : puts) ASSERT_EQ(put.done, 1);
+  let_go(1);
+  run_for(100 * kMs);
+  ASSERT_EQ(get.done + early.done, 2);
+  ASSERT_EQ(get.op.status, Status::kOk);
+  rig->store().release(get.op);
+  rig->expect(early.key, early.bytes);
+}
+
 TEST_F(Crawl, ADriveThatGoesOnHangingIsTakenOutAndWhatItHoldsComesBackByItself) {
   make(3);
   hang(1);

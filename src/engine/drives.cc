@@ -11,6 +11,7 @@ namespace memkv::engine {
 namespace {
 
 constexpr uint64_t kLagNs = 100'000'000;         // overtaken by so much, a drive lags
+constexpr uint64_t kAloneNs = 1'000'000'000;     // an op in flight so long, where no other drive makes us wait, lags too
 constexpr uint64_t kCrawlNs = 1'000'000'000;     // by so much, it crawls
 constexpr uint64_t kCrawlForNs = 5'000'000'000;  // so long in all, less the time that it did not: it goes out
 constexpr uint64_t kQueueBytes = 1 << 20;        // queued for a drive beyond another's: new records go to the other
@@ -71,14 +72,37 @@ uint64_t StoreImpl::overtaken_ns(uint8_t drive) const {
   return most;
 }
 
+void StoreImpl::watch_wait(uint8_t drive, uint64_t step_ns) {
+  const Log* log = usable_log(drive);
+  const io::DriveLoad* load = log == nullptr ? nullptr : log->config().slice.device->load();
+  const uint64_t oldest = load == nullptr ? 0 : load->oldest_since_ns();
+  Wait& wait = waits_[drive];
+  const bool same = oldest != 0 && oldest == wait.oldest_since_ns;
+  wait = {oldest, same ? wait.ns + step_ns : 0};
+}
+
+/// Nothing can overtake a drive that hangs while the others have nothing to do: then the time alone tells.
+bool StoreImpl::waits_alone(uint8_t drive) const {
+  if (waits_[drive].ns < kAloneNs) return false;
+  bool others = false;
+  for (size_t d = 0; d < logs_.size(); ++d) {
+    if (d == drive || usable_log(static_cast<uint8_t>(d)) == nullptr) continue;
+    if (waits_[d].ns >= kLagNs) return false;
+    others = true;
+  }
+  return others;
+}
+
 /// Every tick. A drive that lags gets no new records and few reads; one that crawls for long is taken out.
 void StoreImpl::watch_drives() {
   const uint64_t now = reactor_.now_ns();
   const uint64_t step_ns = std::min(now - watched_ns_, 2 * kTickNs);  // a process that stood still learnt nothing
   watched_ns_ = now;
   lagging_ = 0;
+  for (size_t d = 0; d < logs_.size(); ++d) watch_wait(static_cast<uint8_t>(d), step_ns);
   for (size_t d = 0; d < logs_.size(); ++d) {
-    if (overtaken_ns(static_cast<uint8_t>(d)) >= kLagNs) lagging_ |= uint64_t{1} << d;
+    const auto drive = static_cast<uint8_t>(d);
+    if (overtaken_ns(drive) >= kLagNs || waits_alone(drive)) lagging_ |= uint64_t{1} << d;
   }
   for (size_t d = 0; d < logs_.size(); ++d) watch_crawling(static_cast<uint8_t>(d), step_ns);
 }

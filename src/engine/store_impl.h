@@ -189,6 +189,8 @@ class StoreImpl final : public Store, public LogOwner {
   Status landed(const Append& a) const;  // kIo also when its drive went out while it was written
   uint64_t overtaken_ns(uint8_t drive) const;
   void watch_drives();
+  void watch_wait(uint8_t drive, uint64_t step_ns);
+  bool waits_alone(uint8_t drive) const;
   void watch_crawling(uint8_t drive, uint64_t step_ns);
   bool lags(uint8_t drive) const { return (lagging_ >> drive & 1) != 0; }
   bool lags(const Log& log) const { return lags(log.config().slice.drive_index); }
@@ -341,8 +343,13 @@ class StoreImpl final : public Store, public LogOwner {
   bool closing_ = false;
   uint64_t leaving_ = 0;                           // drives that failed here and are not yet out durably, a bit each
   uint64_t taken_out_ = 0;                         // drives that are out durably
-  uint64_t lagging_ = 0;                           // drives that others have overtaken, as of the last tick
+  uint64_t lagging_ = 0;                           // drives that are later than the others, as of the last tick
   uint64_t watched_ns_ = 0;                        // the last tick
+  struct Wait {
+    uint64_t oldest_since_ns = 0;  // of the op that it is about
+    uint64_t ns = 0;               // less what this process stood still
+  };
+  std::array<Wait, kDrivesMax> waits_{};           // by drive: how long its oldest op has been in flight
   std::array<uint64_t, kDrivesMax> crawled_ns_{};  // by drive: how much longer it crawled than not
   std::vector<OpState*> held_;                     // changes that are done, but for that
   size_t anchors_in_flight_ = 0;

@@ -35,6 +35,8 @@ class DriveLoad {
 
   uint64_t ops() const { return flights_.size(); }
   uint64_t bytes() const { return bytes_; }
+  /// When the oldest op in flight was given. 0: none is in flight.
+  uint64_t oldest_since_ns() const { return flights_.empty() ? 0 : flights_.front()->since_ns; }
   /// The other drive has done an op that it was given this much later than this one its oldest in flight. 0: no such.
   uint64_t overtaken_ns(const DriveLoad& other) const {
     const Flight* oldest = flights_.front();
