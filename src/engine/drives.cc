@@ -10,9 +10,9 @@
 namespace memkv::engine {
 namespace {
 
-constexpr uint64_t kLagNs = 100'000'000;         // overtaken by so much, a drive lags
-constexpr uint64_t kAloneNs = 1'000'000'000;     // an op in flight so long, where no other drive makes us wait, lags too
-constexpr uint64_t kCrawlNs = 1'000'000'000;     // by so much, it crawls
+constexpr uint64_t kLagNs = 100'000'000;      // overtaken by so much, a drive lags
+constexpr uint64_t kAloneNs = 1'000'000'000;  // an op in flight so long, where no other drive makes us wait, lags too
+constexpr uint64_t kCrawlNs = 1'000'000'000;  // by so much, it crawls
 constexpr uint64_t kCrawlForNs = 5'000'000'000;  // so long in all, less the time that it did not: it goes out
 constexpr uint64_t kQueueBytes = 1 << 20;        // queued for a drive beyond another's: new records go to the other
 constexpr uint64_t kLaggingOpsMax = 128;         // in flight on a drive that lags, of a worker

@@ -341,10 +341,10 @@ class StoreImpl final : public Store, public LogOwner {
   std::vector<std::unique_ptr<Reclaim>> left_reclaims_;  // what a drive that is out has not given back
   std::vector<uint8_t> reclaim_wanted_;
   bool closing_ = false;
-  uint64_t leaving_ = 0;                           // drives that failed here and are not yet out durably, a bit each
-  uint64_t taken_out_ = 0;                         // drives that are out durably
-  uint64_t lagging_ = 0;                           // drives that are later than the others, as of the last tick
-  uint64_t watched_ns_ = 0;                        // the last tick
+  uint64_t leaving_ = 0;     // drives that failed here and are not yet out durably, a bit each
+  uint64_t taken_out_ = 0;   // drives that are out durably
+  uint64_t lagging_ = 0;     // drives that are later than the others, as of the last tick
+  uint64_t watched_ns_ = 0;  // the last tick
   struct Wait {
     uint64_t oldest_since_ns = 0;  // of the op that it is about
     uint64_t ns = 0;               // less what this process stood still

@@ -12,6 +12,10 @@
 namespace memkv::io {
 namespace {
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25  // newer than the headers of Debian 12
+#endif
+
 constexpr size_t kSmallPageBytes = 4096;
 
 void prefault_all(std::byte* data, size_t bytes) {
@@ -75,6 +79,23 @@ HugeMemory& HugeMemory::operator=(HugeMemory&& other) noexcept {
 
 HugeMemory::~HugeMemory() {
   if (mapping_) munmap(mapping_, mapping_bytes_);
+}
+
+bool use_huge_pages(int memfd, size_t bytes) {
+  MEMKV_ASSERT(bytes > 0 && bytes % kHugePageBytes == 0);
+  const size_t with_slack = bytes + kHugePageBytes;
+  void* addresses = mmap(nullptr, with_slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (addresses == MAP_FAILED) return false;
+  void* aligned = reinterpret_cast<void*>(base::align_up(reinterpret_cast<uintptr_t>(addresses), kHugePageBytes));
+  bool huge = false;
+  if (mmap(aligned, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memfd, 0) == aligned) {
+    // A page that is not there at all is not collapsed.
+    for (size_t at = 0; at < bytes; at += kHugePageBytes)
+      *(static_cast<volatile std::byte*>(aligned) + at) = std::byte{0};
+    huge = madvise(aligned, bytes, MADV_COLLAPSE) == 0;
+  }
+  munmap(addresses, with_slack);
+  return huge;
 }
 
 }  // namespace memkv::io

@@ -1,5 +1,5 @@
 #pragma once
-/// Anonymous memory on 2 MiB pages where the machine has them.
+/// Memory on 2 MiB pages where the machine has them.
 
 #include <cstddef>
 #include <span>
@@ -37,5 +37,9 @@ class HugeMemory {
   size_t mapping_bytes_ = 0;
   bool reserved_ = false;
 };
+
+/// Puts a memfd of a multiple of 2 MiB onto 2 MiB pages, whatever `shmem_enabled` says (Linux 6.1). False: it stays on
+/// small pages, and only what was touched takes memory. Nobody may have it mapped yet.
+bool use_huge_pages(int memfd, size_t bytes);
 
 }  // namespace memkv::io

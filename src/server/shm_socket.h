@@ -14,7 +14,7 @@ struct ShmOptions {
   bool enabled = true;
   std::string dir;                         ///< empty: MEMKV_SHM_DIR, else the first usual place that can be made
   uint32_t socket_mode = 0600;             ///< permissions of the socket: who may connect
-  uint64_t window_bytes_max = 256u << 20;  ///< of all clients together
+  uint64_t window_bytes_max = 512u << 20;  ///< of all clients together
   uint64_t ring_bytes = 512u << 10;        ///< each way, of each connection; a power of two
 };
 

@@ -10,6 +10,7 @@
 #include <deque>
 #include <new>
 
+#include "base/bytes.h"
 #include "base/checksum.h"
 #include "base/hash.h"
 #include "base/metrics.h"
@@ -117,10 +118,12 @@ Result<std::unique_ptr<RingPeer>, Message> RingPeer::start(uint64_t ring_bytes) 
   peer->ring_bytes_ = ring_bytes;
   const uint64_t bytes = kPageBytes + ring_bytes;
   void* get = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  const uint64_t put_bytes = base::align_up(ring_bytes, io::kHugePageBytes);
   peer->put_fd_ = memfd_create("memkv-bare-ring", MFD_CLOEXEC);
-  if (get == MAP_FAILED || peer->put_fd_ < 0 || ftruncate(peer->put_fd_, static_cast<off_t>(ring_bytes)) != 0) {
+  if (get == MAP_FAILED || peer->put_fd_ < 0 || ftruncate(peer->put_fd_, static_cast<off_t>(put_bytes)) != 0) {
     return Message{Status::kIo, "no shared memory for the bare ring"};
   }
+  (void)io::use_huge_pages(peer->put_fd_, put_bytes);
   peer->shared_ = new (get) RingShared;
   peer->child_ = Child::fork(
       "", [&] { return serve(*peer->shared_, static_cast<std::byte*>(get) + kPageBytes, ring_bytes, peer->put_fd_); });

@@ -39,7 +39,8 @@ class ShmBudget {
   std::atomic<uint64_t> in_use_{0};
 };
 
-/// One end's view. A ring's memfd is the ring, then the page of the end that fills it. The server maps the get ring,
+/// One end's view. A ring's memfd is the ring, then the page of the end that fills it; the put ring's is a multiple of
+/// 2 MiB long. The server maps the get ring,
 /// and of the put ring's memfd nothing but the client's page: it preads the ring. Unmapped and closed at the end; never
 /// used for another connection. Thread: one at a time.
 class ShmWindow {
