@@ -279,6 +279,9 @@ class Session {
   Ticket submit(Batch& batch, Deadline deadline = {});
   /// Moves bytes; waits up to `wait` when there is nothing to do. Returns the number of tickets that became complete.
   size_t poll(std::chrono::nanoseconds wait = {});
+  /// The last poll() moved bytes or completed something: the next one may well find more. False: who polls without a
+  /// wait may yield the CPU.
+  bool moved() const;
   bool done(Ticket ticket) const;
   /// Places in the batch of the ops that are complete so far, in the order in which they became so. Until the next
   /// call of the session.

@@ -61,16 +61,16 @@ void Driver::start(Work& work) {
   for (int i = 0; i < kTurnsToSend; i++) turn();
 }
 
-/// Yields when there is nothing to do: callers poll without a pause, and the server, or whoever holds the lock, may
+/// Yields when nothing moves: callers poll without a pause, and the server, or whoever holds the lock, may
 /// have no CPU but theirs.
 void Driver::poll() {
   polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
-  bool done = false;
+  bool moved = false;
   if (const std::unique_lock lock(mutex_, std::try_to_lock); lock.owns_lock()) {
     if (progress_waits_) rouse();
-    done = turn();
+    moved = turn();
   }
-  if (!done) sched_yield();
+  if (!moved) sched_yield();
   polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);  // a turn with much to move takes long
 }
 
@@ -119,11 +119,11 @@ Result<Region> Driver::register_memory(void* data, size_t size, memkv::MemoryKin
   return session_.register_memory(data, size, kind, static_cast<int>(device));
 }
 
-/// Moves bytes once. Under the lock. False: nothing was completed.
+/// Moves bytes once. Under the lock. False: none were there to be moved.
 bool Driver::turn() {
   const bool completed = session_.poll() > 0;
   if (completed || copying_) sweep();
-  return completed;
+  return session_.moved();
 }
 
 void Driver::sweep() {

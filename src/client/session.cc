@@ -30,6 +30,7 @@ struct Session::Impl {
   std::deque<Slot> slots;
   std::vector<uint32_t> free;
   size_t completed = 0;  // since the last poll
+  bool moved = false;    // by the last poll
   const uint64_t spin_ns = client::spin_limit_ns();
   const client::ForkGuard guard;
 
@@ -113,16 +114,20 @@ Session::Ticket Session::submit(Batch& batch, Deadline deadline) {
 }
 
 size_t Session::poll(std::chrono::nanoseconds wait) {
+  impl_->moved = false;
   if (impl_->guard.forked()) return 0;
   impl_->context->adopt();
   client::Waiter waiter(impl_->spin_ns, client::timeout_ns(wait));
   do {
-    const bool moved = impl_->context->run_once(waiter.sleep_ns()) > 0;
+    impl_->moved = impl_->context->run_once(waiter.sleep_ns()) > 0;
     if (impl_->completed > 0) break;
-    if (!waiter.go_on(moved)) break;
+    if (!waiter.go_on(impl_->moved)) break;
   } while (true);
+  impl_->moved = impl_->moved || impl_->completed > 0;
   return std::exchange(impl_->completed, 0);
 }
+
+bool Session::moved() const { return impl_->moved; }
 
 bool Session::done(Ticket ticket) const {
   const Impl::Slot* slot = impl_->find(ticket);

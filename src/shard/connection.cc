@@ -44,7 +44,7 @@ void Connection::attach(std::unique_ptr<transport::Link> link, Transport transpo
 
 void Connection::recycle() {
   MEMKV_ASSERT(reapable(), "recycled while in use");
-  MEMKV_ASSERT(uploads_.empty() && replying_.empty());
+  MEMKV_ASSERT(uploads_.empty() && replying_.empty() && loaded_.empty());
   MEMKV_ASSERT(waits_send_.empty() && send_room_used_.requests == 0 && send_room_used_.bytes == 0);
   link_.reset();
 }
@@ -297,6 +297,8 @@ void Connection::on_cancel(std::span<const std::byte> body) {
       finish(op, Status::kCanceled);
     } else if (op.phase == Phase::kWaiting || (op.phase == Phase::kRunning && op.kind == wire::OpKind::kGet)) {
       op.canceled = true;  // seen when its payload is complete, its turn comes, or its bytes have come
+    } else if (op.phase == Phase::kDone && op.reply_bytes > 0) {
+      take_back_reply(op);
     }
     return;  // otherwise its reply is on the way
   }

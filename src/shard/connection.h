@@ -15,7 +15,9 @@
 namespace memkv::shard {
 
 inline constexpr uint32_t kFramesPerConnectionMax = 64;  ///< replies wait beyond it, and share frames
-inline constexpr uint32_t kControlFramesMax = 256;       ///< a client that asks and never reads is cut beyond it
+/// In the hands of the link, where a get cannot be canceled any more: enough to keep it busy.
+inline constexpr uint64_t kPayloadBytesOutMax = 4u << 20;
+inline constexpr uint32_t kControlFramesMax = 256;  ///< a client that asks and never reads is cut beyond it
 inline constexpr uint32_t kUploadsPerConnectionMax = 64;
 inline constexpr uint64_t kStalledReaderNs = 10'000'000'000;
 inline constexpr uint64_t kServerDeadlineNs = 30'000'000'000;  ///< of ops that name none
@@ -116,12 +118,14 @@ class Connection final : public transport::LinkOwner {
   void on_exists(uint64_t request_id, std::span<const std::byte> body);
   void on_cancel(std::span<const std::byte> body);
   void on_goodbye();
-  bool flush(Request& request);
   bool flush_plain(Request& request);
-  bool flush_payloads(Request& request);
+  bool flush_payload(Request& request);
+  bool link_is_busy() const;
   bool flush_canceled(Op& op);
   bool flush_map();
+  bool drop(OpQueue& replies);
   void drop_replies();
+  void take_back_reply(Op& op);
   static void on_frame_done(transport::OutFrame& out, bool sent);
   void end_frame(FrameOut& frame, bool sent);
 
@@ -133,6 +137,7 @@ class Connection final : public transport::LinkOwner {
   transport::SendRoom send_room_used_;  ///< by gets from before their read until their reply has left
   OpQueue waits_send_;
   uint32_t frames_out_ = 0;
+  uint64_t payload_bytes_out_ = 0;  ///< in those frames
   uint32_t extra_ = 0;
   uint16_t credit_told_ = 0;
   bool closing_ = false;  ///< close() was called: no more replies
@@ -142,7 +147,8 @@ class Connection final : public transport::LinkOwner {
   bool paused_ = false;
 
   base::IntrusiveList<Op, &Op::link> live_;
-  base::IntrusiveList<Request, &Request::link> replying_;
+  base::IntrusiveList<Request, &Request::replying_link> replying_;  ///< that have replies without payload
+  base::IntrusiveList<Request, &Request::loaded_link> loaded_;      ///< and with
   base::IntrusiveList<Upload, &Upload::link> uploads_;
   uint32_t incoming_count_ = 0;
   std::array<Incoming, wire::kOpsPerFrameMax> incoming_{};

@@ -19,6 +19,7 @@ struct FrameOut {
   transport::OutFrame out;
   Connection* connection = nullptr;
   OpQueue ops;                                          ///< whose payload this frame carries
+  uint32_t payload_bytes = 0;                           ///< of them
   void (*after)(FrameOut& frame, bool sent) = nullptr;  ///< for what is not an op
   void* after_context = nullptr;
   std::array<iovec, kFramePiecesMax> pieces{};

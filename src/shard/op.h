@@ -124,10 +124,10 @@ using OpQueue = base::IntrusiveList<Op, &Op::queue_link>;
 struct Request {
   Connection* connection = nullptr;
   uint64_t id = 0;
-  uint32_t live = 0;             ///< ops not yet replied
-  OpQueue done;                  ///< replies without payload
-  OpQueue done_payload;          ///< replies with payload
-  base::ListLink<Request> link;  ///< of its connection's list of requests that have something to reply
+  uint32_t live = 0;                                   ///< ops not yet replied
+  OpQueue done;                                        ///< replies without payload
+  OpQueue done_payload;                                ///< replies with payload
+  base::ListLink<Request> replying_link, loaded_link;  ///< of its connection's lists of requests with such replies
 };
 
 /// Ends the op with this status: its reply goes out at the end of the turn. Never frees the op.

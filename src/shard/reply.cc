@@ -45,9 +45,26 @@ bool add_segments(std::span<wire::Segment> out, size_t& count, const Op& op) {
 
 void Connection::op_done(Op& op) {
   Request& request = *op.request;
-  (op.reply_bytes > 0 ? request.done_payload : request.done).push_back(op);
-  if (!request.link.linked()) replying_.push_back(request);
+  if (op.reply_bytes > 0) {
+    request.done_payload.push_back(op);
+    if (!request.loaded_link.linked()) loaded_.push_back(request);
+  } else {
+    request.done.push_back(op);
+    if (!request.replying_link.linked()) replying_.push_back(request);
+  }
   worker_->dirty(*this);
+}
+
+/// Of a get that was canceled while its bytes waited for the link.
+void Connection::take_back_reply(Op& op) {
+  Request& request = *op.request;
+  request.done_payload.remove(op);
+  if (request.done_payload.empty()) loaded_.remove(request);
+  op.canceled = true;
+  op.status = Status::kCanceled;
+  op.reply_bytes = 0;
+  release_resources(op);
+  op_done(op);
 }
 
 /// The op and its reply are over.
@@ -57,7 +74,8 @@ void Connection::free_op(Op& op) {
   Request& request = *op.request;
   MEMKV_ASSERT(request.live > 0);
   if (--request.live == 0) {
-    if (request.link.linked()) replying_.remove(request);
+    if (request.replying_link.linked()) replying_.remove(request);
+    if (request.loaded_link.linked()) loaded_.remove(request);
     worker_->requests().give_back(request);
   }
   if (Upload* upload = std::exchange(op.upload, nullptr)) {
@@ -74,19 +92,18 @@ bool Connection::flush() {
     return true;
   }
   while (Request* request = replying_.front()) {
-    if (!flush(*request)) return closing_;
+    if (!flush_plain(*request)) return closing_;
   }
-  return flush_map();
+  if (!flush_map()) return closing_;
+  while (Request* request = link_is_busy() ? nullptr : loaded_.front()) {
+    if (!flush_payload(*request)) return closing_;
+  }
+  return true;
 }
 
-bool Connection::flush(Request& request) {
-  const uint64_t id = request.id;
-  if (!flush_plain(request)) return false;
-  // free_op() may have given the request back.
-  if (closing_ || replying_.front() != &request || request.id != id) return !closing_;
-  if (!flush_payloads(request)) return false;
-  if (replying_.front() == &request && request.done.empty() && request.done_payload.empty()) replying_.remove(request);
-  return true;
+/// Then the next payloads leave as the ones before have left.
+bool Connection::link_is_busy() const {
+  return frames_out_ >= kFramesPerConnectionMax || payload_bytes_out_ >= kPayloadBytesOutMax;
 }
 
 bool Connection::flush_canceled(Op& op) {
@@ -96,7 +113,6 @@ bool Connection::flush_canceled(Op& op) {
 
 bool Connection::flush_plain(Request& request) {
   while (!request.done.empty()) {
-    if (frames_out_ >= kFramesPerConnectionMax) return false;
     if (request.done.front()->canceled && request.done.front()->status == Status::kCanceled) {
       Op& op = *request.done.front();
       if (!flush_canceled(op)) return false;
@@ -123,40 +139,40 @@ bool Connection::flush_plain(Request& request) {
     if (!send(*frame)) return false;
     if (last) return true;
   }
+  replying_.remove(request);
   return true;
 }
 
-bool Connection::flush_payloads(Request& request) {
-  while (!request.done_payload.empty()) {
-    if (frames_out_ >= kFramesPerConnectionMax) return false;
-    FrameOut* frame = take_control_frame();
-    if (frame == nullptr) return false;
-    wire::ReplyEncoder encoder(frame->body);
-    frame->out.opcode = wire::Opcode::kReply;
-    frame->out.request_id = request.id;
-    size_t pieces = 0, segments = 0;
-    uint32_t bytes = 0;
-    const bool placed = request.done_payload.front()->segment_count > 0;
-    while (Op* op = request.done_payload.front()) {
-      if (pieces == kFramePiecesMax || (pieces > 0 && bytes + op->reply_bytes > kSharedPayloadMax)) break;
-      // A frame's payload is placed as a whole or not at all.
-      if (placed != (op->segment_count > 0) || !add_segments(frame->segments, segments, *op)) break;
-      if (!add(encoder, *op)) break;
-      if ((op->flags & wire::kOpVerify) != 0) frame->out.always_placed = placed;  // its client cannot copy it there
-      frame->pieces[pieces++] = {const_cast<std::byte*>(op->reply_data), op->reply_bytes};
-      bytes += op->reply_bytes;
-      request.done_payload.remove(*op);
-      op->phase = Phase::kSending;
-      frame->ops.push_back(*op);
-    }
-    MEMKV_ASSERT(pieces > 0, "one reply always fits a frame");
-    frame->out.body = encoder.finish();
-    frame->out.payload = {frame->pieces.data(), pieces};
-    frame->out.remote = {frame->segments.data(), segments};
-    worker_->count(worker_->mutable_stats().payload_bytes_out[static_cast<size_t>(transport_)], bytes);
-    if (!send(*frame)) return false;
+bool Connection::flush_payload(Request& request) {
+  FrameOut* frame = take_control_frame();
+  if (frame == nullptr) return false;
+  wire::ReplyEncoder encoder(frame->body);
+  frame->out.opcode = wire::Opcode::kReply;
+  frame->out.request_id = request.id;
+  size_t pieces = 0, segments = 0;
+  uint32_t bytes = 0;
+  const bool placed = request.done_payload.front()->segment_count > 0;
+  while (Op* op = request.done_payload.front()) {
+    if (pieces == kFramePiecesMax || (pieces > 0 && bytes + op->reply_bytes > kSharedPayloadMax)) break;
+    // A frame's payload is placed as a whole or not at all.
+    if (placed != (op->segment_count > 0) || !add_segments(frame->segments, segments, *op)) break;
+    if (!add(encoder, *op)) break;
+    if ((op->flags & wire::kOpVerify) != 0) frame->out.always_placed = placed;  // its client cannot copy it there
+    frame->pieces[pieces++] = {const_cast<std::byte*>(op->reply_data), op->reply_bytes};
+    bytes += op->reply_bytes;
+    request.done_payload.remove(*op);
+    op->phase = Phase::kSending;
+    frame->ops.push_back(*op);
   }
-  return true;
+  MEMKV_ASSERT(pieces > 0, "one reply always fits a frame");
+  if (request.done_payload.empty()) loaded_.remove(request);
+  frame->out.body = encoder.finish();
+  frame->out.payload = {frame->pieces.data(), pieces};
+  frame->out.remote = {frame->segments.data(), segments};
+  frame->payload_bytes = bytes;
+  payload_bytes_out_ += bytes;
+  worker_->count(worker_->mutable_stats().payload_bytes_out[static_cast<size_t>(transport_)], bytes);
+  return send(*frame);
 }
 
 bool Connection::flush_map() {
@@ -168,19 +184,24 @@ bool Connection::flush_map() {
   return true;
 }
 
+/// False: the request went with the last of them.
+bool Connection::drop(OpQueue& replies) {
+  while (Op* op = replies.pop_front()) {
+    const bool last = op->request->live == 1;
+    free_op(*op);
+    if (last) return false;
+  }
+  return true;
+}
+
 /// Nobody will read them.
 void Connection::drop_replies() {
   owes_map_ = false;
   while (Request* request = replying_.front()) {
-    bool freed = false;
-    while (!freed) {
-      OpQueue& queue = !request->done.empty() ? request->done : request->done_payload;
-      Op* op = queue.pop_front();
-      if (op == nullptr) break;
-      freed = request->live == 1;
-      free_op(*op);
-    }
-    if (!freed) replying_.remove(*request);
+    if (drop(request->done)) replying_.remove(*request);
+  }
+  while (Request* request = loaded_.front()) {
+    if (drop(request->done_payload)) loaded_.remove(*request);
   }
 }
 
@@ -191,6 +212,7 @@ FrameOut* Connection::take_control_frame() {
   frames_out_++;
   frame->connection = this;
   frame->after = nullptr;
+  frame->payload_bytes = 0;
   frame->out.context = frame;
   frame->out.on_done = on_frame_done;
   frame->out.body = {};
@@ -219,8 +241,9 @@ void Connection::end_frame(FrameOut& frame, bool sent) {
   if (frame.after != nullptr) frame.after(frame, sent);
   MEMKV_ASSERT(frames_out_ > 0);
   frames_out_--;
+  payload_bytes_out_ -= frame.payload_bytes;
   worker_->give_back(frame);
-  if (!replying_.empty() || closed_ || owes_map_) worker_->dirty(*this);
+  if (!replying_.empty() || !loaded_.empty() || closed_ || owes_map_) worker_->dirty(*this);
 }
 
 }  // namespace memkv::shard

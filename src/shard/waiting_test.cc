@@ -87,9 +87,9 @@ class WaitingTest : public testing::Test {
     const uint64_t end = worker->now_ns() + 50'000'000;
     while (worker->now_ns() < end) worker->turn(1'000'000);
   }
-  void put_blocks(uint16_t count) {
+  void put_blocks(uint16_t count, uint32_t bytes = kBlock) {
     for (uint16_t i = 0; i < count; i++) {
-      const std::string key = key_of(i), data = pattern(kBlock, i);
+      const std::string key = key_of(i), data = pattern(bytes, i);
       client.op({.kind = OpKind::kPut, .key = key}, data, sums_of(key, data));
       const uint64_t request = client.send();
       until([&] { return client.find(request) != nullptr; });
@@ -97,16 +97,16 @@ class WaitingTest : public testing::Test {
     }
     until([&] { return worker->slots().in_use() == 0; });
   }
-  uint64_t get_blocks(uint16_t count, uint32_t deadline_us = 0) {
+  uint64_t get_blocks(uint16_t count, uint32_t deadline_us = 0, uint32_t bytes = kBlock) {
     for (uint16_t i = 0; i < count; i++) {
       keys.push_back(key_of(i));
-      client.op({.kind = OpKind::kGet, .deadline_us = deadline_us, .length = kBlock, .key = keys.back()});
+      client.op({.kind = OpKind::kGet, .deadline_us = deadline_us, .length = bytes, .key = keys.back()});
     }
     return client.send();
   }
-  void expect_block(uint64_t request, uint16_t i) {
-    until([&] { return client.find(request, i) != nullptr && client.find(request, i)->payload.size() == kBlock; });
-    EXPECT_EQ(client.find(request, i)->payload, pattern(kBlock, i));
+  void expect_block(uint64_t request, uint16_t i, uint32_t bytes = kBlock) {
+    until([&] { return client.find(request, i) != nullptr && client.find(request, i)->payload.size() == bytes; });
+    EXPECT_EQ(client.find(request, i)->payload, pattern(bytes, i));
   }
   void send_cancel(uint64_t request, uint16_t index) {
     client.send_plain(wire::Opcode::kCancel, [&](std::span<std::byte> body) {
@@ -174,6 +174,30 @@ TEST_F(WaitingTest, AGetThatWaitsForRoomCanBeCanceled) {
   link->let_go();
   expect_block(request, 0);
   expect_block(request, 2);
+}
+
+/// A link that is slow is not given all that is there: what it does not have yet can be canceled, and is not sent.
+TEST_F(WaitingTest, AGetThatIsCanceledBehindOthersIsNotSent) {
+  constexpr uint32_t kLarge = 2 << 20;
+  start({});
+  put_blocks(4, kLarge);
+  link->hold = true;
+  const uint64_t request = get_blocks(4, 0, kLarge);
+  until([&] { return worker->slots().in_use() == 4 && link->held.size() == 2; });
+  settle();
+  EXPECT_EQ(link->held.size(), 2u);
+  client.op({.kind = OpKind::kStat, .key = "k0"});
+  const uint64_t small = client.send();
+  until([&] { return client.find(small) != nullptr; });  // the link is busy with payloads, and this has none
+  send_cancel(request, 2);
+  until([&] { return client.count(wire::Opcode::kCanceled) == 1; });
+  EXPECT_EQ(worker->slots().in_use(), 3u);
+  send_cancel(request, 0);  // too late
+  link->let_go();
+  for (const uint16_t i : {uint16_t{0}, uint16_t{1}, uint16_t{3}}) expect_block(request, i, kLarge);
+  EXPECT_EQ(client.find(request, 2), nullptr);
+  EXPECT_EQ(client.count(wire::Opcode::kCanceled), 1u);
+  until([&] { return worker->slots().in_use() == 0; });
 }
 
 TEST_F(WaitingTest, AGetThatWaitsForRoomPastItsDeadlineIsAnswered) {
