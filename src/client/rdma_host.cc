@@ -1,19 +1,39 @@
 #include "client/rdma_host.h"
 
+#include <atomic>
 #include <map>
 #include <mutex>
 
+#include "client/fork_guard.h"
+
 namespace memkv::client {
+namespace {
+
+struct Hosts {
+  const ForkGuard guard;
+  std::mutex mutex;
+  std::map<std::vector<std::string>, std::weak_ptr<transport::rdma::Host>> by_devices;
+};
+
+/// Never freed. The child of a fork begins anew: its parent's hosts have their threads in the parent.
+Hosts& hosts_of_this_process() {
+  static std::atomic<Hosts*> current{new Hosts};
+  Hosts* hosts = current.load();
+  if (!hosts->guard.forked()) return *hosts;
+  auto fresh = std::make_unique<Hosts>();
+  return *(current.compare_exchange_strong(hosts, fresh.get()) ? fresh.release() : hosts);
+}
+
+}  // namespace
 
 Result<std::shared_ptr<transport::rdma::Host>, Message> shared_rdma_host(const std::vector<std::string>& devices) {
-  static std::mutex mutex;
-  static std::map<std::vector<std::string>, std::weak_ptr<transport::rdma::Host>> hosts;
-  const std::lock_guard lock(mutex);
-  if (auto host = hosts[devices].lock()) return host;
+  Hosts& hosts = hosts_of_this_process();
+  const std::lock_guard lock(hosts.mutex);
+  if (auto host = hosts.by_devices[devices].lock()) return host;
   auto opened = transport::rdma::Host::open(devices);
   if (!opened) return opened.error();
   std::shared_ptr<transport::rdma::Host> host = std::move(*opened);
-  hosts[devices] = host;
+  hosts.by_devices[devices] = host;
   return host;
 }
 

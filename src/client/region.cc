@@ -7,6 +7,9 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <utility>
+
+#include "client/fork_guard.h"
 
 namespace memkv {
 namespace {
@@ -42,6 +45,7 @@ struct Region::State {
   std::shared_ptr<transport::rdma::Host> host;
   std::shared_ptr<transport::rdma::Registration> registration;
   std::shared_ptr<client::Context*> driven;
+  const client::ForkGuard guard = {};
 
   /// Waits until no NIC touches the memory: ops in flight on it end by their deadlines.
   ~State() { host->remove_memory(std::move(registration), wait, this); }
@@ -57,8 +61,14 @@ struct Region::State {
   }
 };
 Region::Region(Region&&) noexcept = default;
-Region& Region::operator=(Region&&) noexcept = default;
-Region::~Region() = default;
+Region& Region::operator=(Region&& other) noexcept {
+  std::swap(state_, other.state_);
+  return *this;
+}
+Region::~Region() {
+  // The parent's is kept for good: to end it would wait for the parent's ops.
+  if (state_ && state_->guard.forked()) new std::shared_ptr(std::move(state_));
+}
 
 Result<Region> client::make_region(const Context& context, void* data, size_t size, MemoryKind kind, int device,
                                    std::shared_ptr<Context*> driven) {

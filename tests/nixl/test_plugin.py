@@ -133,8 +133,8 @@ def test_empty_parameters_do_not_shadow_the_environment(play, place):
 
 def test_configuration_file(play, place, tmp_path):
     file = tmp_path / "client.yaml"
-    key = (place.key or "").removeprefix("@")
-    file.write_text(f"servers: [{place.server.address}]\nauth_key: '@{key}'\nnixl:\n  coalesce: off\n  timeout_ms: 777\n")
+    key = f"auth_key: '{place.key}'\n" if place.key else ""
+    file.write_text(f"servers: [{place.server.address}]\n{key}nixl:\n  coalesce: off\n  timeout_ms: 777\n")
     value = play(empty_is_unset, env={"MEMKV_CONFIG": file, "MEMKV_TIMEOUT_MS": 888}).value
     assert value["coalesce"] == "off" and value["timeout_ms"] == "888"
 
