@@ -182,7 +182,7 @@ test_broken() {
 #: gpu        GPU memory, with stand-ins for the GPU: both ways, rot found by the server, rails that go and come
 test_gpu() {
   start_memory_server
-  export MEMKV_CUDART=$bin/libcudart_fake.so GPU_TEST_SERVER_PID=$server
+  export MEMKV_CUDART=$state/tests/libcudart_fake.so GPU_TEST_SERVER_PID=$server
   "$bin/memkv-gpu-test" --gtest_brief=1
   MEMKV_TRANSPORT=tcp "$bin/memkv" status --json > /tmp/status.json
   dropped=$(python3 -c 'import json, re; print(sum(map(int, re.findall(r"\"dropped_corrupt\": *(\d+)", open("/tmp/status.json").read()))))')
@@ -198,7 +198,7 @@ run_nixl() {
     -o tmp_path_retention_policy=none "$root"/tests/nixl/test_[!bd]*.py -k "$2" || fail "the plugin's tests over $1"
 }
 #: nixl       the NIXL plugin's tests over two rails, those that move most: what Python loads is slow here
-test_nixl() { run_nixl rxe0,rxe1 "test_patterned_data_of_all_sizes or test_random_layouts or test_fork"; }
+test_nixl() { run_nixl rxe0,rxe1 "test_patterned_data_of_all_sizes or test_random_layouts or test_fork or (test_release_in_flight and 65536)"; }
 #: nixl1      all of them over one rail (10 minutes)
 test_nixl1() { run_nixl rxe0 test; }
 #: nixl2      all of them over two rails (10 minutes)
@@ -255,8 +255,9 @@ inside) (sleep "$3"; echo "guest: it takes too long"; tail -30 /tmp/server.log /
   grep -qx "$1" <<< "$names" || { echo "no test '$1'; there are:" $names; exit 2; }
   mkdir -p "${2:-/tmp}"; work=${2:-$(mktemp -d "${TMPDIR:-/tmp}/memkv-guest-XXXXXX")}
   trap 'rm -rf "$work"' EXIT
-  mkdir "$work/bin" "$work/lib"
-  cp "$root"/build/release/bin/memkv{,-bench} "$root"/build/release/tests/{transport_test,memkv-rdma-load,memkv-gpu-test,libcudart_fake.so} "$work/bin"
+  mkdir "$work"/{bin,lib,tests}
+  cp "$root"/build/release/bin/memkv{,-bench} "$root"/build/release/tests/{transport_test,memkv-rdma-load,memkv-gpu-test} "$work/bin"
+  cp "$root/build/release/tests/libcudart_fake.so" "$work/tests"
   cp "$root/build/release/lib/libplugin_MEMKV.so" "$work/lib"
   limit=240 memory=3G; case $1 in nixl?) limit=1500 memory=8G ;; esac
   guest=(); case $1 in sweep2) guest=(-d 12:512M:4096) ;; faults) guest=(-d 2:512M:4096) ;; lossy) guest=(-n -s 1) ;; esac

@@ -70,7 +70,7 @@ void Engine::abandon() {
 }
 
 /// False: not within the deadline of a write and a second.
-bool Engine::stop_all(const std::function<bool(const Work&)>& which) {
+bool Engine::stop_all(const std::function<bool(const Work&)>& which) const {
   const uint64_t deadline_ns = monotonic_ns() + options_->timeout_ns(abi::Operation::kWrite) + kStopGraceNs;
   bool quiet = true;
   for (const auto& driver : drivers_) quiet = driver->stop_all(which, deadline_ns) && quiet;
@@ -216,13 +216,20 @@ Status Engine::checkXfer(abi::RequestHandle* handle) const {
   return request.status();
 }
 
+/// May be refused once. An agent that is asked again forgets the request whatever is said then: so that waits.
 Status Engine::releaseReqH(abi::RequestHandle* handle) const {
   if (handle == nullptr) return Status::kSuccess;
   if (guard_.forked()) return Status::kSuccess;  // the parent's: left as it is
   Request& request = request_of(handle);
-  for (int turn = 0; !request.driver().stop(request); turn++) {
-    if (turn == kStopTurns) return Status::kRepostActive;
+  bool quiet = request.driver().stop(request);
+  for (int turn = 0; !quiet && turn < kStopTurns; turn++) {
     request.driver().poll();
+    quiet = request.driver().stop(request);
+  }
+  if (!quiet && request.refuse_release()) return Status::kRepostActive;
+  if (!quiet && !stop_all([&](const Work& work) { return &work == &request; })) {
+    log_line("a transfer that was released cannot be stopped: it is left alone with all it needs");
+    return Status::kRepostActive;
   }
   delete &request;
   return Status::kSuccess;

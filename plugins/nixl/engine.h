@@ -65,7 +65,7 @@ class Engine final : public abi::Backend {
   void make_direct(const abi::BlobDesc& desc, Registration& registration);
   bool refuse_fork() const;
   Driver& pick_driver() const;
-  bool stop_all(const std::function<bool(const Work&)>& which);
+  bool stop_all(const std::function<bool(const Work&)>& which) const;
   void abandon();
 
   std::unique_ptr<Options> options_ = std::make_unique<Options>();

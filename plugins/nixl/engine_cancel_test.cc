@@ -32,19 +32,6 @@ class Watched {
   char mark_ = 0;
 };
 
-/// As the agent does: a release that is refused keeps the request, polls it, and comes again.
-void give_up(Agent& agent, Agent::Transfer& transfer) {
-  const auto end = Clock::now() + std::chrono::seconds(2);
-  Status status = agent.release(transfer);
-  while (status != Status::kSuccess && Clock::now() < end) {
-    EXPECT_EQ(status, Status::kRepostActive);
-    const Status seen = agent.check(transfer);
-    EXPECT_TRUE(seen == Status::kInProgress || seen == Status::kCanceled) << static_cast<int>(seen);
-    status = agent.release(transfer);
-  }
-  EXPECT_EQ(status, Status::kSuccess);
-}
-
 class EngineCancelThreads : public EngineTest {
  protected:
   const uint32_t seed_ = std::random_device{}();
@@ -89,7 +76,7 @@ TEST_F(EngineCancelThreads, fan_outs_released_in_flight_leave_the_memory_alone) 
     Agent::Transfer read = agent.prepare(Operation::kRead, elements);
     agent.post(read);
     for (auto polls = random_() % 20; polls > 0; polls--) agent.check(read);
-    give_up(agent, read);
+    EXPECT_EQ(agent.release_at_last(read), Status::kSuccess);
     for (Watched& slot : slots) slot.mark(static_cast<char>(round));
   }
 }
@@ -103,7 +90,7 @@ TEST_F(EngineCancelThreads, writes_released_in_flight_store_all_or_nothing) {
     Agent::Transfer write = agent.prepare(Operation::kWrite, {{out.data(), kBytes, "k"}});
     agent.post(write);
     for (auto polls = random_() % 10; polls > 0; polls--) agent.check(write);
-    give_up(agent, write);
+    EXPECT_EQ(agent.release_at_last(write), Status::kSuccess);
     std::fill(out.begin(), out.end(), static_cast<char>(0xee));
     const Status status = agent.read({{in.data(), kBytes, "k"}});
     ASSERT_TRUE(status == Status::kSuccess || status == Status::kNotFound);

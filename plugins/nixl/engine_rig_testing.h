@@ -94,6 +94,7 @@ class Agent {
     abi::MetaList local, remote;
     abi::RequestHandle* handle = nullptr;
     Status status = Status::kNotPosted;
+    bool release_refused = false;
   };
 
   Transfer prepare(Operation operation, const std::vector<Element>& elements, Status expected = Status::kSuccess) {
@@ -137,10 +138,16 @@ class Agent {
     }
     return transfer.status;
   }
+  /// As NIXL does: one that is refused is kept, but the second time the handle is forgotten whatever is said.
   Status release(Transfer& transfer) {
     const Status status = backend_->releaseReqH(transfer.handle);
-    if (status == Status::kSuccess) transfer.handle = nullptr;
+    const bool first = !std::exchange(transfer.release_refused, true);
+    if (status == Status::kSuccess || !first) transfer.handle = nullptr;
     return status;
+  }
+  Status release_at_last(Transfer& transfer) {
+    const Status status = release(transfer);
+    return status == Status::kSuccess ? status : release(transfer);
   }
   Status run(Operation operation, const std::vector<Element>& elements) {
     Transfer transfer = prepare(operation, elements);

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <future>
 #include <random>
 
 #include "cuda_testing.h"
@@ -245,6 +246,26 @@ TEST_F(EngineVramThreads, release_while_cuda_copies_says_so_and_then_the_memory_
   EXPECT_EQ(fake_counts().queued, 0u);
 }
 
+TEST_F(EngineVramThreads, a_second_release_waits_for_cuda) {
+  Agent agent(params());
+  Bytes source = bytes_of(4 * kChunk, 3);
+  ASSERT_EQ(agent.write({{source.data(), source.size(), "held"}}), Status::kSuccess);
+  Tensor tensor(agent, source.size());
+  Agent::Transfer transfer = lists(agent, Operation::kRead, {{&tensor, 0, tensor.size, "held"}});
+  agent.prepare(transfer, Status::kSuccess);
+  std::future<Status> second;
+  {
+    const HeldStreams held;
+    agent.post(transfer);
+    while (fake_counts().queued == 0) agent.check(transfer);
+    EXPECT_EQ(agent.release(transfer), Status::kRepostActive);
+    second = std::async(std::launch::async, [&] { return agent.release(transfer); });
+    EXPECT_EQ(second.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  }
+  EXPECT_EQ(second.get(), Status::kSuccess);
+  EXPECT_EQ(fake_counts().queued, 0u);
+}
+
 TEST_F(EngineVramThreads, after_a_release_in_flight_no_byte_changes) {
   std::mt19937_64 random(99);
   fake_cuda().delay_us(10);
@@ -259,7 +280,7 @@ TEST_F(EngineVramThreads, after_a_release_in_flight_no_byte_changes) {
     agent.post(transfer);
     const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(random() % 5000);
     while (std::chrono::steady_clock::now() < until) agent.check(transfer);
-    while (agent.release(transfer) != Status::kSuccess) agent.check(transfer);
+    ASSERT_EQ(agent.release_at_last(transfer), Status::kSuccess);
     tensor.memory.write(sentinel);
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 1000));
     ASSERT_EQ(tensor.memory.bytes(), sentinel) << "round " << round;
@@ -286,7 +307,7 @@ TEST_F(EngineVramThreads, after_a_release_of_a_write_in_flight_the_block_is_one_
     agent.post(transfer);
     const auto until = std::chrono::steady_clock::now() + whole * static_cast<int>(random() % 200) / 100;
     while (std::chrono::steady_clock::now() < until) agent.check(transfer);
-    while (agent.release(transfer) != Status::kSuccess) agent.check(transfer);
+    ASSERT_EQ(agent.release_at_last(transfer), Status::kSuccess);
     tensor.memory.write(Bytes(size, 0x5a));  // what is changed now may not reach the block
     Bytes got(size);
     ASSERT_EQ(agent.read({{got.data(), size, "torn"}}), Status::kSuccess);

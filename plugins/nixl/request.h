@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "copy_job.h"
@@ -35,7 +36,12 @@ class Request final : public abi::RequestHandle, public Work {
   uint64_t staged_write_bytes_max() const;
 
   /// Before each post.
-  void set_posted() { status_.store(abi::Status::kInProgress, std::memory_order_relaxed); }
+  void set_posted() {
+    release_refused_ = false;
+    status_.store(abi::Status::kInProgress, std::memory_order_relaxed);
+  }
+  /// False: it was refused before.
+  bool refuse_release() { return !std::exchange(release_refused_, true); }
   /// Thread: any. kInProgress until all is over and the memory is quiet.
   abi::Status status() const { return status_.load(std::memory_order_acquire); }
   bool uses(const abi::Metadata* metadata) const;
@@ -131,6 +137,7 @@ class Request final : public abi::RequestHandle, public Work {
   uint64_t wire_since_ns_ = 0;  // 0: nothing is on the wire or in staging
   uint64_t copy_since_ns_ = 0;
   bool canceled_ = false;
+  bool release_refused_ = false;  // Thread: the caller's
   abi::Status worst_ = abi::Status::kSuccess;
   std::atomic<abi::Status> status_{abi::Status::kNotPosted};
 };

@@ -118,7 +118,8 @@ def start_place(folder, memory=False):
     def call(*args, **kwargs):
         return run("memkv", *args, cwd=folder, **kwargs)
 
-    config, key = setup_store(call, folder, "d0.memkv:1GiB", "d1.memkv:1GiB")
+    size = "512MiB" if RAILS else "1GiB"  # the guest's files are in memory
+    config, key = setup_store(call, folder, f"d0.memkv:{size}", f"d1.memkv:{size}")
     return Place(Server(folder, "--config", config), key)
 
 
