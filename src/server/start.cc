@@ -32,6 +32,7 @@
 #include "server/storage.h"
 #include "shard/worker.h"
 #include "transport/rdma/host.h"
+#include "transport/shm/window.h"
 
 namespace memkv::server {
 namespace {
@@ -173,7 +174,7 @@ class Server {
   void open_rdma();
   int make_workers();
   int open_door();
-  ShmSocket open_shm();
+  ShmSocket open_shm(const wire::Windows& windows);
   Result<std::unique_ptr<io::Reactor>, Message> make_reactor();
   int serve();
   int stop(int code);
@@ -346,10 +347,15 @@ int Server::make_workers() {
 }
 
 /// Without it the server serves over tcp alone: a warning, not an error.
-ShmSocket Server::open_shm() {
+ShmSocket Server::open_shm(const wire::Windows& windows) {
   shm_budget_ = std::make_unique<transport::ShmBudget>(options_.shm.window_bytes_max);
   census_.shm_budget = shm_budget_.get();
   if (!options_.shm.enabled) return {};
+  if (const uint64_t one = transport::ShmWindow::bytes(windows); one > shm_budget_->bytes_max()) {
+    MEMKV_LOG(kWarn, "no shared memory for clients on this host: shm.max_size is {}, and one connection takes {}",
+              base::format_bytes(shm_budget_->bytes_max()), base::format_bytes(one));
+    return {};
+  }
   auto socket = ShmSocket::open(options_.shm, identity_.boot_id);
   if (!socket) {
     MEMKV_LOG(kWarn, "no shared memory for clients on this host: {}", socket.error().text);
@@ -366,7 +372,7 @@ int Server::open_door() {
   options.congestion = options_.congestion == "system" ? "" : options_.congestion;
   options.server_name = options_.name;
   options.windows = {.get_ring_bytes = options_.shm.ring_bytes, .put_ring_bytes = options_.shm.ring_bytes};
-  ShmSocket shm = open_shm();
+  ShmSocket shm = open_shm(options.windows);
   options.shm_budget = shm_budget_.get();
   std::vector<shard::Worker*> workers;
   for (auto& worker : workers_) workers.push_back(worker.get());

@@ -114,15 +114,16 @@ def test_shm_section(memkv, servers, tmp_path):
     def shm_connections(server):
         return json.loads(memkv("status", "--json", server=server).text)["servers"][0]["status"]["shm"]
 
-    server = start(f"dir: {tmp_path}/here", "socket_mode: 0666", "ring_size: 64KiB", "max_size: 1MiB")
+    server = start(f"dir: {tmp_path}/here", "socket_mode: 0666", "ring_size: 64KiB", "max_size: 5MiB")
     (socket,) = (tmp_path / "here").iterdir()
     assert stat.S_IMODE(socket.stat().st_mode) == 0o666 and socket.suffix == ".sock"
     assert put(server, "shm").code == 0
-    assert shm_connections(server)["window_bytes_max"] == 1 << 20
+    assert shm_connections(server)["window_bytes_max"] == 5 << 20
     server.stop()
     assert not socket.exists()
 
     server = start("max_size: 64KiB", "ring_size: 64KiB", f"dir: {tmp_path}/here")
+    assert "shm.max_size is 64 KiB, and one connection takes 2.07 MiB" in server.log()
     refused = put(server, "shm")
     assert refused.code != 0 and "shm" in refused.err, "the windows of one client do not fit"
     assert put(server, "auto").code == 0

@@ -65,9 +65,13 @@ ShmWindow::~ShmWindow() {
   if (budget_ != nullptr) budget_->give_back(charged_);
 }
 
+uint64_t ShmWindow::bytes(const wire::Windows& sizes) {
+  return ring_and_page(sizes.get_ring_bytes) + put_file_bytes(sizes.put_ring_bytes);
+}
+
 Result<std::shared_ptr<ShmWindow>> ShmWindow::make(const wire::Windows& sizes, ShmBudget* budget) {
   std::shared_ptr<ShmWindow> window(new ShmWindow);
-  const uint64_t bytes = ring_and_page(sizes.get_ring_bytes) + put_file_bytes(sizes.put_ring_bytes);
+  const uint64_t bytes = ShmWindow::bytes(sizes);
   if (budget != nullptr) {
     if (!budget->take(bytes)) return Error{Status::kBusy, 0, "shm: the windows of all clients are used up"};
     window->budget_ = budget;

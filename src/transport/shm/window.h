@@ -53,6 +53,8 @@ class ShmWindow {
   ShmWindow(const ShmWindow&) = delete;
   ShmWindow& operator=(const ShmWindow&) = delete;
 
+  /// What a connection takes of the budget.
+  static uint64_t bytes(const wire::Windows& sizes);
   const wire::Windows& sizes() const { return sizes_; }
   ShmPage& own() { return *own_; }
   const ShmPage& peer() const { return *peer_; }
