@@ -120,7 +120,14 @@ TEST_F(Shm, AnExplicitOneNeverUsesTcp) {
 }
 
 TEST_F(Shm, WithoutAWindowLeftTcpServes) {
-  const auto server = start_memory_server(dir_, "128MiB", {"--shm-size", "1MiB"});
+  const auto server = start_memory_server(dir_, "128MiB", {"--shm-size", "3MiB"});
+  ClientOptions options;
+  options.servers = {server->address()};
+  options.transport = Transport::kShm;
+  Session takes_it = Session::connect(options).value();
+  Batch batch;
+  batch.exists("k");
+  ASSERT_FALSE(is_failure(takes_it.run(batch)[0].status));
   Client client = connect(server->address());
   ASSERT_TRUE(comes_to(client, "used up"));
   expect_bytes(client);
