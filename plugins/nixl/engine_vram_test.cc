@@ -59,6 +59,21 @@ class EngineVramThreads : public EngineTest {
     }
     return transfer;
   }
+  /// Of a block that was just written.
+  static Agent::Transfer prepare_read(Agent& agent, Tensor& tensor) {
+    Bytes source = bytes_of(tensor.size, 3);
+    EXPECT_EQ(agent.write({{source.data(), source.size(), "held"}}), Status::kSuccess);
+    Agent::Transfer transfer = lists(agent, Operation::kRead, {{&tensor, 0, tensor.size, "held"}});
+    agent.prepare(transfer, Status::kSuccess);
+    return transfer;
+  }
+
+  /// Streams are held.
+  static void release_while_copied(Agent& agent, Agent::Transfer& transfer) {
+    agent.post(transfer);
+    while (fake_counts().queued == 0) agent.check(transfer);
+    EXPECT_EQ(agent.release(transfer), Status::kRepostActive);
+  }
   static Status run(Agent& agent, Operation operation, const std::vector<Part>& parts) {
     Agent::Transfer transfer = lists(agent, operation, parts);
     agent.prepare(transfer, Status::kSuccess);
@@ -229,16 +244,11 @@ TEST_F(EngineVramThreads, a_posted_request_may_be_posted_again) {
 
 TEST_F(EngineVramThreads, release_while_cuda_copies_says_so_and_then_the_memory_is_quiet) {
   Agent agent(params());
-  Bytes source = bytes_of(4 * kChunk, 3);
-  ASSERT_EQ(agent.write({{source.data(), source.size(), "held"}}), Status::kSuccess);
-  Tensor tensor(agent, source.size());
-  Agent::Transfer transfer = lists(agent, Operation::kRead, {{&tensor, 0, tensor.size, "held"}});
-  agent.prepare(transfer, Status::kSuccess);
+  Tensor tensor(agent, 4 * kChunk);
+  Agent::Transfer transfer = prepare_read(agent, tensor);
   {
     const HeldStreams held;
-    agent.post(transfer);
-    while (fake_counts().queued == 0) agent.check(transfer);
-    EXPECT_EQ(agent.release(transfer), Status::kRepostActive);
+    release_while_copied(agent, transfer);
     EXPECT_EQ(agent.check(transfer), Status::kInProgress);
   }
   EXPECT_EQ(agent.finish(transfer), Status::kCanceled);
@@ -248,17 +258,12 @@ TEST_F(EngineVramThreads, release_while_cuda_copies_says_so_and_then_the_memory_
 
 TEST_F(EngineVramThreads, a_second_release_waits_for_cuda) {
   Agent agent(params());
-  Bytes source = bytes_of(4 * kChunk, 3);
-  ASSERT_EQ(agent.write({{source.data(), source.size(), "held"}}), Status::kSuccess);
-  Tensor tensor(agent, source.size());
-  Agent::Transfer transfer = lists(agent, Operation::kRead, {{&tensor, 0, tensor.size, "held"}});
-  agent.prepare(transfer, Status::kSuccess);
+  Tensor tensor(agent, 4 * kChunk);
+  Agent::Transfer transfer = prepare_read(agent, tensor);
   std::future<Status> second;
   {
     const HeldStreams held;
-    agent.post(transfer);
-    while (fake_counts().queued == 0) agent.check(transfer);
-    EXPECT_EQ(agent.release(transfer), Status::kRepostActive);
+    release_while_copied(agent, transfer);
     second = std::async(std::launch::async, [&] { return agent.release(transfer); });
     EXPECT_EQ(second.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
   }

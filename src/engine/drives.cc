@@ -58,23 +58,26 @@ Status StoreImpl::landed(const Append& a) const {
   return a.status == Status::kOk && usable_log(a.place.drive) == nullptr ? Status::kIo : a.status;
 }
 
+/// nullptr: the drive is out.
+const io::DriveLoad* StoreImpl::load_of(uint8_t drive) const {
+  const Log* log = usable_log(drive);
+  return log == nullptr ? nullptr : log->config().slice.device->load();
+}
+
 /// How much later than the drive's oldest op in flight another one was given that its drive has done already. Other
 /// drives are the measure: where all of them wait, as on a machine that stands still, none lags.
 uint64_t StoreImpl::overtaken_ns(uint8_t drive) const {
-  const Log* log = usable_log(drive);
-  const io::DriveLoad* load = log == nullptr ? nullptr : log->config().slice.device->load();
+  const io::DriveLoad* load = load_of(drive);
   uint64_t most = 0;
   for (size_t d = 0; load != nullptr && d < logs_.size(); ++d) {
-    const Log* other = usable_log(static_cast<uint8_t>(d));
-    if (other == nullptr || other == log) continue;
-    most = std::max(most, load->overtaken_ns(*other->config().slice.device->load()));
+    const io::DriveLoad* other = load_of(static_cast<uint8_t>(d));
+    if (other != nullptr && d != drive) most = std::max(most, load->overtaken_ns(*other));
   }
   return most;
 }
 
 void StoreImpl::watch_wait(uint8_t drive, uint64_t step_ns) {
-  const Log* log = usable_log(drive);
-  const io::DriveLoad* load = log == nullptr ? nullptr : log->config().slice.device->load();
+  const io::DriveLoad* load = load_of(drive);
   const uint64_t oldest = load == nullptr ? 0 : load->oldest_since_ns();
   Wait& wait = waits_[drive];
   const bool same = oldest != 0 && oldest == wait.oldest_since_ns;
@@ -86,7 +89,7 @@ bool StoreImpl::waits_alone(uint8_t drive) const {
   if (waits_[drive].ns < kAloneNs) return false;
   bool others = false;
   for (size_t d = 0; d < logs_.size(); ++d) {
-    if (d == drive || usable_log(static_cast<uint8_t>(d)) == nullptr) continue;
+    if (d == drive || load_of(static_cast<uint8_t>(d)) == nullptr) continue;
     if (waits_[d].ns >= kLagNs) return false;
     others = true;
   }

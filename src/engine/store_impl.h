@@ -189,6 +189,7 @@ class StoreImpl final : public Store, public LogOwner {
   Status landed(const Append& a) const;  // kIo also when its drive went out while it was written
   uint64_t overtaken_ns(uint8_t drive) const;
   void watch_drives();
+  const io::DriveLoad* load_of(uint8_t drive) const;
   void watch_wait(uint8_t drive, uint64_t step_ns);
   bool waits_alone(uint8_t drive) const;
   void watch_crawling(uint8_t drive, uint64_t step_ns);
