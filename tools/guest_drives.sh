@@ -5,34 +5,34 @@
 # The same file is what runs in the guest: `guest_drives.sh inside`.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-state=/run/rxe
+state=/run/rxe   # of this run; the rest of /run is the guest's own and empty, /tmp shows what lies in the host's
 bin=$state/bin   # copies: a build that goes on meanwhile changes nothing here
 keys=12   # the first eight are large: chunks on three drives each
 
-fail() { echo "guest: $*"; cat /tmp/server.log; exit 1; }
+fail() { echo "guest: $*"; cat /run/server.log; exit 1; }
 
 start_server() {
-  rm -f /tmp/ready
-  "$bin/memkv" start --config /tmp/memkv.yaml --address 127.0.0.1:0 --ready-file /tmp/ready > /tmp/server.log 2>&1 & server=$!
-  for _ in $(seq 600); do [ -s /tmp/ready ] && break; kill -0 $server || fail "the server did not start"; sleep 0.1; done
-  export MEMKV_SERVERS=$(cat /tmp/ready) MEMKV_AUTH_KEY=@/tmp/memkv.key
+  rm -f /run/ready
+  "$bin/memkv" start --config /run/memkv.yaml --address 127.0.0.1:0 --ready-file /run/ready > /run/server.log 2>&1 & server=$!
+  for _ in $(seq 600); do [ -s /run/ready ] && break; kill -0 $server || fail "the server did not start"; sleep 0.1; done
+  export MEMKV_SERVERS=$(cat /run/ready) MEMKV_AUTH_KEY=@/run/memkv.key
 }
 stop_server() { kill $server; wait $server || fail "the server ended with $?"; }
 
 # make_block N VERSION: bytes that tell both
 make_block() { yes "block $1 version $2" | head -c $(($1 <= 8 ? 4500000 : $1 * 5003)) || true; }
-put_all() { for i in $(seq $keys); do make_block $i "$1" > /tmp/block; "$bin/memkv" put "b$i" /tmp/block; done; }
-all_exist() { "$bin/memkv" exists $(seq -f b%.0f $keys) > /tmp/exist || fail "blocks are missing: $(cat /tmp/exist)"; }
+put_all() { for i in $(seq $keys); do make_block $i "$1" > /run/block; "$bin/memkv" put "b$i" /run/block; done; }
+all_exist() { "$bin/memkv" exists $(seq -f b%.0f $keys) > /run/exist || fail "blocks are missing: $(cat /run/exist)"; }
 
 # read_all VERSION: every block is of this version or a miss; prints how many are there
 read_all() {
   local i code hits=0
   for i in $(seq $keys); do
-    code=0; "$bin/memkv" get "b$i" -o /tmp/copy 2> /tmp/error || code=$?
+    code=0; "$bin/memkv" get "b$i" -o /run/copy 2> /run/error || code=$?
     case $code in
-      0) make_block $i "$1" | cmp -s - /tmp/copy || fail "block b$i is not what was last written: $(head -c 30 /tmp/copy)"; hits=$((hits + 1)) ;;
+      0) make_block $i "$1" | cmp -s - /run/copy || fail "block b$i is not what was last written: $(head -c 30 /run/copy)"; hits=$((hits + 1)) ;;
       1) ;;
-      *) fail "get b$i ended with $code: $(cat /tmp/error)" ;;
+      *) fail "get b$i ended with $code: $(cat /run/error)" ;;
     esac
   done
   echo $hits
@@ -50,9 +50,9 @@ print(status["degraded"], *[d.get(sys.argv[2], "") for d in status["drives"] if 
 until_out() {
   local i lost=0
   for i in $(seq 100); do
-    "$bin/memkv" put "load$i" /tmp/block 2> /tmp/error || lost=$((lost + 1))
-    ((lost <= 1)) || fail "a put failed while $1 left: $(cat /tmp/error)"
-    "$bin/memkv" get "b$((i % keys + 1))" -o /tmp/copy 2> /dev/null || true
+    "$bin/memkv" put "load$i" /run/block 2> /run/error || lost=$((lost + 1))
+    ((lost <= 1)) || fail "a put failed while $1 left: $(cat /run/error)"
+    "$bin/memkv" get "b$((i % keys + 1))" -o /run/copy 2> /dev/null || true
     [ "$(drive_field "$1" state)" = "True out" ] && return
   done
   fail "$1 is still in the store: $("$bin/memkv" status)"
@@ -61,7 +61,7 @@ until_out() {
 inside() {
   dmsetup --noudevsync --noudevrules create slow --table "0 $(blockdev --getsz /dev/nvme4n1) linear /dev/nvme4n1 0"
   drives=(/dev/nvme{0,1,2,3}n1 /dev/dm-0)
-  "$bin/memkv" setup "${drives[@]/#/--drive=}" --auth-key-file /tmp/memkv.key > /tmp/memkv.yaml
+  "$bin/memkv" setup "${drives[@]/#/--drive=}" --auth-key-file /run/memkv.key > /run/memkv.yaml
   start_server
   put_all 1
   all_exist
@@ -85,7 +85,7 @@ inside() {
   echo 1 > /sys/bus/pci/rescan
   for _ in $(seq 100); do [ -b /dev/nvme1n1 ] && break; sleep 0.1; done
   start_server
-  [ "$(grep -c 'comes back empty' /tmp/server.log)" = 2 ] || fail "two drives should have come back empty"
+  [ "$(grep -c 'comes back empty' /run/server.log)" = 2 ] || fail "two drives should have come back empty"
   [ "$(drive_field /dev/nvme1n1 state)" = "False in" ] || fail "nvme1n1 is not in the store again"
   [ "$(read_all 2)" = $keys ] || fail "blocks were lost by the restart"
   stop_server

@@ -4,16 +4,16 @@
 # The same file is what runs in the guest: `guest_nvme.sh first|second`.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-state=/run/rxe
+state=/run/rxe   # of this run; the rest of /run is the guest's own and empty, /tmp shows what lies in the host's
 bin=$state/bin   # copies: a build that goes on meanwhile changes nothing here
 
 case ${1:-} in
 first)   # in the guest: format, serve, sweep, then a reset while blocks are written
   "$bin/memkv" setup --auth-key-file $state/memkv.key > $state/memkv.yaml     # finds the drives itself
   grep -c /dev/nvme $state/memkv.yaml | grep -qx 12 || { echo "guest: setup did not find 12 drives"; exit 1; }
-  "$bin/memkv" start --config $state/memkv.yaml --address 127.0.0.1:0 --ready-file /tmp/ready & server=$!
-  for _ in $(seq 600); do [ -s /tmp/ready ] && break; kill -0 $server || exit 1; sleep 0.1; done
-  export MEMKV_SERVERS=$(cat /tmp/ready) MEMKV_AUTH_KEY=@$state/memkv.key
+  "$bin/memkv" start --config $state/memkv.yaml --address 127.0.0.1:0 --ready-file /run/ready & server=$!
+  for _ in $(seq 600); do [ -s /run/ready ] && break; kill -0 $server || exit 1; sleep 0.1; done
+  export MEMKV_SERVERS=$(cat /run/ready) MEMKV_AUTH_KEY=@$state/memkv.key
   "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,4MiB --bytes 4MiB --threads 1 --no-ceiling --verify full
   "$bin/memkv" status
   mkdir -p $state/acked
@@ -30,9 +30,9 @@ first)   # in the guest: format, serve, sweep, then a reset while blocks are wri
   sleep 60
   ;;
 second)  # in the next boot: everything acknowledged is there
-  "$bin/memkv" start --config $state/memkv.yaml --address 127.0.0.1:0 --ready-file /tmp/ready & server=$!
-  for _ in $(seq 600); do [ -s /tmp/ready ] && break; kill -0 $server || exit 1; sleep 0.1; done
-  export MEMKV_SERVERS=$(cat /tmp/ready) MEMKV_AUTH_KEY=@$state/memkv.key
+  "$bin/memkv" start --config $state/memkv.yaml --address 127.0.0.1:0 --ready-file /run/ready & server=$!
+  for _ in $(seq 600); do [ -s /run/ready ] && break; kill -0 $server || exit 1; sleep 0.1; done
+  export MEMKV_SERVERS=$(cat /run/ready) MEMKV_AUTH_KEY=@$state/memkv.key
   for f in $state/acked/*; do
     i=$(basename "$f")
     "$bin/memkv" get "guest/$i" -o $state/copy || { echo "guest: block $i is lost"; exit 1; }

@@ -4,18 +4,18 @@
 # The same file is what runs in the guest: `guest_rdma.sh inside TEST`. What it measures there is emulated: no performance.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-state=/run/rxe
+state=/run/rxe   # of this run; the rest of /run is the guest's own and empty, /tmp shows what lies in the host's
 bin=$state/bin   # copies: a build that goes on meanwhile changes nothing here
 wheel=$(ls -d "$root"/.venv-nixl/* | sort -V | tail -1)   # NIXL, the newest that ./dev setup made
 
-fail() { echo "guest: FAILED: $*"; tail -40 /tmp/server.log; exit 1; }
+fail() { echo "guest: FAILED: $*"; tail -40 /run/server.log; exit 1; }
 
 # start_server ARGUMENT...
 start_server() {
-  rm -f /tmp/ready
-  "$bin/memkv" start --no-shm --address "${host:-127.0.0.1}:${port:-0}" --ready-file /tmp/ready "$@" >> /tmp/server.log 2>&1 & server=$!
-  for _ in $(seq 600); do [ -s /tmp/ready ] && break; kill -0 $server || fail "the server did not start"; sleep 0.1; done
-  export MEMKV_SERVERS=$(cat /tmp/ready)
+  rm -f /run/ready
+  "$bin/memkv" start --no-shm --address "${host:-127.0.0.1}:${port:-0}" --ready-file /run/ready "$@" >> /run/server.log 2>&1 & server=$!
+  for _ in $(seq 600); do [ -s /run/ready ] && break; kill -0 $server || fail "the server did not start"; sleep 0.1; done
+  export MEMKV_SERVERS=$(cat /run/ready)
 }
 stop_server() { kill $server; wait $server || fail "the server ended with $?"; }
 start_memory_server() { start_server --mode memory --memory "${1:-512MiB}" --workers 2; }
@@ -46,9 +46,9 @@ test_sweep1() {
 
 #: sweep2     verified sweep over two rails with twelve drives; both carry 40 to 60 % of the bytes
 test_sweep2() {
-  "$bin/memkv" setup --auth-key-file /tmp/memkv.key > /tmp/memkv.yaml
-  start_server --config /tmp/memkv.yaml --workers 1
-  export MEMKV_AUTH_KEY=@/tmp/memkv.key MEMKV_TRANSPORT=rdma MEMKV_RDMA_DEVICES=rxe0,rxe1
+  "$bin/memkv" setup --auth-key-file /run/memkv.key > /run/memkv.yaml
+  start_server --config /run/memkv.yaml --workers 1
+  export MEMKV_AUTH_KEY=@/run/memkv.key MEMKV_TRANSPORT=rdma MEMKV_RDMA_DEVICES=rxe0,rxe1
   "$bin/memkv-bench" sweep --sizes 4KiB,256KiB,2MiB,16MiB,64MiB --bytes "${BYTES:-32MiB}" --threads 1 --depth 8 --window 128MiB --no-ceiling --deadline 60s --verify full
   "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB --bytes "${BYTES:-16MiB}" --threads 4 --depth 4 --window 64MiB --no-ceiling --deadline 60s --verify full
   "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB --bytes "${BYTES:-8MiB}" --threads 16 --depth 2 --window 64MiB --no-ceiling --deadline 60s --verify full
@@ -72,18 +72,18 @@ share() {
 }
 
 start_load() {
-  "$bin/memkv-rdma-load" "$@" > /tmp/load.log 2>&1 & load=$!
-  for _ in $(seq 300); do grep -qs loaded /tmp/load.log && return; kill -0 $load || break; sleep 0.1; done
-  cat /tmp/load.log; fail "the load did not start"
+  "$bin/memkv-rdma-load" "$@" > /run/load.log 2>&1 & load=$!
+  for _ in $(seq 300); do grep -qs loaded /run/load.log && return; kill -0 $load || break; sleep 0.1; done
+  cat /run/load.log; fail "the load did not start"
 }
-end_load() { wait $load || { tail -20 /tmp/load.log; fail "the load failed"; }; tail -1 /tmp/load.log; }
+end_load() { wait $load || { tail -20 /run/load.log; fail "the load failed"; }; tail -1 /run/load.log; }
 # Both rails carry bytes now.
 both_rails() {
   for _ in $(seq 20); do
     remember_rails; sleep 1
     (($(rail rxe0 bytes_out) > before_rxe0_out && $(rail rxe1 bytes_out) > before_rxe1_out)) && return
   done
-  tail -20 /tmp/load.log; fail "$1: not back on both rails"
+  tail -20 /run/load.log; fail "$1: not back on both rails"
 }
 
 #: quiet      random cancels and deadlines: no byte of a completed op's memory changes; regions go with gets in flight
@@ -97,9 +97,9 @@ test_quiet() {
 
 #: faults     a rail removed and added again, the server killed and restarted, a client killed: nothing lost, nobody late
 test_faults() {
-  "$bin/memkv" setup --auth-key-file /tmp/memkv.key > /tmp/memkv.yaml
-  port=19900; start_server --config /tmp/memkv.yaml --workers 1
-  export MEMKV_AUTH_KEY=@/tmp/memkv.key MEMKV_RDMA_DEVICES=rxe0,rxe1
+  "$bin/memkv" setup --auth-key-file /run/memkv.key > /run/memkv.yaml
+  port=19900; start_server --config /run/memkv.yaml --workers 1
+  export MEMKV_AUTH_KEY=@/run/memkv.key MEMKV_RDMA_DEVICES=rxe0,rxe1
   start_load 60
   both_rails start
   echo "guest: both rails carry bytes"
@@ -114,7 +114,7 @@ test_faults() {
   both_rails "a client killed"
   echo "guest: another client was killed"
   kill -9 $server; wait $server || true
-  start_server --config /tmp/memkv.yaml --workers 1
+  start_server --config /run/memkv.yaml --workers 1
   both_rails "server restarted"
   echo "guest: the server was killed and restarted"
   kill $load   # it has seen all of it
@@ -127,21 +127,21 @@ test_nixlbench() {
   start_memory_server
   export MEMKV_TIMEOUT_MS=60000
   nixlbench() { "$bin/memkv-bench" nixl --wheel "$wheel" --transport rdma --no-client --keys distinct --num_iter 1 "$@"; }
-  nixlbench --rails 1 --start_block_size 512KiB --max_block_size 512KiB --no_check_consistency --op_type WRITE 2> /tmp/load.log
+  nixlbench --rails 1 --start_block_size 512KiB --max_block_size 512KiB --no_check_consistency --op_type WRITE 2> /run/load.log
   echo "guest: --rails 1: $(rail rxe0 bytes_in) bytes to rxe0, $(rail rxe1 bytes_in) to rxe1"
   (($(rail rxe0 bytes_in) > 8000000 && $(rail rxe1 bytes_in) < 8000)) || fail "one rail is not the first and nothing else"
-  nixlbench --rails 1,2 --start_block_size 256KiB --max_block_size 512KiB 2> /tmp/load.log --json /tmp/nixl.json --html /tmp/nixl.html | tee /tmp/nixl.txt
-  grep -q ' 0 wrong, 0 requests failed' /tmp/nixl.txt || fail "not all was verified"
-  grep -q 'emulated: no performance' /tmp/nixl.txt && grep -q 'Emulated: soft-RoCE' /tmp/nixl.html || fail "not marked as emulated"
+  nixlbench --rails 1,2 --start_block_size 256KiB --max_block_size 512KiB 2> /run/load.log --json /run/nixl.json --html /run/nixl.html | tee /run/nixl.txt
+  grep -q ' 0 wrong, 0 requests failed' /run/nixl.txt || fail "not all was verified"
+  grep -q 'emulated: no performance' /run/nixl.txt && grep -q 'Emulated: soft-RoCE' /run/nixl.html || fail "not marked as emulated"
   check_nixlbench || fail "the report is not right"
-  nixlbench --rails 3 > /tmp/three.txt 2>&1 && fail "three rails of two devices"
-  grep 'only 2 RDMA devices can be used: rxe0, rxe1' /tmp/three.txt || fail "$(cat /tmp/three.txt)"
+  nixlbench --rails 3 > /run/three.txt 2>&1 && fail "three rails of two devices"
+  grep 'only 2 RDMA devices can be used: rxe0, rxe1' /run/three.txt || fail "$(cat /run/three.txt)"
   stop_server
 }
 check_nixlbench() {
   python3 - <<'PY'
 import json
-report = json.load(open("/tmp/nixl.json"))
+report = json.load(open("/run/nixl.json"))
 sizes = [262144, 524288]
 writes, reads = report["tables"]
 for table in writes, reads:
@@ -170,10 +170,10 @@ test_broken() {
   start_memory_server
   export MEMKV_RDMA_DEVICES=rxe0,rxe1
   start_load 26 break
-  for _ in $(seq 300); do grep -qs 'whole again' /tmp/load.log && break; kill -0 $load || break; sleep 0.1; done
+  for _ in $(seq 300); do grep -qs 'whole again' /run/load.log && break; kill -0 $load || break; sleep 0.1; done
   both_rails "broken rails"
   end_load
-  grep '^broken' /tmp/load.log
+  grep '^broken' /run/load.log
   echo "guest: the server saw $(rail rxe0 failures) + $(rail rxe1 failures) links fail, $(rail rxe0 access_errors) + $(rail rxe1 access_errors) of them by a bad key"
   (($(rail rxe0 access_errors) + $(rail rxe1 access_errors) > 0)) || fail "no key was refused"
   stop_server
@@ -184,8 +184,8 @@ test_gpu() {
   start_memory_server
   export MEMKV_CUDART=$state/tests/libcudart_fake.so GPU_TEST_SERVER_PID=$server
   "$bin/memkv-gpu-test" --gtest_brief=1
-  MEMKV_TRANSPORT=tcp "$bin/memkv" status --json > /tmp/status.json
-  dropped=$(python3 -c 'import json, re; print(sum(map(int, re.findall(r"\"dropped_corrupt\": *(\d+)", open("/tmp/status.json").read()))))')
+  MEMKV_TRANSPORT=tcp "$bin/memkv" status --json > /run/status.json
+  dropped=$(python3 -c 'import json, re; print(sum(map(int, re.findall(r"\"dropped_corrupt\": *(\d+)", open("/run/status.json").read()))))')
   ((dropped >= 2)) || fail "the server dropped $dropped blocks that rotted"
   stop_server
 }
@@ -194,7 +194,7 @@ test_gpu() {
 # is about drives.
 run_nixl() {
   export MEMKV_TRANSPORT=rdma MEMKV_RDMA_DEVICES=$1 MEMKV_BIN=$bin MEMKV_LIB=$state/lib NIXL_WHEELS=$(basename "$wheel")
-  "$root/.venv/bin/python" -B -m pytest -q -s -p no:cacheprovider --basetemp=/tmp/nixl --timeout=300 \
+  "$root/.venv/bin/python" -B -m pytest -q -s -p no:cacheprovider --basetemp=/run/nixl --timeout=300 \
     -o tmp_path_retention_policy=none "$root"/tests/nixl/test_[!bd]*.py -k "$2" || fail "the plugin's tests over $1"
 }
 #: nixl       the NIXL plugin's tests over two rails, those that move most: what Python loads is slow here
@@ -216,8 +216,8 @@ join_wire() {
 test_lossy_server() {
   join_wire 198.18.9.1
   host=198.18.9.1 port=9900
-  printf 'network:\n  auth_key: "@%s/key"\nmemory:\n  max_size: 256MiB\n' "$state" > /tmp/memkv.yaml
-  start_server --config /tmp/memkv.yaml --mode memory --workers 1
+  printf 'network:\n  auth_key: "@%s/key"\nmemory:\n  max_size: 256MiB\n' "$state" > /run/memkv.yaml
+  start_server --config /run/memkv.yaml --mode memory --workers 1
   until [ -e "$state/stop" ]; do sleep 0.2; done
   stop_server
 }
@@ -250,7 +250,7 @@ start_other_guest() {
 names=$(sed -n 's/^#: \([a-z0-9]*\) .*/\1/p' "$0")
 case ${1:-list} in
 list) sed -n 's/^#: /  /p' "$0" ;;
-inside) (sleep "$3"; echo "guest: it takes too long"; tail -30 /tmp/server.log /tmp/load.log) & "test_$2"; echo "guest: $2 passed" ;;
+inside) (sleep "$3"; echo "guest: it takes too long"; tail -30 /run/server.log /run/load.log) & "test_$2"; echo "guest: $2 passed" ;;
 *)
   grep -qx "$1" <<< "$names" || { echo "no test '$1'; there are:" $names; exit 2; }
   mkdir -p "${2:-/tmp}"; work=${2:-$(mktemp -d "${TMPDIR:-/tmp}/memkv-guest-XXXXXX")}

@@ -31,7 +31,7 @@ struct StartOptions {
   std::string congestion;
   std::string shm_dir, shm_size;  ///< override shm.dir and shm.max_size
   bool no_shm = false;
-  std::string ready_file;  ///< written ("host:port\n") once ready: for scripts and tests
+  std::string ready_file;  ///< written ("host:port\n") once ready, removed first: for scripts and tests
 };
 /// Runs until SIGTERM/SIGINT (drains, then exits 0). Returns the exit code.
 int run_start(const StartOptions& options);

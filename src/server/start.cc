@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <thread>
 
@@ -22,12 +21,13 @@
 #include "base/random.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
-#include "engine/volume.h"
 #include "io/socket.h"
 #include "server/door.h"
 #include "server/options.h"
+#include "server/ready_file.h"
 #include "server/server.h"
 #include "server/shm_socket.h"
+#include "server/start_options.h"
 #include "server/status.h"
 #include "server/storage.h"
 #include "shard/worker.h"
@@ -39,8 +39,6 @@ namespace {
 
 constexpr int kExitConfig = 2;  // what the user wrote is wrong
 constexpr int kExitFailed = 5;  // the machine did not do it
-constexpr const char* kDefaultDrive = "memkv-data.memkv";
-constexpr uint64_t kDefaultDriveBytes = base::kGiB;
 constexpr uint64_t kSlotBytesPerWorker = 256 * base::kMiB;
 constexpr uint64_t kSlotBytesPerWorkerMemory = 64 * base::kMiB;
 constexpr uint64_t kSlotBytesMin = 16 * base::kMiB;
@@ -78,80 +76,6 @@ std::vector<io::SlotClass> slot_classes(uint64_t bytes) {
     classes.push_back({share.payload + kExtra, static_cast<uint32_t>(count)});
   }
   return classes;
-}
-
-/// From file and command line. Sets `where` to what the user should be told when there is no file.
-Result<Options, Message> gather(const StartOptions& start, bool& embedded) {
-  Options options;
-  const bool has_file = !start.config_file.empty();
-  embedded = !has_file && start.drives.empty() && (start.storage_mode.empty() || start.storage_mode != "memory");
-  if (has_file) {
-    auto loaded = load_options(start.config_file);
-    if (!loaded) return loaded.error();
-    options = std::move(loaded).value();
-  } else {
-    options.address = fmt::format("127.0.0.1:{}", kPortDefault);
-    options.mode = StorageMode::kFile;
-  }
-  if (!start.storage_mode.empty()) {
-    auto mode = parse_mode(start.storage_mode, "--mode");
-    if (!mode) return mode.error();
-    options.mode = *mode;
-  }
-  if (!start.memory_size.empty()) {
-    auto bytes = parse_size_option(start.memory_size, "--memory");
-    if (!bytes) return bytes.error();
-    options.memory_bytes_max = *bytes;
-  }
-  if (!start.io.empty()) {
-    auto kind = parse_io(start.io, "--io");
-    if (!kind) return kind.error();
-    options.io = *kind;
-  }
-  if (!start.drives.empty()) {
-    options.drives.clear();
-    for (const std::string& path : start.drives) options.drives.push_back({path, false});
-  }
-  // ":0": the host stays, another port.
-  if (start.address.starts_with(":")) {
-    auto host = io::parse_host_port(options.address);
-    if (!host) return host.error();
-    options.address = (host->host.find(':') != std::string::npos ? "[" + host->host + "]" : host->host) + start.address;
-  } else if (!start.address.empty()) {
-    options.address = start.address;
-  }
-  if (start.workers != 0) options.workers = start.workers;
-  if (const char* devices = std::getenv("MEMKV_RDMA_DEVICES"); devices != nullptr && options.rdma_devices.empty()) {
-    take_rdma_devices(devices, options);
-  }
-  if (!start.congestion.empty()) options.congestion = start.congestion;
-  if (!start.shm_dir.empty()) options.shm.dir = start.shm_dir;
-  if (start.no_shm) options.shm.enabled = false;
-  if (!start.shm_size.empty()) {
-    auto bytes = parse_size_option(start.shm_size, "--shm-size");
-    if (!bytes) return bytes.error();
-    options.shm.window_bytes_max = *bytes;
-  }
-  options.accept_loss.insert(options.accept_loss.end(), start.accept_loss.begin(), start.accept_loss.end());
-  if (embedded) options.drives = {{kDefaultDrive, false}};
-  if (options.mode != StorageMode::kMemory && options.drives.empty()) {
-    return Message{
-        Status::kInvalid,
-        "storage.drives names no drive: run `memkv setup`, which writes them down, or use storage.mode: memory"};
-  }
-  return options;
-}
-
-/// The file of the embedded default: made and formatted on the first start.
-Result<void, Message> make_default_drive() {
-  if (::access(kDefaultDrive, F_OK) == 0) return {};
-  MEMKV_LOG(kInfo, "making ./{} ({})", kDefaultDrive, base::format_bytes(kDefaultDriveBytes));
-  auto made = io::create_drive_file(
-      kDefaultDrive, kDefaultDriveBytes, [](uint64_t, uint64_t, void*) {}, nullptr);
-  if (!made) return made.error();
-  auto file = io::DriveFile::open(kDefaultDrive, {});
-  if (!file) return file.error();
-  return engine::Volume::format({file->get()}, {});
 }
 
 void raise_open_files() {
@@ -479,14 +403,11 @@ bool Server::report_ready() {
             census_.address, workers_.size(), census_.shard_count, census_.io, census_.congestion, blocks, census_.mode,
             census_.missing.empty() ? "" : ", degraded");
   if (start_.ready_file.empty()) return true;
-  const std::string temporary = start_.ready_file + ".new";
-  std::FILE* file = std::fopen(temporary.c_str(), "w");
-  const bool written = file != nullptr && std::fprintf(file, "%s\n", census_.address.c_str()) > 0;
-  if (file != nullptr && std::fclose(file) == 0 && written &&
-      std::rename(temporary.c_str(), start_.ready_file.c_str()) == 0)
-    return true;
-  MEMKV_LOG(kError, "--ready-file {}: {}", start_.ready_file, std::strerror(errno));
-  return false;
+  if (auto written = write_ready_file(start_.ready_file, census_.address); !written) {
+    MEMKV_LOG(kError, "--ready-file {}", written.error().text);
+    return false;
+  }
+  return true;
 }
 
 int Server::serve() {
@@ -538,11 +459,14 @@ int Server::stop(int code) {
 }  // namespace
 
 int run_start(const StartOptions& start) {
-  bool embedded = false;
-  auto options = gather(start, embedded);
+  if (!start.ready_file.empty()) {
+    if (auto done = remove_ready_file(start.ready_file); !done) {
+      return fail(kExitConfig, fmt::format("--ready-file {}", done.error().text));
+    }
+  }
+  auto options = merge_options(start);
   if (!options) return fail(kExitConfig, options.error().text);
-  if (embedded) {
-    MEMKV_LOG(kInfo, "no --config: blocks go to ./{}, without a credential, for this machine only", kDefaultDrive);
+  if (is_embedded(start)) {
     if (auto made = make_default_drive(); !made) return fail(kExitFailed, made.error().text);
   }
   Server server(std::move(options).value(), start);

@@ -57,6 +57,15 @@ def test_setup_start_and_every_command(memkv, servers, tmp_path):
     assert server.stop() == 0
 
 
+def test_a_ready_file_of_an_earlier_start_says_nothing(memkv, tmp_path):
+    (tmp_path / "ready").write_text("127.0.0.1:1\n")
+    assert memkv("start", "--config", "none.yaml", "--ready-file", "ready").code == 2
+    assert not (tmp_path / "ready").exists()
+    (tmp_path / "folder").mkdir()
+    refused = memkv("start", "--mode", "memory", "--ready-file", "folder")
+    assert refused.code == 2 and "--ready-file folder: it is there and cannot be removed" in refused.err
+
+
 def test_start_without_config_uses_a_file_here_and_loopback(memkv, servers, tmp_path):
     server = servers()
     assert memkv("put", "k", "/etc/hostname", server=server).code == 0

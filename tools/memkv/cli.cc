@@ -120,7 +120,8 @@ void add_start(CLI::App& app, Chosen& chosen) {
            "where the socket of the shm transport goes; default /run/memkv, $XDG_RUNTIME_DIR/memkv or /tmp/memkv-UID");
   add_word(command, "--shm-size", options->shm_size, "SIZE", "memory of all shm connections together; default 512MiB");
   command->add_flag("--no-shm", options->no_shm, "no shared memory for clients on this host");
-  add_word(command, "--ready-file", options->ready_file, "FILE", "written with host:port once the server is ready");
+  add_word(command, "--ready-file", options->ready_file, "FILE",
+           "written with host:port once the server is ready; one that is there is removed first");
   command->callback([options, &chosen] { chosen = [options] { return server::run_start(*options); }; });
 }
 

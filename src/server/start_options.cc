@@ -1,0 +1,112 @@
+#include "server/start_options.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "engine/volume.h"
+#include "io/socket.h"
+
+namespace memkv::server {
+namespace {
+
+constexpr const char* kDefaultDrive = "memkv-data.memkv";
+constexpr uint64_t kDefaultDriveBytes = base::kGiB;
+
+Result<Options, Message> options_below(const StartOptions& start) {
+  if (!start.config_file.empty()) return load_options(start.config_file);
+  Options options;
+  options.address = fmt::format("127.0.0.1:{}", kPortDefault);
+  options.mode = StorageMode::kFile;
+  if (is_embedded(start)) options.drives = {{kDefaultDrive, false}};
+  return options;
+}
+
+Result<void, Message> merge_address(const std::string& address, Options& options) {
+  if (!address.starts_with(":")) {
+    if (!address.empty()) options.address = address;
+    return {};
+  }
+  // ":0": the host stays, another port.
+  auto host = io::parse_host_port(options.address);
+  if (!host) return host.error();
+  options.address = (host->host.find(':') != std::string::npos ? "[" + host->host + "]" : host->host) + address;
+  return {};
+}
+
+Result<void, Message> merge_storage(const StartOptions& start, Options& options) {
+  if (!start.storage_mode.empty()) {
+    auto mode = parse_mode(start.storage_mode, "--mode");
+    if (!mode) return mode.error();
+    options.mode = *mode;
+  }
+  if (!start.memory_size.empty()) {
+    auto bytes = parse_size_option(start.memory_size, "--memory");
+    if (!bytes) return bytes.error();
+    options.memory_bytes_max = *bytes;
+  }
+  if (!start.drives.empty()) {
+    options.drives.clear();
+    for (const std::string& path : start.drives) options.drives.push_back({path, false});
+  }
+  options.accept_loss.insert(options.accept_loss.end(), start.accept_loss.begin(), start.accept_loss.end());
+  if (options.mode != StorageMode::kMemory && options.drives.empty()) {
+    return Message{
+        Status::kInvalid,
+        "storage.drives names no drive: run `memkv setup`, which writes them down, or use storage.mode: memory"};
+  }
+  return {};
+}
+
+Result<void, Message> merge_shm(const StartOptions& start, Options& options) {
+  if (!start.shm_dir.empty()) options.shm.dir = start.shm_dir;
+  if (start.no_shm) options.shm.enabled = false;
+  if (start.shm_size.empty()) return {};
+  auto bytes = parse_size_option(start.shm_size, "--shm-size");
+  if (!bytes) return bytes.error();
+  options.shm.window_bytes_max = *bytes;
+  return {};
+}
+
+}  // namespace
+
+bool is_embedded(const StartOptions& start) {
+  return start.config_file.empty() && start.drives.empty() && start.storage_mode != "memory";
+}
+
+Result<Options, Message> merge_options(const StartOptions& start) {
+  auto below = options_below(start);
+  if (!below) return below.error();
+  Options options = std::move(below).value();
+  if (auto done = merge_storage(start, options); !done) return done.error();
+  if (auto done = merge_address(start.address, options); !done) return done.error();
+  if (auto done = merge_shm(start, options); !done) return done.error();
+  if (!start.io.empty()) {
+    auto kind = parse_io(start.io, "--io");
+    if (!kind) return kind.error();
+    options.io = *kind;
+  }
+  if (start.workers != 0) options.workers = start.workers;
+  if (!start.congestion.empty()) options.congestion = start.congestion;
+  if (const char* devices = std::getenv("MEMKV_RDMA_DEVICES"); devices != nullptr && options.rdma_devices.empty()) {
+    take_rdma_devices(devices, options);
+  }
+  return options;
+}
+
+Result<void, Message> make_default_drive() {
+  MEMKV_LOG(kInfo, "no --config: blocks go to ./{}, without a credential, for this machine only", kDefaultDrive);
+  if (::access(kDefaultDrive, F_OK) == 0) return {};
+  MEMKV_LOG(kInfo, "making ./{} ({})", kDefaultDrive, base::format_bytes(kDefaultDriveBytes));
+  auto made = io::create_drive_file(
+      kDefaultDrive, kDefaultDriveBytes, [](uint64_t, uint64_t, void*) {}, nullptr);
+  if (!made) return made.error();
+  auto file = io::DriveFile::open(kDefaultDrive, {});
+  if (!file) return file.error();
+  return engine::Volume::format({file->get()}, {});
+}
+
+}  // namespace memkv::server
