@@ -49,6 +49,7 @@ void read(Op& op) {
 
 }  // namespace
 
+/// Also called for the first of the gets that wait for a slot, out of their queue: its block may be another by now.
 void start_get(Op& op) {
   const engine::Lookup found = op.shard->store->lookup(op.key, op.offset, op.length, op.generation);
   op.reply_generation = found.generation;
@@ -57,12 +58,9 @@ void start_get(Op& op) {
   if (!op.connection->take_send_room(op, found.bytes)) return;  // starts once more with it
   if (found.buffer_bytes > 0) {
     Worker& worker = worker_of(op);
-    if (!worker.gets_wait() || op.phase == Phase::kWaitsSlot) op.slot = worker.slots().take(found.buffer_bytes);
-    if (!op.slot) {
-      if (op.phase != Phase::kWaitsSlot) worker.wait_for_slot(op);
-      return;
-    }
-    if (op.phase == Phase::kWaitsSlot) worker.stop_waiting(op);
+    const bool its_turn = op.phase == Phase::kWaitsSlot || !worker.gets_wait();
+    if (its_turn) op.slot = worker.slots().take(found.buffer_bytes);
+    if (!op.slot) return worker.wait_for_slot(op);
   }
   op.phase = Phase::kRunning;
   read(op);

@@ -222,6 +222,44 @@ TEST_F(WaitingTest, GetsThatWaitForRoomEndWithTheirLink) {
   until([&] { return worker->ops().in_use() == 0 && worker->slots().in_use() == 0; });
 }
 
+TEST_F(WaitingTest, AGetWhoseBlockGoesWhileItWaitsForASlotIsAMiss) {
+  start({});
+  put_blocks(3);
+  take_all_slots();
+  const uint64_t request = get_blocks(3);
+  until([&] { return worker->gets_wait(); });
+  client.op({.kind = OpKind::kRemove, .key = "k0"});
+  client.op({.kind = OpKind::kRemove, .key = "k1"});
+  const uint64_t removed = client.send();
+  until([&] { return client.find(removed, 1) != nullptr; });
+  give_slots_back();
+  until([&] { return client.find(request, 0) != nullptr && client.find(request, 1) != nullptr; });
+  EXPECT_EQ(client.find(request, 0)->op.status, Status::kMiss);
+  EXPECT_EQ(client.find(request, 1)->op.status, Status::kMiss);
+  expect_block(request, 2);
+}
+
+TEST_F(WaitingTest, GetsThatWaitForSlotsAreServedInTheirOrder) {
+  start({});
+  put_blocks(4);
+  take_all_slots();
+  const uint64_t request = get_blocks(3);
+  until([&] { return worker->gets_wait(); });
+  const io::Slot one = taken.back();  // the smallest: too small for the first that waits, who stays the first
+  taken.pop_back();
+  worker->slots().give_back(one);
+  worker->room_freed();
+  client.op({.kind = OpKind::kGet, .length = kBlock, .key = "k3"});
+  const uint64_t late = client.send();
+  settle();
+  EXPECT_EQ(client.find(request, 0), nullptr);
+  EXPECT_EQ(client.find(late), nullptr);
+  give_slots_back();
+  for (uint16_t i = 0; i < 3; i++) expect_block(request, i);
+  until([&] { return client.find(late) != nullptr; });
+  EXPECT_EQ(client.find(late)->payload, pattern(kBlock, 3));
+}
+
 TEST_F(WaitingTest, APutThatWaitsForASlotPastItsDeadlineLeavesTheLinkWhole) {
   start({});
   take_all_slots();

@@ -231,9 +231,13 @@ void Worker::run_later(Op& op) {
   ready_.push_back(op);
 }
 
+/// One that has waited, and is served in vain, stays the first.
 void Worker::wait_for_slot(Op& op) {
-  op.phase = Phase::kWaitsSlot;
-  waiting_ops_.push_back(op);
+  if (std::exchange(op.phase, Phase::kWaitsSlot) == Phase::kWaitsSlot) {
+    waiting_ops_.push_front(op);
+  } else {
+    waiting_ops_.push_back(op);
+  }
 }
 
 void Worker::wait_for_room(Connection& connection) { waiting_connections_.push_back(connection); }
@@ -248,15 +252,14 @@ void Worker::serve_waiters() {
   bool progress = true;
   while (progress) {
     progress = false;
-    if (Op* op = waiting_ops_.front()) {
+    if (Op* op = waiting_ops_.pop_front()) {
       if (expired(*op)) {
-        stop_waiting(*op);
         count(stats_.deadlines_missed);
         finish(*op, Status::kDeadline);
       } else {
         start_get(*op);
       }
-      progress = op->phase != Phase::kWaitsSlot;
+      progress = waiting_ops_.front() != op;
     }
     if (Connection* connection = waiting_connections_.front(); connection != nullptr && connection->try_room()) {
       stop_waiting(*connection);

@@ -20,7 +20,11 @@
 namespace memkv::test {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kOps = 30'000;  // three lives and a bit
+#else
 constexpr int kOps = 100'000;
+#endif
 constexpr int kKeys = 300;
 constexpr int kOpsPerLife = 9'000;
 
