@@ -235,6 +235,7 @@ size_t Client::server_of(std::string_view key) const {
 // The rest.
 
 Result<Region> Client::register_memory(void* data, size_t size, MemoryKind kind, int device) {
+  if (impl_->guard.forked()) return client::kForkedError;
   return client::make_region(impl_->threads.front()->context(), data, size, kind, device, nullptr);
 }
 

@@ -141,6 +141,14 @@ Frame* Connection::frame_of(uint64_t request_id) {
   return frame;
 }
 
+/// Null also when it asked something else, which ends the connection.
+Frame* Connection::frame_of(uint64_t request_id, Opcode asked) {
+  Frame* frame = frame_of(request_id);
+  if (!frame || frame->out.opcode == asked) return frame;
+  protocol_error("an answer to another question");
+  return nullptr;
+}
+
 /// The unit at an index of the frame; null if it was given up. The caller checked the index.
 Unit* Connection::take_unit(Frame& frame, uint32_t index) {
   Unit* unit = std::exchange(frame.units[index], nullptr);
@@ -150,6 +158,10 @@ Unit* Connection::take_unit(Frame& frame, uint32_t index) {
 
 void Connection::answered(Frame& frame, uint32_t replies) {
   MEMKV_ASSERT(frame.unanswered >= replies);
+  const auto waits = [](const Unit* unit) { return unit != nullptr; };
+  if (frame.unanswered == replies && std::any_of(frame.units.begin(), frame.units.end(), waits)) {
+    return protocol_error("an op was answered twice");  // the frame ends with the connection, as do those that wait
+  }
   frame.unanswered -= replies;
   free_if_done(frame);
 }

@@ -119,6 +119,7 @@ class Connection final : public transport::LinkOwner {
   void free_frame(Frame& frame);
 
   Frame* frame_of(uint64_t request_id);
+  Frame* frame_of(uint64_t request_id, wire::Opcode asked);
   Unit* take_unit(Frame& frame, uint32_t index);
   void protocol_error(const char* what);
   void on_welcome(std::span<const std::byte> body);

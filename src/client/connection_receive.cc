@@ -90,7 +90,7 @@ void Connection::on_goodbye(std::span<const std::byte> body) {
   auto goodbye = wire::decode_goodbye(body);
   if (!goodbye) return protocol_error(goodbye.error().what);
   goodbye_ = {is_failure(goodbye->status) ? goodbye->status : Status::kUnavailable, std::string(goodbye->text)};
-  MEMKV_LOG(kInfo, "server {} says goodbye: {}", server_.name(), goodbye_.text);
+  MEMKV_LOG_EVERY(1, kInfo, "server {} says goodbye: {}", server_.name(), goodbye_.text);
   close(goodbye_.status);
 }
 
@@ -223,7 +223,7 @@ bool Connection::verified(Arriving& arriving) {
 void Connection::on_exists_reply(const wire::FrameHeader& header, std::span<const std::byte> body) {
   auto reply = wire::decode_exists_reply(body);
   if (!reply) return protocol_error(reply.error().what);
-  Frame* frame = frame_of(header.request_id);
+  Frame* frame = frame_of(header.request_id, Opcode::kExists);
   if (!frame) return;
   if (reply->count != frame->units.size() || frame->unanswered != reply->count)
     return protocol_error("EXISTS_REPLY does not fit");
@@ -248,7 +248,7 @@ void Connection::on_exists_failed(Frame& frame, wire::ReplyDecoder& decoder) {
 void Connection::on_canceled(const wire::FrameHeader&, std::span<const std::byte> body) {
   auto canceled = wire::decode_cancel(body);
   if (!canceled) return protocol_error(canceled.error().what);
-  Frame* frame = frame_of(canceled->request_id);
+  Frame* frame = frame_of(canceled->request_id, Opcode::kOps);
   if (!frame) return;
   if (canceled->op_index >= frame->units.size()) return protocol_error("CANCELED names no op");
   Unit* unit = take_unit(*frame, canceled->op_index);
@@ -258,7 +258,7 @@ void Connection::on_canceled(const wire::FrameHeader&, std::span<const std::byte
 }
 
 void Connection::on_status_reply(const wire::FrameHeader& header, std::span<const std::byte> body) {
-  Frame* frame = frame_of(header.request_id);
+  Frame* frame = frame_of(header.request_id, Opcode::kStatus);
   if (!frame) return;
   if (Unit* unit = take_unit(*frame, 0)) {
     AdminSlot& slot = *unit->op->spec->admin;
@@ -271,7 +271,7 @@ void Connection::on_status_reply(const wire::FrameHeader& header, std::span<cons
 void Connection::on_list_reply(const wire::FrameHeader& header, std::span<const std::byte> body) {
   wire::ListReplyDecoder decoder(body);
   if (auto count = decoder.validate(); !count) return protocol_error(count.error().what);
-  Frame* frame = frame_of(header.request_id);
+  Frame* frame = frame_of(header.request_id, Opcode::kList);
   if (!frame) return;
   if (Unit* unit = take_unit(*frame, 0)) {
     AdminSlot& slot = *unit->op->spec->admin;

@@ -3,7 +3,12 @@
 
 #include <cstdint>
 
+#include "memkv/error.h"
+
 namespace memkv::client {
+
+inline constexpr Error kForkedError{Status::kForked, 0,
+                                    "this process is the child of a fork: connect a client of its own"};
 
 /// Thread: any.
 class ForkGuard {

@@ -195,6 +195,7 @@ std::vector<Outcome> Session::run(Batch& batch, Deadline deadline) {
 }
 
 Result<Region> Session::register_memory(void* data, size_t size, MemoryKind kind, int device) {
+  if (impl_->guard.forked()) return client::kForkedError;
   return client::make_region(*impl_->context, data, size, kind, device, impl_->driven);
 }
 

@@ -18,7 +18,8 @@ constexpr uint64_t kOpeningNs = 10'000'000'000;
 
 Result<std::unique_ptr<RdmaPort>, Message> RdmaPort::make(Worker& worker, rdma::Host& host) {
   // For payloads of ops that are rejected, which nobody keeps.
-  auto poller = rdma::Poller::make(worker.reactor(), host, {.staging = {{kChunkBytesMax, 2}}});
+  auto poller = rdma::Poller::make(worker.reactor(), host,
+                                   {.staging = {{kChunkBytesMax, 2}}, .staging_access = rdma::Access::kLocal});
   if (!poller) return poller.error();
   std::unique_ptr<RdmaPort> port(new RdmaPort(worker, host, std::move(*poller)));
   port->add_memory(worker.slots().memory());

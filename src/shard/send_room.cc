@@ -45,12 +45,13 @@ void Connection::give_send_room(Op& op) {
 
 void Connection::expire_waiting() {
   expire_payload();
-  while (Op* op = waits_send_.front()) {
-    if (!expired(*op)) return;
-    stop_waiting(*op);
-    worker_->count(worker_->mutable_stats().deadlines_missed);
-    finish(*op, Status::kDeadline);
-  }
+  for (Op& op : waits_send_) expire(op);
+}
+
+void Connection::expire(Op& op) {
+  if (!expired(op) || !stop_waiting(op)) return;
+  worker_->count(worker_->mutable_stats().deadlines_missed);
+  finish(op, Status::kDeadline);
 }
 
 /// False: it waits neither for room nor for a slot.

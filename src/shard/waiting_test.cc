@@ -273,6 +273,39 @@ TEST_F(WaitingTest, APutThatWaitsForASlotPastItsDeadlineLeavesTheLinkWhole) {
   EXPECT_FALSE(client.closed);
 }
 
+TEST_F(WaitingTest, AShortDeadlineBehindALongOneEndsInTime) {
+  start({1, 1 << 20});
+  put_blocks(3);
+  link->hold = true;
+  const uint64_t patient = get_blocks(1), waits = get_blocks(1), hasty = get_blocks(1, 200'000);
+  until([&] { return client.find(hasty) != nullptr; });
+  EXPECT_EQ(client.find(hasty)->op.status, Status::kDeadline);
+  link->let_go();
+  expect_block(patient, 0);
+  expect_block(waits, 0);
+  until([&] { return worker->slots().in_use() == 0; });
+  take_all_slots();
+  get_blocks(1);
+  const uint64_t late = get_blocks(1, 200'000);
+  until([&] { return client.find(late) != nullptr; });
+  EXPECT_EQ(client.find(late)->op.status, Status::kDeadline);
+  give_slots_back();
+}
+
+/// Nothing is read behind a payload that waits, and the client must not take the server for dead.
+TEST_F(WaitingTest, WhoWaitsWithAPutHearsThatTheServerLives) {
+  start({});
+  take_all_slots();
+  const std::string data = pattern(kBlock);
+  client.op({.kind = OpKind::kPut, .key = "k"}, data, sums_of("k", data));
+  const uint64_t request = client.send();
+  until([&] { return client.count(wire::Opcode::kPong) >= 3; });
+  EXPECT_EQ(client.find(request), nullptr);
+  give_slots_back();
+  until([&] { return client.find(request) != nullptr; });
+  EXPECT_EQ(client.find(request)->op.status, Status::kOk);
+}
+
 TEST_F(WaitingTest, APutThatTheClientGivesUpWaitsNoMore) {
   start({});
   take_all_slots();

@@ -253,12 +253,7 @@ void Worker::serve_waiters() {
   while (progress) {
     progress = false;
     if (Op* op = waiting_ops_.pop_front()) {
-      if (expired(*op)) {
-        count(stats_.deadlines_missed);
-        finish(*op, Status::kDeadline);
-      } else {
-        start_get(*op);
-      }
+      start_get(*op);
       progress = waiting_ops_.front() != op;
     }
     if (Connection* connection = waiting_connections_.front(); connection != nullptr && connection->try_room()) {
@@ -306,6 +301,7 @@ void Worker::tick() {
   room_freed_ = room_freed_ || gets_wait() || puts_wait();
   frame_freed_ = frame_freed_ || !stuck_.empty();
   cut_stalled();
+  for (Op& op : waiting_ops_) op.connection->expire(op);
   for (Connection& connection : open_) connection.expire_waiting();
   publish();
   const uint16_t credit = compute_credit();

@@ -197,6 +197,8 @@ TEST(Faults, TheChildOfAForkIsToldAndTheParentGoesOn) {
     Batch more;
     more.exists("key");
     told = told && client->submit(std::move(more)).wait()[0].status == Status::kForked;
+    const auto region = client->register_memory(&told, sizeof told);
+    told = told && !region && region.error().status == Status::kForked;
     client.reset();  // ends neither the parent's threads nor its connections
     session.reset();
     _exit(told ? 0 : 1);

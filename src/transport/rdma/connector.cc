@@ -107,7 +107,7 @@ void RdmaConnector::make_pair() {
     why_not_ = "RDMA device " + rail.name + " is not there";
     return;
   }
-  auto made = QueuePair::make(std::move(device), first_packet_);
+  auto made = QueuePair::make(std::move(device), Role::kClient, first_packet_);
   if (made)
     pair_ = std::move(*made);
   else

@@ -66,7 +66,7 @@ TEST_P(RdmaGuest, QueuePairsConnectAndPassAChunk) {
   auto host = Host::open({GetParam()});
   ASSERT_TRUE(host) << host.error().text;
   auto device = (*host)->rail(0).device.load();
-  auto a = QueuePair::make(device, 11), b = QueuePair::make(device, 22);
+  auto a = QueuePair::make(device, Role::kClient, 11), b = QueuePair::make(device, Role::kServer, 22);
   ASSERT_TRUE(a) << a.error().text;
   ASSERT_TRUE(b) << b.error().text;
   auto to_b = (*a)->connect((*b)->local());

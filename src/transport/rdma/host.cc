@@ -13,7 +13,7 @@
 namespace memkv::transport::rdma {
 namespace {
 
-constexpr size_t kJobs = 1024;
+constexpr size_t kJobs = 16 * 1024;  // 64 workers whose clients all come at once: who pushes is not held up
 constexpr uint64_t kLookNs = 50'000'000;
 constexpr uint64_t kRetryNs = 500'000'000;
 
@@ -26,15 +26,16 @@ void log_device(const Device& device) {
 
 }  // namespace
 
-HelperThread::HelperThread(const char* name, Look look, void* context)
-    : look_(look),
-      context_(context),
-      reactor_(io::make_epoll_reactor({.kind = io::ReactorKind::kEpoll, .ops_max = 16, .device_threads = 0})
-                   .value_or(nullptr)),
-      jobs_(kJobs, reactor_.get()) {
-  MEMKV_ASSERT(reactor_ != nullptr, "no event loop for a helper thread");
-  thread_ = std::thread([this] { loop(); });
-  pthread_setname_np(thread_.native_handle(), name);
+HelperThread::HelperThread(Look look, void* context, std::unique_ptr<io::Reactor> reactor)
+    : look_(look), context_(context), reactor_(std::move(reactor)), jobs_(kJobs, reactor_.get()) {}
+
+std::unique_ptr<HelperThread> HelperThread::make(const char* name, Look look, void* context) {
+  auto reactor = io::make_epoll_reactor({.kind = io::ReactorKind::kEpoll, .ops_max = 16, .device_threads = 0});
+  if (!reactor) return nullptr;
+  std::unique_ptr<HelperThread> helper(new HelperThread(look, context, std::move(*reactor)));
+  helper->thread_ = std::thread([self = helper.get()] { self->loop(); });
+  pthread_setname_np(helper->thread_.native_handle(), name);
+  return helper;
 }
 
 HelperThread::~HelperThread() {
@@ -54,6 +55,7 @@ void HelperThread::loop() {
     while (auto job = jobs_.pop()) {
       (*job)->run(**job);
       (*job)->deliver(**job, (*job)->deliver_to);
+      if (look_) look_(context_);
     }
     if (look_) look_(context_);
     reactor_->run_once(kLookNs);
@@ -85,10 +87,11 @@ Result<std::unique_ptr<Host>, Message> Host::open(std::vector<std::string> names
     any = true;
   }
   if (!any) return Message{Status::kUnavailable, "no RDMA device can be used: " + why};
-  host->set_up_ = std::make_unique<HelperThread>(
+  host->set_up_ = HelperThread::make(
       "memkv-rdma-up", [](void* self) { static_cast<Host*>(self)->look(); }, host.get());
-  host->tear_down_ = std::make_unique<HelperThread>("memkv-rdma-down", nullptr, nullptr);
-  return host;
+  host->tear_down_ = HelperThread::make("memkv-rdma-down", nullptr, nullptr);
+  if (host->set_up_ && host->tear_down_) return host;
+  return Message{Status::kIo, "no event loop for a helper thread (see ulimit -n)"};
 }
 
 Host::~Host() {
@@ -115,7 +118,8 @@ void Host::look() {
 /// Links see it themselves; what they had in flight fails.
 void Host::close_rail(Rail& rail, size_t index) {
   rail.device.store(nullptr);
-  for (const auto& registration : *memory_.snapshot()) registration->drop(index);
+  const auto all = memory_.snapshot();
+  for (const auto& registration : *all) registration->drop(index);
 }
 
 void Host::open_rail(Rail& rail, size_t index) {
@@ -123,7 +127,8 @@ void Host::open_rail(Rail& rail, size_t index) {
   if (!device) return;
   log_device(**device);
   rail.device.store(*device);  // first: whoever adds memory from here on registers it there
-  for (const auto& registration : *memory_.snapshot()) {
+  const auto all = memory_.snapshot();
+  for (const auto& registration : *all) {
     if (registration->keys(index, **device) || !registration->use()) continue;
     if (auto added = registration->add(index, *device); !added) {
       MEMKV_LOG_EVERY(10, kWarn, "rdma: device {}: {}", rail.name, added.error().what);
@@ -147,20 +152,28 @@ std::shared_ptr<Device> Host::device_for(const wire::RdmaEnd& peer, size_t& rail
   return nullptr;
 }
 
-Result<std::shared_ptr<Registration>> Host::add_memory(void* data, size_t size, Access access) {
-  auto registration = std::make_shared<Registration>(data, size, access);
-  memory_.add(registration);
+/// On each device that is there now; what each of the others says.
+std::vector<Host::Refusal> Host::add_to_rails(Registration& registration) {
+  std::vector<Refusal> refusals;
   for (size_t i = 0; i < rails_.size(); i++) {
     auto device = rails_[i]->device.load();
-    if (!device || device->dead()) continue;
-    auto added = registration->add(i, device);
-    if (device->dead()) {
-      registration->drop(i);
+    if (device && !device->dead() && registration.keys(i, *device)) continue;
+    Result<void> added;
+    if (device && !device->dead()) added = registration.add(i, device);
+    if (!device || device->dead()) {
+      registration.drop(i);
     } else if (!added) {
-      memory_.remove(*registration);
-      return added.error();
+      refusals.push_back({i, added.error()});
     }
   }
+  return refusals;
+}
+
+Result<std::shared_ptr<Registration>> Host::add_memory(void* data, size_t size, Access access) {
+  auto registration = std::make_shared<Registration>(data, size, access);
+  if (const auto refusals = add_to_rails(*registration); !refusals.empty()) return refusals.front().error;
+  memory_.add(registration);          // now others find and use it: it can be refused no more
+  (void)add_to_rails(*registration);  // a device went or came meanwhile, and did not find it
   return registration;
 }
 
@@ -168,29 +181,26 @@ Result<std::shared_ptr<Registration>, Message> Host::add_gpu_memory(void* data, 
   auto dmabuf = export_gpu_memory(data, size, cuda_device);
   if (!dmabuf) return dmabuf.error();
   auto registration = std::make_shared<Registration>(data, size, std::move(*dmabuf));
-  memory_.add(registration);  // first: a device that comes back meanwhile takes it, too
-  std::string why;
+  const auto refusals = add_to_rails(*registration);
   bool any = false;
-  for (size_t i = 0; i < rails_.size(); i++) {
-    auto device = rails_[i]->device.load();
-    if (!device || device->dead()) continue;
-    const auto added = registration->add(i, device);
-    if (device->dead()) registration->drop(i);
-    any = any || added.ok();
-    if (added) continue;
-    const Error& error = added.error();
-    why += fmt::format("; RDMA device {}: {}", rails_[i]->name, error.what);
+  for (size_t i = 0; i < rails_.size(); i++) any = any || registration->is_on(i);
+  if (any) {
+    memory_.add(registration);
+    (void)add_to_rails(*registration);
+    return registration;
+  }
+  std::string why;
+  for (const auto& [rail, error] : refusals) {
+    why += fmt::format("; RDMA device {}: {}", rails_[rail]->name, error.what);
     if (error.sys_errno != 0) why += fmt::format(": {}", std::strerror(error.sys_errno));
   }
-  if (any) return registration;
-  memory_.remove(*registration);
   return Message{Status::kUnsupported, why.empty() ? "no RDMA device is there now" : why.substr(2)};
 }
 
 void Host::remove_memory(std::shared_ptr<Registration> registration, void (*wait)(void* context), void* context) {
   memory_.remove(*registration);
   while (!registration->retire()) wait(context);
-  if (registration->gpu()) registration->let_go_of_gpu();
+  registration->let_go();
 }
 
 }  // namespace memkv::transport::rdma

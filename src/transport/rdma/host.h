@@ -33,11 +33,13 @@ struct BlockingJob {
 class HelperThread {
  public:
   using Look = void (*)(void* context);
-  HelperThread(const char* name, Look look, void* context);
+  /// Null: no event loop can be had.
+  static std::unique_ptr<HelperThread> make(const char* name, Look look, void* context);
   ~HelperThread();  ///< when no job is under way
   void push(BlockingJob& job);
 
  private:
+  HelperThread(Look look, void* context, std::unique_ptr<io::Reactor> reactor);
   void loop();
 
   const Look look_;
@@ -90,6 +92,11 @@ class Host {
 
  private:
   explicit Host(const Verbs& verbs) : verbs_(verbs) {}
+  struct Refusal {
+    size_t rail;
+    Error error;
+  };
+  std::vector<Refusal> add_to_rails(Registration& registration);
   void look();
   void open_rail(Rail& rail, size_t index);
   void close_rail(Rail& rail, size_t index);

@@ -28,7 +28,7 @@ inline std::unique_ptr<Poller> make_test_poller(io::Reactor& reactor, Host& host
 inline LinkPair make_rdma_links(Poller& client_poller, Poller& server_poller, size_t rail,
                                 const wire::SessionKeys& keys, LinkOwner& client_owner, LinkOwner& server_owner) {
   auto device = client_poller.host().rail(rail).device.load();
-  auto a = QueuePair::make(device, 1001), b = QueuePair::make(device, 2002);
+  auto a = QueuePair::make(device, Role::kClient, 1001), b = QueuePair::make(device, Role::kServer, 2002);
   EXPECT_TRUE(a && b);
   int control[2];
   EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, control), 0);

@@ -50,14 +50,22 @@ Result<void> Registration::add(size_t rail, std::shared_ptr<Device> device) {
   on->mr = *mr;
   on->device = std::move(device);
   on->identity = on->device.get();
-  bury(on_[rail].exchange(on.release()));
+  OnDevice* before = on_[rail].load();
+  do {
+    if (before && before->identity == on->identity) {  // another thread was faster: a peer may know its keys
+      on->device->verbs().dereg_mr(on->mr);
+      return {};
+    }
+  } while (!on_[rail].compare_exchange_weak(before, on.get()));
+  on.release();
+  bury(before);
   return {};
 }
 
-void Registration::let_go_of_gpu() {
-  MEMKV_ASSERT(gpu() && retired_.load() && users_.load() == 0);
+void Registration::let_go() {
+  MEMKV_ASSERT(retired_.load());
   for (size_t rail = 0; rail < kRailsMax; rail++) drop(rail);
-  dmabuf_->fd.reset();
+  if (dmabuf_) dmabuf_->fd.reset();
 }
 
 const MemoryKeys* Registration::keys(size_t rail, const Device& device) const {

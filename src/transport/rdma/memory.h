@@ -47,8 +47,8 @@ class Registration {
     return begin >= data_ && bytes <= size_ && begin - data_ <= static_cast<ptrdiff_t>(size_ - bytes);
   }
 
-  /// Registers it on `device`, in place of what was there for that rail. Blocks: pins the pages. kUnsupported: the
-  /// device does not take GPU memory.
+  /// Registers it on `device`, in place of what another device was for that rail; on the same one the keys that are
+  /// there stay. Blocks: pins the pages. kUnsupported: the device does not take GPU memory.
   Result<void> add(size_t rail, std::shared_ptr<Device> device);
   /// The device went: it is let go of.
   void drop(size_t rail);
@@ -60,9 +60,9 @@ class Registration {
   /// False: it is being deregistered, and must not be used any more.
   [[nodiscard]] bool use();
   void unuse() { users_.fetch_sub(1); }
-  /// Of GPU memory, after retire(): takes it from all devices and closes the dma-buf, so that its owner may free it
-  /// now. Readers' views keep the object for a while.
-  void let_go_of_gpu();
+  /// After retire(): takes it from all devices and closes the dma-buf, so that its owner may free it now. Readers'
+  /// views keep the object for a while. Blocks: unpins the pages.
+  void let_go();
   /// No new use from here on; true once nothing is in flight.
   bool retire() {
     retired_.store(true);

@@ -61,7 +61,7 @@ void ServerOpening::make_pair() {
   std::shared_ptr<Device> device = poller_.host().device_for(client_, rail_);
   if (!device) return failed("no RDMA device of this host works now");
   if (device->dead()) return failed("the RDMA device is gone");
-  auto made = QueuePair::make(std::move(device), first_packet_);
+  auto made = QueuePair::make(std::move(device), Role::kServer, first_packet_);
   if (!made) return failed(made.error().text);
   pair_ = std::move(*made);
   if (ended_) return;

@@ -1,5 +1,6 @@
 #include "transport/rdma/poller.h"
 
+#include <sched.h>
 #include <sys/epoll.h>
 
 #include <cerrno>
@@ -21,7 +22,7 @@ Result<std::unique_ptr<Poller>, Message> Poller::make(io::Reactor& reactor, Host
   auto arena = io::SlotArena::make(options.staging);
   if (!arena) return Message{arena.error().status, "rdma: no memory for staging slots"};
   const std::span<std::byte> bytes = (*arena)->memory();
-  auto memory = host.add_memory(bytes.data(), bytes.size(), Access::kRemote);
+  auto memory = host.add_memory(bytes.data(), bytes.size(), options.staging_access);
   if (!memory) return Message{memory.error().status, std::string("rdma: staging: ") + memory.error().what};
   base::UniqueFd events(epoll_create1(EPOLL_CLOEXEC));
   if (!events) return Message{Status::kIo, "rdma: no epoll instance"};
@@ -50,20 +51,22 @@ Poller::~Poller() {
   MEMKV_ASSERT(at_rest(), "links and connectors end first");
   reactor_.stop(tick_);
   reactor_.remove(*this);
+  MEMKV_ASSERT(staging_->in_use() == 0, "a staging slot is in flight");
+  // A rail that comes back may be pinning it right now.
   host_.remove_memory(
-      staging_memory_, [](void*) { MEMKV_ASSERT(false, "a staging slot is in flight"); }, nullptr);
+      staging_memory_, [](void*) { sched_yield(); }, nullptr);
 }
 
-void Poller::add(Polled& polled) {
+bool Poller::add(Polled& polled) {
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.ptr = &polled;
-  const int added = epoll_ctl(events_.get(), EPOLL_CTL_ADD, polled.queue_pair().event_fd(), &event);
-  MEMKV_ASSERT(added == 0, "a completion channel can be watched");
+  if (epoll_ctl(events_.get(), EPOLL_CTL_ADD, polled.queue_pair().event_fd(), &event) != 0) return false;
   polled.hot_ = true;
   polled.idle_ = 0;
   hot_.push_back(polled);
   if (!tick_.armed()) reactor_.start(tick_, reactor_.now_ns() + kTickNs);
+  return true;
 }
 
 void Poller::remove(Polled& polled) {
@@ -73,21 +76,25 @@ void Poller::remove(Polled& polled) {
   if (hot_.empty() && cold_.empty() && events_op_.pending()) reactor_.cancel(events_op_);
 }
 
-void Poller::set_up(BlockingJob& job) {
+/// The helper thread wakes the loop after its owner may have seen the job: at rest is only who has been left by it.
+void Poller::deliver_here(BlockingJob& job) {
   job.deliver_to = this;
-  job.deliver = [](BlockingJob& done, void* self) {
-    while (!static_cast<Poller*>(self)->done_.push(&done)) sched_yield();
+  job.deliver = [](BlockingJob& done, void* to) {
+    auto& self = *static_cast<Poller*>(to);
+    while (!self.done_.push(&done)) sched_yield();
+    self.helpers_inside_.fetch_sub(1, std::memory_order_release);  // the last touch
   };
   jobs_++;
+  helpers_inside_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Poller::set_up(BlockingJob& job) {
+  deliver_here(job);
   host_.set_up(job);
 }
 
 void Poller::tear_down(BlockingJob& job) {
-  job.deliver_to = this;
-  job.deliver = [](BlockingJob& done, void* self) {
-    while (!static_cast<Poller*>(self)->done_.push(&done)) sched_yield();
-  };
-  jobs_++;
+  deliver_here(job);
   host_.tear_down(job);
 }
 

@@ -2,6 +2,7 @@
 /// What one reactor has to do with RDMA: completion queues that are polled while the loop polls and wake it when it
 /// sleeps, results of helper threads, and registered slots for memory that is not.
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -38,7 +39,8 @@ class Poller final : private io::PollSource {
  public:
   struct Options {
     std::vector<io::SlotClass> staging;
-    base::Counter* staged_bytes = nullptr;  ///< borrowed; null: nobody counts
+    Access staging_access = Access::kRemote;  ///< kLocal: of a server, whose peers never touch its memory
+    base::Counter* staged_bytes = nullptr;    ///< borrowed; null: nobody counts
   };
   static Result<std::unique_ptr<Poller>, Message> make(io::Reactor& reactor, Host& host, const Options& options);
   ~Poller();
@@ -56,7 +58,7 @@ class Poller final : private io::PollSource {
   /// Link::expose for a device.
   bool expose(std::span<const iovec> pieces, Staging staging, size_t rail, const Device& device, Exposure& out);
 
-  void add(Polled& polled);
+  [[nodiscard]] bool add(Polled& polled);  ///< false: the kernel has no room to watch it
   void remove(Polled& polled);
 
   void set_up(BlockingJob& job);
@@ -64,7 +66,10 @@ class Poller final : private io::PollSource {
   /// Ends a queue pair that no link has.
   void discard(std::unique_ptr<QueuePair> pair);
 
-  bool at_rest() const { return jobs_ == 0 && hot_.empty() && cold_.empty() && !events_op_.pending(); }
+  bool at_rest() const {
+    return jobs_ == 0 && helpers_inside_.load(std::memory_order_acquire) == 0 && hot_.empty() && cold_.empty() &&
+           !events_op_.pending();
+  }
 
  private:
   using List = base::IntrusiveList<Polled, &Polled::link_>;
@@ -77,6 +82,7 @@ class Poller final : private io::PollSource {
   bool arm() override;
   void disarm() override {}
 
+  void deliver_here(BlockingJob& job);
   size_t take_jobs();
   size_t take_events();
   void heat(Polled& polled);
@@ -91,9 +97,10 @@ class Poller final : private io::PollSource {
   base::Counter* const staged_bytes_;
   const base::UniqueFd events_;  // an epoll instance over the completion channels
   io::Mailbox<BlockingJob*> done_;
-  size_t jobs_ = 0;  // under way
-  List hot_;         // polled every turn
-  List cold_;        // armed: their channel says when
+  size_t jobs_ = 0;                        // under way
+  std::atomic<size_t> helpers_inside_{0};  // jobs that a helper thread still has, or is giving back
+  List hot_;                               // polled every turn
+  List cold_;                              // armed: their channel says when
   uint32_t turn_ = 0;
   io::Timer tick_;
   io::IoOp events_op_;  // events_ is readable

@@ -27,10 +27,10 @@ Message failed(const Device& device, const char* what, int error) {
 
 }  // namespace
 
-Result<std::unique_ptr<QueuePair>, Message> QueuePair::make(std::shared_ptr<Device> device, uint32_t psn) {
+Result<std::unique_ptr<QueuePair>, Message> QueuePair::make(std::shared_ptr<Device> device, Role role, uint32_t psn) {
   std::unique_ptr<QueuePair> pair(new QueuePair(std::move(device), psn & 0xffffff));
   if (auto created = pair->create(); !created) return created.error();
-  if (auto initial = pair->to_init(); !initial) return initial.error();
+  if (auto initial = pair->to_init(role); !initial) return initial.error();
   for (uint32_t i = 0; i < kRecvs; i++) {
     if (!pair->post_receive(i)) return failed(*pair->device_, "no receive can be posted", errno);
   }
@@ -77,11 +77,12 @@ QueuePair::~QueuePair() {
   if (buffers_mr_) verbs.dereg_mr(buffers_mr_);
 }
 
-Result<void, Message> QueuePair::to_init() {
+Result<void, Message> QueuePair::to_init(Role role) {
   ibv_qp_attr attributes{};
   attributes.qp_state = IBV_QPS_INIT;
   attributes.port_num = device_->address().port;
-  attributes.qp_access_flags = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
+  attributes.qp_access_flags = IBV_ACCESS_LOCAL_WRITE;
+  if (role == Role::kClient) attributes.qp_access_flags |= IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
   const int error = device_->verbs().modify_qp(qp_, &attributes,
                                                IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
   if (error != 0) return failed(*device_, "the queue pair cannot be made ready", error);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 
+#include "transport/link.h"
 #include "transport/rdma/device.h"
 #include "transport/rdma/memory.h"
 #include "wire/messages.h"
@@ -38,8 +39,9 @@ struct LocalPiece {
 /// Thread: made, connected and destroyed in a helper thread; posts and polls in the link's.
 class QueuePair {
  public:
-  /// In state INIT, all receives posted. `psn` is random and secret until it is told to the peer. Blocks.
-  static Result<std::unique_ptr<QueuePair>, Message> make(std::shared_ptr<Device> device, uint32_t psn);
+  /// In state INIT, all receives posted. `psn` is random and secret until it is told to the peer. The memory of a
+  /// server is not for its peer to touch, whatever key it may guess. Blocks.
+  static Result<std::unique_ptr<QueuePair>, Message> make(std::shared_ptr<Device> device, Role role, uint32_t psn);
   ~QueuePair();  ///< blocks; when it returns, neither this NIC nor the peer's touches memory for it any more
   QueuePair(const QueuePair&) = delete;
   QueuePair& operator=(const QueuePair&) = delete;
@@ -59,6 +61,12 @@ class QueuePair {
   int poll(std::span<ibv_wc> out) { return ibv_poll_cq(cq_, static_cast<int>(out.size()), out.data()); }
 
   static bool is_receive(const ibv_wc& completion) { return completion.wr_id < kRecvs; }
+  /// A SEND with an immediate value, as this protocol has them. Else the peer sent something that only looks like one:
+  /// of a WRITE with an immediate value the length is that of what it wrote elsewhere.
+  static bool is_chunk(const ibv_wc& receive) {
+    return receive.opcode == IBV_WC_RECV && (receive.wc_flags & IBV_WC_WITH_IMM) != 0 &&
+           receive.byte_len <= kChunkBytes;
+  }
   std::byte* receive_buffer(uint32_t index) { return buffers_.get() + size_t{index} * kChunkBytes; }
   std::byte* send_buffer(uint32_t index) { return buffers_.get() + size_t{kRecvs + index} * kChunkBytes; }
   [[nodiscard]] bool post_receive(uint32_t index);
@@ -74,7 +82,7 @@ class QueuePair {
  private:
   QueuePair(std::shared_ptr<Device> device, uint32_t psn) : device_(std::move(device)), psn_(psn) {}
   Result<void, Message> create();
-  Result<void, Message> to_init();
+  Result<void, Message> to_init(Role role);
 
   const std::shared_ptr<Device> device_;
   const uint32_t psn_;

@@ -41,7 +41,7 @@ RdmaLink::RdmaLink(Poller& poller, LinkParts parts, Role role, const wire::Sessi
   if (!poller.reactor().recv(control_op_, control_.get(), {&control_piece_, 1})) {
     begin_close(Error{Status::kBusy, 0, "rdma: the event loop is full"});
   }
-  poller.add(*this);
+  if (!poller.add(*this)) begin_close(Error{Status::kBusy, 0, "rdma: its completions cannot be watched"});
   turn_.soon();
 }
 
@@ -168,6 +168,7 @@ void RdmaLink::on_failed(const ibv_wc& completion) {
 }
 
 void RdmaLink::on_received(const ibv_wc& completion) {
+  if (!QueuePair::is_chunk(completion)) return begin_close(Error{Status::kInvalid, 0, "rdma: not a chunk of frames"});
   const auto index = static_cast<uint32_t>(completion.wr_id);
   sender_.receive_used();
   const uint32_t immediate = ntohl(completion.imm_data);

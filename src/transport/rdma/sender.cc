@@ -158,18 +158,25 @@ void Sender::write_segments(const OutFrame& frame) {
 
 // Offered payloads.
 
-/// False: it goes into the stream.
-bool Sender::offer(OutFrame& frame) {
-  if (offers_made_ - offers_done_ == kOffersMax) return false;
+/// Null: too many are open. It counts once it is announced.
+Sender::Offer* Sender::new_offer(OutFrame& frame) {
+  if (offers_made_ - offers_done_ == kOffersMax) return nullptr;
   Offer& offer = offers_[offers_made_ % kOffersMax];
   offer = {};
   offer.request_id = frame.request_id;
   offer.unwanted = frame.unwanted;
+  return &offer;
+}
+
+/// False: it goes into the stream.
+bool Sender::offer(OutFrame& frame) {
+  Offer* offer = new_offer(frame);
+  if (!offer) return false;
   std::array<wire::Segment, kDirectPiecesMax> segments;
   size_t count = 0;
-  if (offer_direct(frame, offer, segments, count)) {
-    offer.frame = &frame;
-  } else if (offer_staged(frame, offer, segments[0])) {
+  if (offer_direct(frame, *offer, segments, count)) {
+    offer->frame = &frame;
+  } else if (offer_staged(frame, *offer, segments[0])) {
     count = 1;
   } else {
     return false;
@@ -180,10 +187,9 @@ bool Sender::offer(OutFrame& frame) {
 
 /// False: too many offers are open.
 bool Sender::offer_exposed(OutFrame& frame) {
-  if (offers_made_ - offers_done_ == kOffersMax) return false;
-  Offer& offer = offers_[offers_made_ % kOffersMax];
-  offer = {};
-  offer.frame = &frame;
+  Offer* offer = new_offer(frame);
+  if (!offer) return false;
+  offer->frame = &frame;
   announce(frame.offered);
   return true;
 }
@@ -235,7 +241,8 @@ void Sender::let_go(Offer& offer) {
 }
 
 bool Sender::on_taken(uint64_t offers) {
-  if (offers > offers_made_) return false;
+  // One whose frame is still leaving is nobody's to take.
+  if (offers > offers_made_ - (in_frame_ && way_ == Way::kOffered ? 1 : 0)) return false;
   while (offers_done_ < offers) {
     Offer& offer = offers_[offers_done_++ % kOffersMax];
     let_go(offer);

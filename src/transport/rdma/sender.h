@@ -75,6 +75,7 @@ class Sender {
   void write_segments(const OutFrame& frame);
   bool offer(OutFrame& frame);
   bool offer_exposed(OutFrame& frame);
+  Offer* new_offer(OutFrame& frame);
   void announce(std::span<const wire::Segment> segments);
   bool offer_direct(OutFrame& frame, Offer& offer, std::span<wire::Segment> segments, size_t& count);
   bool offer_staged(OutFrame& frame, Offer& offer, wire::Segment& segment);

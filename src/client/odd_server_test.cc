@@ -1,0 +1,342 @@
+/// A server that does not keep to the protocol: the client closes the connection, ends every op, and lives on.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "io/socket.h"
+#include "memkv/client.h"
+#include "transport/link_rig.h"
+
+namespace memkv::client {
+namespace {
+
+using transport::Link;
+using transport::PayloadTarget;
+using transport::TestFrame;
+using wire::Opcode;
+
+/// What an odd server sends for a frame of ops; `say` sends a frame.
+using Say = std::function<void(Opcode, uint64_t request_id, std::string body, std::string payload)>;
+using Script = std::function<void(const Say& say, uint64_t request_id, std::vector<wire::Op> ops)>;
+
+std::string reply_body(const std::vector<wire::OpReply>& replies, std::span<const uint64_t> sums = {}) {
+  std::string body(4096, 0);
+  wire::ReplyEncoder encoder(base::mut_bytes_of(body.data(), body.size()));
+  for (const wire::OpReply& reply : replies) EXPECT_TRUE(encoder.add(reply, sums));
+  body.resize(encoder.finish().size());
+  return body;
+}
+std::string cancel_body(uint64_t request_id, uint16_t index) {
+  std::string body(64, 0);
+  body.resize(wire::encode(wire::Cancel{request_id, index}, base::mut_bytes_of(body.data(), body.size())));
+  return body;
+}
+std::string welcome_body() {
+  wire::Welcome welcome;
+  welcome.ready = 1;
+  welcome.credit = 64;
+  welcome.block_bytes_max = 16 << 20;
+  std::string body(256, 0);
+  body.resize(wire::encode(welcome, base::mut_bytes_of(body.data(), body.size())));
+  return body;
+}
+/// All of them are misses, as an honest server says it.
+void misses(const Say& say, uint64_t request_id, std::vector<wire::Op> ops) {
+  std::vector<wire::OpReply> replies;
+  for (const wire::Op& op : ops) replies.push_back({.index = op.index, .status = Status::kMiss});
+  say(Opcode::kReply, request_id, reply_body(replies), "");
+}
+
+/// Serves one connection after another on a port of its own, from a thread of its own.
+class OddServer {
+ public:
+  OddServer() {
+    auto fd = io::listen_tcp("127.0.0.1", 0, {});
+    EXPECT_TRUE(fd.ok());
+    listening_ = std::move(*fd);
+    reactor_ = transport::make_test_reactor(transport::Carrier::kEpoll);
+    thread_ = std::thread([this] { loop(); });
+  }
+  ~OddServer() {
+    stop_ = true;
+    thread_.join();
+  }
+  std::string address() const { return "127.0.0.1:" + std::to_string(io::local_port(listening_.get())); }
+  void play(Script script) {
+    const std::lock_guard lock(mutex_);
+    script_ = std::move(script);
+  }
+
+ private:
+  class Peer : public transport::LinkOwner {
+   public:
+    explicit Peer(OddServer& server) : server_(server) {}
+    PayloadTarget on_frame(Link&, const wire::FrameHeader& header, std::span<const std::byte> body) override {
+      wire::OpsDecoder decoder(body);
+      std::vector<wire::Op> ops;
+      if (header.opcode == Opcode::kOps && decoder.validate(header.payload_bytes)) {
+        for (wire::Op op; decoder.next(op);) ops.push_back(op);
+      }
+      if (header.opcode == Opcode::kOps || header.opcode == Opcode::kExists) {
+        const std::lock_guard lock(server_.mutex_);
+        server_.script_([this](auto... what) { say(what...); }, header.request_id, ops);
+      }
+      return PayloadTarget::sink();
+    }
+    void on_payload(Link&) override {}
+    void on_closed(Link&, const Error&) override { gone = true; }
+    void start(const transport::Acceptor::Accepted& accepted) {
+      link = transport::make_tcp_link(*server_.reactor_, accepted.fd, transport::Role::kServer, accepted.keys, *this);
+      say(Opcode::kWelcome, 0, welcome_body(), "");
+    }
+    void say(Opcode opcode, uint64_t request_id, const std::string& body, const std::string& payload) {
+      frames_.push_back(std::make_unique<TestFrame>(opcode, request_id, body, payload));
+      (void)link->send(*frames_.back());
+    }
+
+    std::unique_ptr<transport::Acceptor> acceptor;
+    std::unique_ptr<Link> link;
+    bool gone = false;
+
+   private:
+    OddServer& server_;
+    std::vector<std::unique_ptr<TestFrame>> frames_;
+  };
+
+  void loop() {
+    while (!stop_) {
+      const int fd = ::accept4(listening_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (fd >= 0) admit(fd);
+      reactor_->run_once(1'000'000);
+    }
+    for (auto& peer : peers_) {
+      if (peer->link && !peer->gone) peer->link->close(Status::kOk);
+    }
+    for (int turns = 0; turns < 5000 && !all_gone(); turns++) reactor_->run_once(1'000'000);
+    EXPECT_TRUE(all_gone());
+    peers_.clear();
+  }
+  bool all_gone() const {
+    return std::all_of(peers_.begin(), peers_.end(), [](const auto& peer) { return !peer->link || peer->gone; });
+  }
+  void admit(int fd) {
+    Peer& peer = *peers_.emplace_back(std::make_unique<Peer>(*this));
+    const auto any_secret = [](void*, const wire::KeyId&, wire::Secret& out) { return out = {}, true; };
+    peer.acceptor = transport::Acceptor::make(
+        *reactor_, fd, wire::ServerHandshake(any_secret, nullptr, ""), reactor_->now_ns() + 5'000'000'000,
+        [](void* context, transport::Acceptor&, Result<transport::Acceptor::Accepted> accepted) {
+          if (!accepted) return;
+          auto& self = *static_cast<Peer*>(context);
+          self.start(*accepted);
+        },
+        &peer);
+  }
+  base::UniqueFd listening_;
+  std::unique_ptr<io::Reactor> reactor_;
+  std::deque<std::unique_ptr<Peer>> peers_;
+  std::mutex mutex_;
+  Script script_ = misses;
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+class OddServerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ClientOptions options;
+    options.servers = {server_.address()};
+    options.transport = Transport::kTcp;
+    options.get_timeout = options.put_timeout = std::chrono::milliseconds(150);
+    auto connected = Session::connect(options);
+    ASSERT_TRUE(connected) << connected.error().text;
+    session_.emplace(std::move(*connected));
+    ASSERT_EQ(get_two(), (std::vector<Status>{Status::kMiss, Status::kMiss}));
+  }
+  void TearDown() override { session_.reset(); }
+
+  std::vector<Status> get_two() {
+    Batch batch;
+    batch.get("a", Scatter(room_.data(), 5000)).get("b", Scatter(room_.data() + 5000, 5000));
+    return statuses(batch);
+  }
+  std::vector<Status> statuses(Batch& batch) {
+    std::vector<Status> all;
+    for (const Outcome& outcome : session_->run(batch)) all.push_back(outcome.status);
+    return all;
+  }
+  /// Nothing is delivered, nobody hangs, and an honest server is spoken to again.
+  void expect_failure_and_recovery(Script script, const std::function<void(Batch&)>& fill = {}) {
+    std::atomic<int> played{0};
+    server_.play([&](const Say& say, uint64_t request_id, std::vector<wire::Op> ops) {
+      played++;
+      script(say, request_id, std::move(ops));
+    });
+    Batch batch;
+    if (fill) {
+      fill(batch);
+    } else {
+      batch.get("a", Scatter(room_.data(), 5000)).get("b", Scatter(room_.data() + 5000, 5000));
+    }
+    for (const Status status : statuses(batch)) EXPECT_NE(status, Status::kOk);
+    EXPECT_GT(played, 0);
+    server_.play(misses);
+    const std::vector<Status> both = {Status::kMiss, Status::kMiss};
+    int tries = 0;
+    while (get_two() != both && ++tries < 20) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_LT(tries, 20);
+  }
+
+  OddServer server_;
+  std::optional<Session> session_;
+  std::vector<char> room_ = std::vector<char>(10'000);
+};
+
+TEST_F(OddServerTest, AnswersOneOpTwice) {
+  expect_failure_and_recovery([](const Say& say, uint64_t id, auto ops) {
+    const auto once = reply_body({{.index = ops[0].index, .status = Status::kMiss}});
+    say(Opcode::kReply, id, once, "");
+    say(Opcode::kReply, id, once, "");
+  });
+}
+
+TEST_F(OddServerTest, AnswersOneOpTwiceInOneFrame) {
+  expect_failure_and_recovery([](const Say& say, uint64_t id, auto ops) {
+    const wire::OpReply miss{.index = ops[0].index, .status = Status::kMiss};
+    say(Opcode::kReply, id, reply_body({miss, miss}), "");
+  });
+}
+
+TEST_F(OddServerTest, CancelsWhatItAnswered) {
+  expect_failure_and_recovery([](const Say& say, uint64_t id, auto ops) {
+    say(Opcode::kReply, id, reply_body({{.index = ops[0].index, .status = Status::kMiss}}), "");
+    say(Opcode::kCanceled, id, cancel_body(id, ops[0].index), "");
+  });
+}
+
+TEST_F(OddServerTest, CancelsUnasked) {
+  expect_failure_and_recovery([](const Say& say, uint64_t id, auto ops) {
+    for (const wire::Op& op : ops) say(Opcode::kCanceled, id, cancel_body(id, op.index), "");
+    say(Opcode::kCanceled, id, cancel_body(id, 0), "");  // nobody's any more
+  });
+}
+
+TEST_F(OddServerTest, NamesAnOpThatIsNotThere) {
+  expect_failure_and_recovery([](const Say& say, uint64_t id, auto) {
+    say(Opcode::kReply, id, reply_body({{.index = 77, .status = Status::kMiss}}), "");
+  });
+  expect_failure_and_recovery(
+      [](const Say& say, uint64_t id, auto) { say(Opcode::kCanceled, id, cancel_body(id, 77), ""); });
+}
+
+TEST_F(OddServerTest, SaysMoreThanItWasAsked) {
+  expect_failure_and_recovery([](const Say& say, uint64_t id, auto ops) {
+    const wire::OpReply miss{.index = ops[0].index, .status = Status::kMiss};
+    say(Opcode::kReply, id, reply_body({miss, miss, miss}), "");
+  });
+}
+
+TEST_F(OddServerTest, RepliesToARequestThatIsNot) {
+  expect_failure_and_recovery([](const Say& say, uint64_t id, auto ops) {
+    for (const uint64_t other : {id + 1, id ^ (uint64_t{1} << 40), UINT64_MAX, uint64_t{0}}) {
+      say(Opcode::kReply, other, reply_body({{.index = ops[0].index, .status = Status::kMiss}}), "");
+      say(Opcode::kCanceled, other, cancel_body(other, 0), "");
+    }
+  });
+}
+
+TEST_F(OddServerTest, SendsMoreBytesThanWereAskedFor) {
+  expect_failure_and_recovery([](const Say& say, uint64_t id, auto ops) {
+    const std::array<uint64_t, 1> sum = {1};
+    const wire::OpReply reply{.index = ops[0].index,
+                              .status = Status::kOk,
+                              .payload_bytes = 5001,
+                              .generation = 1,
+                              .block_bytes = 9000,
+                              .sum_count = 1};
+    say(Opcode::kReply, id, reply_body({reply}, sum), std::string(5001, 'x'));
+  });
+}
+
+TEST_F(OddServerTest, SendsBytesForAPut) {
+  expect_failure_and_recovery(
+      [](const Say& say, uint64_t id, auto ops) {
+        const std::array<uint64_t, 1> sum = {1};
+        const wire::OpReply reply{
+            .index = ops[0].index, .status = Status::kOk, .payload_bytes = 3, .block_bytes = 3, .sum_count = 1};
+        say(Opcode::kReply, id, reply_body({reply}, sum), "abc");
+      },
+      [](Batch& batch) { batch.put("a", std::string_view("content")); });
+}
+
+TEST_F(OddServerTest, SendsBytesThatAreNotWhatTheirSumsSay) {
+  expect_failure_and_recovery([](const Say& say, uint64_t id, auto ops) {
+    const std::array<uint64_t, 1> sum = {12345};
+    for (const wire::Op& op : ops) {
+      const wire::OpReply reply{.index = op.index,
+                                .status = Status::kOk,
+                                .payload_bytes = 100,
+                                .generation = 1,
+                                .block_bytes = 100,
+                                .sum_count = 1};
+      say(Opcode::kReply, id, reply_body({reply}, sum), std::string(100, 'x'));
+    }
+  });
+}
+
+TEST_F(OddServerTest, SaysThatAWriteWorkedAndGivesNoReason) {
+  expect_failure_and_recovery([](const Say& say, uint64_t id, auto ops) {
+    for (const wire::Op& op : ops) say(Opcode::kReply, id, reply_body({{.index = op.index}}), "");
+  });
+}
+
+TEST_F(OddServerTest, AnswersExistsWithAnotherNumber) {
+  const auto ask = [](Batch& batch) { batch.exists("a"); };
+  for (const uint32_t count : {0u, 2u, 2000u}) {
+    expect_failure_and_recovery(
+        [count](const Say& say, uint64_t id, auto) {
+          std::string body(1024, 0);
+          const std::vector<uint8_t> bits((count + 7) / 8, 0xff);
+          body.resize(wire::encode_exists_reply(bits, count, base::mut_bytes_of(body.data(), body.size())));
+          say(Opcode::kExistsReply, id, body, "");
+        },
+        ask);
+  }
+  expect_failure_and_recovery(
+      [](const Say& say, uint64_t id, auto) {
+        say(Opcode::kReply, id, reply_body({{.index = 0, .status = Status::kOk}}), "");
+      },
+      ask);
+}
+
+TEST_F(OddServerTest, SendsWhatNoServerSends) {
+  for (const Opcode opcode : {Opcode::kOps, Opcode::kOffer, Opcode::kTaken, Opcode::kWelcome, Opcode::kStatus,
+                              Opcode::kList, Opcode::kExists, static_cast<Opcode>(200)}) {
+    expect_failure_and_recovery([opcode](const Say& say, uint64_t id, auto) {
+      say(opcode, id, opcode == Opcode::kWelcome ? welcome_body() : "", "");
+    });
+  }
+}
+
+TEST_F(OddServerTest, SendsBodiesThatAreRubbish) {
+  for (const Opcode opcode : {Opcode::kReply, Opcode::kExistsReply, Opcode::kCanceled, Opcode::kCredit,
+                              Opcode::kWorkerMap, Opcode::kGoodbye, Opcode::kStatusReply, Opcode::kListReply}) {
+    for (const std::string& body :
+         {std::string(), std::string(1, '\xff'), std::string(333, '\xff'), std::string(64, 0)}) {
+      expect_failure_and_recovery([&](const Say& say, uint64_t id, auto) { say(opcode, id, body, ""); });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace memkv::client
