@@ -93,5 +93,23 @@ TEST_P(RdmaGuest, QueuePairsConnectAndPassAChunk) {
   EXPECT_EQ(seen[1].byte_len, 0u);
 }
 
+/// On any host.
+TEST(QueuePair, TellsWhatIsNoChunk) {
+  ibv_wc chunk{};
+  chunk.opcode = IBV_WC_RECV;
+  chunk.wc_flags = IBV_WC_WITH_IMM;
+  chunk.byte_len = kChunkBytes;
+  EXPECT_TRUE(QueuePair::is_chunk(chunk));
+  ibv_wc written = chunk;  // its bytes lie elsewhere
+  written.opcode = IBV_WC_RECV_RDMA_WITH_IMM;
+  EXPECT_FALSE(QueuePair::is_chunk(written));
+  ibv_wc plain = chunk;
+  plain.wc_flags = 0;
+  EXPECT_FALSE(QueuePair::is_chunk(plain));
+  ibv_wc large = chunk;
+  large.byte_len++;
+  EXPECT_FALSE(QueuePair::is_chunk(large));
+}
+
 }  // namespace
 }  // namespace memkv::transport::rdma

@@ -1,5 +1,9 @@
 /// What ends a queue pair ends its link, once, with all frames given back. In the guest only.
 
+#include <atomic>
+#include <cstring>
+#include <thread>
+
 #include "transport/link_rig.h"
 #include "transport/rdma/link_testing.h"
 
@@ -91,22 +95,81 @@ TEST_P(RdmaLinkFaults, DeregisteringWaitsWhileThePeerMayWrite) {
   ASSERT_TRUE(both_end());
 }
 
-/// A frame whose payload the peer READs.
+TEST_P(RdmaLinkFaults, AServersMemoryIsNotForItsPeerToTouch) {
+  ASSERT_TRUE(run_until(*reactor, [&] { return static_cast<RdmaLink&>(*server).fd() >= 0; }));
+  QueuePair& pair = static_cast<RdmaLink&>(*client).queue_pair();
+  const MemoryKeys* secret = server_poller->staging_memory().keys(0, pair.device());
+  const MemoryKeys* own = client_poller->staging_memory().keys(0, pair.device());
+  ASSERT_TRUE(secret && own);
+  const io::Slot slot = client_poller->staging().take(4096), theirs = server_poller->staging().take(4096);
+  std::memset(theirs.data, 's', 4096);
+  std::memset(slot.data, 0, 4096);
+  pair.begin();
+  pair.read({slot.data, 4096, own->local}, reinterpret_cast<uint64_t>(theirs.data), secret->remote, true);
+  ASSERT_TRUE(pair.end());
+  ASSERT_TRUE(both_end());
+  EXPECT_EQ(client_owner.closed.status, Status::kUnavailable);
+  EXPECT_EQ(slot.data[0], std::byte{0});
+  client_poller->staging().give_back(slot);
+  server_poller->staging().give_back(theirs);
+}
+
+TEST_P(RdmaLinkFaults, MemoryKeepsItsKeysAndIsTheDevicesNoMoreOnceItIsRemoved) {
+  std::vector<std::byte> memory(1 << 20);
+  auto added = test_host().add_memory(memory.data(), memory.size(), Access::kRemote);
+  ASSERT_TRUE(added);
+  const std::shared_ptr<Registration> registration = *added;
+  auto device = test_host().rail(0).device.load();
+  const uint32_t key = registration->keys(0, *device)->remote;
+  ASSERT_TRUE(registration->add(0, device));
+  EXPECT_EQ(registration->keys(0, *device)->remote, key) << "a peer may know it";
+  std::atomic<bool> stop{false};
+  std::thread user([&] {
+    while (!stop) {
+      if (registration->use()) registration->unuse();
+    }
+  });
+  test_host().remove_memory(
+      registration, [](void*) {}, nullptr);
+  for (size_t rail = 0; rail < test_host().rail_count(); rail++) EXPECT_FALSE(registration->is_on(rail));
+  stop = true;
+  user.join();
+  client->close(Status::kOk);
+  ASSERT_TRUE(both_end());
+}
+
+/// A frame whose payload the peer READs; `exposed`: by its owner, as GPU memory is.
 struct OfferedFrame : TestFrame {
-  explicit OfferedFrame(uint64_t id) : TestFrame(wire::Opcode::kOps, id, "load", pattern(100'000, 3)) {
+  explicit OfferedFrame(uint64_t id, size_t body_bytes = 4)
+      : TestFrame(wire::Opcode::kOps, id, pattern(body_bytes, 1), pattern(100'000, 3)) {
     auto added = test_host().add_memory(payload_text.data(), payload_text.size(), Access::kRemote);
     EXPECT_TRUE(added);
     if (added) registered = std::move(*added);
   }
+  void expose_by(Link& link) {
+    const iovec piece{payload_text.data(), payload_text.size()};
+    ASSERT_TRUE(link.expose({&piece, 1}, Staging::kNever, exposure));
+    offered = {exposure.segments.data(), exposure.count};
+  }
   ~OfferedFrame() {
+    exposure.release();
     test_host().remove_memory(
         registered, [](void*) {}, nullptr);
   }
   std::shared_ptr<Registration> registered;
+  Exposure exposure;
 };
 
-TEST_P(RdmaLinkFaults, PayloadsGivenUpWhileTheyWaitAreFreeAndTheLinkLives) {
+class RdmaGivenUp : public RdmaLinkFaults {
+ protected:
+  void give_up(bool exposed);
+};
+
+void RdmaGivenUp::give_up(bool exposed) {
   OfferedFrame first(1), second(2), third(3);
+  for (OfferedFrame* frame : {&first, &second, &third}) {
+    if (exposed) frame->expose_by(*client);
+  }
   server_owner.mode = PayloadTarget::Kind::kPause;
   ASSERT_TRUE(client->send(first));
   ASSERT_TRUE(client->send(second));
@@ -125,6 +188,31 @@ TEST_P(RdmaLinkFaults, PayloadsGivenUpWhileTheyWaitAreFreeAndTheLinkLives) {
   EXPECT_EQ(client_owner.closed_count + server_owner.closed_count, 0);
   client->close(Status::kOk);
   ASSERT_TRUE(both_end());
+}
+
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(RdmaGivenUp);
+INSTANTIATE_TEST_SUITE_P(Guest, RdmaGivenUp, testing::ValuesIn(only_in_guest<const char*>({"rxe"})));
+
+TEST_P(RdmaGivenUp, PayloadsThatWaitAreFreeAndTheLinkLives) { give_up(false); }
+TEST_P(RdmaGivenUp, PayloadsOfTheirOwnersThatWaitAreFreeAndTheLinkLives) { give_up(true); }
+
+TEST_P(RdmaLinkFaults, AServerThatTakesWhatIsStillLeavingLosesTheLink) {
+  server_owner.mode = PayloadTarget::Kind::kPause;  // reads nothing more, so the credits run out
+  std::vector<std::unique_ptr<OfferedFrame>> frames;
+  for (uint64_t i = 1; i <= 3; i++) {
+    frames.push_back(std::make_unique<OfferedFrame>(i, i == 1 ? 4 : 200'000));
+    ASSERT_TRUE(client->send(*frames.back()));
+  }
+  ASSERT_TRUE(run_until(*reactor, [&] { return server_owner.payload_bytes == 100'000; }));
+  (void)run_until(
+      *reactor, [] { return false; }, 100'000'000);
+  std::string body(16, 0);
+  body.resize(wire::encode(wire::Taken{3}, base::mut_bytes_of(body.data(), body.size())));
+  TestFrame taken(wire::Opcode::kTaken, 0, body, "");
+  ASSERT_TRUE(server->send(taken));
+  ASSERT_TRUE(both_end());
+  EXPECT_EQ(client_owner.closed.status, Status::kInvalid);
+  for (const auto& frame : frames) EXPECT_EQ(frame->done, 1);
 }
 
 TEST_P(RdmaLinkFaults, APayloadIsGivenUpWithoutCreditsAsWell) {
