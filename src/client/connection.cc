@@ -234,7 +234,7 @@ bool Connection::check_liveness(uint64_t now) {
   if (state_ == State::kWelcoming) return now - state_since_ns_ < kWelcomeNs;
   if (state_ != State::kOpen) return true;
   const uint64_t pong_ns = transport_ == Transport::kRdma ? kPongRdmaNs : kPongNs;
-  if (pinged_ns_ != 0) return now - std::max(pinged_ns_, link_->last_progress_ns()) < pong_ns;
+  if (pinged_ns_ != 0) return now - std::max({pinged_ns_, link_->last_sent_ns(), link_->last_received_ns()}) < pong_ns;
   if (frames_.empty() || now - heard_ns_ < kSilenceNs) return true;
   send_control(Opcode::kPing, {});
   pinged_ns_ = now;

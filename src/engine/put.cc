@@ -35,8 +35,6 @@ void StoreImpl::put_locked(OpState& st) {
   const Entry* old = s.live(st.digest);
   if (op.if_absent && old != nullptr) {
     op.generation = old->sequence();
-    const auto reserved = s.reserved_at_.find(op.payload.data);
-    if (reserved != s.reserved_at_.end()) s.abandon({op.payload.data, reserved->second});
     return s.finish(st, Status::kExists);
   }
   if (old != nullptr && s.lags(old->place().drive)) return s.finish(st, Status::kBusy);  // its tombstone would wait

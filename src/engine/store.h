@@ -214,7 +214,7 @@ class Store {
   virtual void read_key(KeyOp& op) = 0;
 
   virtual Reservation reserve(uint32_t bytes) = 0;
-  virtual void abandon(Reservation reservation) = 0;  ///< a reservation whose put never came
+  virtual void abandon(Reservation reservation) = 0;  ///< one that no put or chunk has used; of others nothing is left
 
   /// The other drives' superblocks say durably that this one is out.
   virtual void take_drive_out(uint8_t drive_index, const char* why) = 0;

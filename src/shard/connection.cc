@@ -65,7 +65,7 @@ PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& he
       on_cancel(body);
       break;
     case wire::Opcode::kPing:
-      (void)send_control(wire::Opcode::kPong, header.request_id, [](auto) { return size_t{0}; });
+      if (!send_control(wire::Opcode::kPong, header.request_id, [](auto) { return size_t{0}; })) close(Status::kBusy);
       break;
     case wire::Opcode::kPong:
       break;

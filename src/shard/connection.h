@@ -19,7 +19,6 @@ inline constexpr uint32_t kFramesPerConnectionMax = 64;  ///< replies wait beyon
 inline constexpr uint64_t kPayloadBytesOutMax = 4u << 20;
 inline constexpr uint32_t kControlFramesMax = 256;  ///< a client that asks and never reads is cut beyond it
 inline constexpr uint32_t kUploadsPerConnectionMax = 64;
-inline constexpr uint64_t kStalledReaderNs = 10'000'000'000;
 inline constexpr uint64_t kServerDeadlineNs = 30'000'000'000;  ///< of ops that name none
 
 /// From a fixed pool of the worker. Thread: worker.
@@ -83,6 +82,7 @@ class Connection final : public transport::LinkOwner {
   void abort_uploads();
 
   bool closed() const { return closed_; }
+  bool in_payload() const { return incoming_count_ > 0 && !paused_; }  ///< part of a payload is to come, and has room
   bool closing() const { return closing_; }
   bool leaving() const { return leaving_; }
   bool idle() const { return live_.empty() && frames_out_ == 0 && incoming_count_ == 0; }

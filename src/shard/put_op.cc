@@ -31,7 +31,6 @@ void write_out(Op& op) {
   put.expiry_s = op.expiry_s;
   put.priority = op.priority;
   put.if_absent = (op.flags & wire::kOpIfAbsent) != 0;
-  op.reservation = {};  // the store's from here on
   op.shard->store->put(put);
 }
 

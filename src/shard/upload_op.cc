@@ -38,7 +38,6 @@ void write_out(Op& op) {
   chunk.chunk_number = op.chunk_number;
   chunk.offset_in_chunk = static_cast<uint32_t>(op.offset);
   chunk.payload = op.payload();
-  op.reservation = {};
   op.shard->store->put_chunk(chunk);
 }
 

@@ -34,7 +34,8 @@ class NarrowLink final : public transport::Link {
   }
   void close(Status why) override { inner_->close(why); }
   uint64_t bytes_queued() const override { return inner_->bytes_queued(); }
-  uint64_t last_progress_ns() const override { return inner_->last_progress_ns(); }
+  uint64_t last_sent_ns() const override { return inner_->last_sent_ns(); }
+  uint64_t last_received_ns() const override { return inner_->last_received_ns(); }
   int fd() const override { return inner_->fd(); }
   transport::SendRoom send_room() const override { return room_; }
 

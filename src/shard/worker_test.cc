@@ -229,6 +229,19 @@ TEST_F(WorkerTest, UploadOfSeveralChunks) {
   EXPECT_EQ(get("big", 2 << 20, 4 << 20).payload, data.substr(4 << 20));
 }
 
+/// stop() looks whether all of it came back.
+TEST_F(WorkerTest, RoomOfPutsThatTheStoreRefusesComesBack) {
+  client.op({.kind = OpKind::kBegin, .offset = 3 << 20, .key = "large"});
+  const uint64_t id = reply(client.send()).op.generation;
+  const std::string part = pattern(64 * 1024);  // neither a whole chunk nor the last
+  for (int i = 0; i < 3; i++) {
+    client.op({.kind = OpKind::kChunk, .generation = id}, part, sums_of("large", part));
+    EXPECT_EQ(reply(client.send()).op.status, Status::kInvalid);
+  }
+  ASSERT_EQ(put("there", part).op.status, Status::kOk);
+  EXPECT_EQ(put("there", part, wire::kOpIfAbsent).op.status, Status::kExists);
+}
+
 TEST_F(WorkerTest, AnUploadEndsWithItsConnection) {
   client.op({.kind = OpKind::kBegin, .offset = 5'000'000, .key = "big"});
   ASSERT_EQ(reply(client.send()).op.status, Status::kOk);

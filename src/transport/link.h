@@ -134,7 +134,11 @@ class Link {
   virtual void withdraw(OutFrame& /*frame*/) {}
   virtual void close(Status why) = 0;             ///< asynchronous; on_closed follows
   virtual uint64_t bytes_queued() const = 0;      ///< not yet handed to the kernel: a reader that stopped reading
-  virtual uint64_t last_progress_ns() const = 0;  ///< when bytes last moved, either way
+  /// When the peer last took bytes, or there was nothing for it to take: long ago with bytes queued, and it does not
+  /// read.
+  virtual uint64_t last_sent_ns() const = 0;
+  /// When bytes last came, or were last asked for (resume()).
+  virtual uint64_t last_received_ns() const = 0;
   virtual int fd() const = 0;                     ///< -1: none
   /// Makes memory readable and writable for the peer. False: this link has no such thing, no room for it now, or
   /// (kNever) the memory is not registered with its device; the payload then comes in the stream.

@@ -27,7 +27,8 @@ class LoopbackLink final : public Link {
   bool redirect() override;
   void close(Status why) override { begin_close(Error{why, 0, "closed by its owner"}); }
   uint64_t bytes_queued() const override { return bytes_queued_; }
-  uint64_t last_progress_ns() const override { return last_progress_ns_; }
+  uint64_t last_sent_ns() const override { return last_sent_ns_; }
+  uint64_t last_received_ns() const override { return last_received_ns_; }
   int fd() const override { return -1; }
 
  private:
@@ -50,7 +51,7 @@ class LoopbackLink final : public Link {
   bool closing_ = false;
   Error why_;
   uint64_t bytes_queued_ = 0;
-  uint64_t last_progress_ns_;
+  uint64_t last_sent_ns_, last_received_ns_;
 
   // As sender.
   FrameQueue plain_;
@@ -77,7 +78,8 @@ LoopbackLink::LoopbackLink(io::Reactor& reactor, const base::SipKey& send_key, c
       receive_key_(receive_key),
       turn_(
           reactor, [](void* self) { static_cast<LoopbackLink*>(self)->on_turn(); }, this),
-      last_progress_ns_(reactor.now_ns()) {}
+      last_sent_ns_(reactor.now_ns()),
+      last_received_ns_(last_sent_ns_) {}
 
 LoopbackLink::~LoopbackLink() {
   if (peer_) peer_->peer_ = nullptr;
@@ -107,6 +109,7 @@ Result<void> LoopbackLink::send(OutFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
   if (auto prepared = prepare(frame); !prepared) return prepared;
   (frame.payload_bytes > 0 ? loaded_ : plain_).push(frame);
+  if (bytes_queued_ == 0) last_sent_ns_ = reactor_.now_ns();
   bytes_queued_ += wire_bytes(frame);
   turn_.soon();
   return {};
@@ -148,7 +151,7 @@ void LoopbackLink::receive_frame(OutFrame& frame) {
   if (!wire::check_mac(receive_key_, *header, frame.body)) {
     return begin_close(Error{Status::kUnauthorized, 0, "frame: wrong MAC"});
   }
-  last_progress_ns_ = reactor_.now_ns();
+  last_received_ns_ = peer_->last_sent_ns_ = reactor_.now_ns();
   const PayloadTarget target = owner_.on_frame(*this, *header, frame.body);
   if (header->payload_bytes == 0 || closing_) return;
   in_payload_ = true;
@@ -169,7 +172,7 @@ bool LoopbackLink::move_payload() {
     bytes_queued_ -= n;
     if (offset_ == piece.iov_len) piece_++, offset_ = 0;
   }
-  last_progress_ns_ = peer_->last_progress_ns_ = reactor_.now_ns();
+  last_sent_ns_ = peer_->last_received_ns_ = reactor_.now_ns();
   return peer_->payload_left_ == 0;
 }
 
@@ -197,6 +200,7 @@ void LoopbackLink::resume(PayloadTarget target) {
   if (closing_) return;
   MEMKV_ASSERT(paused_ && target.kind != PayloadTarget::Kind::kPause, "resume() answers kPause");
   set_target(target);
+  last_received_ns_ = reactor_.now_ns();
   if (peer_) peer_->turn_.soon();
 }
 

@@ -1,5 +1,7 @@
 /// A link over a TCP socket: one receive and one send in flight, no allocation per frame.
 
+#include <sys/socket.h>
+
 #include <cerrno>
 #include <utility>
 
@@ -30,7 +32,8 @@ class TcpLink final : public Link {
   bool redirect() override;
   void close(Status why) override { begin_close(Error{why, 0, "closed by its owner"}); }
   uint64_t bytes_queued() const override { return queue_.bytes(); }
-  uint64_t last_progress_ns() const override { return last_progress_ns_; }
+  uint64_t last_sent_ns() const override { return last_sent_ns_; }
+  uint64_t last_received_ns() const override { return last_received_ns_; }
   int fd() const override { return fd_.get(); }
 
  private:
@@ -47,7 +50,7 @@ class TcpLink final : public Link {
   base::UniqueFd fd_;
   LinkOwner& owner_;
   const bool cancel_is_synchronous_;
-  uint64_t last_progress_ns_;
+  uint64_t last_sent_ns_, last_received_ns_;
   bool closing_ = false;
   Error why_;
   Turn turn_;
@@ -65,7 +68,8 @@ TcpLink::TcpLink(io::Reactor& reactor, int fd, Role role, const wire::SessionKey
       fd_(fd),
       owner_(owner),
       cancel_is_synchronous_(reactor.name() == "epoll"),
-      last_progress_ns_(reactor.now_ns()),
+      last_sent_ns_(reactor.now_ns()),
+      last_received_ns_(last_sent_ns_),
       turn_(
           reactor, [](void* self) { static_cast<TcpLink*>(self)->on_turn(); }, this),
       reader_(*this, owner, receiving_key(role, keys), 0, {.part_bytes = kPayloadPart, .reads_ahead = true}),
@@ -93,6 +97,8 @@ void TcpLink::begin_close(const Error& why) {
   closing_ = true;
   why_ = why;
   reader_.stop();
+  // The peer hears of it even while the child of a fork still has the socket.
+  (void)::shutdown(fd_.get(), SHUT_RDWR);
   if (receive_op_.pending()) reactor_.cancel(receive_op_);
   if (send_op_.pending()) reactor_.cancel(send_op_);
   turn_.soon();  // also when the cancels complete later: on_closed never runs inside whoever called us
@@ -123,7 +129,7 @@ void TcpLink::on_received(int32_t result) {
   }
   if (result == 0) return begin_close(Error{Status::kUnavailable, 0, "the peer closed the connection"});
   if (result < 0) return begin_close(Error{Status::kUnavailable, -result, "receive failed"});
-  last_progress_ns_ = reactor_.now_ns();
+  last_received_ns_ = reactor_.now_ns();
   reader_.filled(static_cast<size_t>(result));
   run_receive();
 }
@@ -144,6 +150,7 @@ void TcpLink::run_receive() {
 void TcpLink::resume(PayloadTarget target) {
   if (closing_) return;
   reader_.resume(target);
+  last_received_ns_ = reactor_.now_ns();
   receive_wanted_ = true;
   turn_.soon();
 }
@@ -163,6 +170,7 @@ bool TcpLink::redirect() {
 
 Result<void> TcpLink::send(OutFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
+  if (queue_.empty()) last_sent_ns_ = reactor_.now_ns();
   if (auto pushed = queue_.push(frame); !pushed) return pushed;
   if (!send_op_.pending() && !queue_.reporting()) turn_.soon();  // else the send's completion goes on
   return {};
@@ -180,7 +188,7 @@ void TcpLink::on_sent(int32_t result) {
     return finish_close();
   }
   if (result < 0) return begin_close(Error{Status::kUnavailable, -result, "send failed"});
-  last_progress_ns_ = reactor_.now_ns();
+  last_sent_ns_ = reactor_.now_ns();
   queue_.sent(static_cast<size_t>(result));
   if (!closing_) start_send();
 }

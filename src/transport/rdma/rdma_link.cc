@@ -32,7 +32,8 @@ RdmaLink::RdmaLink(Poller& poller, LinkParts parts, Role role, const wire::Sessi
       reader_(*this, *this, receiving_key(role, keys), 1, kShape),
       turn_(
           poller.reactor(), [](void* self) { static_cast<RdmaLink*>(self)->on_turn(); }, this),
-      last_progress_ns_(poller.reactor().now_ns()) {
+      last_sent_ns_(poller.reactor().now_ns()),
+      last_received_ns_(last_sent_ns_) {
   counters_.links.fetch_add(1);
   counters_.links_total.fetch_add(1);
   control_piece_ = {&control_byte_, 1};
@@ -122,6 +123,7 @@ void RdmaLink::move() {
 
 Result<void> RdmaLink::send(OutFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
+  if (bytes_queued() == 0) last_sent_ns_ = poller_.reactor().now_ns();
   if (auto pushed = sender_.push(frame); !pushed) return pushed;
   turn_.soon();
   return {};
@@ -141,7 +143,6 @@ size_t RdmaLink::take_completions() {
   const int count = pair_->poll(completions);
   if (count == 0) return 0;
   if (count < 0) return begin_close(Error{Status::kUnavailable, 0, "rdma: the completion queue failed"}), 1;
-  last_progress_ns_ = poller_.reactor().now_ns();
   for (int i = 0; i < count && !closing_; i++) {
     const ibv_wc& completion = completions[static_cast<size_t>(i)];
     if (completion.status != IBV_WC_SUCCESS) {
@@ -170,6 +171,7 @@ void RdmaLink::on_failed(const ibv_wc& completion) {
 void RdmaLink::on_received(const ibv_wc& completion) {
   if (!QueuePair::is_chunk(completion)) return begin_close(Error{Status::kInvalid, 0, "rdma: not a chunk of frames"});
   const auto index = static_cast<uint32_t>(completion.wr_id);
+  last_received_ns_ = poller_.reactor().now_ns();
   sender_.receive_used();
   const uint32_t immediate = ntohl(completion.imm_data);
   sender_.add_credits(immediate & kImmCredits);
@@ -188,7 +190,12 @@ void RdmaLink::give_back_receive(uint32_t index) {
 
 void RdmaLink::on_work_done() {
   Posted done = work_.pop();
-  if (done.kind != Posted::Kind::kRead) return sender_.on_posted_done(done);
+  const uint64_t now = poller_.reactor().now_ns();
+  if (done.kind != Posted::Kind::kRead) {
+    last_sent_ns_ = now;
+    return sender_.on_posted_done(done);
+  }
+  last_received_ns_ = now;
   counters_.bytes_in.fetch_add(done.bytes, std::memory_order_relaxed);
   const uint32_t arrived = fetcher_.on_part_done(done.bytes);
   if (fetcher_.done()) return fetched();
@@ -325,6 +332,7 @@ bool RdmaLink::end_elsewhere() {
 
 void RdmaLink::resume(PayloadTarget target) {
   if (closing_) return;
+  last_received_ns_ = poller_.reactor().now_ns();
   if (elsewhere_ == Elsewhere::kPaused) {
     MEMKV_ASSERT(target.kind != PayloadTarget::Kind::kPause, "resume() answers kPause");
     (void)take_elsewhere(target, fetcher_.offered_bytes());

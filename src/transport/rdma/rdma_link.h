@@ -38,7 +38,8 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   bool expose(std::span<const iovec> pieces, Staging staging, Exposure& out) override;
   SendRoom send_room() const override { return {kWriteRequestsMax, kReadAheadBytesMax}; }
   uint64_t bytes_queued() const override { return sender_.bytes_queued(); }
-  uint64_t last_progress_ns() const override { return last_progress_ns_; }
+  uint64_t last_sent_ns() const override { return last_sent_ns_; }
+  uint64_t last_received_ns() const override { return last_received_ns_; }
   int fd() const override { return control_.get(); }
   size_t rail() const { return rail_; }
   QueuePair& queue_pair() override { return *pair_; }
@@ -91,7 +92,7 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   Fetcher fetcher_;
   FrameReader reader_;
   Turn turn_;
-  uint64_t last_progress_ns_;
+  uint64_t last_sent_ns_, last_received_ns_;
   bool closing_ = false;
   bool torn_down_ = false;
   bool broken_ = false;  // a receive could not be posted again

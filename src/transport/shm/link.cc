@@ -34,7 +34,8 @@ class ShmLink final : public Link, private io::PollSource {
   bool redirect() override;
   void close(Status why) override { begin_close(Error{why, 0, "closed by its owner"}); }
   uint64_t bytes_queued() const override { return queue_.bytes(); }
-  uint64_t last_progress_ns() const override { return last_progress_ns_; }
+  uint64_t last_sent_ns() const override { return last_sent_ns_; }
+  uint64_t last_received_ns() const override { return last_received_ns_; }
   int fd() const override { return fd_.get(); }
 
  private:
@@ -57,7 +58,7 @@ class ShmLink final : public Link, private io::PollSource {
   ShmRings rings_;
   FrameReader reader_;
   SendQueue queue_;
-  uint64_t last_progress_ns_;
+  uint64_t last_sent_ns_, last_received_ns_;
   bool closing_ = false;
   bool resumed_ = false;    // the reader may go on with what it has
   bool peer_gone_ = false;  // what it wrote before is still read
@@ -78,7 +79,8 @@ ShmLink::ShmLink(io::Reactor& reactor, int fd, Role role, const wire::SessionKey
       reader_(*this, owner, receiving_key(role, keys), role == Role::kClient ? 1 : 0,
               {.part_bytes = kPartBytes, .reads_ahead = role == Role::kServer}),
       queue_(sending_key(role, keys), role == Role::kServer ? 1 : 0),
-      last_progress_ns_(reactor.now_ns()) {
+      last_sent_ns_(reactor.now_ns()),
+      last_received_ns_(last_sent_ns_) {
   bell_op_.context = this;
   bell_op_.on_done = [](io::IoOp& op, int32_t result) { static_cast<ShmLink*>(op.context)->on_bell(result); };
   bell_piece_ = {bell_bytes_.data(), bell_bytes_.size()};
@@ -129,13 +131,15 @@ size_t ShmLink::poll() {
     return 1;
   }
   if (!peer_gone_) listen();
-  size_t moved = send_queued();
-  if (!closing_) moved += receive();
-  if (!closing_) moved += send_queued();
+  size_t sent = send_queued();
+  const size_t received = closing_ ? 0 : receive();
+  if (!closing_) sent += send_queued();
+  const size_t moved = sent + received;
   if (!closing_ && peer_gone_ && moved == 0) {
     begin_close(Error{Status::kUnavailable, 0, "the peer closed the connection"});
   }
-  if (moved > 0) last_progress_ns_ = reactor_.now_ns();
+  if (sent > 0) last_sent_ns_ = reactor_.now_ns();
+  if (received > 0) last_received_ns_ = reactor_.now_ns();
   return moved + (closing_ ? 1 : 0);
 }
 
@@ -151,10 +155,10 @@ bool ShmLink::run_reader() {
 size_t ShmLink::receive() {
   size_t moved = std::exchange(resumed_, false) ? 1 : 0;
   if (moved > 0 && !run_reader()) return moved;
-  while (moved < kReadBytes && !reader_.paused()) {
+  while (moved < kReadBytes) {
     const auto readable = rings_.readable();
     if (!readable) return begin_close(readable.error()), moved;
-    if (*readable == 0) break;
+    if (*readable == 0 || reader_.paused()) break;
     const auto took = rings_.read(reader_.room(), std::min(*readable, kPartBytes));
     if (!took) return begin_close(took.error()), moved;
     ring_bell();
@@ -168,6 +172,7 @@ size_t ShmLink::receive() {
 void ShmLink::resume(PayloadTarget target) {
   if (closing_) return;
   reader_.resume(target);
+  last_received_ns_ = reactor_.now_ns();
   resumed_ = true;
 }
 
@@ -183,6 +188,7 @@ bool ShmLink::redirect() {
 
 Result<void> ShmLink::send(OutFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
+  if (queue_.empty()) last_sent_ns_ = reactor_.now_ns();
   return queue_.push(frame);
 }
 
@@ -207,6 +213,8 @@ void ShmLink::begin_close(const Error& why) {
   closing_ = true;
   why_ = why;
   reader_.stop();
+  // The peer hears of it even while the child of a fork still has the socket.
+  (void)::shutdown(fd_.get(), SHUT_RDWR);
   if (bell_op_.pending()) reactor_.cancel(bell_op_);
   // Not fd_.reset() yet: the bell's receive may still be the kernel's. finish_close() comes from poll().
 }
