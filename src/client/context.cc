@@ -247,7 +247,8 @@ bool Context::may_have_left(const Op& op) const {
 /// Ends the op now, whatever is under way: its memory is quiet when it completes.
 void Context::give_up(Op& op, Status status) {
   if (op.finishing) return drain(op);
-  if (may_have_left(op))
+  const bool changed = may_have_left(op);
+  if (changed)
     status = Status::kUnknown;
   else if (status == Status::kDeadline && op.refusal != Status::kOk)
     status = op.refusal;
@@ -258,7 +259,8 @@ void Context::give_up(Op& op, Status status) {
     if (unit->frame) unit->frame->connection->give_up(*unit);
     drop_unit(*unit);
   }
-  if (op.phase == Op::Phase::kChunks && !op.upload_is_lost()) op.pinned->send_abort(op.upload);
+  const bool begun = op.phase == Op::Phase::kChunks || op.phase == Op::Phase::kCommit;
+  if (begun && !changed && !op.upload_is_lost()) op.pinned->send_abort(op.upload);
   op.outcome.bytes = 0;
   const bool held = op.holds > 0;
   finish(op, status);

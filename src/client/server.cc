@@ -230,11 +230,18 @@ void Server::check_liveness(uint64_t now_ns) {
 void Server::on_lost(Connection& connection, const Error& why) {
   if (stopping_) return;
   if (connection.transport() != Transport::kTcp) return on_one_sided_lost(connection, text_of(why, {}));
-  if (refusal_ != Status::kOk) return;
+  if (refusal_ != Status::kOk) return probe_again();
   why_ = text_of(why, {});
   const bool needed = !unrouted_.empty() || std::any_of(connections_.begin(), connections_.end(),
                                                         [](const auto& c) { return c->has_queued(); });
   if (needed) connect_soon(0);
+}
+
+/// The connection over which a refused server was watched is lost: maybe another process serves there soon.
+void Server::probe_again() {
+  if (timer_.armed()) return;
+  known_ = false;
+  connect_soon(context_.jitter_ns(backoff_ns_ / 2, backoff_ns_));
 }
 
 void Server::open_breaker(Status status, const std::string& why) {

@@ -57,6 +57,7 @@ class Server {
   void connect_soon(uint64_t delay_ns);
   void on_timer();
   void try_connect(Connection& connection);
+  void probe_again();
   void open_breaker(Status status, const std::string& why);
   void close_breaker();
   void refuse_waiting();

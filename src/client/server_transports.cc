@@ -240,6 +240,7 @@ void Server::on_one_sided_lost(Connection& connection, const std::string& text) 
   // Maybe another process serves there now: tcp tells, when there are ops.
   known_ = welcomed_ = false;
   why_ = text;
+  reroute_all();  // also what waits for connections that are not open
 }
 
 /// Not again for a while, longer each time.

@@ -243,7 +243,9 @@ Status Connection::check(Op& op) {
     case wire::OpKind::kCommit:
     case wire::OpKind::kAbort: {
       Upload* upload = worker_->find_upload(op.generation);
-      if (upload == nullptr || upload->connection != this || upload->closed) return Status::kInvalid;
+      if (upload == nullptr || upload->connection != this || upload->closed || upload->committing) {
+        return Status::kInvalid;
+      }
       op.upload = upload;
       op.shard = upload->shard;
       upload->ops++;
@@ -290,6 +292,11 @@ void Connection::reject_all(uint64_t request_id, std::span<const std::byte> body
 void Connection::on_cancel(std::span<const std::byte> body) {
   const auto cancel = wire::decode_cancel(body);
   if (!cancel) return protocol_error(cancel.error().what);
+  for (Upload& upload : uploads_) {  // its id is on the way to somebody who will not use it
+    if (upload.begin_request != cancel->request_id || upload.begin_index != cancel->op_index) continue;
+    if (upload.ops == 0) abort_upload(upload);
+    return;
+  }
   for (Op& op : live_) {
     if (op.request->id != cancel->request_id || op.index != cancel->op_index) continue;
     if (stop_waiting(op)) {
@@ -400,8 +407,15 @@ void Connection::on_closed(transport::Link&, const Error& why) {
 /// Of uploads that were begun and neither committed nor aborted.
 void Connection::abort_uploads() {
   for (Upload& upload : uploads_) {
-    if (!upload.closed) upload.shard->store->abort(upload.engine);
-    close_upload(upload);
+    if (!upload.committing) abort_upload(upload);
+  }
+}
+
+/// Of ops that ended without an abort: it was lost, or refused.
+void Connection::expire_uploads() {
+  const uint64_t now = worker_->now_ns();
+  for (Upload& upload : uploads_) {
+    if (upload.ops == 0 && now >= upload.deadline_ns) abort_upload(upload);
   }
 }
 

@@ -76,7 +76,7 @@ class Connection final : public transport::LinkOwner {
   /// Room in the link's send queue for the reply of a get. False: the op waits, and is started again with it.
   bool take_send_room(Op& op, uint32_t payload_bytes);
   void give_send_room(Op& op);
-  /// Ends what waited for room past its deadline: gets, and the payload that the link holds back.
+  /// Ends what waits past its deadline: gets, the payload that the link holds back, uploads.
   void expire(Op& op);  ///< one that waits for room or a slot, if its time is over
   void expire_waiting();
   void abort_uploads();
@@ -112,6 +112,7 @@ class Connection final : public transport::LinkOwner {
   bool take_room(Op& op);
   bool take_all_room();
   void expire_payload();
+  void expire_uploads();
   void say_alive();
   void drop_payload(Status status);
   void give_room_back();

@@ -30,10 +30,14 @@ struct Upload {
   engine::Upload engine;
   Connection* connection = nullptr;
   Shard* shard = nullptr;
-  uint64_t id = 0;   ///< as the client knows it; 0 = free
-  uint32_t ops = 0;  ///< chunks and commit that have a context: the upload lives at least as long
+  uint64_t id = 0;             ///< as the client knows it; 0 = free
+  uint32_t ops = 0;            ///< chunks and commit that have a context: the upload lives at least as long
+  uint64_t begin_request = 0;  ///< the op that began it
+  uint16_t begin_index = 0;
+  uint64_t deadline_ns = 0;  ///< of that op, which is that of the whole block: it is nobody's any more afterwards
   bool range_write = false;
-  bool closed = false;  ///< aborted or committed
+  bool committing = false;  ///< with the store
+  bool closed = false;      ///< aborted or committed
   std::array<char, kKeyBytesMax> key_bytes;
   std::string_view key;         ///< in key_bytes
   base::ListLink<Upload> link;  ///< of its connection
@@ -159,6 +163,8 @@ void start_suspect(Op& op);
 
 /// An upload that no op uses and that is closed goes back to its pool.
 void close_upload(Upload& upload);
+/// Neither committed nor being committed: its chunks are dead.
+void abort_upload(Upload& upload);
 void release_upload(Upload& upload);
 
 enum class HashStep : uint8_t { kMore, kGood, kBad };

@@ -45,6 +45,7 @@ void Connection::give_send_room(Op& op) {
 
 void Connection::expire_waiting() {
   expire_payload();
+  expire_uploads();
   for (Op& op : waits_send_) expire(op);
 }
 

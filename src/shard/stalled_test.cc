@@ -75,15 +75,16 @@ class StalledTest : public testing::Test {
   void send_put(std::string_view key, const std::string& data, size_t sent) {
     std::array<std::byte, 4096> body;
     wire::OpsEncoder encoder(body);
-    ASSERT_TRUE(
-        encoder.add({.kind = OpKind::kPut, .length = static_cast<uint32_t>(data.size()), .key = key}, sums_of(key, data)));
+    ASSERT_TRUE(encoder.add({.kind = OpKind::kPut, .length = static_cast<uint32_t>(data.size()), .key = key},
+                            sums_of(key, data)));
     send(wire::Opcode::kOps, encoder.finish(), data, sent);
   }
   void send_gets(std::string_view key, uint32_t length, int count) {
     std::array<std::byte, 4096> body;
     wire::OpsEncoder encoder(body);
     for (int i = 0; i < count; i++) {
-      ASSERT_TRUE(encoder.add({.kind = OpKind::kGet, .index = static_cast<uint16_t>(i), .length = length, .key = key}, {}));
+      ASSERT_TRUE(
+          encoder.add({.kind = OpKind::kGet, .index = static_cast<uint16_t>(i), .length = length, .key = key}, {}));
     }
     send(wire::Opcode::kOps, encoder.finish(), "", 0);
   }

@@ -15,6 +15,19 @@ void on_done(engine::StoreOp& store_op) {
   finish(op, store_op.status);
 }
 
+/// The store has closed it, however it ended; or it had no room for the op, and the client asks again.
+void on_committed(engine::StoreOp& store_op) {
+  Op& op = *static_cast<Op*>(store_op.context);
+  Upload& upload = *op.upload;
+  upload.committing = false;
+  if (upload.engine.id == 0) {
+    close_upload(upload);
+  } else if (op.connection->closing()) {
+    abort_upload(upload);
+  }
+  on_done(store_op);
+}
+
 void write_out(Op& op) {
   Upload& upload = *op.upload;
   if (upload.closed) return finish(op, Status::kCanceled);  // aborted while this was verified
@@ -67,8 +80,11 @@ void start_begin(Op& op) {
   upload->connection = &connection;
   upload->shard = op.shard;
   upload->ops = 0;
+  upload->begin_request = op.request->id;
+  upload->begin_index = op.index;
+  upload->deadline_ns = op.deadline_ns;
   upload->range_write = range_write;
-  upload->closed = false;
+  upload->committing = upload->closed = false;
   upload->id = worker.new_upload_id(*upload);
   connection.add_upload(*upload);
   op.reply_generation = upload->id;
@@ -83,9 +99,9 @@ void start_chunk(Op& op) {
 void start_commit(Op& op) {
   Upload& upload = *op.upload;
   if (upload.closed || upload.ops > 1) return finish(op, Status::kInvalid);  // chunks without their replies
-  close_upload(upload);
+  upload.committing = true;
   auto& commit = op.store_op.emplace<engine::CommitOp>();
-  commit.on_done = on_done;
+  commit.on_done = on_committed;
   commit.context = &op;
   commit.deadline_ns = op.deadline_ns;
   commit.upload = &upload.engine;
@@ -95,9 +111,13 @@ void start_commit(Op& op) {
 void start_abort(Op& op) {
   Upload& upload = *op.upload;
   if (upload.closed) return finish(op, Status::kInvalid);
-  op.shard->store->abort(upload.engine);
-  close_upload(upload);
+  abort_upload(upload);
   finish(op, Status::kOk);
+}
+
+void abort_upload(Upload& upload) {
+  upload.shard->store->abort(upload.engine);
+  close_upload(upload);
 }
 
 void close_upload(Upload& upload) {

@@ -82,7 +82,7 @@ struct WorkerOptions {
   std::vector<io::SlotClass> slots;
   uint64_t spin_ns = 50'000;  ///< poll at least this long after the last event before sleeping; 0 on one CPU
   uint64_t drain_ns = 5'000'000'000;
-  uint64_t stalled_ns = 10'000'000'000;  ///< a client that takes no replies, or sends half a payload, is cut
+  uint64_t stalled_ns = 10'000'000'000;   ///< a client that takes no replies, or sends half a payload, is cut
   transport::rdma::Host* rdma = nullptr;  ///< outlives the worker; null: this server has none
   bool prefault_devices = false;          ///< memory mode: touch all of the shards' memory before opening
 };

@@ -242,6 +242,29 @@ TEST_F(WorkerTest, RoomOfPutsThatTheStoreRefusesComesBack) {
   EXPECT_EQ(put("there", part, wire::kOpIfAbsent).op.status, Status::kExists);
 }
 
+TEST_F(WorkerTest, AnUploadEndsWithTheCancelOfItsBegin) {
+  for (int i = 0; i < 20; i++) {  // there is room for 8
+    client.op({.kind = OpKind::kBegin, .offset = 5'000'000, .key = "big"});
+    const uint64_t request = client.send();
+    ASSERT_EQ(reply(request).op.status, Status::kOk);
+    client.send_plain(wire::Opcode::kCancel, [&](std::span<std::byte> body) {
+      return wire::encode(wire::Cancel{request, 0}, body);
+    });
+    until([&] { return worker->uploads().in_use() == 0; });
+  }
+}
+
+TEST_F(WorkerTest, AnUploadEndsWithTheDeadlineOfItsBegin) {
+  client.op({.kind = OpKind::kBegin, .deadline_us = 150'000, .offset = 5'000'000, .key = "big"});
+  const uint64_t id = reply(client.send()).op.generation;
+  const std::string part = pattern(kChunkBytesMax);
+  client.op({.kind = OpKind::kChunk, .generation = id}, part, sums_of("big", part));
+  EXPECT_EQ(reply(client.send()).op.status, Status::kOk);
+  until([&] { return worker->uploads().in_use() == 0; });
+  client.op({.kind = OpKind::kCommit, .generation = id});
+  EXPECT_EQ(reply(client.send()).op.status, Status::kInvalid);
+}
+
 TEST_F(WorkerTest, AnUploadEndsWithItsConnection) {
   client.op({.kind = OpKind::kBegin, .offset = 5'000'000, .key = "big"});
   ASSERT_EQ(reply(client.send()).op.status, Status::kOk);

@@ -119,6 +119,36 @@ TEST_F(Shm, AnExplicitOneNeverUsesTcp) {
       << client.describe();
 }
 
+/// A session moves only while it is driven, and learns of the new process without an op.
+TEST_F(Shm, ASessionComesBackWhenItsServerIsRepaired) {
+  ServerProcess::Options options{.args = {"--mode", "memory", "--memory", "128MiB", "--no-shm"}, .dir = dir_.path()};
+  auto server = ServerProcess::start(options);
+  ClientOptions wanted;
+  wanted.servers = {server->address()};
+  wanted.transport = Transport::kShm;
+  Session session = Session::connect(wanted).value();
+  Batch batch;
+  batch.put("k", pattern("k", 1, kBlock));
+  EXPECT_NE(session.run(batch)[0].status, Status::kOk);
+  const auto drive = [&](std::chrono::milliseconds how_long) {
+    const auto end = std::chrono::steady_clock::now() + how_long;
+    while (std::chrono::steady_clock::now() < end) session.poll(10ms);
+  };
+  drive(300ms);
+  options.address = server->address();
+  options.args.pop_back();
+  ASSERT_EQ(server->stop(), 0) << server->log();
+  server = ServerProcess::start(options);
+  Status status = Status::kInternal;
+  for (int i = 0; i < 50 && status != Status::kOk; i++) {
+    drive(100ms);
+    Batch again;
+    again.put("k", pattern("k", 1, kBlock));
+    status = session.run(again)[0].status;
+  }
+  EXPECT_EQ(status, Status::kOk);
+}
+
 TEST_F(Shm, WithoutAWindowLeftTcpServes) {
   const auto server = start_memory_server(dir_, "128MiB", {"--shm-size", "3MiB"});
   ClientOptions options;
