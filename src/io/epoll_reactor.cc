@@ -237,7 +237,7 @@ bool EpollReactor::attempt_move(IoOp& op) {
   const int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
   ssize_t moved = 0;
   do {
-    moved = receiving ? ::recvmsg(op.fd, &op.message, flags) : ::sendmsg(op.fd, &op.message, flags);
+    moved = receiving ? ::recvmsg(op.fd, &op.message, flags | MSG_CMSG_CLOEXEC) : ::sendmsg(op.fd, &op.message, flags);
   } while (moved < 0 && errno == EINTR);
   const int error = errno;
   if (moved < 0 && would_block(error)) return false;

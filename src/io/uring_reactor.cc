@@ -183,7 +183,7 @@ Result<void> UringReactor::recv(IoOp& op, int fd, std::span<const iovec> pieces)
   if (pieces.size() == 1 && op.control.empty()) {
     io_uring_prep_recv(sqe.value(), fd, pieces[0].iov_base, pieces[0].iov_len, 0);
   } else {
-    io_uring_prep_recvmsg(sqe.value(), fd, &op.message, 0);
+    io_uring_prep_recvmsg(sqe.value(), fd, &op.message, MSG_CMSG_CLOEXEC);
   }
   io_uring_sqe_set_data(sqe.value(), &op);
   return {};

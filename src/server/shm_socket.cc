@@ -20,6 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr size_t kBootIdBytes = 16;  // its digits are the socket's name
+
 /// Empty, or why the folder will not do. One that others may write to would let them put a socket of theirs in ours'
 /// place.
 std::string make_dir(const std::string& dir) {
@@ -38,10 +40,17 @@ bool is_dead(const std::string& path) {
   return address && fd && ::connect(fd->get(), address->get(), address->length) != 0 && errno == ECONNREFUSED;
 }
 
+/// The folder may have sockets of other programs, too.
+bool is_ours(const fs::path& path) {
+  const std::string name = path.filename();
+  const size_t digits = name.find_first_not_of("0123456789abcdef");
+  return digits == 2 * kBootIdBytes && name.substr(digits) == ".sock";
+}
+
 void remove_dead_sockets(const std::string& dir) {
   std::error_code failed;
   for (const auto& entry : fs::directory_iterator(dir, failed)) {
-    if (entry.path().extension() == ".sock" && is_dead(entry.path())) fs::remove(entry.path(), failed);
+    if (is_ours(entry.path()) && is_dead(entry.path())) fs::remove(entry.path(), failed);
   }
 }
 
@@ -94,8 +103,7 @@ ShmSocket::~ShmSocket() {
 bool ShmSocket::there() const { return ::access(path_.c_str(), F_OK) == 0; }
 
 bool ShmSocket::open_again() {
-  std::error_code ignored;
-  fs::create_directory(fs::path(path_).parent_path(), ignored);
+  if (!make_dir(fs::path(path_).parent_path()).empty()) return false;
   auto fd = io::listen_unix(path_, mode_);
   if (!fd) return false;
   fd_ = std::move(*fd);

@@ -3,12 +3,15 @@
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -147,6 +150,45 @@ TEST_F(Shm, ASessionComesBackWhenItsServerIsRepaired) {
     status = session.run(again)[0].status;
   }
   EXPECT_EQ(status, Status::kOk);
+}
+
+TEST_F(Shm, OnlyDeadSocketsOfServersAreRemoved) {
+  const std::string dead = dir_.path() + "/" + std::string(32, 'a') + ".sock", other = dir_.path() + "/other.sock";
+  for (const std::string& path : {dead, other}) {
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    ASSERT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    ::close(fd);
+  }
+  const auto server = start_memory_server(dir_, "128MiB");
+  EXPECT_FALSE(fs::exists(dead));
+  EXPECT_TRUE(fs::exists(other));
+}
+
+/// The child of a fork has the socket, and does nothing with it.
+TEST_F(Shm, AClientThatEndsWhileAChildLivesIsGone) {
+  const auto server = start_memory_server(dir_, "128MiB");
+  Client watcher = connect(server->address(), Transport::kTcp);
+  const auto over_shm = [&](const std::string& count) {
+    for (int i = 0; i < 500; i++) {
+      if (watcher.server_status(0)->find("\"shm\": " + count) != std::string::npos) return true;
+      std::this_thread::sleep_for(10ms);
+    }
+    return false;
+  };
+  auto client = std::make_optional(connect(server->address(), Transport::kShm));
+  ASSERT_EQ(client->put("k", pattern("k", 1, kBlock)).status, Status::kOk);
+  ASSERT_TRUE(over_shm("1"));
+  const pid_t child = fork();
+  if (child == 0) {
+    pause();
+    _exit(0);
+  }
+  client.reset();
+  EXPECT_TRUE(over_shm("0"));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
 }
 
 TEST_F(Shm, WithoutAWindowLeftTcpServes) {

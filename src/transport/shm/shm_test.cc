@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -311,6 +312,27 @@ TEST(ShmOffer, WhatIsNotAsToldIsRefused) {
   base::UniqueFd open(memfd_create("not sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   ASSERT_EQ(ftruncate(open.get(), static_cast<off_t>(kTestWindows.get_ring_bytes + ShmPage::kBytes)), 0);
   EXPECT_FALSE(ShmWindow::take(kTestWindows, std::move(open), fd((*window)->in_fd()))) << "it could be truncated";
+}
+
+TEST(ShmOffer, HugePagesOfAPoolAreRefused) {
+  auto window = ShmWindow::make(kTestWindows, nullptr);
+  ASSERT_TRUE(window);
+  base::UniqueFd pool(memfd_create("pool", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB));
+  if (!pool) return;  // a kernel without them
+  ASSERT_EQ(ftruncate(pool.get(), 2 << 20), 0);
+  ASSERT_EQ(fcntl(pool.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+  EXPECT_FALSE(ShmWindow::take(kTestWindows, base::UniqueFd(dup((*window)->get_fd())), std::move(pool)));
+}
+
+TEST(ShmOffer, AClientThatKeepsItsMappingKeepsLittle) {
+  auto [client, server] = window_pair();
+  const base::UniqueFd put(dup(server->in_fd()));
+  struct stat info {};
+  ASSERT_EQ(fstat(put.get(), &info), 0);
+  ASSERT_GT(info.st_blocks, 0);
+  server.reset();
+  ASSERT_EQ(fstat(put.get(), &info), 0);
+  EXPECT_EQ(info.st_blocks, 0);
 }
 
 TEST(ShmOffer, TheBudgetIsGivenBack) {

@@ -1,8 +1,10 @@
 #include "transport/shm/window.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 
 #include <cerrno>
 #include <new>
@@ -32,8 +34,11 @@ Result<base::UniqueFd> make_memfd(const char* name, uint64_t bytes) {
   return fd;
 }
 
+/// Of ordinary memory: huge pages of a pool can be had back from under a mapping, sealed or not.
 bool sealed(int fd, uint64_t bytes) {
   struct stat info {};
+  struct statfs system {};
+  if (fstatfs(fd, &system) != 0 || system.f_type != TMPFS_MAGIC) return false;
   const int seals = fcntl(fd, F_GET_SEALS);
   return seals >= 0 && (seals & kSizeSeals) == kSizeSeals && fstat(fd, &info) == 0 &&
          static_cast<uint64_t>(info.st_size) == bytes;
@@ -61,6 +66,11 @@ Result<std::byte*> ShmWindow::map(int fd, size_t bytes, uint64_t offset, bool wr
 ShmWindow::~ShmWindow() {
   for (const Mapping& mapping : mappings_) {
     if (mapping.data != nullptr) munmap(mapping.data, mapping.bytes);
+  }
+  // A client may keep its mapping, which would keep the memory: this much of it can be had back.
+  if (in_fd_) {
+    const auto bytes = static_cast<off_t>(put_file_bytes(sizes_.put_ring_bytes));
+    (void)fallocate(in_fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, bytes);
   }
   if (budget_ != nullptr) budget_->give_back(charged_);
 }
