@@ -411,6 +411,14 @@ void Connection::abort_uploads() {
   }
 }
 
+const char* Connection::stalls(uint64_t now_ns, uint64_t ns) {
+  if (link_->bytes_queued() == 0) nothing_out_ns_ = now_ns;
+  if (!in_payload()) nothing_in_ns_ = now_ns;
+  if (now_ns >= std::max(nothing_out_ns_, link_->last_sent_ns()) + ns) return "read its replies";
+  if (now_ns >= std::max(nothing_in_ns_, link_->last_received_ns()) + ns) return "send the rest of a block";
+  return nullptr;
+}
+
 /// Of ops that ended without an abort: it was lost, or refused.
 void Connection::expire_uploads() {
   const uint64_t now = worker_->now_ns();

@@ -83,6 +83,8 @@ class Connection final : public transport::LinkOwner {
 
   bool closed() const { return closed_; }
   bool in_payload() const { return incoming_count_ > 0 && !paused_; }  ///< part of a payload is to come, and has room
+  /// What the client has not done for `ns`, or null. Asked at every tick.
+  const char* stalls(uint64_t now_ns, uint64_t ns);
   bool closing() const { return closing_; }
   bool leaving() const { return leaving_; }
   bool idle() const { return live_.empty() && frames_out_ == 0 && incoming_count_ == 0; }
@@ -146,7 +148,8 @@ class Connection final : public transport::LinkOwner {
   bool closing_ = false;  ///< close() was called: no more replies
   bool closed_ = false;   ///< the link said so
   bool owes_map_ = false;
-  bool leaving_ = false;  ///< GOODBYE is on its way: nothing more is taken
+  bool leaving_ = false;                             ///< GOODBYE is on its way: nothing more is taken
+  uint64_t nothing_out_ns_ = 0, nothing_in_ns_ = 0;  // ticks at which nothing was to be sent, or to come
   bool paused_ = false;
 
   base::IntrusiveList<Op, &Op::link> live_;

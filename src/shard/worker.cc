@@ -315,13 +315,10 @@ void Worker::tick() {
 void Worker::cut_stalled() {
   const uint64_t now = now_ns();
   for (Connection& connection : open_) {
-    const transport::Link* link = connection.link();
-    if (link == nullptr || connection.closing()) continue;
-    const bool no_reader = link->bytes_queued() > 0 && now >= link->last_sent_ns() + options_.stalled_ns;
-    const bool no_writer = connection.in_payload() && now >= link->last_received_ns() + options_.stalled_ns;
-    if (!no_reader && !no_writer) continue;
-    MEMKV_LOG_EVERY(10, kWarn, "worker {}: a client that does not {} is cut", index(),
-                    no_reader ? "read its replies" : "send the rest of a block");
+    if (connection.link() == nullptr || connection.closing()) continue;
+    const char* what = connection.stalls(now, options_.stalled_ns);
+    if (what == nullptr) continue;
+    MEMKV_LOG_EVERY(10, kWarn, "worker {}: a client that does not {} is cut", index(), what);
     count(stats_.connections_cut);
     connection.close(Status::kDeadline);
   }

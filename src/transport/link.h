@@ -132,14 +132,11 @@ class Link {
   /// The payload of a frame that was sent here is not worth its delivery any more: the peer is told not to wait for
   /// room for it. Its on_done comes as ever, soon. Links that carry payloads in the stream cannot tell.
   virtual void withdraw(OutFrame& /*frame*/) {}
-  virtual void close(Status why) = 0;         ///< asynchronous; on_closed follows
-  virtual uint64_t bytes_queued() const = 0;  ///< not yet handed to the kernel: a reader that stopped reading
-  /// When the peer last took bytes, or there was nothing for it to take: long ago with bytes queued, and it does not
-  /// read.
-  virtual uint64_t last_sent_ns() const = 0;
-  /// When bytes last came, or were last asked for (resume()).
-  virtual uint64_t last_received_ns() const = 0;
-  virtual int fd() const = 0;  ///< -1: none
+  virtual void close(Status why) = 0;             ///< asynchronous; on_closed follows
+  virtual uint64_t bytes_queued() const = 0;      ///< not yet handed to the kernel: a reader that stopped reading
+  virtual uint64_t last_sent_ns() const = 0;      ///< when the peer last took bytes
+  virtual uint64_t last_received_ns() const = 0;  ///< when bytes last came
+  virtual int fd() const = 0;                     ///< -1: none
   /// Makes memory readable and writable for the peer. False: this link has no such thing, no room for it now, or
   /// (kNever) the memory is not registered with its device; the payload then comes in the stream.
   virtual bool expose(std::span<const iovec> /*pieces*/, Staging /*staging*/, Exposure& /*out*/) { return false; }

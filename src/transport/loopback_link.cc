@@ -109,7 +109,6 @@ Result<void> LoopbackLink::send(OutFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
   if (auto prepared = prepare(frame); !prepared) return prepared;
   (frame.payload_bytes > 0 ? loaded_ : plain_).push(frame);
-  if (bytes_queued_ == 0) last_sent_ns_ = reactor_.now_ns();
   bytes_queued_ += wire_bytes(frame);
   turn_.soon();
   return {};
@@ -200,7 +199,6 @@ void LoopbackLink::resume(PayloadTarget target) {
   if (closing_) return;
   MEMKV_ASSERT(paused_ && target.kind != PayloadTarget::Kind::kPause, "resume() answers kPause");
   set_target(target);
-  last_received_ns_ = reactor_.now_ns();
   if (peer_) peer_->turn_.soon();
 }
 

@@ -150,7 +150,6 @@ void TcpLink::run_receive() {
 void TcpLink::resume(PayloadTarget target) {
   if (closing_) return;
   reader_.resume(target);
-  last_received_ns_ = reactor_.now_ns();
   receive_wanted_ = true;
   turn_.soon();
 }
@@ -170,7 +169,6 @@ bool TcpLink::redirect() {
 
 Result<void> TcpLink::send(OutFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
-  if (queue_.empty()) last_sent_ns_ = reactor_.now_ns();
   if (auto pushed = queue_.push(frame); !pushed) return pushed;
   if (!send_op_.pending() && !queue_.reporting()) turn_.soon();  // else the send's completion goes on
   return {};

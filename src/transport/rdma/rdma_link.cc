@@ -123,7 +123,6 @@ void RdmaLink::move() {
 
 Result<void> RdmaLink::send(OutFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
-  if (bytes_queued() == 0) last_sent_ns_ = poller_.reactor().now_ns();
   if (auto pushed = sender_.push(frame); !pushed) return pushed;
   turn_.soon();
   return {};
@@ -332,7 +331,6 @@ bool RdmaLink::end_elsewhere() {
 
 void RdmaLink::resume(PayloadTarget target) {
   if (closing_) return;
-  last_received_ns_ = poller_.reactor().now_ns();
   if (elsewhere_ == Elsewhere::kPaused) {
     MEMKV_ASSERT(target.kind != PayloadTarget::Kind::kPause, "resume() answers kPause");
     (void)take_elsewhere(target, fetcher_.offered_bytes());

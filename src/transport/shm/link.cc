@@ -138,8 +138,11 @@ size_t ShmLink::poll() {
   if (!closing_ && peer_gone_ && moved == 0) {
     begin_close(Error{Status::kUnavailable, 0, "the peer closed the connection"});
   }
-  if (sent > 0) last_sent_ns_ = reactor_.now_ns();
-  if (received > 0) last_received_ns_ = reactor_.now_ns();
+  if (moved > 0) {
+    const uint64_t now = reactor_.now_ns();
+    if (sent > 0) last_sent_ns_ = now;
+    if (received > 0) last_received_ns_ = now;
+  }
   return moved + (closing_ ? 1 : 0);
 }
 
@@ -172,7 +175,6 @@ size_t ShmLink::receive() {
 void ShmLink::resume(PayloadTarget target) {
   if (closing_) return;
   reader_.resume(target);
-  last_received_ns_ = reactor_.now_ns();
   resumed_ = true;
 }
 
@@ -188,7 +190,6 @@ bool ShmLink::redirect() {
 
 Result<void> ShmLink::send(OutFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
-  if (queue_.empty()) last_sent_ns_ = reactor_.now_ns();
   return queue_.push(frame);
 }
 
