@@ -58,6 +58,10 @@ Status StoreImpl::landed(const Append& a) const {
   return a.status == Status::kOk && usable_log(a.place.drive) == nullptr ? Status::kIo : a.status;
 }
 
+bool StoreImpl::all_out() const {
+  return !closing_ && std::all_of(logs_.begin(), logs_.end(), [](const auto& log) { return !log || log->out(); });
+}
+
 /// nullptr: the drive is out.
 const io::DriveLoad* StoreImpl::load_of(uint8_t drive) const {
   const Log* log = usable_log(drive);

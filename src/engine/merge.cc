@@ -294,7 +294,7 @@ void StoreImpl::merged_appended(Append& a) {
   OpState& st = *static_cast<OpState*>(a.context);
   StoreImpl& s = *st.store;
   Merge& m = s.merge_;
-  if (a.status != Status::kOk) return s.end_merge(a.status);
+  if (const Status status = s.landed(a); status != Status::kOk) return s.end_merge(status);
   const RecordRef ref{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, !a.ranges.empty()};
   if (st.left == 1) {
     m.upload->chunks[m.chunk] = ref;
@@ -328,7 +328,7 @@ void StoreImpl::grown_loaded(OpState& st) {
 void StoreImpl::grown_appended(Append& a) {
   OpState& st = *static_cast<OpState*>(a.context);
   StoreImpl& s = *st.store;
-  if (a.status != Status::kOk) return s.end_merge(a.status);
+  if (const Status status = s.landed(a); status != Status::kOk) return s.end_merge(status);
   s.merge_.parts.emplace_back(
       0, RecordRef{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, !a.ranges.empty()});
   s.merge_head();

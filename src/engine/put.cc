@@ -106,7 +106,13 @@ bool StoreImpl::outlives(const Entry* old, Place fresh) const {
   return old_epoch > new_epoch || (old_epoch == new_epoch && place.unit > fresh.unit);
 }
 
-void StoreImpl::put_done(OpState& st) { st.store->finish(st, st.status); }
+/// The drive that it landed on may have gone since, while the old record died elsewhere or while it was held.
+void StoreImpl::put_done(OpState& st) {
+  StoreImpl& s = *st.store;
+  const bool gone = st.status == Status::kOk && s.landed(st.append) == Status::kIo;
+  if (gone && st.attempts++ < s.logs_.size()) return s.put_append(st);
+  s.finish(st, gone ? Status::kIo : st.status);
+}
 
 /// Rule 4: the old record dies where it lies, before the change is acknowledged.
 void StoreImpl::tombstone_then(OpState& st, Place old_place, uint64_t sequence, void (*step)(OpState&)) {

@@ -139,6 +139,8 @@ void StoreImpl::on_post(io::IoOp& op, int32_t) {
 /// Rule 7: what is acknowledged now must hold although the drive that failed may come back. So it waits until the
 /// others know durably that the drive is out.
 void StoreImpl::finish(OpState& st, Status status) {
+  // With the last drive went whatever should have been durable.
+  if (st.change && !is_failure(status) && all_out()) status = Status::kIo;
   if (leaving_ != 0 && st.change) {
     st.change = false;
     st.status = status;
@@ -152,7 +154,10 @@ void StoreImpl::finish(OpState& st, Status status) {
 }
 
 void StoreImpl::release_held() {
-  for (OpState* st : std::exchange(held_, {})) finish(*st, st->status);
+  for (OpState* st : std::exchange(held_, {})) {
+    st->change = true;
+    st->append.on_done == put_appended ? put_done(*st) : finish(*st, st->status);
+  }
 }
 
 /// One change of a key at a time: the others wait here, in order.

@@ -169,6 +169,7 @@ class StoreImpl final : public Store, public LogOwner {
   void free_state(OpState& st);
   void finish(OpState& st, Status status);  // gives everything back, then completes
   void release_held();
+  bool all_out() const;
   void lock(OpState& st, Digest digest, void (*locked)(OpState&));
   void unlock(OpState& st);
   static void on_post(io::IoOp& op, int32_t);

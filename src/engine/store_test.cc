@@ -251,6 +251,34 @@ TEST(Store, DeadSegmentsAreFreedByTheirFootersAlone) {
   }
 }
 
+/// It may come back with what was removed.
+TEST(Store, NothingIsAcknowledgedAfterTheLastDrive) {
+  Rig rig(1, 128 * kMi);
+  bool out = false;
+  rig.on_drive_out_context_ = &out;
+  rig.on_drive_out_ = [](void* context, uint8_t, const char*) { *static_cast<bool*>(context) = true; };
+  rig.reopen();
+  ASSERT_EQ(rig.put("k", bytes_of("k", 1, 5000)), Status::kOk);
+  rig.device(0).fail_all();
+  RemoveOp remove;
+  FlushOp flush;
+  int done = 0;
+  for (StoreOp* op : {static_cast<StoreOp*>(&remove), static_cast<StoreOp*>(&flush)}) {
+    op->context = &done;
+    op->on_done = [](StoreOp& o) { ++*static_cast<int*>(o.context); };
+  }
+  remove.key = rig.key("k");
+  flush.namespace_id = kNamespace;
+  rig.store().remove(remove);
+  rig.store().flush_namespace(flush);
+  const uint64_t end_ns = rig.reactor().now_ns() + 1'000'000'000;
+  rig.reactor().run_until([&] { return out || rig.reactor().now_ns() > end_ns; });
+  rig.store().take_drive_out(0, "it is the last");
+  rig.reactor().run_until([&] { return done == 2; });
+  EXPECT_EQ(remove.status, Status::kIo);
+  EXPECT_EQ(flush.status, Status::kIo);
+}
+
 TEST(Store, NothingIsAcknowledgedWhileAFailedDriveIsOnItsWayOut) {
   Rig rig(2, 128 * kMi);
   int out = -1;
