@@ -136,7 +136,7 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
     if (op->flags & wire::kOpChained) {
       if (previous != nullptr && previous->phase != Phase::kDone) {
         previous->chained = op;
-        op->chain_open = true;
+        op->waits_for = previous;
       } else {
         op->chain_failed = previous != nullptr ? is_failure(previous->status) : previous_failed;
       }
@@ -154,7 +154,7 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
       continue;
     }
     op->received = true;
-    if (!op->chain_open) start(*op);
+    if (op->waits_for == nullptr) start(*op);
   }
   if (rejects != nullptr) send_rejects();
   request->live--;
@@ -195,7 +195,7 @@ Op* Connection::admit(const wire::Op& wire_op, Request& request, uint64_t now_ns
   op->request = &request;
   op->shard = nullptr;
   op->upload = nullptr;
-  op->chained = nullptr;
+  op->chained = op->waits_for = nullptr;
   op->kind = wire_op.kind;
   op->flags = wire_op.flags;
   op->priority = wire_op.priority;
@@ -207,7 +207,7 @@ Op* Connection::admit(const wire::Op& wire_op, Request& request, uint64_t now_ns
   op->generation = wire_op.generation;
   op->deadline_ns = now_ns + (wire_op.deadline_us == 0 ? kServerDeadlineNs : uint64_t{wire_op.deadline_us} * 1000);
   op->phase = Phase::kWaiting;
-  op->received = op->chain_open = op->chain_failed = op->canceled = op->reading = false;
+  op->received = op->chain_failed = op->canceled = op->reading = false;
   op->attempts = 0;
   op->slot = {};
   op->reservation = {};
@@ -397,7 +397,7 @@ void Connection::on_closed(transport::Link&, const Error& why) {
   for (Op& op : live_) {
     if (stop_waiting(op)) {
       finish(op, Status::kCanceled);
-    } else if (op.phase == Phase::kWaiting && !op.chain_open) {
+    } else if (op.phase == Phase::kWaiting && op.waits_for == nullptr) {
       finish(op, Status::kCanceled);  // what is chained to it follows
     }
   }

@@ -56,7 +56,7 @@ Worker& worker_of(const Op& op) { return op.connection->worker(); }
 bool expired(const Op& op) { return worker_of(op).now_ns() >= op.deadline_ns; }
 
 void start(Op& op) {
-  MEMKV_ASSERT(op.received && !op.chain_open);
+  MEMKV_ASSERT(op.received && op.waits_for == nullptr);
   if (op.chain_failed || op.canceled || op.connection->closing()) return finish(op, Status::kCanceled);
   if (expired(op)) {
     Worker& worker = worker_of(op);
@@ -80,8 +80,9 @@ void finish(Op& op, Status status) {
     op.reply_bytes = 0;
     release_resources(op);
   }
+  if (Op* before = std::exchange(op.waits_for, nullptr)) before->chained = nullptr;  // refused before its turn
   if (Op* next = std::exchange(op.chained, nullptr)) {
-    next->chain_open = false;
+    next->waits_for = nullptr;
     next->chain_failed = is_failure(status);
     if (next->received && next->phase == Phase::kWaiting) run_later(*next, start);
   }

@@ -63,6 +63,7 @@ struct Op {
   Shard* shard = nullptr;
   Upload* upload = nullptr;
   Op* chained = nullptr;            ///< starts when this one is done
+  Op* waits_for = nullptr;          ///< the one that it is chained to, while that is not done
   void (*step)(Op&) = nullptr;      ///< what the ready queue runs
   void (*verified)(Op&) = nullptr;  ///< what follows when all sums are right
 
@@ -79,7 +80,6 @@ struct Op {
 
   Phase phase = Phase::kWaiting;
   bool received = false;    ///< payload complete, or none to come
-  bool chain_open = false;  ///< still waits for the previous op
   bool chain_failed = false;
   bool canceled = false;  ///< by CANCEL: answered CANCELED instead of a reply
   uint8_t attempts = 0;

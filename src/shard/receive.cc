@@ -102,7 +102,7 @@ void Connection::drop_payload(Status status) {
     if (op == nullptr) continue;
     op->received = true;
     op->canceled = status == Status::kCanceled;
-    if (!op->chain_open) finish(*op, status);
+    if (op->waits_for == nullptr) finish(*op, status);
   }
   link_->resume(PayloadTarget::sink());
 }
@@ -129,8 +129,8 @@ void Connection::received(Op& op) {
   MEMKV_ASSERT(op.phase == Phase::kWaiting && !op.received);
   op.received = true;
   if (closing_) {
-    if (!op.chain_open) finish(op, Status::kCanceled);
-  } else if (!op.chain_open) {
+    if (op.waits_for == nullptr) finish(op, Status::kCanceled);
+  } else if (op.waits_for == nullptr) {
     start(op);
   }
 }
@@ -144,7 +144,7 @@ void Connection::give_room_back() {
     if (op == nullptr || op->phase == Phase::kDone) continue;
     release_resources(*op);
     op->received = true;
-    if (!op->chain_open) finish(*op, Status::kCanceled);
+    if (op->waits_for == nullptr) finish(*op, Status::kCanceled);
   }
 }
 

@@ -303,6 +303,19 @@ TEST_F(WorkerTest, ChainedOpsRunInOrderAndStopAtAFailure) {
   EXPECT_EQ(plain(OpKind::kStat, "other").op.status, Status::kMiss);
 }
 
+/// The record of an op that is over belongs to somebody else.
+TEST_F(WorkerTest, AChainedOpThatIsRefusedIsForgottenByTheOneBeforeIt) {
+  const std::string data = pattern(100'000);
+  client.op({.kind = OpKind::kPut, .key = "a"}, data, sums_of("other", data));  // wrong sums: it fails
+  client.op({.kind = OpKind::kAbort, .flags = wire::kOpChained, .generation = 12345});  // no such upload
+  const uint64_t first = client.send();
+  client.op({.kind = OpKind::kPut, .key = "b"}, data, sums_of("b", data));
+  const uint64_t second = client.send();
+  EXPECT_EQ(reply(first, 1).op.status, Status::kInvalid);
+  EXPECT_EQ(reply(first, 0).op.status, Status::kCorrupt);
+  EXPECT_EQ(reply(second).op.status, Status::kOk);
+}
+
 TEST_F(WorkerTest, WrongWorkerIsAnsweredWithTheMap) {
   start(2, 1);
   std::string theirs = "k0", ours = "k0";
