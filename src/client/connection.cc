@@ -67,7 +67,7 @@ void Connection::connected(Result<std::unique_ptr<transport::Link>> link, std::s
 void Connection::adopt(std::unique_ptr<transport::Link> link, std::string_view server_name) {
   link_ = std::move(link);
   state_ = State::kWelcoming;
-  state_since_ns_ = heard_ns_ = context_.now_ns();
+  state_since_ns_ = opened_ns_ = heard_ns_ = context_.now_ns();
   epoch_++;
   pinged_ns_ = 0;
   credit_used_ = eager_used_ = 0;
@@ -95,10 +95,13 @@ void Connection::on_closed(transport::Link&, const Error& why) {
   const State was = state_;
   state_ = State::kIdle;
   pinged_ns_ = 0;
+  UnitQueue arriving_units;  // the end of one may be the end of its op, and of the op's others
   for (Arriving& arriving : std::exchange(arriving_, {})) {
     arriving.staged.release();
-    context_.on_lost(*arriving.unit, true);
+    arriving.unit->queue = &arriving_units;
+    arriving_units.push_back(*arriving.unit);
   }
+  while (Unit* unit = arriving_units.front()) context_.on_lost(*unit, true);
   while (Frame* frame = frames_.front()) {
     for (FrameExposure& exposure : frame->exposures) let_go(exposure);  // the link writes nothing any more
     for (size_t i = 0; i < frame->units.size(); i++) {

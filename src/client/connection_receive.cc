@@ -74,6 +74,9 @@ PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& he
 void Connection::on_welcome(std::span<const std::byte> body) {
   auto welcome = wire::decode_welcome(body);
   if (!welcome || state_ != State::kWelcoming) return protocol_error("bad WELCOME");
+  if (worker_ != wire::kAnyWorker && worker_ < welcome->worker_count && worker_ != welcome->worker) {
+    return protocol_error("another worker than was asked for");
+  }
   state_ = State::kOpen;
   credit_limit_ = welcome->credit;
   worker_ = welcome->worker;

@@ -106,7 +106,7 @@ bool Connection::add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit) {
     }
   }
   std::span<const wire::Segment> segments;
-  const bool exposed = op.gpu ? !frame.exposures.empty() : expose(frame, unit);
+  const bool exposed = op.gpu ? unit.exposure != 0 : expose(frame, unit);
   if (exposed) {
     const transport::Exposure& memory = frame.exposures.back().memory;
     segments = {memory.segments.data(), memory.count};

@@ -214,8 +214,8 @@ void Context::start_next(Call& call, uint32_t index, Status status) {
   const auto& ops = call.batch->ops;
   for (uint32_t i = index + 1; i < ops.size() && ops[i].chained; i++) {
     if (!is_failure(status) && !call.canceled) {
-      start_op(call, i);
-      return pump();
+      call.to_start.push_back(i);
+      return call.starting ? void() : start_chained(call);
     }
     status = (*call.outcomes)[i].status = Status::kCanceled;
     tell(call, i);
@@ -223,6 +223,18 @@ void Context::start_next(Call& call, uint32_t index, Status status) {
     counters_.failures.add();
     call.left--;
   }
+}
+
+/// In a loop: each may be done at once, and a chain may be long.
+void Context::start_chained(Call& call) {
+  call.starting = true;
+  while (!call.to_start.empty()) {
+    const uint32_t index = call.to_start.back();
+    call.to_start.pop_back();
+    start_op(call, index);
+  }
+  call.starting = false;
+  pump();
 }
 
 void Context::tell(Call& call, uint32_t index) {
@@ -407,7 +419,9 @@ void Context::watch() {
 }
 
 void Context::on_tick() {
-  const uint64_t now = now_ns();
+  const uint64_t now = now_ns(), late = now - tick_timer_.deadline_ns;
+  // Who stood still itself cannot say of others that they did not answer: what they said is still to be read.
+  if (late > kTickNs) return watch();
   for (const auto& server : servers_) server->check_liveness(now);
   const bool busy =
       std::any_of(servers_.begin(), servers_.end(), [](const auto& server) { return server->frames() > 0; });

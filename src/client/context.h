@@ -75,6 +75,7 @@ class Context {
   void on_reply(Unit& unit, Connection& from, const wire::OpReply& reply);
   void on_exists(Unit& unit, bool there);
   void on_admin_done(Unit& unit);
+  void on_flushed(Unit& unit);
   void expand_flush(Unit& unit, uint16_t workers);
   void on_mismatch(Unit& unit, Connection& from);
   /// The unit's connection is gone; `sent` = its frame may have left.
@@ -112,6 +113,7 @@ class Context {
   void finish(Op& op, Status status);
   void complete(Op& op);
   void count(const Op& op);
+  void start_chained(Call& call);
   void start_next(Call& call, uint32_t index, Status status);
   static void tell(Call& call, uint32_t index);
   void op_done(Call& call);

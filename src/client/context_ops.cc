@@ -87,7 +87,8 @@ void Context::start_op(Call& call, uint32_t index) {
   const MemoryOf memory = memory_of(op.pieces);
   op.gpu = memory == MemoryOf::kGpu;
   const bool wrong = (spec.invalid && !spec.admin) || memory == MemoryOf::kMixed;
-  if (wrong || spec.offset > UINT64_MAX - op.bytes || (spec.admin && spec.admin->server >= servers_.size())) {
+  if (wrong || spec.offset > wire::kOffsetMax || op.bytes > wire::kOffsetMax - spec.offset ||
+      (spec.admin && spec.admin->server >= servers_.size())) {
     return finish(op, Status::kInvalid);
   }
   op.server = servers_[spec.admin ? spec.admin->server : placement_.server_of(op.key)].get();
@@ -231,6 +232,7 @@ bool Context::try_again(Unit& unit, const OpReply& reply) {
 void Context::on_reply(Unit& unit, Connection& from, const OpReply& reply) {
   Op& op = *unit.op;
   if (try_again(unit, reply)) return;
+  if (reply.status == Status::kUnavailable) return on_refused(unit, reply.status);  // it is stopping
   if (op.spec->kind == Kind::kGet) return on_get_reply(unit, reply);
   if (op.phase != Op::Phase::kSingle) return on_upload_reply(unit, from, reply);
   drop_unit(unit);
@@ -314,6 +316,13 @@ void Context::on_exists(Unit& unit, bool there) {
   drop_unit(unit);
   op.outcome.exists = there;
   finish(op, there ? Status::kOk : Status::kMiss);
+}
+
+/// There is no such worker any more: what it had, the others have.
+void Context::on_flushed(Unit& unit) {
+  Op& op = *unit.op;
+  drop_unit(unit);
+  if (op.units.empty()) finish(op, op.outcome.status);
 }
 
 void Context::on_admin_done(Unit& unit) {

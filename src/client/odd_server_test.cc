@@ -16,6 +16,7 @@
 
 #include "io/socket.h"
 #include "memkv/client.h"
+#include "transport/frames.h"
 #include "transport/link_rig.h"
 
 namespace memkv::client {
@@ -26,8 +27,15 @@ using transport::PayloadTarget;
 using transport::TestFrame;
 using wire::Opcode;
 
-/// What an odd server sends for a frame of ops; `say` sends a frame.
-using Say = std::function<void(Opcode, uint64_t request_id, std::string body, std::string payload)>;
+/// Sends a frame, or half of a reply's payload and then nothing.
+struct Say {
+  std::function<void(Opcode, uint64_t, const std::string&, const std::string&)> whole;
+  std::function<void(uint64_t, const std::string&, const std::string&)> half;
+  void operator()(Opcode opcode, uint64_t request_id, const std::string& body, const std::string& payload) const {
+    whole(opcode, request_id, body, payload);
+  }
+};
+/// What an odd server does with a frame of ops.
 using Script = std::function<void(const Say& say, uint64_t request_id, std::vector<wire::Op> ops)>;
 
 std::string reply_body(const std::vector<wire::OpReply>& replies, std::span<const uint64_t> sums = {}) {
@@ -42,8 +50,12 @@ std::string cancel_body(uint64_t request_id, uint16_t index) {
   body.resize(wire::encode(wire::Cancel{request_id, index}, base::mut_bytes_of(body.data(), body.size())));
   return body;
 }
-std::string welcome_body() {
+std::string welcome_body(uint16_t worker = 0) {
   wire::Welcome welcome;
+  welcome.worker = worker;
+  welcome.worker_count = 2;
+  welcome.shard_count = 2;
+  welcome.worker_of_shard[1] = 1;
   welcome.ready = 1;
   welcome.credit = 64;
   welcome.block_bytes_max = 16 << 20;
@@ -73,6 +85,9 @@ class OddServer {
     thread_.join();
   }
   std::string address() const { return "127.0.0.1:" + std::to_string(io::local_port(listening_.get())); }
+  size_t accepted() const { return accepted_; }
+  /// The worker that connections are told to belong to.
+  void welcome_as(uint16_t worker) { worker_ = worker; }
   void play(Script script) {
     const std::lock_guard lock(mutex_);
     script_ = std::move(script);
@@ -90,7 +105,8 @@ class OddServer {
       }
       if (header.opcode == Opcode::kOps || header.opcode == Opcode::kExists) {
         const std::lock_guard lock(server_.mutex_);
-        server_.script_([this](auto... what) { say(what...); }, header.request_id, ops);
+        server_.script_({[this](auto&&... what) { say(what...); }, [this](auto&&... what) { say_half(what...); }},
+                        header.request_id, ops);
       }
       return PayloadTarget::sink();
     }
@@ -98,11 +114,23 @@ class OddServer {
     void on_closed(Link&, const Error&) override { gone = true; }
     void start(const transport::Acceptor::Accepted& accepted) {
       link = transport::make_tcp_link(*server_.reactor_, accepted.fd, transport::Role::kServer, accepted.keys, *this);
-      say(Opcode::kWelcome, 0, welcome_body(), "");
+      key_ = accepted.keys.server_to_client;
+      const uint16_t wanted_worker = accepted.wanted_worker;
+      const uint16_t worker = server_.worker_;
+      say(Opcode::kWelcome, 0, welcome_body(worker != wire::kAnyWorker ? worker : wanted_worker % 2), "");
     }
     void say(Opcode opcode, uint64_t request_id, const std::string& body, const std::string& payload) {
       frames_.push_back(std::make_unique<TestFrame>(opcode, request_id, body, payload));
       (void)link->send(*frames_.back());
+    }
+
+    void say_half(uint64_t request_id, const std::string& body, const std::string& payload) {
+      TestFrame frame(Opcode::kReply, request_id, body, payload);
+      EXPECT_TRUE(transport::prepare(frame));
+      transport::encode_header(frame, frames_.size(), key_);
+      const std::string text = std::string(reinterpret_cast<const char*>(frame.header.data()), frame.header.size()) +
+                               body + payload.substr(0, payload.size() / 2);
+      EXPECT_EQ(::send(link->fd(), text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
     }
 
     std::unique_ptr<transport::Acceptor> acceptor;
@@ -112,6 +140,7 @@ class OddServer {
    private:
     OddServer& server_;
     std::vector<std::unique_ptr<TestFrame>> frames_;
+    base::SipKey key_{};
   };
 
   void loop() {
@@ -131,6 +160,7 @@ class OddServer {
     return std::all_of(peers_.begin(), peers_.end(), [](const auto& peer) { return !peer->link || peer->gone; });
   }
   void admit(int fd) {
+    accepted_++;
     Peer& peer = *peers_.emplace_back(std::make_unique<Peer>(*this));
     const auto any_secret = [](void*, const wire::KeyId&, wire::Secret& out) { return out = {}, true; };
     peer.acceptor = transport::Acceptor::make(
@@ -148,6 +178,8 @@ class OddServer {
   std::mutex mutex_;
   Script script_ = misses;
   std::atomic<bool> stop_{false};
+  std::atomic<size_t> accepted_{0};
+  std::atomic<uint16_t> worker_{wire::kAnyWorker};
   std::thread thread_;
 };
 
@@ -336,6 +368,72 @@ TEST_F(OddServerTest, SendsBodiesThatAreRubbish) {
       expect_failure_and_recovery([&](const Say& say, uint64_t id, auto) { say(opcode, id, body, ""); });
     }
   }
+}
+
+/// A get of two units in one reply: with the first its op ends, and the second with it.
+TEST_F(OddServerTest, HangsInTheMiddleOfAReply) {
+  server_.play([](const Say& say, uint64_t id, auto ops) {
+    const std::array<uint64_t, 1> sum = {1};
+    std::vector<wire::OpReply> replies;
+    for (const wire::Op& op : ops) {
+      replies.push_back({.index = op.index,
+                         .status = Status::kOk,
+                         .payload_bytes = op.length,
+                         .block_bytes = 4 << 20,
+                         .sum_count = 1});
+    }
+    EXPECT_EQ(replies.size(), 2u);
+    say.half(id, reply_body(replies, sum), std::string(8000, 'x'));
+  });
+  Batch batch;
+  batch.get("a", Scatter(room_.data(), 8000), kChunkBytesMax - 4000);
+  for (const Outcome& outcome : session_->run(batch, std::chrono::seconds(3))) EXPECT_NE(outcome.status, Status::kOk);
+}
+
+TEST_F(OddServerTest, EndsEachConnectionAtOnce) {
+  server_.play([](const Say& say, uint64_t, auto) { say(Opcode::kReply, 1, "rubbish", ""); });
+  const size_t before = server_.accepted();
+  for (int i = 0; i < 4; i++) (void)get_two();  // 150 ms each
+  EXPECT_LT(server_.accepted() - before, 20u);
+}
+
+TEST_F(OddServerTest, GivesAnotherWorkerThanWasAskedFor) {
+  server_.play([](const Say& say, uint64_t, auto) { say(Opcode::kReply, 1, "rubbish", ""); });
+  (void)get_two();
+  server_.play(misses);
+  server_.welcome_as(1);
+  const size_t before = server_.accepted();
+  for (int i = 0; i < 4; i++) (void)get_two();
+  EXPECT_LT(server_.accepted() - before, 20u);
+}
+
+TEST_F(OddServerTest, HearsNothingOfAnOffsetThatNoBlockHas) {
+  std::atomic<int> heard{0};
+  server_.play([&](const Say& say, uint64_t id, auto ops) {
+    heard++;
+    misses(say, id, ops);
+  });
+  Batch batch;
+  batch.get("a", Scatter(room_.data(), 10), uint64_t{1} << 60);
+  EXPECT_EQ(statuses(batch)[0], Status::kInvalid);
+  EXPECT_EQ(heard, 0);
+}
+
+TEST(Chains, OfManyOpsThatAreDoneAtOnce) {
+  ClientOptions options;
+  options.servers = {"127.0.0.1:1"};  // nobody: each get is a miss at once
+  options.transport = Transport::kTcp;
+  Session session = Session::connect(options).value();
+  std::vector<char> room(10);
+  Batch first;
+  first.get("k", Scatter(room.data(), 10));
+  (void)session.run(first);
+  Batch chain;
+  for (int i = 0; i < 50'000; i++) {
+    chain.get("k", Scatter(room.data(), 10));
+    if (i > 0) chain.chained();
+  }
+  for (const Outcome& outcome : session.run(chain)) ASSERT_EQ(outcome.status, Status::kMiss);
 }
 
 }  // namespace

@@ -103,6 +103,8 @@ struct Call {
   base::ListLink<Call> link;
   base::IntrusiveList<Op, &Op::link> ops;
   size_t left = 0;
+  std::vector<uint32_t> to_start;  ///< ops whose turn came while another was being started
+  bool starting = false;
   uint64_t started_ns = 0;
   bool canceled = false;
 };

@@ -44,7 +44,7 @@ bool Resolver::ready() {
   {
     const std::lock_guard lock(lookup_->mutex);
     if (!lookup_->done) return false;
-    addresses_ = std::move(lookup_->addresses);
+    if (!lookup_->addresses.empty()) addresses_ = std::move(lookup_->addresses);  // else those of before may do
     failure_ = std::move(lookup_->failure);
   }
   lookup_.reset();

@@ -16,6 +16,8 @@ constexpr uint64_t kMs = 1'000'000;
 constexpr uint64_t kConnectNs = 1500 * kMs;  // one attempt, handshake included; a lost SYN is sent again after 1 s
 constexpr uint64_t kBackoffMin = 100 * kMs;
 constexpr uint64_t kBackoffMax = 5000 * kMs;
+constexpr uint64_t kShortLifeNs = 1000 * kMs;
+constexpr uint64_t kReconnectGapMaxNs = 200 * kMs;
 constexpr uint64_t kReconnectGapNs = 20 * kMs;  // after a failure with other connections open
 
 std::string text_of(const Error& why, std::string_view goodbye) {
@@ -71,6 +73,8 @@ void Server::route(Unit& unit) {
   const Kind kind = unit.op->spec->kind;
   if (AdminSlot* slot = unit.op->spec->admin) slot->worker_count = welcome_.worker_count;
   if (kind == Kind::kFlush && unit.worker == wire::kAnyWorker) context_.expand_flush(unit, welcome_.worker_count);
+  const bool no_such_worker = unit.worker != wire::kAnyWorker && unit.worker >= welcome_.worker_count;
+  if (kind == Kind::kFlush && no_such_worker) return context_.on_flushed(unit);  // it was expanded by an older map
   if (kind == Kind::kList && unit.worker >= welcome_.worker_count) return context_.on_admin_done(unit);
   const bool anywhere = kind == Kind::kStatus;
   const uint16_t worker = unit.op->spec->admin ? unit.worker : worker_of(unit.op->key);
@@ -155,7 +159,8 @@ void Server::on_connect_failed(Connection& connection, Error why, std::string_vi
   const std::string text = text_of(why, goodbye);
   if (connection.transport() != Transport::kTcp) return on_one_sided_failed(connection, why, text);
   next_address_++;
-  if (!is_refusal(why.status) && ++addresses_failed_ < resolver_.addresses().size()) return connect_soon(0);
+  if (refusal_ == Status::kOk && !is_refusal(why.status) && ++addresses_failed_ < resolver_.addresses().size())
+    return connect_soon(0);
   addresses_failed_ = 0;
   if (!any_open()) return open_breaker(is_refusal(why.status) ? why.status : Status::kUnavailable, text);
   not_before_ns_ = context_.now_ns() + kReconnectGapNs;
@@ -232,6 +237,11 @@ void Server::on_lost(Connection& connection, const Error& why) {
   if (connection.transport() != Transport::kTcp) return on_one_sided_lost(connection, text_of(why, {}));
   if (refusal_ != Status::kOk) return probe_again();
   why_ = text_of(why, {});
+  // One that takes connections and ends them again is not asked without a pause.
+  const uint64_t now = context_.now_ns();
+  const bool short_lived = now - connection.since_ns() < kShortLifeNs;
+  reconnect_gap_ns_ = short_lived ? std::clamp(2 * reconnect_gap_ns_, kReconnectGapNs, kReconnectGapMaxNs) : 0;
+  not_before_ns_ = now + reconnect_gap_ns_;
   const bool needed = !unrouted_.empty() || std::any_of(connections_.begin(), connections_.end(),
                                                         [](const auto& c) { return c->has_queued(); });
   if (needed) connect_soon(0);

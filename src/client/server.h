@@ -109,8 +109,9 @@ class Server {
   Status refusal_ = Status::kOk;
   std::string why_ = "not used yet";
   uint64_t backoff_ns_ = 0;
-  uint64_t not_before_ns_ = 0;  // the next attempt
-  bool dirty_ = false;          // units were routed since the last pump()
+  uint64_t not_before_ns_ = 0;     // the next attempt
+  uint64_t reconnect_gap_ns_ = 0;  // after connections that ended as soon as they were open
+  bool dirty_ = false;             // units were routed since the last pump()
 };
 
 }  // namespace memkv::client

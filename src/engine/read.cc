@@ -290,6 +290,8 @@ void StoreImpl::release(ReadOp& op) {
 // --- suspect
 
 namespace {
+constexpr uint32_t kSuspectsMax = 4;
+
 /// A read that the store makes for itself to look a record over.
 struct OwnRead : ReadOp {
   std::vector<std::byte> memory;
@@ -302,6 +304,8 @@ void StoreImpl::suspect(RemoveOp& op, uint64_t offset) {
   const auto at = offset - offset % base::kChunkBytes;
   const Lookup found = lookup(op.key, at, base::kChunkBytes, 0);
   if (found.status != Status::kOk) return complete(op, Status::kMiss);
+  if (suspects_ == kSuspectsMax) return complete(op, Status::kBusy);  // each takes a chunk's memory
+  ++suspects_;
   auto* own = new OwnRead;  // rare: somebody saw damage
   own->memory.resize(base::kChunkBytes + 3 * kBlockBytes);
   void* start = own->memory.data();
@@ -319,6 +323,7 @@ void StoreImpl::suspect(RemoveOp& op, uint64_t offset) {
     const bool dropped = r->private_state[5] != 0;
     const Status status = dropped ? Status::kCorrupt : done.status;
     r->store->release(*r);
+    --r->store->suspects_;
     r->store->complete(*r->waiting, status);
     delete r;
   };

@@ -314,6 +314,7 @@ class StoreImpl final : public Store, public LogOwner {
   std::vector<uint64_t> flushed_;  // by namespace: sequence of its last flush in this life
   std::vector<OpState> states_;
   OpState* free_states_ = nullptr;
+  uint32_t suspects_ = 0;  // being looked over
   size_t states_used_ = 0;
   std::vector<OpState*> lock_buckets_;
   StoreOp* done_head_ = nullptr;

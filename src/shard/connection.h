@@ -125,6 +125,7 @@ class Connection final : public transport::LinkOwner {
   void on_goodbye();
   bool flush_plain(Request& request);
   bool flush_payload(Request& request);
+  bool out_of_frames() const;
   bool link_is_busy() const;
   bool flush_canceled(Op& op);
   bool flush_map();

@@ -79,7 +79,7 @@ struct Op {
   uint64_t deadline_ns = 0;
 
   Phase phase = Phase::kWaiting;
-  bool received = false;    ///< payload complete, or none to come
+  bool received = false;  ///< payload complete, or none to come
   bool chain_failed = false;
   bool canceled = false;  ///< by CANCEL: answered CANCELED instead of a reply
   uint8_t attempts = 0;

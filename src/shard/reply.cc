@@ -102,8 +102,10 @@ bool Connection::flush() {
 }
 
 /// Then the next payloads leave as the ones before have left.
-bool Connection::link_is_busy() const {
-  return frames_out_ >= kFramesPerConnectionMax || payload_bytes_out_ >= kPayloadBytesOutMax;
+bool Connection::link_is_busy() const { return out_of_frames() || payload_bytes_out_ >= kPayloadBytesOutMax; }
+
+bool Connection::out_of_frames() const {
+  return frames_out_ >= kFramesPerConnectionMax || (frames_out_ > 0 && worker_->few_frames());
 }
 
 bool Connection::flush_canceled(Op& op) {
@@ -113,7 +115,7 @@ bool Connection::flush_canceled(Op& op) {
 
 bool Connection::flush_plain(Request& request) {
   while (!request.done.empty()) {
-    if (frames_out_ >= kFramesPerConnectionMax) return false;
+    if (out_of_frames()) return false;
     if (request.done.front()->canceled && request.done.front()->status == Status::kCanceled) {
       Op& op = *request.done.front();
       if (!flush_canceled(op)) return false;

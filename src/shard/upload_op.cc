@@ -22,6 +22,7 @@ void on_committed(engine::StoreOp& store_op) {
   upload.committing = false;
   if (upload.engine.id == 0) {
     close_upload(upload);
+    if (store_op.status == Status::kBusy) store_op.status = Status::kIo;  // not to be asked again: there is no upload
   } else if (op.connection->closing()) {
     abort_upload(upload);
   }

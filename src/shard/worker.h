@@ -156,6 +156,8 @@ class Worker {
   /// Brings stats() up to date.
   void publish();
   FrameOut* take_frame() { return frames_.take(); }
+  /// What is left is for connections that have none on the way.
+  bool few_frames() const { return frames_.free() < options_.frames_max / 4; }
   void give_back(FrameOut& frame);
   void run_later(Op& op);
   void wait_for_slot(Op& op);

@@ -306,7 +306,7 @@ TEST_F(WorkerTest, ChainedOpsRunInOrderAndStopAtAFailure) {
 /// The record of an op that is over belongs to somebody else.
 TEST_F(WorkerTest, AChainedOpThatIsRefusedIsForgottenByTheOneBeforeIt) {
   const std::string data = pattern(100'000);
-  client.op({.kind = OpKind::kPut, .key = "a"}, data, sums_of("other", data));  // wrong sums: it fails
+  client.op({.kind = OpKind::kPut, .key = "a"}, data, sums_of("other", data));          // wrong sums: it fails
   client.op({.kind = OpKind::kAbort, .flags = wire::kOpChained, .generation = 12345});  // no such upload
   const uint64_t first = client.send();
   client.op({.kind = OpKind::kPut, .key = "b"}, data, sums_of("b", data));
