@@ -40,8 +40,8 @@ inline constexpr uint64_t kSegmentMagic = 0x314745535f564b4d;     // "MKV_SEG1"
 inline constexpr uint64_t kExtentMagic = 0x315458455f564b4d;      // "MKV_EXT1"
 inline constexpr uint64_t kFooterMagic = 0x31544f465f564b4d;      // "MKV_FOT1"
 
-/// Checksums of all format structures: XXH3-64 over the structure with its checksum field zero, seeded with StoreId's
-/// first 8 bytes (superblock: seed 0).
+/// Checksums of all format structures: XXH3-64 over the structure with its checksum field zero. Seeds: superblock 0,
+/// anchor the StoreId's first 8 bytes, structures of a log those xor the drive's life.
 struct StoreIdBytes {
   uint8_t bytes[16];
 };
@@ -75,7 +75,8 @@ struct Superblock {
   uint32_t member_count;
   uint32_t namespace_count;
   uint32_t stripe_width;
-  uint8_t reserved0[168];
+  uint64_t life;  // of this drive: 0 since format, random since it last came back empty
+  uint8_t reserved0[160];
   SuperblockMember members[kDrivesMax];
   SuperblockNamespace namespaces[kNamespacesMax];  // 64
   uint8_t reserved1[72];

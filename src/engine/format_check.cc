@@ -84,6 +84,8 @@ bool zero_padded(const char (&name)[32]) {
 
 uint64_t store_seed(const uint8_t (&store_id)[16]) { return base::load_u64(store_id); }
 
+uint64_t log_seed(const uint8_t (&store_id)[16], uint64_t life) { return store_seed(store_id) ^ life; }
+
 void seal(Superblock& block) {
   block.magic = kSuperblockMagic;
   block.checksum = sum_of(block, 0);
@@ -94,9 +96,9 @@ void seal(Anchor& block) {
   block.checksum = sum_of(block, store_seed(block.store_id));
 }
 
-void seal(SegmentHeader& block) {
+void seal(SegmentHeader& block, uint64_t seed) {
   block.magic = kSegmentMagic;
-  block.checksum = sum_of(block, store_seed(block.store_id));
+  block.checksum = sum_of(block, seed);
 }
 
 bool valid(const Superblock& block) { return block.magic == kSuperblockMagic && block.checksum == sum_of(block, 0); }
@@ -106,7 +108,7 @@ bool valid(const Anchor& block, uint64_t seed) {
 }
 
 bool valid(const SegmentHeader& block, uint64_t seed) {
-  return block.magic == kSegmentMagic && store_seed(block.store_id) == seed && block.checksum == sum_of(block, seed);
+  return block.magic == kSegmentMagic && block.checksum == sum_of(block, seed);
 }
 
 Result<void> check_fields(const Superblock& block) {

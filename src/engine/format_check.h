@@ -13,19 +13,22 @@
 
 namespace memkv::engine {
 
-/// Seed of the checksums of all structures of a store but its superblocks: the first 8 bytes of the store id.
+/// Seed of the checksums of a store's anchors: the first 8 bytes of the store id.
 uint64_t store_seed(const uint8_t (&store_id)[16]);
+/// Seed of the checksums of all structures in a drive's logs: what a former life of the drive left is not valid in this
+/// one.
+uint64_t log_seed(const uint8_t (&store_id)[16], uint64_t life);
 
 // --- fixed blocks ----------------------------------------------------------------------------------------------------
 
-/// Writes the checksum (and magic). The anchor and the segment header are seeded with their own store id.
+/// Writes the checksum (and magic). The anchor is seeded with its own store id.
 void seal(Superblock& block);
 void seal(Anchor& block);
-void seal(SegmentHeader& block);
+void seal(SegmentHeader& block, uint64_t seed);
 
 /// Magic and checksum are right. Of a superblock nothing else is looked at: its format version may be newer.
 bool valid(const Superblock& block);
-/// As well: it is of the store with this seed. Drive, shard and place are for the caller to compare.
+/// As well: it is of the store, or of the log, with this seed. Drive, shard and place are for the caller to compare.
 bool valid(const Anchor& block, uint64_t seed);
 bool valid(const SegmentHeader& block, uint64_t seed);
 

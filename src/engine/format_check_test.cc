@@ -72,13 +72,14 @@ TEST(FormatCheck, SealedBlocksAreValidAndAnyChangedByteIsSeen) {
   std::copy_n(kStoreId, 16, segment.store_id);
   seal(superblock);
   seal(anchor);
-  seal(segment);
   const uint64_t seed = store_seed(kStoreId);
+  seal(segment, seed);
   EXPECT_TRUE(valid(superblock));
   EXPECT_TRUE(valid(anchor, seed));
   EXPECT_TRUE(valid(segment, seed));
   EXPECT_FALSE(valid(anchor, seed + 1));
   EXPECT_FALSE(valid(segment, seed + 1));
+  EXPECT_FALSE(valid(segment, log_seed(kStoreId, 1))) << "a former life of the drive";
   for (size_t at = 0; at < kBlockBytes; at += 7) {
     reinterpret_cast<uint8_t*>(&superblock)[at] ^= 1;
     reinterpret_cast<uint8_t*>(&anchor)[at] ^= 1;

@@ -16,7 +16,8 @@ namespace {
 
 constexpr uint8_t kStoreId[16] = {0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7,
                                   0xa8, 0xa9, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf};
-const uint64_t kSeed = store_seed(kStoreId);
+constexpr uint64_t kLife = 0xcccccccccccccccc;
+const uint64_t kSeed = log_seed(kStoreId, kLife);
 
 std::string superblock() {
   Superblock block{};
@@ -37,6 +38,7 @@ std::string superblock() {
   block.member_count = 2;
   block.namespace_count = 1;
   block.stripe_width = 4;
+  block.life = kLife;
   std::fill_n(block.members[0].drive_id, 16, uint8_t{0xd0});
   block.members[0].size_bytes = uint64_t{8} << 30;
   std::fill_n(block.members[1].drive_id, 16, uint8_t{0xd1});
@@ -67,7 +69,7 @@ std::string segment() {
   block.epoch = 71;
   block.oldest_epoch = 9;
   block.previous_checksum = 0x5555555555555555;
-  seal(block);
+  seal(block, kSeed);
   return {reinterpret_cast<const char*>(&block), sizeof block};
 }
 

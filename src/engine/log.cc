@@ -54,7 +54,7 @@ Log::Log(io::Reactor& reactor, const Config& config, LogOwner& owner, StoreCount
       config_(config),
       owner_(owner),
       counters_(counters),
-      seed_(store_seed(config_.store_id)),
+      seed_(log_seed(config_.store_id, config_.slice.life)),
       segments_((config.slice.size_bytes - 2 * kBlockBytes) / config.slice.segment_bytes),
       writes_(config.writes_max) {
   MEMKV_ASSERT(!segments_.empty());

@@ -132,7 +132,7 @@ class Log {
   uint64_t usable_bytes() const { return segments() * (config_.slice.segment_bytes - 2 * kBlockBytes); }
   const Config& config() const { return config_; }
   io::BlockDevice& device() { return *config_.slice.device; }
-  uint64_t seed() const { return seed_; }
+  uint64_t seed() const { return seed_; }                  ///< of the checksums of its structures
   uint64_t moved_blocks() const { return moved_blocks_; }  ///< that moves took so far, headers and gaps included
 
  private:

@@ -85,7 +85,7 @@ void Log::write_header() {
   h.epoch = newest_;
   h.oldest_epoch = oldest_;
   h.previous_checksum = chain_;
-  engine::seal(h);
+  engine::seal(h, seed_);
   chain_ = h.checksum;
   std::memcpy(header_block_, &h, sizeof h);
   header_piece_ = {header_block_, kBlockBytes};

@@ -204,7 +204,7 @@ Status StoreImpl::loaded(OpState& st, std::byte* data, uint32_t chunk, std::vect
   ranges.assign(1, {0, r.length});
   if (!r.has_holes) return Status::kOk;
   RecordHeader h;
-  return header_record(data - kBlockBytes, st.digest, chunk, h, nullptr, &ranges) ? Status::kOk : Status::kCorrupt;
+  return header_record(st, data - kBlockBytes, chunk, h, nullptr, &ranges) ? Status::kOk : Status::kCorrupt;
 }
 
 /// The old block cannot be read: what was to be changed is lost.

@@ -210,17 +210,18 @@ void StoreImpl::read_done(OpState& st) {
 }
 
 /// The record header in the block before a lone record's payload. False: it is not that record's.
-bool StoreImpl::header_record(const std::byte* header, Digest digest, uint32_t chunk, RecordHeader& h,
+bool StoreImpl::header_record(const OpState& st, const std::byte* header, uint32_t chunk, RecordHeader& h,
                               std::vector<uint64_t>* sums, std::vector<PresentRange>* ranges) {
   const base::Bytes bytes(header, kBlockBytes);
-  auto extent = open_extent(bytes, seed_);
+  auto extent = open_extent(bytes, st.log->seed());
   if (!extent) return false;
   RecordReader reader(*extent, bytes);
   RecordView view;
   auto next = reader.next(view);
   if (!next || !*next) return false;
-  if (view.header.digest[0] != digest.lo || view.header.digest[1] != digest.hi || view.header.chunk_number != chunk)
-    return false;
+  const bool own = view.header.digest[0] == st.digest.lo && view.header.digest[1] == st.digest.hi &&
+                   view.header.chunk_number == chunk;
+  if (!own) return false;
   h = view.header;
   if (sums != nullptr) {
     sums->clear();
@@ -255,7 +256,7 @@ Status StoreImpl::deliver(OpState& st, ReadOp& op, const std::byte* grains, uint
     RecordHeader h;
     std::vector<uint64_t> sums;  // a ranged read: off the fastest path
     std::vector<PresentRange> ranges;
-    if (!header_record(header, st.digest, chunk, h, &sums, &ranges) || sums.size() != count) return Status::kCorrupt;
+    if (!header_record(st, header, chunk, h, &sums, &ranges) || sums.size() != count) return Status::kCorrupt;
     std::copy(sums.begin(), sums.end(), stored);
     if (base::chunk_checksum(stored, count, r.length, seed) != r.checksum) return Status::kCorrupt;
     if (r.has_holes) {

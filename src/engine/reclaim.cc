@@ -130,7 +130,7 @@ void StoreImpl::walk_segment() {
 /// False: something is to be moved, or the footer is not to be relied upon; nothing was done.
 bool StoreImpl::evict_by_footer() {
   const base::Bytes bytes(reclaim_->buffer.data(), reclaim_->piece.iov_len);
-  const auto trailer = open_footer(bytes, seed_);
+  const auto trailer = open_footer(bytes, reclaim_->log->seed());
   if (!trailer) return false;
   FooterEntry entry;
   FooterReader look(*trailer, bytes);
@@ -217,7 +217,7 @@ uint64_t StoreImpl::reclaim_unit(const RecordHeader& h) const {
 }
 
 bool StoreImpl::wants_any(base::Bytes bytes) {
-  const auto extent = open_extent(bytes, seed_);
+  const auto extent = open_extent(bytes, reclaim_->log->seed());
   if (!extent) return false;
   RecordReader reader(*extent, bytes);
   RecordView view;
@@ -229,7 +229,7 @@ bool StoreImpl::wants_any(base::Bytes bytes) {
 
 /// Decides for each record of the extent.
 void StoreImpl::reclaim_records(base::Bytes bytes) {
-  const auto extent = open_extent(bytes, seed_);
+  const auto extent = open_extent(bytes, reclaim_->log->seed());
   if (!extent) return;
   RecordReader reader(*extent, bytes);
   RecordView view;

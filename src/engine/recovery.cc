@@ -75,6 +75,7 @@ int32_t Recovery::wait(Log& log, uint64_t offset, std::byte* memory, uint64_t by
 // ----------------------------------------------------------------------------------------------------------
 
 uint64_t Recovery::read_anchors() {
+  const uint64_t seed = store_seed(s_.options_.store_id);
   uint64_t end = 0;
   for (auto& log : s_.logs_) {
     if (!log) continue;
@@ -83,7 +84,7 @@ uint64_t Recovery::read_anchors() {
       if (wait(*log, offset, buffer_, kBlockBytes, false) < 0) continue;
       Anchor a;
       std::memcpy(&a, buffer_, sizeof a);
-      if (valid(a, s_.seed_) && a.shard == s_.options_.shard && a.drive_index == log->config().slice.drive_index)
+      if (valid(a, seed) && a.shard == s_.options_.shard && a.drive_index == log->config().slice.drive_index)
         end = std::max(end, a.sequence_end);
     }
   }
@@ -128,7 +129,7 @@ std::vector<SegmentHeader> Recovery::read_segment_headers(Log& log) {
     SegmentHeader h;
     if (wait(log, log.segment_start(i), buffer_, kBlockBytes, false) < 0) continue;
     std::memcpy(&h, buffer_, sizeof h);
-    if (!valid(h, s_.seed_)) continue;
+    if (!valid(h, log.seed())) continue;
     const bool own = h.drive_index == log.config().slice.drive_index && h.shard == s_.options_.shard &&
                      h.segment_index == i && h.epoch % log.segments() == i;
     if (own || !rules().own_place) out.push_back(h);
@@ -182,7 +183,7 @@ bool Recovery::read_footer(Log& log, uint64_t epoch, uint32_t& data_end, uint64_
   if (!trailer || trailer->epoch != epoch || trailer->footer_bytes > buffer_bytes_) return false;
   if (wait(log, end - trailer->footer_bytes, buffer_, trailer->footer_bytes, false) < 0) return false;
   const base::Bytes bytes(buffer_, trailer->footer_bytes);
-  trailer = open_footer(bytes, s_.seed_);
+  trailer = open_footer(bytes, log.seed());
   if (!trailer) return false;
   FooterReader check(*trailer, bytes);
   FooterEntry entry;
@@ -257,7 +258,7 @@ bool Recovery::torn_is_rot(Log& log, uint64_t epoch, uint32_t block, uint32_t& n
       auto peek = peek_extent(bytes);
       if (!peek || peek->epoch != epoch || peek->block_in_segment != at + i || peek->header_bytes > bytes.size())
         continue;
-      if (!open_extent(bytes, s_.seed_)) continue;
+      if (!open_extent(bytes, log.seed())) continue;
       if (Mark{peek->complete_epoch, peek->complete_block}.covers(epoch, block)) {
         next = at + i;
         return true;
@@ -289,7 +290,7 @@ Log::Position Recovery::walk(Log& log, const SegmentHeader& segment, bool newest
       n = extent->header_bytes;
       good = wait(log, log.segment_start(epoch) + uint64_t{block} * kBlockBytes, buffer_, n, false) >= 0;
     }
-    if (extent && good) extent = open_extent({buffer_, n}, s_.seed_);
+    if (extent && good) extent = open_extent({buffer_, n}, log.seed());
     const bool in_place = extent && extent->epoch == epoch && extent->block_in_segment == block &&
                           block + extent->extent_bytes / kBlockBytes <= blocks;
     const bool follows = extent && (!chained || extent->previous_checksum == chain);

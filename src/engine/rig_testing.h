@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -91,6 +92,7 @@ class Rig {
       s.offset_bytes = kSlicesOffset;
       s.size_bytes = layout->slice_bytes;
       s.segment_bytes = layout->segment_bytes;
+      s.life = life_[d];
       s.dsync = dsync_;
       o.slices.push_back(s);
     }
@@ -276,7 +278,8 @@ class Rig {
   uint64_t seed_ = 1;
   void (*on_drive_out_)(void*, uint8_t, const char*) = nullptr;  ///< from the next open on
   void* on_drive_out_context_ = nullptr;
-  uint64_t missing_ = 0;  ///< bitmap of drives that the store is opened without
+  uint64_t missing_ = 0;                     ///< bitmap of drives that the store is opened without
+  std::array<uint64_t, kDrivesMax> life_{};  ///< of each drive
   bool dsync_ = false;
 
   static constexpr int kTurnsMax = 1'000'000;

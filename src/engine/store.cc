@@ -33,7 +33,6 @@ std::unique_ptr<Store> Store::make(io::Reactor& reactor, StoreOptions options) {
 StoreImpl::StoreImpl(io::Reactor& reactor, StoreOptions options)
     : reactor_(reactor),
       options_(std::move(options)),
-      seed_(store_seed(options_.store_id)),
       usable_(usable_of(options_)),
       index_(std::max<uint64_t>(options_.index_entries_max, 64)),
       states_(kOpStates),

@@ -34,6 +34,7 @@ struct DriveSlice {
   uint64_t offset_bytes = 0;
   uint64_t size_bytes = 0;
   uint64_t segment_bytes = 0;
+  uint64_t life = 0;   ///< of the drive, as its superblock says
   bool dsync = false;  ///< writes need RWF_DSYNC (volatile cache without power-loss protection)
 };
 

@@ -239,8 +239,8 @@ class StoreImpl final : public Store, public LogOwner {
   void start_read_op(ReadOp& op, bool over_holes);
   static void read_done(OpState& st);
   Status deliver(OpState& st, ReadOp& op, const std::byte* grains, uint64_t first_grain_at, const std::byte* header);
-  bool header_record(const std::byte* header, Digest digest, uint32_t chunk, RecordHeader& h,
-                     std::vector<uint64_t>* sums, std::vector<PresentRange>* ranges);
+  static bool header_record(const OpState& st, const std::byte* header, uint32_t chunk, RecordHeader& h,
+                            std::vector<uint64_t>* sums, std::vector<PresentRange>* ranges);
   // --- upload.cc
   UploadState* upload_of(uint64_t id);
   void stage_append(OpState& st);
@@ -306,7 +306,6 @@ class StoreImpl final : public Store, public LogOwner {
   io::Reactor& reactor_;
   StoreOptions options_;
   StoreCounters counters_{};
-  uint64_t seed_;
   uint64_t usable_ = 0;
   Index index_;
   std::vector<std::unique_ptr<Log>> logs_;

@@ -15,7 +15,6 @@
 #include "base/random.h"
 #include "base/units.h"
 #include "engine/format_check.h"
-#include "engine/layout.h"
 #include "engine/membership.h"
 #include "engine/superblock_io.h"
 #include "engine/test_rules.h"
@@ -209,19 +208,13 @@ void OpenVolume::adopt_namespaces() {
 // --- settling
 // ----------------------------------------------------------------------------------------------------------
 
-/// Makes a drive that comes back after it was out empty: no segment of it is a segment any more.
-Result<void> erase_segments(const MemberDrive& drive) {
-  alignas(kBlockBytes) static constexpr std::byte kZeros[kBlockBytes] = {};
-  const Superblock& block = drive.block;
-  const uint64_t segments = segment_count(block.slice_bytes, block.segment_bytes);
-  for (uint32_t shard = 0; shard < block.shard_count; ++shard) {
-    for (uint64_t i = 0; i < segments; ++i) {
-      const uint64_t begin = kSlicesOffset + shard * block.slice_bytes + segment_offset(block.segment_bytes, i);
-      for (const uint64_t place : {begin, begin + block.segment_bytes - kBlockBytes}) {
-        auto written = drive.file->write_now(place, kZeros);
-        if (!written) return written;
-      }
-    }
+/// Makes a drive that comes back after it was out empty: what its logs hold is of a former life. Both copies, so that
+/// none is left to fall back on that knows it.
+Result<void> begin_life(MemberDrive& drive) {
+  Superblock next = drive.block;
+  base::os_random(base::mut_bytes_of(&next.life, sizeof next.life));
+  for (int copy = 0; copy < 2; ++copy) {
+    if (auto written = write_superblock(drive, next); !written) return written;
   }
   return {};
 }
@@ -256,7 +249,7 @@ Result<void, Message> OpenVolume::settle() {
     if ((membership_.in & bit(i)) != 0 || !rules().membership) continue;
     MEMKV_LOG(kWarn, "{}: was out of its store (membership {} of {}): comes back empty", member.file->info().path,
               member.block.membership_epoch, membership_.epoch);
-    if (auto erased = erase_segments(member); !erased) return failed(member, erased.error());
+    if (auto begun = begin_life(member); !begun) return failed(member, begun.error());
   }
   store_.members_in = in;
   store_.membership_epoch = unchanged ? membership_.epoch : membership_.epoch_seen + 1;

@@ -73,10 +73,10 @@ class VolumeTest : public testing::Test {
     }
     return text;
   }
-  /// Something in the first segment of a drive, to see whether the drive was emptied.
-  void mark(size_t i) { drives_[i]->sectors[first_segment()][0] = std::byte{42}; }
-  bool marked(size_t i) { return drives_[i]->sectors[first_segment()][0] == std::byte{42}; }
-  static uint64_t first_segment() { return kSlicesOffset + 2 * kBlockBytes; }
+  /// Both copies know the life since format: what was written then is still there.
+  bool full(size_t i) { return drives_[i]->copy(0).life == 0 && drives_[i]->copy(1).life == 0; }
+  /// Neither copy knows it any more.
+  bool emptied(size_t i) { return drives_[i]->copy(0).life != 0 && drives_[i]->copy(1).life != 0; }
 
   FakePower power_;
   std::vector<std::unique_ptr<FakeDrive>> drives_;
@@ -295,12 +295,11 @@ TEST_F(VolumeTest, HalfOrFewerNeedTheirLossAcceptedByName) {
 
 TEST_F(VolumeTest, DriveThatWasMissingComesBackEmpty) {
   format();
-  for (const size_t i : {0, 1, 2}) mark(i);
   ASSERT_NE(open(some({0, 1})), nullptr);
   const auto volume = open(all());
-  EXPECT_TRUE(marked(0));
-  EXPECT_TRUE(marked(1));
-  EXPECT_FALSE(marked(2));
+  EXPECT_TRUE(full(0));
+  EXPECT_TRUE(full(1));
+  EXPECT_TRUE(emptied(2));
   EXPECT_TRUE(volume->missing().empty());
   EXPECT_EQ(volume->superblock().members_in, 7u);
   EXPECT_EQ(volume->superblock().membership_epoch, 3u);
@@ -308,15 +307,29 @@ TEST_F(VolumeTest, DriveThatWasMissingComesBackEmpty) {
 
 TEST_F(VolumeTest, DriveTakenOutComesBackEmpty) {
   format();
-  mark(1);
   auto volume = open(all());
   ASSERT_TRUE(volume->take_out(1).ok());
   EXPECT_EQ(volume->drive(1), nullptr);
   EXPECT_EQ(volume->missing(), std::vector<std::string>{name(1)});
-  EXPECT_TRUE(marked(1));
+  EXPECT_TRUE(full(1));
   volume = open(all());
   EXPECT_EQ(volume->drive(1), drives_[1].get());
-  EXPECT_FALSE(marked(1));
+  EXPECT_TRUE(emptied(1));
+}
+
+TEST_F(VolumeTest, EveryReturnBeginsANewLife) {
+  format();
+  uint64_t life = 0;
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(open(all())->take_out(1).ok());
+    const auto volume = open(all());
+    EXPECT_NE(volume->superblock_of(1).life, life);
+    life = volume->superblock_of(1).life;
+    EXPECT_EQ(drives_[1]->copy(0).life, life);
+    EXPECT_EQ(drives_[1]->copy(1).life, life);
+    EXPECT_EQ(open(all())->superblock_of(1).life, life) << "the drive was there";
+    EXPECT_EQ(volume->superblock_of(0).life, 0u);
+  }
 }
 
 TEST_F(VolumeTest, OpeningTwiceWritesNothingTheSecondTime) {
@@ -356,17 +369,16 @@ TEST_F(VolumeTest, PowerCutInTakeOutLosesNothingOfTheOthers) {
   for (int64_t cut = 0; cut <= 2; ++cut) {
     SCOPED_TRACE(testing::Message() << "cut after " << cut << " writes");
     ASSERT_TRUE(Volume::format(all(), {.force = true}).ok());
-    for (const size_t i : {0, 1, 2}) mark(i);
     auto volume = open(all());
     power_.writes_left = cut;
     (void)volume->take_out(1);
     power_.writes_left = INT64_MAX;
     volume = open(all());
-    EXPECT_TRUE(marked(0));
-    EXPECT_TRUE(marked(2));
+    EXPECT_TRUE(full(0));
+    EXPECT_TRUE(full(2));
     // An epoch that not all of its members hold was never used: the drive is still good. Else it is out, and back
     // empty.
-    EXPECT_EQ(marked(1), cut < 2);
+    EXPECT_TRUE(cut < 2 ? full(1) : emptied(1));
     EXPECT_EQ(volume->superblock().members_in, 7u);
     for (const auto& drive : drives_) {
       const Superblock& newest = drive->copy(drive->copy(1).write_counter > drive->copy(0).write_counter ? 1 : 0);
@@ -380,14 +392,13 @@ TEST_F(VolumeTest, PowerCutInOpenCanBeRepeated) {
   for (int64_t cut = 0; cut < 1000; ++cut) {
     SCOPED_TRACE(testing::Message() << "cut after " << cut << " writes");
     ASSERT_TRUE(Volume::format(all(), {.force = true}).ok());
-    for (const size_t i : {0, 1, 2}) mark(i);
     ASSERT_TRUE(open(all())->take_out(2).ok());
     power_.writes_left = cut;
     const bool done = Volume::open(all(), {}).ok();
     power_.writes_left = INT64_MAX;
     const auto volume = open(all());
     ASSERT_NE(volume, nullptr);
-    EXPECT_TRUE(marked(0) && marked(1) && !marked(2));
+    EXPECT_TRUE(full(0) && full(1) && emptied(2));
     EXPECT_EQ(volume->superblock().members_in, 7u);
     if (done) return;
   }
@@ -396,16 +407,15 @@ TEST_F(VolumeTest, PowerCutInOpenCanBeRepeated) {
 
 TEST_F(VolumeTest, AbortedMembershipOfADriveThatWasAwayIsNotTakenForNewer) {
   format();
-  for (const size_t i : {0, 1, 2}) mark(i);
   auto volume = open(all());
   power_.writes_left = 1;  // drive 0 alone learns that 1 is out
   (void)volume->take_out(1);
   power_.writes_left = INT64_MAX;
   ASSERT_NE(open(some({1, 2})), nullptr);  // goes on without 0, at the same epoch
   ASSERT_NE(open(all()), nullptr);
-  EXPECT_FALSE(marked(0));
-  EXPECT_TRUE(marked(1));
-  EXPECT_TRUE(marked(2));
+  EXPECT_TRUE(emptied(0));
+  EXPECT_TRUE(full(1));
+  EXPECT_TRUE(full(2));
 }
 
 TEST(Membership, TwoEquallyLikelyOnesAreRefused) {

@@ -171,6 +171,7 @@ void Storage::plan(shard::Worker& worker, const std::vector<uint32_t>& shards, u
         slice.offset_bytes = volume_->slice_offset(i, number);
         slice.size_bytes = volume_->superblock_of(i).slice_bytes;
         slice.segment_bytes = volume_->superblock_of(i).segment_bytes;
+        slice.life = volume_->superblock_of(i).life;
         slice.dsync = devices[i]->info().volatile_cache;
       }
       bytes += slice.size_bytes;

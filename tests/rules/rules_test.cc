@@ -510,6 +510,7 @@ class Members {
     rig.missing_ = 0;
     for (uint32_t d = 0; d < volume.drive_count(); ++d) {
       if (volume.drive(d) == nullptr) rig.missing_ |= uint64_t{1} << d;
+      rig.life_[d] = volume.superblock_of(d).life;
     }
     rig.open();
   }
@@ -548,6 +549,40 @@ TEST(Rule07Membership, AStaleMemberComesBackEmpty) {
       rig.expect("other", bytes_of("other", 1, kLone));
     }
   }
+}
+
+/// A drive comes back and is written again, but not yet as far as before: what its former life left behind the new tail
+/// has the same epochs and places, and says of itself that it is complete.
+TEST(Rule07Membership, AFormerLifeStaysAwayFromANewOne) {
+  constexpr uint64_t kKeys = 40;
+  Members members(3);
+  Rig& rig = members.rig;
+  for (uint64_t n = 0; n < kKeys; ++n) put_now(rig, numbered("k", n), 1, kLone);
+  rig.close();
+  {
+    const auto volume = Members::open(members.without(1));
+    ASSERT_NE(volume, nullptr);
+    members.start(*volume);
+  }
+  for (uint64_t n = 0; n < kKeys; ++n) (void)rig.remove(numbered("k", n));
+  rig.close();
+  {
+    const auto volume = Members::open(members.all());
+    ASSERT_NE(volume, nullptr);
+    members.start(*volume);
+  }
+  std::vector<std::string> fresh;
+  for (uint64_t writes = rig.device(1).counts().writes; rig.device(1).counts().writes < writes + 3;) {
+    fresh.push_back(numbered("fresh", fresh.size()));
+    put_now(rig, fresh.back(), 1, kLone);
+  }
+  rig.close();
+  const auto volume = Members::open(members.all());
+  ASSERT_NE(volume, nullptr);
+  members.start(*volume);
+  EXPECT_EQ(rig.store().counters().recovered_rot, 0u);
+  for (uint64_t n = 0; n < kKeys; ++n) EXPECT_FALSE(rig.store().exists(rig.key(numbered("k", n)))) << n;
+  for (const std::string& name : fresh) rig.expect(name, bytes_of(name, 1, kLone));
 }
 
 // --- 8: namespaces
