@@ -72,6 +72,7 @@ void StoreImpl::reclaim_start() {
       reclaim_wanted_[d] = 0;
       continue;
     }
+    if (log->oldest_has_rooms()) continue;  // the last one asks again
     reclaim_->active = true;
     reclaim_->log = log;
     reclaim_->epoch = log->oldest_epoch();

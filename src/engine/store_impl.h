@@ -332,7 +332,6 @@ class StoreImpl final : public Store, public LogOwner {
   struct RoomOut {
     uint8_t drive;
     uint64_t epoch, block;
-    uint32_t bytes;
     std::byte* data;
   };
   std::unordered_map<uint64_t, RoomOut> reservations_;
