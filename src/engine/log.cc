@@ -112,7 +112,7 @@ void Log::unpin(uint64_t epoch) {
 void Log::free_oldest() {
   MEMKV_ASSERT(oldest_ < newest_);
   MEMKV_ASSERT(segment_of(oldest_).pins == 0 || !rules().freed_waits);
-  MEMKV_ASSERT(!oldest_has_rooms());
+  MEMKV_ASSERT(segment_of(oldest_).rooms == 0);
   segment_of(oldest_) = {};
   ++oldest_;
   ++counters_.segments_reclaimed;

@@ -109,8 +109,6 @@ class Log {
   };
   Room reserve(uint32_t bytes);
   void close_room(uint64_t epoch);
-  /// A walk of reclaim would pass the oldest segment's open rooms, and miss the records that are still to come.
-  bool oldest_has_rooms() const { return segments_[oldest_ % segments_.size()].rooms > 0; }
 
   // Segments.
   uint64_t oldest_epoch() const { return oldest_; }
@@ -124,6 +122,14 @@ class Log {
   uint32_t pins(uint64_t epoch) { return segment_of(epoch).pins; }
   uint32_t data_end(uint64_t epoch) { return epoch == newest_ ? cursor_ : segment_of(epoch).data_end; }
   void set_data_end(uint64_t epoch, uint32_t block) { segment_of(epoch).data_end = block; }
+  /// Reclaim has decided about each record of the oldest segment, which is still being read.
+  void oldest_is_decided() { segment_of(oldest_).decided = true; }
+  /// Nothing is to be done about the oldest segment before on_oldest_unpinned: it is decided about and still being
+  /// read, or has open rooms (a walk would pass them, and miss the records that are still to come).
+  bool oldest_waits() const {
+    const Segment& s = segments_[oldest_ % segments_.size()];
+    return s.rooms > 0 || (s.decided && s.pins > 0);
+  }
   /// The oldest segment is free for writing again. Its pins and rooms are 0 and it is not the newest.
   void free_oldest();
   /// Reclaim drops what is in this epoch, the oldest.
@@ -147,6 +153,7 @@ class Log {
     uint32_t pins = 0;
     uint32_t rooms = 0;  // open
     uint32_t data_end = 1;
+    bool decided = false;  // by reclaim: what was to be moved is, the rest is dropped
   };
   struct Write {
     io::IoOp io;

@@ -198,12 +198,14 @@ void StoreImpl::read_done(OpState& st) {
     op.private_state[5] = 1;
     status = Status::kMiss;
   }
-  if (status == Status::kOk) {
-    op.private_state[0] = st.epoch;  // the pin stays until release()
-    op.private_state[4] = st.record.place.drive;
-  } else {
+  if (status != Status::kOk) {
     op.data = nullptr;
     op.bytes = 0;
+  }
+  if (status == Status::kOk && s.options_.memory_mode) {
+    op.private_state[0] = st.epoch;  // its bytes are used where they lie: the pin stays until release()
+    op.private_state[4] = st.record.place.drive;
+  } else {
     st.log->unpin(st.epoch);
   }
   s.finish(st, status);

@@ -62,30 +62,37 @@ bool StoreImpl::is_left(const Reclaim& r) {
   return true;
 }
 
-/// One log at a time; the next one that asked when this one has enough.
+/// One segment at a time, the logs that asked in turn.
 void StoreImpl::reclaim_start() {
   if (reclaim_->active || closing_) return;
-  for (size_t d = 0; d < logs_.size(); ++d) {
-    Log* log = usable_log(static_cast<uint8_t>(d));
-    if (!reclaim_wanted_[d] || log == nullptr || lags(*log)) continue;
-    if (!log->can_reclaim()) {
-      reclaim_wanted_[d] = 0;
-      continue;
-    }
-    if (log->oldest_has_rooms()) continue;  // the last one asks again
-    reclaim_->active = true;
-    reclaim_->log = log;
-    reclaim_->epoch = log->oldest_epoch();
-    log->evicting(reclaim_->epoch);
-    reclaim_->block = 1;
-    reclaim_->blind = false;
-    reclaim_->end = log->data_end(reclaim_->epoch);
-    reclaim_->moved_bytes = 0;
-    reclaim_->window_bytes = small_window();
-    reclaim_->moved_blocks_before = log->moved_blocks();
-    start_tick();
-    return options_.memory_mode ? reclaim_window() : reclaim_footer();
+  for (size_t i = 0; i < logs_.size(); ++i) {
+    const size_t d = (reclaim_next_ + i) % logs_.size();
+    if (!reclaim_takes(static_cast<uint8_t>(d))) continue;
+    reclaim_next_ = d + 1;
+    return reclaim_begin(*logs_[d]);
   }
+}
+
+bool StoreImpl::reclaim_takes(uint8_t drive) {
+  const Log* log = usable_log(drive);
+  if (!reclaim_wanted_[drive] || log == nullptr || lags(*log)) return false;
+  if (!log->can_reclaim()) reclaim_wanted_[drive] = 0;
+  return log->can_reclaim() && !log->oldest_waits();
+}
+
+void StoreImpl::reclaim_begin(Log& log) {
+  reclaim_->active = true;
+  reclaim_->log = &log;
+  reclaim_->epoch = log.oldest_epoch();
+  log.evicting(reclaim_->epoch);
+  reclaim_->block = 1;
+  reclaim_->blind = false;
+  reclaim_->end = log.data_end(reclaim_->epoch);
+  reclaim_->moved_bytes = 0;
+  reclaim_->window_bytes = small_window();
+  reclaim_->moved_blocks_before = log.moved_blocks();
+  start_tick();
+  options_.memory_mode ? reclaim_window() : reclaim_footer();
 }
 
 /// A segment's footer names all its records: where none of them is to be moved, nothing else is read. What is wrong
@@ -407,9 +414,9 @@ void StoreImpl::reclaim_end() {
   }
   if (r.log->pins(r.epoch) > 0 && rules().freed_waits) {
     r.active = false;  // the last unpin asks again; what was moved meanwhile is not moved twice
+    r.log->oldest_is_decided();
     reclaim_wanted_[r.log->config().slice.drive_index] = 1;
-    start_tick();
-    return;
+    return reclaim_start();
   }
   Log* log = r.log;
   r.active = false;

@@ -82,5 +82,64 @@ TEST_F(RoomInTheOldestSegment, GivenBackItHoldsNothing) {
   expect_that_reclaim_goes_on();
 }
 
+/// Two drives in memory mode: a key that the drive takes while its queue is short.
+std::string key_of_drive(Rig& rig, uint64_t drive, int& count) {
+  const uint64_t share = choose_layout(rig.capacity() / 2, 1)->slice_bytes >> 12;
+  std::string k;
+  do {
+    k = "k" + std::to_string(count++);
+  } while (base::mix64(rig.key(k).digest.hi) % (2 * share) / share != drive);
+  return k;
+}
+
+TEST(Reclaim, ASlowReaderHoldsItsOwnDriveAlone) {
+  Rig rig(2, 64 * kMi, true);
+  int count = 0;
+  const std::string slow = key_of_drive(rig, 0, count);
+  const std::string bytes = bytes_of(slow, 1, kFill);
+  ASSERT_EQ(rig.put(slow, bytes), Status::kOk);
+  ReadOp read;
+  read.key = rig.key(slow);
+  read.length = kFill;
+  ASSERT_EQ(rig.run(read, [&] { rig.store().read(read); }), Status::kOk);
+  std::list<PendingPut> puts;
+  const auto put = [&](uint64_t drive) {
+    puts.emplace_back(rig, key_of_drive(rig, drive, count), 1, kFill);
+    rig.reactor().advance(100 * kMs);
+    return puts.back().acknowledged();
+  };
+  while (put(0)) ASSERT_LT(count, 1000) << "the reader holds nothing";
+  PendingPut& waits = puts.back();
+  const uint64_t before = rig.store().counters().segments_reclaimed;
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(put(1)) << i;
+  EXPECT_GT(rig.store().counters().segments_reclaimed, before);
+  EXPECT_EQ(std::memcmp(read.data, bytes.data(), kFill), 0);
+  EXPECT_FALSE(waits.acknowledged());
+  rig.store().release(read);
+  rig.reactor().advance(100 * kMs);
+  EXPECT_TRUE(waits.acknowledged());
+  EXPECT_TRUE(put(0));
+}
+
+TEST(Reclaim, WhatWasReadFromADriveHoldsNoSegment) {
+  Rig rig(1, 64 * kMi);
+  ASSERT_EQ(rig.put("slow", bytes_of("slow", 1, kFill)), Status::kOk);
+  Slot slot;
+  const std::string slow = "slow";
+  ReadOp read;
+  read.key = rig.key(slow);
+  read.length = kFill;
+  read.buffer = slot.data;
+  read.buffer_bytes = base::kChunkBytes;
+  ASSERT_EQ(rig.run(read, [&] { rig.store().read(read); }), Status::kOk);
+  std::list<PendingPut> puts;
+  for (int i = 0; i < 100; ++i) {
+    puts.emplace_back(rig, "fill" + std::to_string(i), 1, kFill);
+    rig.reactor().advance(100 * kMs);
+    ASSERT_TRUE(puts.back().acknowledged()) << i;
+  }
+  rig.store().release(read);
+}
+
 }  // namespace
 }  // namespace memkv::engine

@@ -279,6 +279,8 @@ class StoreImpl final : public Store, public LogOwner {
   void leave_reclaim();
   bool is_left(const Reclaim& r);
   void reclaim_start();
+  bool reclaim_takes(uint8_t drive);
+  void reclaim_begin(Log& log);
   void reclaim_footer();
   void reclaim_by_footer();
   void read_footer_part(uint64_t bytes, io::IoOp::Fn on_done);
@@ -340,6 +342,7 @@ class StoreImpl final : public Store, public LogOwner {
   std::unique_ptr<Reclaim> reclaim_;
   std::vector<std::unique_ptr<Reclaim>> left_reclaims_;  // what a drive that is out has not given back
   std::vector<uint8_t> reclaim_wanted_;
+  size_t reclaim_next_ = 0;  // drive whose turn it is
   bool closing_ = false;
   uint64_t leaving_ = 0;     // drives that failed here and are not yet out durably, a bit each
   uint64_t taken_out_ = 0;   // drives that are out durably
