@@ -156,7 +156,7 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
     Log* log = log_of(t.record.place.drive);
     st->log = log;
     st->epoch = log->epoch_at(offset);
-    MEMKV_ASSERT(st->epoch != 0);
+    if (st->epoch == 0) return read_nowhere(*st);
     log->pin(st->epoch);
     st->io_result = 0;
     return read_done(*st);
@@ -168,7 +168,13 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
   if (op.buffer == nullptr || op.buffer_bytes < need) return finish(*st, Status::kBusy);
   const bool whole = t.from == 0 && t.to == t.record.length && !t.record.has_holes;
   if (!start_read(*st, t.record, s.from, s.to, op.buffer, t.record.lone() && (!whole || op.verify), read_done))
-    finish(*st, Status::kBusy);
+    st->epoch == 0 ? read_nowhere(*st) : finish(*st, Status::kBusy);
+}
+
+/// The record's segment is gone, and did not take the entry with it: that would be busy, or another's bytes, for ever.
+void StoreImpl::read_nowhere(OpState& st) {
+  drop_block(st.digest, counters_.dropped_evicted);
+  finish(st, Status::kMiss);
 }
 
 void StoreImpl::read_done(OpState& st) {

@@ -18,6 +18,10 @@ constexpr uint64_t kReclaimWindow = 2 << 20;                                 // 
 constexpr uint64_t kReclaimSkip = 512 << 10;
 constexpr uint64_t kReclaimStep = 512 << 10;  // of memory, a turn: ops go on in between
 
+bool lies_in(Place place, const Log& log, uint64_t epoch) {
+  return place.drive == log.config().slice.drive_index && log.epoch_at(place.unit * kPackBytes) == epoch;
+}
+
 uint64_t move_cost(const RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
 
 }  // namespace
@@ -186,7 +190,7 @@ void StoreImpl::on_reclaim_read(io::IoOp& op, int32_t result) {
   r.log->pump();  // the last move goes on: until then the buffer is theirs
 }
 
-/// What cannot be walked cannot be moved: entries that still point into the segment are dropped when it is freed.
+/// What cannot be walked cannot be moved: entries that point into the segment in the end are dropped.
 void StoreImpl::reclaim_blindly() {
   reclaim_->block = reclaim_->end;
   reclaim_->blind = true;
@@ -238,10 +242,14 @@ bool StoreImpl::wants_any(base::Bytes bytes) {
 /// Decides for each record of the extent.
 void StoreImpl::reclaim_records(base::Bytes bytes) {
   const auto extent = open_extent(bytes, seed_);
-  if (!extent) return;
+  if (!extent) {
+    reclaim_->blind = true;
+    return;
+  }
   RecordReader reader(*extent, bytes);
   RecordView view;
-  for (auto next = reader.next(view); next && *next; next = reader.next(view)) {
+  auto next = reader.next(view);
+  for (; next && *next; next = reader.next(view)) {
     if (view.header.kind >= RecordKind::kTombstone) continue;
     if (wants_move(view.header, reclaim_unit(view.header))) {
       move_record(view, const_cast<std::byte*>(bytes.data()) + uint64_t{view.header.payload_place} * kPackBytes);
@@ -249,6 +257,7 @@ void StoreImpl::reclaim_records(base::Bytes bytes) {
       evict_record(view.header);
     }
   }
+  if (!next) reclaim_->blind = true;
 }
 
 void StoreImpl::evict_record(const RecordHeader& h) {
@@ -387,11 +396,7 @@ void StoreImpl::bury(Append& copy) {
 
 /// The long way round, where a segment's headers do not say what is in it: all blocks with a record there.
 void StoreImpl::drop_all_in(const Log& log, uint64_t epoch) {
-  const auto inside = [&](const Entry* e) {
-    if (e == nullptr) return false;
-    const Place place = e->place();
-    return place.drive == log.config().slice.drive_index && log.epoch_at(place.unit * kPackBytes) == epoch;
-  };
+  const auto inside = [&](const Entry* e) { return e != nullptr && lies_in(e->place(), log, epoch); };
   std::vector<Digest> gone;
   uint64_t cursor = 0;
   while (const Entry* e = index_.next(cursor)) {
@@ -403,6 +408,15 @@ void StoreImpl::drop_all_in(const Log& log, uint64_t epoch) {
     if (lost) gone.push_back(e->digest());
   }
   for (const Digest& d : gone) drop_block(d, counters_.dropped_evicted);
+  lose_staged_in(log, epoch);
+}
+
+void StoreImpl::lose_staged_in(const Log& log, uint64_t epoch) {
+  for (auto& [id, u] : uploads_) {
+    for (const auto& [n, ref] : u->chunks) u->failed |= lies_in(ref.place, log, epoch);
+  }
+  if (merge_.st == nullptr) return;
+  for (const auto& [n, ref] : merge_.parts) merge_.part_lost |= lies_in(ref.place, log, epoch);
 }
 
 /// Everything was decided: the segment is free once no read is in it.
@@ -412,6 +426,7 @@ void StoreImpl::reclaim_end() {
     r.active = false;
     return;
   }
+  if (r.blind) drop_all_in(*r.log, r.epoch);
   if (r.log->pins(r.epoch) > 0 && rules().freed_waits) {
     r.active = false;  // the last unpin asks again; what was moved meanwhile is not moved twice
     r.log->oldest_is_decided();
@@ -420,7 +435,6 @@ void StoreImpl::reclaim_end() {
   }
   Log* log = r.log;
   r.active = false;
-  if (r.blind) drop_all_in(*log, r.epoch);
   log->free_oldest();
   const uint64_t enough = log->segments() >= 32 ? 4 : 3;
   const bool index_full = index_.size() + states_used_ + 64 > index_.entries_max() - index_.entries_max() / 32;

@@ -141,5 +141,54 @@ TEST(Reclaim, WhatWasReadFromADriveHoldsNoSegment) {
   rig.store().release(read);
 }
 
+/// One drive whose first segment holds a record with a damaged header, found by its key: "bad".
+class DamagedHeader : public testing::TestWithParam<RigKind> {
+ protected:
+  void damage() {
+    const std::string_view image(reinterpret_cast<const char*>(rig.image(0)->data()), rig.image(0)->size());
+    const size_t at = image.find(kBad);
+    ASSERT_NE(at, image.npos);
+    rig.image(0)->data()[at] ^= std::byte{1};
+  }
+  void reclaim_the_first_segment() {
+    for (int i = 0; rig.store().counters().segments_reclaimed == 0; ++i) {
+      ASSERT_LT(i, 1000);
+      const std::string k = "fill" + std::to_string(i);
+      ASSERT_EQ(rig.put(k, bytes_of(k, 1, kFill)), Status::kOk);
+    }
+  }
+  static constexpr std::string_view kBad = "the key of the damaged record";
+  const std::string bad{kBad};
+  Rig rig{1, 64 * kMi, GetParam()};
+  std::string out;
+};
+
+TEST_P(DamagedHeader, ItsBlockGoesWithTheSegment) {
+  const std::string hot = bytes_of("hot", 1, 300'000);
+  ASSERT_EQ(rig.put("hot", hot), Status::kOk);
+  ASSERT_EQ(rig.put(bad, bytes_of(bad, 1, 300'000)), Status::kOk);
+  rig.expect("hot", hot);
+  damage();
+  reclaim_the_first_segment();
+  EXPECT_EQ(rig.get(bad, out), Status::kMiss);
+  EXPECT_FALSE(rig.store().exists(rig.key(bad)));
+  rig.expect("hot", hot);
+}
+
+TEST_P(DamagedHeader, ItsChunkFailsTheCommit) {
+  Upload upload;
+  upload.key = rig.key(bad);
+  ASSERT_EQ(rig.store().begin(upload, 300'000, false, false), Status::kOk);
+  ASSERT_EQ(rig.put_part(upload, bad, 0, bytes_of(bad, 1, 300'000)), Status::kOk);
+  damage();
+  reclaim_the_first_segment();
+  CommitOp commit;
+  commit.upload = &upload;
+  EXPECT_EQ(rig.run(commit, [&] { rig.store().commit(commit); }), Status::kIo);
+  EXPECT_EQ(rig.get(bad, out), Status::kMiss);
+}
+
+INSTANTIATE_TEST_SUITE_P(Rigs, DamagedHeader, testing::Values(RigKind::kFaulty, RigKind::kMemory));
+
 }  // namespace
 }  // namespace memkv::engine

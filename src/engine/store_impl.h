@@ -113,7 +113,7 @@ struct Reclaim {
   io::IoOp io;
   iovec piece{};
   uint64_t window_bytes = 0;  // to be read next
-  bool blind = false;         // a part of the segment could not be walked
+  bool blind = false;         // records of the segment could not be read
   bool stuck() const { return io.pending() || moves_in_flight > 0; }
 };
 
@@ -236,6 +236,7 @@ class StoreImpl final : public Store, public LogOwner {
                   void (*step)(OpState&));
   static void on_io(io::IoOp& op, int32_t result);
   void start_read_op(ReadOp& op, bool over_holes);
+  void read_nowhere(OpState& st);
   static void read_done(OpState& st);
   Status deliver(OpState& st, ReadOp& op, const std::byte* grains, uint64_t first_grain_at, const std::byte* header);
   bool header_record(const std::byte* header, Digest digest, uint32_t chunk, RecordHeader& h,
@@ -303,6 +304,7 @@ class StoreImpl final : public Store, public LogOwner {
   void bury(Append& copy);
   void reclaim_end();
   void drop_all_in(const Log& log, uint64_t epoch);
+  void lose_staged_in(const Log& log, uint64_t epoch);
 
   io::Reactor& reactor_;
   StoreOptions options_;
