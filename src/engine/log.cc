@@ -112,6 +112,7 @@ void Log::unpin(uint64_t epoch) {
 void Log::free_oldest() {
   MEMKV_ASSERT(oldest_ < newest_);
   MEMKV_ASSERT(segment_of(oldest_).pins == 0 || !rules().freed_waits);
+  MEMKV_ASSERT(segment_of(oldest_).rooms == 0);
   segment_of(oldest_) = {};
   ++oldest_;
   ++counters_.segments_reclaimed;
@@ -146,7 +147,6 @@ void Log::enqueue(Append& a) {
     const uint64_t offset = segment_start(a.reserved_epoch) + (a.reserved_block + 1) * kBlockBytes;
     a.place = {config_.slice.drive_index, offset / kPackBytes};
     a.epoch = a.reserved_epoch;
-    unpin(a.reserved_epoch);
     finish(a, Status::kOk);
     return;
   }
@@ -171,7 +171,11 @@ void Log::on_post(io::IoOp& op, int32_t) {
   log.posted_ = false;
   AppendQueue done = log.done_;
   log.done_ = {};
-  while (Append* a = done.pop()) a->on_done(*a);
+  while (Append* a = done.pop()) {
+    const uint64_t room_epoch = a->reserved_block != 0 ? a->reserved_epoch : 0;
+    a->on_done(*a);
+    if (room_epoch != 0) log.close_room(room_epoch);  // only now its owner knows where the record lies
+  }
   log.pump();
 }
 
@@ -240,9 +244,10 @@ Log::Room Log::reserve(uint32_t bytes) {
   room.data =
       device().view(segment_start(newest_) + uint64_t{cursor_ + 1} * kBlockBytes, base::align_up(bytes, kBlockBytes));
   if (room.data == nullptr) return {};
-  // Until its put comes the room is an extent without records, so that a walk over the segment passes it.
+  // Until its put comes the room is an extent without records: where it is given back, a walk over the segment passes
+  // it.
   cursor_ += blocks;
-  pin(room.epoch);
+  ++segment_of(room.epoch).rooms;
   ExtentBuilder builder({room.data - kBlockBytes, kBlockBytes});
   ExtentHeader h{};
   h.epoch = room.epoch;
@@ -253,6 +258,9 @@ Log::Room Log::reserve(uint32_t bytes) {
   return room;
 }
 
-void Log::abandon(uint64_t epoch, uint64_t, uint32_t) { unpin(epoch); }
+void Log::close_room(uint64_t epoch) {
+  MEMKV_ASSERT(segment_of(epoch).rooms > 0);
+  if (--segment_of(epoch).rooms == 0 && epoch == oldest_) owner_.on_oldest_unpinned(config_.slice.drive_index);
+}
 
 }  // namespace memkv::engine

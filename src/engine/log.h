@@ -60,7 +60,7 @@ class LogOwner {
   virtual std::byte* take_extent_buffer() = 0;  ///< null: none free; pump() comes again
   virtual void give_extent_buffer(std::byte* b) = 0;
   virtual void on_segment_needed(uint8_t drive) = 0;   ///< free segments are getting few: reclaim
-  virtual void on_oldest_unpinned(uint8_t drive) = 0;  ///< reclaim may have waited for that
+  virtual void on_oldest_unpinned(uint8_t drive) = 0;  ///< or its last room closed: reclaim may have waited for that
   virtual void on_log_failed(uint8_t drive, const char* why) = 0;
 };
 
@@ -100,14 +100,15 @@ class Log {
   bool idle() const { return in_flight_ == 0 && fresh_.empty() && moves_.empty() && phase_io_idle(); }
   bool out() const { return out_ || stopped_; }
 
-  // Memory mode: room that is filled in place.
+  // Memory mode: room that is filled in place. It is open until it is abandoned, or until on_done of its append has
+  // run.
   struct Room {
     std::byte* data = nullptr;
     uint64_t block = 0;
     uint64_t epoch = 0;
   };
   Room reserve(uint32_t bytes);
-  void abandon(uint64_t epoch, uint64_t block, uint32_t bytes);
+  void close_room(uint64_t epoch);
 
   // Segments.
   uint64_t oldest_epoch() const { return oldest_; }
@@ -121,7 +122,15 @@ class Log {
   uint32_t pins(uint64_t epoch) { return segment_of(epoch).pins; }
   uint32_t data_end(uint64_t epoch) { return epoch == newest_ ? cursor_ : segment_of(epoch).data_end; }
   void set_data_end(uint64_t epoch, uint32_t block) { segment_of(epoch).data_end = block; }
-  /// The oldest segment is free for writing again. Its pins are 0 and it is not the newest.
+  /// Reclaim has decided about each record of the oldest segment, which is still being read.
+  void oldest_is_decided() { segment_of(oldest_).decided = true; }
+  /// Nothing is to be done about the oldest segment before on_oldest_unpinned: it is decided about and still being
+  /// read, or has open rooms (a walk would pass them, and miss the records that are still to come).
+  bool oldest_waits() const {
+    const Segment& s = segments_[oldest_ % segments_.size()];
+    return s.rooms > 0 || (s.decided && s.pins > 0);
+  }
+  /// The oldest segment is free for writing again. Its pins and rooms are 0 and it is not the newest.
   void free_oldest();
   /// Reclaim drops what is in this epoch, the oldest.
   void evicting(uint64_t epoch) { evicted_ = epoch + 1; }
@@ -142,7 +151,9 @@ class Log {
   enum class Phase : uint8_t { kOpen, kDrain, kFooter, kNeedSegment, kHeader };
   struct Segment {
     uint32_t pins = 0;
+    uint32_t rooms = 0;  // open
     uint32_t data_end = 1;
+    bool decided = false;  // by reclaim: what was to be moved is, the rest is dropped
   };
   struct Write {
     io::IoOp io;

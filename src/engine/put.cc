@@ -65,6 +65,7 @@ void StoreImpl::put_append(OpState& st) {
     reserved_at_.erase(reserved);
     st.log = log_of(room.drive);
   } else {
+    st.append.reserved_block = 0;  // the log of its room is out
     st.log = choose_log(st.digest, st.append.header.chunk_number, st.attempts);
     if (st.append.header.kind == RecordKind::kWhole) st.log = less_busy(st.log);
   }

@@ -156,7 +156,7 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
     Log* log = log_of(t.record.place.drive);
     st->log = log;
     st->epoch = log->epoch_at(offset);
-    MEMKV_ASSERT(st->epoch != 0);
+    if (st->epoch == 0) return read_nowhere(*st);
     log->pin(st->epoch);
     st->io_result = 0;
     return read_done(*st);
@@ -168,7 +168,13 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
   if (op.buffer == nullptr || op.buffer_bytes < need) return finish(*st, Status::kBusy);
   const bool whole = t.from == 0 && t.to == t.record.length && !t.record.has_holes;
   if (!start_read(*st, t.record, s.from, s.to, op.buffer, t.record.lone() && (!whole || op.verify), read_done))
-    finish(*st, Status::kBusy);
+    st->epoch == 0 ? read_nowhere(*st) : finish(*st, Status::kBusy);
+}
+
+/// The record's segment is gone, and did not take the entry with it: that would be busy, or another's bytes, for ever.
+void StoreImpl::read_nowhere(OpState& st) {
+  drop_block(st.digest, counters_.dropped_evicted);
+  finish(st, Status::kMiss);
 }
 
 void StoreImpl::read_done(OpState& st) {
@@ -198,12 +204,14 @@ void StoreImpl::read_done(OpState& st) {
     op.private_state[5] = 1;
     status = Status::kMiss;
   }
-  if (status == Status::kOk) {
-    op.private_state[0] = st.epoch;  // the pin stays until release()
-    op.private_state[4] = st.record.place.drive;
-  } else {
+  if (status != Status::kOk) {
     op.data = nullptr;
     op.bytes = 0;
+  }
+  if (status == Status::kOk && s.options_.memory_mode) {
+    op.private_state[0] = st.epoch;  // its bytes are used where they lie: the pin stays until release()
+    op.private_state[4] = st.record.place.drive;
+  } else {
     st.log->unpin(st.epoch);
   }
   s.finish(st, status);

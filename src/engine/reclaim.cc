@@ -18,6 +18,10 @@ constexpr uint64_t kReclaimWindow = 2 << 20;                                 // 
 constexpr uint64_t kReclaimSkip = 512 << 10;
 constexpr uint64_t kReclaimStep = 512 << 10;  // of memory, a turn: ops go on in between
 
+bool lies_in(Place place, const Log& log, uint64_t epoch) {
+  return place.drive == log.config().slice.drive_index && log.epoch_at(place.unit * kPackBytes) == epoch;
+}
+
 uint64_t move_cost(const RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
 
 }  // namespace
@@ -62,29 +66,37 @@ bool StoreImpl::is_left(const Reclaim& r) {
   return true;
 }
 
-/// One log at a time; the next one that asked when this one has enough.
+/// One segment at a time, the logs that asked in turn.
 void StoreImpl::reclaim_start() {
   if (reclaim_->active || closing_) return;
-  for (size_t d = 0; d < logs_.size(); ++d) {
-    Log* log = usable_log(static_cast<uint8_t>(d));
-    if (!reclaim_wanted_[d] || log == nullptr || lags(*log)) continue;
-    if (!log->can_reclaim()) {
-      reclaim_wanted_[d] = 0;
-      continue;
-    }
-    reclaim_->active = true;
-    reclaim_->log = log;
-    reclaim_->epoch = log->oldest_epoch();
-    log->evicting(reclaim_->epoch);
-    reclaim_->block = 1;
-    reclaim_->blind = false;
-    reclaim_->end = log->data_end(reclaim_->epoch);
-    reclaim_->moved_bytes = 0;
-    reclaim_->window_bytes = small_window();
-    reclaim_->moved_blocks_before = log->moved_blocks();
-    start_tick();
-    return options_.memory_mode ? reclaim_window() : reclaim_footer();
+  for (size_t i = 0; i < logs_.size(); ++i) {
+    const size_t d = (reclaim_next_ + i) % logs_.size();
+    if (!reclaim_takes(static_cast<uint8_t>(d))) continue;
+    reclaim_next_ = d + 1;
+    return reclaim_begin(*logs_[d]);
   }
+}
+
+bool StoreImpl::reclaim_takes(uint8_t drive) {
+  const Log* log = usable_log(drive);
+  if (!reclaim_wanted_[drive] || log == nullptr || lags(*log)) return false;
+  if (!log->can_reclaim()) reclaim_wanted_[drive] = 0;
+  return log->can_reclaim() && !log->oldest_waits();
+}
+
+void StoreImpl::reclaim_begin(Log& log) {
+  reclaim_->active = true;
+  reclaim_->log = &log;
+  reclaim_->epoch = log.oldest_epoch();
+  log.evicting(reclaim_->epoch);
+  reclaim_->block = 1;
+  reclaim_->blind = false;
+  reclaim_->end = log.data_end(reclaim_->epoch);
+  reclaim_->moved_bytes = 0;
+  reclaim_->window_bytes = small_window();
+  reclaim_->moved_blocks_before = log.moved_blocks();
+  start_tick();
+  options_.memory_mode ? reclaim_window() : reclaim_footer();
 }
 
 /// A segment's footer names all its records: where none of them is to be moved, nothing else is read. What is wrong
@@ -178,7 +190,7 @@ void StoreImpl::on_reclaim_read(io::IoOp& op, int32_t result) {
   r.log->pump();  // the last move goes on: until then the buffer is theirs
 }
 
-/// What cannot be walked cannot be moved: entries that still point into the segment are dropped when it is freed.
+/// What cannot be walked cannot be moved: entries that point into the segment in the end are dropped.
 void StoreImpl::reclaim_blindly() {
   reclaim_->block = reclaim_->end;
   reclaim_->blind = true;
@@ -230,10 +242,14 @@ bool StoreImpl::wants_any(base::Bytes bytes) {
 /// Decides for each record of the extent.
 void StoreImpl::reclaim_records(base::Bytes bytes) {
   const auto extent = open_extent(bytes, reclaim_->log->seed());
-  if (!extent) return;
+  if (!extent) {
+    reclaim_->blind = true;
+    return;
+  }
   RecordReader reader(*extent, bytes);
   RecordView view;
-  for (auto next = reader.next(view); next && *next; next = reader.next(view)) {
+  auto next = reader.next(view);
+  for (; next && *next; next = reader.next(view)) {
     if (view.header.kind >= RecordKind::kTombstone) continue;
     if (wants_move(view.header, reclaim_unit(view.header))) {
       move_record(view, const_cast<std::byte*>(bytes.data()) + uint64_t{view.header.payload_place} * kPackBytes);
@@ -241,6 +257,7 @@ void StoreImpl::reclaim_records(base::Bytes bytes) {
       evict_record(view.header);
     }
   }
+  if (!next) reclaim_->blind = true;
 }
 
 void StoreImpl::evict_record(const RecordHeader& h) {
@@ -379,11 +396,7 @@ void StoreImpl::bury(Append& copy) {
 
 /// The long way round, where a segment's headers do not say what is in it: all blocks with a record there.
 void StoreImpl::drop_all_in(const Log& log, uint64_t epoch) {
-  const auto inside = [&](const Entry* e) {
-    if (e == nullptr) return false;
-    const Place place = e->place();
-    return place.drive == log.config().slice.drive_index && log.epoch_at(place.unit * kPackBytes) == epoch;
-  };
+  const auto inside = [&](const Entry* e) { return e != nullptr && lies_in(e->place(), log, epoch); };
   std::vector<Digest> gone;
   uint64_t cursor = 0;
   while (const Entry* e = index_.next(cursor)) {
@@ -395,6 +408,15 @@ void StoreImpl::drop_all_in(const Log& log, uint64_t epoch) {
     if (lost) gone.push_back(e->digest());
   }
   for (const Digest& d : gone) drop_block(d, counters_.dropped_evicted);
+  lose_staged_in(log, epoch);
+}
+
+void StoreImpl::lose_staged_in(const Log& log, uint64_t epoch) {
+  for (auto& [id, u] : uploads_) {
+    for (const auto& [n, ref] : u->chunks) u->failed |= lies_in(ref.place, log, epoch);
+  }
+  if (merge_.st == nullptr) return;
+  for (const auto& [n, ref] : merge_.parts) merge_.part_lost |= lies_in(ref.place, log, epoch);
 }
 
 /// Everything was decided: the segment is free once no read is in it.
@@ -404,15 +426,15 @@ void StoreImpl::reclaim_end() {
     r.active = false;
     return;
   }
+  if (r.blind) drop_all_in(*r.log, r.epoch);
   if (r.log->pins(r.epoch) > 0 && rules().freed_waits) {
     r.active = false;  // the last unpin asks again; what was moved meanwhile is not moved twice
+    r.log->oldest_is_decided();
     reclaim_wanted_[r.log->config().slice.drive_index] = 1;
-    start_tick();
-    return;
+    return reclaim_start();
   }
   Log* log = r.log;
   r.active = false;
-  if (r.blind) drop_all_in(*log, r.epoch);
   log->free_oldest();
   const uint64_t enough = log->segments() >= 32 ? 4 : 3;
   const bool index_full = index_.size() + states_used_ + 64 > index_.entries_max() - index_.entries_max() / 32;

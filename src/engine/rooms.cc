@@ -13,7 +13,7 @@ Reservation StoreImpl::reserve(uint32_t bytes) {
     const Log::Room room = log->reserve(bytes);
     if (room.data == nullptr) continue;
     ++next_reservation_;
-    reservations_[id] = {log->config().slice.drive_index, room.epoch, room.block, bytes, room.data};
+    reservations_[id] = {log->config().slice.drive_index, room.epoch, room.block, room.data};
     reserved_at_[room.data] = id;
     return {room.data, id};
   }
@@ -27,7 +27,7 @@ void StoreImpl::abandon(Reservation reservation) {
   const RoomOut room = it->second;
   reserved_at_.erase(room.data);
   reservations_.erase(it);
-  log_of(room.drive)->abandon(room.epoch, room.block, room.bytes);
+  log_of(room.drive)->close_room(room.epoch);
 }
 
 }  // namespace memkv::engine

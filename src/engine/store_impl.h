@@ -113,7 +113,7 @@ struct Reclaim {
   io::IoOp io;
   iovec piece{};
   uint64_t window_bytes = 0;  // to be read next
-  bool blind = false;         // a part of the segment could not be walked
+  bool blind = false;         // records of the segment could not be read
   bool stuck() const { return io.pending() || moves_in_flight > 0; }
 };
 
@@ -237,6 +237,7 @@ class StoreImpl final : public Store, public LogOwner {
                   void (*step)(OpState&));
   static void on_io(io::IoOp& op, int32_t result);
   void start_read_op(ReadOp& op, bool over_holes);
+  void read_nowhere(OpState& st);
   static void read_done(OpState& st);
   Status deliver(OpState& st, ReadOp& op, const std::byte* grains, uint64_t first_grain_at, const std::byte* header);
   static bool header_record(const OpState& st, const std::byte* header, uint32_t chunk, RecordHeader& h,
@@ -280,6 +281,8 @@ class StoreImpl final : public Store, public LogOwner {
   void leave_reclaim();
   bool is_left(const Reclaim& r);
   void reclaim_start();
+  bool reclaim_takes(uint8_t drive);
+  void reclaim_begin(Log& log);
   void reclaim_footer();
   void reclaim_by_footer();
   void read_footer_part(uint64_t bytes, io::IoOp::Fn on_done);
@@ -302,6 +305,7 @@ class StoreImpl final : public Store, public LogOwner {
   void bury(Append& copy);
   void reclaim_end();
   void drop_all_in(const Log& log, uint64_t epoch);
+  void lose_staged_in(const Log& log, uint64_t epoch);
 
   io::Reactor& reactor_;
   StoreOptions options_;
@@ -333,7 +337,6 @@ class StoreImpl final : public Store, public LogOwner {
   struct RoomOut {
     uint8_t drive;
     uint64_t epoch, block;
-    uint32_t bytes;
     std::byte* data;
   };
   std::unordered_map<uint64_t, RoomOut> reservations_;
@@ -342,6 +345,7 @@ class StoreImpl final : public Store, public LogOwner {
   std::unique_ptr<Reclaim> reclaim_;
   std::vector<std::unique_ptr<Reclaim>> left_reclaims_;  // what a drive that is out has not given back
   std::vector<uint8_t> reclaim_wanted_;
+  size_t reclaim_next_ = 0;  // drive whose turn it is
   bool closing_ = false;
   uint64_t leaving_ = 0;     // drives that failed here and are not yet out durably, a bit each
   uint64_t taken_out_ = 0;   // drives that are out durably
