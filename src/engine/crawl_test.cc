@@ -250,6 +250,24 @@ TEST_F(Crawl, TheOnlyDriveIsWaitedFor) {
   rig->store().release(get.op);
 }
 
+/// Extents, footers and headers of segments alike.
+TEST_F(Crawl, ADriveThatHasNoRoomForMoreOpsIsWaitedFor) {
+  make(1);
+  rig->device(0).set_refuses([asked = 0](const auto&) mutable { return ++asked % 11 != 0; });
+  std::list<PendingPut> puts;
+  for (int i = 0; i < 20; ++i) puts.emplace_back(*rig, "large" + std::to_string(i), 1, 400'000);
+  run_for(kSecond);
+  EXPECT_EQ(out.count, 0) << out.why;
+  rig->device(0).set_refuses({});
+  for (const PendingPut& put : puts) {
+    ASSERT_EQ(put.done, 1);
+    ASSERT_EQ(put.op.status, Status::kOk);
+    rig->expect(put.key, put.bytes);
+  }
+  rig->reopen();
+  for (const PendingPut& put : puts) rig->expect(put.key, put.bytes);
+}
+
 TEST_F(Crawl, WhereAllDrivesStandStillNoneIsTakenOut) {
   make(3);
   std::list<Get> gets;

@@ -11,6 +11,7 @@ namespace memkv::engine {
 namespace {
 
 constexpr uint64_t kRecordsPerExtentMax = 1024;
+constexpr uint64_t kWriteAgainNs = 1'000'000;
 
 uint32_t header_bytes_of(const Append& a) { return record_header_bytes(a.key.size(), a.sums.size(), a.ranges.size()); }
 
@@ -128,17 +129,26 @@ bool Log::submit(Write& w, std::byte* memory) {
   ++in_flight_;
   flight_bytes_ += w.piece.iov_len;
   counters_.device_bytes_written += w.piece.iov_len;
-  const uint64_t offset = segment_start(newest_) + uint64_t{w.start_block} * kBlockBytes;
-  const bool dsync = config_.slice.dsync && rules().durable;
-  if (auto ok = device().write(w.io, offset, {&w.piece, 1}, dsync); !ok) {
-    w.io.on_done = nullptr;
-    w.done = true;
-    w.result = -5;
-    // Completed from the loop, like every other failure.
-    w.io.on_done = on_write;
-    MEMKV_ASSERT(reactor_.post(w.io, -5).ok());
-  }
+  w.offset = segment_start(newest_) + uint64_t{w.start_block} * kBlockBytes;
+  start_write(w);
   return true;
+}
+
+/// A device without room for one more op says nothing of the drive: the write waits. What it refuses otherwise is
+/// completed from the loop, like every other failure.
+void Log::start_write(DeviceWrite& w) {
+  const auto started = device().write(w.io, w.offset, {&w.piece, 1}, config_.slice.dsync && rules().durable);
+  if (started) return;
+  if (started.error().status != Status::kBusy) {
+    MEMKV_ASSERT(reactor_.post(w.io, -5).ok());
+    return;
+  }
+  w.again.context = &w;
+  w.again.on_done = [](io::Timer& timer) {
+    auto& waiting = *static_cast<DeviceWrite*>(timer.context);
+    waiting.log->start_write(waiting);
+  };
+  reactor_.start(w.again, reactor_.now_ns() + kWriteAgainNs);
 }
 
 void Log::on_write(io::IoOp& op, int32_t result) {
