@@ -170,6 +170,31 @@ TEST_F(Crawl, ADriveThatHangsWhileTheOthersAreIdleGetsNoNewRecordsAfterASecond) 
   rig->expect(early.key, early.bytes);
 }
 
+/// Small puts in a time too short to see that it hangs.
+TEST_F(Crawl, ADriveThatHangsLeavesExtentBuffersToTheOthers) {
+  make(2);
+  hang(1);
+  std::list<Put> puts;
+  for (int i = 0; i < 50; ++i) {
+    puts.emplace_back(*rig, sick[static_cast<size_t>(i)], 2);
+    run_for(kMs);
+    ASSERT_EQ(puts.back().done, 0) << "it is for the drive that hangs";
+  }
+  for (int i = 0; i < 10; ++i) {
+    Put put(*rig, well[static_cast<size_t>(i)], 2);
+    run_for(kMs);
+    ASSERT_EQ(put.done, 1);
+    ASSERT_EQ(put.op.status, Status::kOk);
+  }
+  let_go(1);
+  run_for(kSecond);
+  for (const Put& put : puts) {
+    ASSERT_EQ(put.done, 1);
+    ASSERT_EQ(put.op.status, Status::kOk);
+    rig->expect(put.key, put.bytes);
+  }
+}
+
 TEST_F(Crawl, ADriveThatGoesOnHangingIsTakenOutAndWhatItHoldsComesBackByItself) {
   make(3);
   hang(1);

@@ -72,6 +72,7 @@ class Log {
     uint32_t shard = 0;
     uint8_t store_id[16] = {};
     uint32_t writes_max = 4;
+    uint32_t buffers_max = 4;  ///< of the shard's extent buffers: a drive that hangs must not hold them all
     bool memory_mode = false;
   };
   Log(io::Reactor& reactor, const Config& config, LogOwner& owner, StoreCounters& counters);
@@ -180,6 +181,7 @@ class Log {
   void complete_front();
   void acknowledge(Write& w);
   void fail_from_front();
+  void give_buffer(const Write& w);
   void seal();
   void write_footer();
   void need_segment();
@@ -213,6 +215,7 @@ class Log {
   AppendQueue fresh_, moves_, done_;
   std::vector<Write> writes_;  // ring: [first_, first_ + in_flight_)
   uint32_t first_ = 0, in_flight_ = 0;
+  uint32_t buffers_ = 0;  // taken for what is in flight
   uint64_t flight_bytes_ = 0;
   uint64_t moved_blocks_ = 0;
   std::unique_ptr<std::byte[]> footer_memory_;

@@ -55,6 +55,7 @@ bool Log::submit_lone(Append& a) {
 
 /// Small records that wait share an extent: headers first, then payloads, all copied into one buffer.
 bool Log::submit_group() {
+  if (buffers_ == config_.buffers_max) return false;
   std::byte* memory = owner_.take_extent_buffer();
   if (memory == nullptr) return false;
   AppendQueue& queue = next_queue();
@@ -101,6 +102,7 @@ bool Log::submit_group() {
   Write& w = writes_[(first_ + in_flight_) % writes_.size()];
   w.records = chosen.head;
   w.buffer = memory;
+  ++buffers_;
   w.blocks = static_cast<uint32_t>(extent / kBlockBytes);
   w.footer_bytes = static_cast<uint32_t>(footer);
   w.chain_before = chain_;
@@ -174,11 +176,17 @@ void Log::complete_front() {
     complete_epoch_ = newest_;
     complete_block_ = w.start_block + w.blocks;
     if (w.records != nullptr) acknowledge(w);
-    if (w.buffer != nullptr) owner_.give_extent_buffer(w.buffer);
+    give_buffer(w);
   }
   if (in_flight_ > 0 && writes_[first_].done) fail_from_front();
   if (phase_ == Phase::kDrain && in_flight_ == 0) write_footer();
   pump();
+}
+
+void Log::give_buffer(const Write& w) {
+  if (w.buffer == nullptr) return;
+  --buffers_;
+  owner_.give_extent_buffer(w.buffer);
 }
 
 void Log::acknowledge(Write& w) {
@@ -224,7 +232,7 @@ void Log::fail_from_front() {
       next = a->next;
       (a->move ? moves_again : again).push(*a);
     }
-    if (w.buffer != nullptr) owner_.give_extent_buffer(w.buffer);
+    give_buffer(w);
   }
   fresh_.prepend(again);
   moves_.prepend(moves_again);

@@ -55,6 +55,7 @@ StoreImpl::StoreImpl(io::Reactor& reactor, StoreOptions options)
     c.shard = options_.shard;
     std::memcpy(c.store_id, options_.store_id, sizeof c.store_id);
     c.writes_max = std::max(1u, options_.writes_in_flight_max);
+    c.buffers_max = static_cast<uint32_t>(std::max<size_t>(1, extent_buffers_.size() / logs_.size()));
     c.memory_mode = options_.memory_mode;
     logs_[d] = std::make_unique<Log>(reactor_, c, *this, counters_);
   }
