@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/rig_testing.h"
+#include "engine/store_impl.h"
 
 namespace memkv::engine {
 namespace {
@@ -60,6 +61,23 @@ class Crawl : public testing::Test {
       (rig->device(1 % drives).counts().writes > before ? sick : well).push_back(k);
     }
   }
+  /// Half of what is reserved is used up within the next changes, so that the next range is reserved; `left`: all but
+  /// so many are.
+  void come_near_half() { store().skip_sequences(kSequenceReservation / 2 - 610); }
+  void use_up_but(uint64_t left) { store().skip_sequences(kSequenceReservation / 2 - left); }
+  StoreImpl& store() { return static_cast<StoreImpl&>(rig->store()); }
+  void put_new(const std::string& name, int count) {
+    for (int i = 0; i < count; ++i) {
+      Put put(*rig, name + std::to_string(i), 1);
+      run_for(kMs);
+      ASSERT_EQ(put.done, 1) << put.key;
+      ASSERT_EQ(put.op.status, Status::kOk) << put.key;
+      sequence = std::max(sequence, put.op.generation);
+    }
+  }
+  static bool is_anchor(const io::FaultyDevice::OpView& view) {
+    return view.kind == io::FaultyDevice::OpKind::kWrite && view.offset < kSlicesOffset + 2 * kBlockBytes;
+  }
   void hang(size_t drive) {
     rig->device(drive).set_gate([](const auto&) { return true; });
   }
@@ -82,6 +100,7 @@ class Crawl : public testing::Test {
   }
   std::optional<Rig> rig;
   Out out;
+  Generation sequence = 0;              // the highest that put_new() saw
   std::vector<std::string> sick, well;  // keys, by where they lie: on drive 1, or not
 };
 
@@ -149,6 +168,31 @@ TEST_F(Crawl, ADriveThatHangsWhileTheOthersAreIdleGetsNoNewRecordsAfterASecond) 
   ASSERT_EQ(get.op.status, Status::kOk);
   rig->store().release(get.op);
   rig->expect(early.key, early.bytes);
+}
+
+/// Small puts in a time too short to see that it hangs.
+TEST_F(Crawl, ADriveThatHangsLeavesExtentBuffersToTheOthers) {
+  make(2);
+  hang(1);
+  std::list<Put> puts;
+  for (int i = 0; i < 50; ++i) {
+    puts.emplace_back(*rig, sick[static_cast<size_t>(i)], 2);
+    run_for(kMs);
+    ASSERT_EQ(puts.back().done, 0) << "it is for the drive that hangs";
+  }
+  for (int i = 0; i < 10; ++i) {
+    Put put(*rig, well[static_cast<size_t>(i)], 2);
+    run_for(kMs);
+    ASSERT_EQ(put.done, 1);
+    ASSERT_EQ(put.op.status, Status::kOk);
+  }
+  let_go(1);
+  run_for(kSecond);
+  for (const Put& put : puts) {
+    ASSERT_EQ(put.done, 1);
+    ASSERT_EQ(put.op.status, Status::kOk);
+    rig->expect(put.key, put.bytes);
+  }
 }
 
 TEST_F(Crawl, ADriveThatGoesOnHangingIsTakenOutAndWhatItHoldsComesBackByItself) {
@@ -248,6 +292,64 @@ TEST_F(Crawl, TheOnlyDriveIsWaitedFor) {
   EXPECT_EQ(put.op.status, Status::kOk);
   ASSERT_EQ(get.op.status, Status::kOk);
   rig->store().release(get.op);
+}
+
+TEST_F(Crawl, AHungDriveDoesNotKeepTheOthersFromReservingSequences) {
+  make(2);
+  rig->device(1).set_gate(is_anchor);
+  come_near_half();
+  put_new("half", 20);
+  run_for(50 * kMs);
+  ASSERT_EQ(rig->device(1).held(), 1u) << "the next range is on its way";
+  rig->store().take_drive_out(1, "as the membership says");
+  use_up_but(100);
+  put_new("over", 200);
+  let_go(1);
+  rig->missing_ = 2;
+  rig->reopen();
+  const Generation before = sequence;
+  put_new("later", 1);
+  EXPECT_GT(sequence, before);
+}
+
+TEST_F(Crawl, SequencesThatCouldNotBeReservedAreTriedAgain) {
+  make(1);
+  for (const bool refused : {true, false}) {
+    const auto bad = [asked = 0](const auto& view) mutable { return is_anchor(view) && ++asked <= 10; };
+    if (refused) rig->device(0).set_refuses(bad);
+    if (!refused) rig->device(0).fail_range(kSlicesOffset, 2 * kBlockBytes);
+    come_near_half();
+    put_new("half", 20);
+    run_for(50 * kMs);
+    rig->device(0).heal();
+    use_up_but(1000);
+    put_new("rest", 500);
+    run_for(50 * kMs);
+    put_new("over", 600);
+    rig->reopen();
+    const Generation before = sequence;
+    put_new("later", 600);
+    EXPECT_GT(sequence, before + 600);
+  }
+  EXPECT_EQ(out.count, 0);
+}
+
+/// Extents, footers and headers of segments alike.
+TEST_F(Crawl, ADriveThatHasNoRoomForMoreOpsIsWaitedFor) {
+  make(1);
+  rig->device(0).set_refuses([asked = 0](const auto&) mutable { return ++asked % 11 != 0; });
+  std::list<PendingPut> puts;
+  for (int i = 0; i < 20; ++i) puts.emplace_back(*rig, "large" + std::to_string(i), 1, 400'000);
+  run_for(kSecond);
+  EXPECT_EQ(out.count, 0) << out.why;
+  rig->device(0).set_refuses({});
+  for (const PendingPut& put : puts) {
+    ASSERT_EQ(put.done, 1);
+    ASSERT_EQ(put.op.status, Status::kOk);
+    rig->expect(put.key, put.bytes);
+  }
+  rig->reopen();
+  for (const PendingPut& put : puts) rig->expect(put.key, put.bytes);
 }
 
 TEST_F(Crawl, WhereAllDrivesStandStillNoneIsTakenOut) {

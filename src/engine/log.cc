@@ -64,10 +64,14 @@ Log::Log(io::Reactor& reactor, const Config& config, LogOwner& owner, StoreCount
   header_block_ = aligned_block(kBlockBytes);
   footer_block_ = aligned_block(footer_capacity_);
   for (Write& w : writes_) w.log = this;
+  footer_write_.log = header_write_.log = this;
 }
 
 Log::~Log() {
-  MEMKV_ASSERT(!footer_io_.pending() && !header_io_.pending() && !post_io_.pending());
+  MEMKV_ASSERT(!footer_write_.io.pending() && !header_write_.io.pending() && !post_io_.pending());
+  for (Write& w : writes_) reactor_.stop(w.again);
+  reactor_.stop(footer_write_.again);
+  reactor_.stop(header_write_.again);
   std::free(header_block_);
   std::free(footer_block_);
 }

@@ -72,6 +72,7 @@ class Log {
     uint32_t shard = 0;
     uint8_t store_id[16] = {};
     uint32_t writes_max = 4;
+    uint32_t buffers_max = 4;  ///< of the shard's extent buffers: a drive that hangs must not hold them all
     bool memory_mode = false;
   };
   Log(io::Reactor& reactor, const Config& config, LogOwner& owner, StoreCounters& counters);
@@ -155,9 +156,15 @@ class Log {
     uint32_t data_end = 1;
     bool decided = false;  // by reclaim: what was to be moved is, the rest is dropped
   };
-  struct Write {
+  struct DeviceWrite {
     io::IoOp io;
     iovec piece{};
+    uint64_t offset = 0;
+    io::Timer again;  // while the device has no room for one more op
+    Log* log = nullptr;
+    bool pending() const { return io.pending() || again.armed(); }
+  };
+  struct Write : DeviceWrite {
     Append* records = nullptr;
     std::byte* buffer = nullptr;
     uint64_t chain_before = 0;
@@ -166,11 +173,10 @@ class Log {
     uint32_t footer_bytes = 0;
     int32_t result = 0;
     bool done = false;
-    Log* log = nullptr;
   };
 
   Segment& segment_of(uint64_t epoch) { return segments_[epoch % segments_.size()]; }
-  bool phase_io_idle() const { return !footer_io_.pending() && !header_io_.pending(); }
+  bool phase_io_idle() const { return !footer_write_.pending() && !header_write_.pending(); }
   uint32_t segment_blocks() const { return static_cast<uint32_t>(config_.slice.segment_bytes / kBlockBytes); }
   bool fits(uint32_t blocks, uint32_t footer_more) const;
   /// The last segment is open: room for what reclaim moves, and nothing else may seal it.
@@ -180,11 +186,13 @@ class Log {
   bool submit_lone(Append& a);
   bool submit_group();
   bool submit(Write& w, std::byte* memory);
+  void start_write(DeviceWrite& w);
   void fill_extent_header(ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes, uint32_t block) const;
   void set_sizes(Append& a, uint32_t place_in_extent);
   void complete_front();
   void acknowledge(Write& w);
   void fail_from_front();
+  void give_buffer(const Write& w);
   void seal();
   void write_footer();
   void need_segment();
@@ -218,6 +226,7 @@ class Log {
   AppendQueue fresh_, moves_, done_;
   std::vector<Write> writes_;  // ring: [first_, first_ + in_flight_)
   uint32_t first_ = 0, in_flight_ = 0;
+  uint32_t buffers_ = 0;  // taken for what is in flight
   uint64_t flight_bytes_ = 0;
   uint64_t moved_blocks_ = 0;
   std::unique_ptr<std::byte[]> footer_memory_;
@@ -227,8 +236,8 @@ class Log {
   uint64_t sequence_max_ = 0;
   std::byte* header_block_ = nullptr;  // 4 KiB aligned
   std::byte* footer_block_ = nullptr;  // aligned copy of the footer on its way
-  io::IoOp footer_io_, header_io_, post_io_;
-  iovec footer_piece_{}, header_piece_{};
+  DeviceWrite footer_write_, header_write_;
+  io::IoOp post_io_;
 };
 
 }  // namespace memkv::engine

@@ -11,6 +11,7 @@ namespace memkv::engine {
 namespace {
 
 constexpr uint64_t kRecordsPerExtentMax = 1024;
+constexpr uint64_t kWriteAgainNs = 1'000'000;
 
 uint32_t header_bytes_of(const Append& a) { return record_header_bytes(a.key.size(), a.sums.size(), a.ranges.size()); }
 
@@ -54,6 +55,7 @@ bool Log::submit_lone(Append& a) {
 
 /// Small records that wait share an extent: headers first, then payloads, all copied into one buffer.
 bool Log::submit_group() {
+  if (buffers_ == config_.buffers_max) return false;
   std::byte* memory = owner_.take_extent_buffer();
   if (memory == nullptr) return false;
   AppendQueue& queue = next_queue();
@@ -100,6 +102,7 @@ bool Log::submit_group() {
   Write& w = writes_[(first_ + in_flight_) % writes_.size()];
   w.records = chosen.head;
   w.buffer = memory;
+  ++buffers_;
   w.blocks = static_cast<uint32_t>(extent / kBlockBytes);
   w.footer_bytes = static_cast<uint32_t>(footer);
   w.chain_before = chain_;
@@ -128,17 +131,26 @@ bool Log::submit(Write& w, std::byte* memory) {
   ++in_flight_;
   flight_bytes_ += w.piece.iov_len;
   counters_.device_bytes_written += w.piece.iov_len;
-  const uint64_t offset = segment_start(newest_) + uint64_t{w.start_block} * kBlockBytes;
-  const bool dsync = config_.slice.dsync && rules().durable;
-  if (auto ok = device().write(w.io, offset, {&w.piece, 1}, dsync); !ok) {
-    w.io.on_done = nullptr;
-    w.done = true;
-    w.result = -5;
-    // Completed from the loop, like every other failure.
-    w.io.on_done = on_write;
-    MEMKV_ASSERT(reactor_.post(w.io, -5).ok());
-  }
+  w.offset = segment_start(newest_) + uint64_t{w.start_block} * kBlockBytes;
+  start_write(w);
   return true;
+}
+
+/// A device without room for one more op says nothing of the drive: the write waits. What it refuses otherwise is
+/// completed from the loop, like every other failure.
+void Log::start_write(DeviceWrite& w) {
+  const auto started = device().write(w.io, w.offset, {&w.piece, 1}, config_.slice.dsync && rules().durable);
+  if (started) return;
+  if (started.error().status != Status::kBusy) {
+    MEMKV_ASSERT(reactor_.post(w.io, -5).ok());
+    return;
+  }
+  w.again.context = &w;
+  w.again.on_done = [](io::Timer& timer) {
+    auto& waiting = *static_cast<DeviceWrite*>(timer.context);
+    waiting.log->start_write(waiting);
+  };
+  reactor_.start(w.again, reactor_.now_ns() + kWriteAgainNs);
 }
 
 void Log::on_write(io::IoOp& op, int32_t result) {
@@ -164,11 +176,17 @@ void Log::complete_front() {
     complete_epoch_ = newest_;
     complete_block_ = w.start_block + w.blocks;
     if (w.records != nullptr) acknowledge(w);
-    if (w.buffer != nullptr) owner_.give_extent_buffer(w.buffer);
+    give_buffer(w);
   }
   if (in_flight_ > 0 && writes_[first_].done) fail_from_front();
   if (phase_ == Phase::kDrain && in_flight_ == 0) write_footer();
   pump();
+}
+
+void Log::give_buffer(const Write& w) {
+  if (w.buffer == nullptr) return;
+  --buffers_;
+  owner_.give_extent_buffer(w.buffer);
 }
 
 void Log::acknowledge(Write& w) {
@@ -214,7 +232,7 @@ void Log::fail_from_front() {
       next = a->next;
       (a->move ? moves_again : again).push(*a);
     }
-    if (w.buffer != nullptr) owner_.give_extent_buffer(w.buffer);
+    give_buffer(w);
   }
   fresh_.prepend(again);
   moves_.prepend(moves_again);

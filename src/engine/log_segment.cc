@@ -31,14 +31,12 @@ void Log::write_footer() {
   t.sequence_max = sequence_max_;
   const base::Bytes bytes = footer_->finish(t, seed_);
   std::memcpy(footer_block_, bytes.data(), bytes.size());
-  footer_piece_ = {footer_block_, bytes.size()};
-  footer_io_.on_done = on_footer;
-  footer_io_.context = this;
+  footer_write_.piece = {footer_block_, bytes.size()};
+  footer_write_.io.on_done = on_footer;
+  footer_write_.io.context = this;
+  footer_write_.offset = segment_start(newest_) + config_.slice.segment_bytes - bytes.size();
   counters_.device_bytes_written += bytes.size();
-  const uint64_t offset = segment_start(newest_) + config_.slice.segment_bytes - bytes.size();
-  if (!device().write(footer_io_, offset, {&footer_piece_, 1}, config_.slice.dsync && rules().durable).ok()) {
-    MEMKV_ASSERT(reactor_.post(footer_io_, -5).ok());
-  }
+  start_write(footer_write_);
 }
 
 void Log::on_footer(io::IoOp& op, int32_t result) {
@@ -88,26 +86,19 @@ void Log::write_header() {
   engine::seal(h, seed_);
   chain_ = h.checksum;
   std::memcpy(header_block_, &h, sizeof h);
-  header_piece_ = {header_block_, kBlockBytes};
-  header_io_.on_done = on_header;
-  header_io_.context = this;
+  header_write_.piece = {header_block_, kBlockBytes};
+  header_write_.io.on_done = on_header;
+  header_write_.io.context = this;
+  header_write_.offset = segment_start(newest_);
   counters_.device_bytes_written += kBlockBytes;
-  if (!device()
-           .write(header_io_, segment_start(newest_), {&header_piece_, 1}, config_.slice.dsync && rules().durable)
-           .ok()) {
-    MEMKV_ASSERT(reactor_.post(header_io_, -5).ok());
-  }
+  start_write(header_write_);
 }
 
 void Log::on_header(io::IoOp& op, int32_t result) {
   Log& log = *static_cast<Log*>(op.context);
   if (result < 0) {
     if (++log.errors_ >= kErrorsMax) return log.fail("its segment headers cannot be written");
-    const bool dsync = log.config_.slice.dsync && rules().durable;
-    if (!log.device().write(op, log.segment_start(log.newest_), {&log.header_piece_, 1}, dsync).ok()) {
-      MEMKV_ASSERT(log.reactor_.post(op, -5).ok());
-    }
-    return;
+    return log.start_write(log.header_write_);
   }
   SegmentHeader written;
   std::memcpy(&written, log.header_block_, sizeof written);

@@ -36,7 +36,8 @@ StoreImpl::StoreImpl(io::Reactor& reactor, StoreOptions options)
       usable_(usable_of(options_)),
       index_(std::max<uint64_t>(options_.index_entries_max, 64)),
       states_(kOpStates),
-      lock_buckets_(kLockBuckets) {
+      lock_buckets_(kLockBuckets),
+      anchors_(options_.slices.size()) {
   for (OpState& st : states_) {
     st.store = this;
     st.next = free_states_;
@@ -53,6 +54,7 @@ StoreImpl::StoreImpl(io::Reactor& reactor, StoreOptions options)
     c.shard = options_.shard;
     std::memcpy(c.store_id, options_.store_id, sizeof c.store_id);
     c.writes_max = std::max(1u, options_.writes_in_flight_max);
+    c.buffers_max = static_cast<uint32_t>(std::max<size_t>(1, extent_buffers_.size() / logs_.size()));
     c.memory_mode = options_.memory_mode;
     logs_[d] = std::make_unique<Log>(reactor_, c, *this, counters_);
   }
@@ -200,6 +202,7 @@ void StoreImpl::start_tick() {
 void StoreImpl::on_tick(io::Timer& timer) {
   StoreImpl& s = *static_cast<StoreImpl*>(timer.context);
   s.watch_drives();
+  s.extend_reservation();
   bool waiting = false;
   for (auto& log : s.logs_) {
     if (!log || log->out()) continue;
@@ -234,7 +237,7 @@ void StoreImpl::close(StoreOp& op) {
     if (log) log->stop(Status::kCanceled);
   }
   for (int i = 0; i < 100000; ++i) {
-    bool busy = states_used_ > 0 || anchors_in_flight_ > 0 || reclaim_->stuck() || !left_reclaims_.empty();
+    bool busy = states_used_ > 0 || anchors_pending() || reclaim_->stuck() || !left_reclaims_.empty();
     for (const auto& log : logs_) busy |= log && !log->idle();
     if (!busy) break;
     reactor_.run_once(1'000'000);

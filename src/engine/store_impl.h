@@ -127,6 +127,15 @@ struct Move : Append {
   Place from;
 };
 
+/// The next sequence reservation on its way to one drive.
+struct AnchorWrite {
+  alignas(kBlockBytes) std::byte block[kBlockBytes]{};
+  StoreImpl* store = nullptr;
+  io::IoOp io;
+  iovec piece{};
+  uint64_t sequence_end = 0;
+};
+
 class StoreImpl final : public Store, public LogOwner {
  public:
   StoreImpl(io::Reactor& reactor, StoreOptions options);
@@ -158,6 +167,7 @@ class StoreImpl final : public Store, public LogOwner {
   const StoreCounters& counters() const override;
   uint64_t block_bytes_max() const override { return usable_ / 4; }
   void complete(StoreOp& op, Status status);  ///< later, from the loop
+  void skip_sequences(uint64_t count);        ///< for tests: as if so many changes had been made
   size_t ops_in_flight() const override { return states_used_ + uploads_.size() + reservations_.size(); }
 
  private:
@@ -178,6 +188,9 @@ class StoreImpl final : public Store, public LogOwner {
   // --- sequence.cc
   uint64_t next_sequence();
   void extend_reservation();
+  void write_anchor(Log& log, AnchorWrite& write);
+  static void on_anchor(io::IoOp& op, int32_t result);
+  bool anchors_pending() const;
   // --- drives.cc
   Log* log_of(uint8_t drive) const { return drive < logs_.size() ? logs_[drive].get() : nullptr; }
   Log* usable_log(uint8_t drive) const {
@@ -358,7 +371,7 @@ class StoreImpl final : public Store, public LogOwner {
   std::array<Wait, kDrivesMax> waits_{};           // by drive: how long its oldest op has been in flight
   std::array<uint64_t, kDrivesMax> crawled_ns_{};  // by drive: how much longer it crawled than not
   std::vector<OpState*> held_;                     // changes that are done, but for that
-  size_t anchors_in_flight_ = 0;
+  std::vector<AnchorWrite> anchors_;               // by drive
   StoreOp* close_op_ = nullptr;
   mutable StoreCounters snapshot_{};
 };

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <list>
 #include <string>
 #include <vector>
 
@@ -155,6 +156,19 @@ TEST_P(BlockDeviceContract, ManyOpsAtOnceCompleteOnceEach) {
 }
 
 // --- Files.
+
+TEST(DriveFile, ReadsLeaveRoomForWrites) {
+  Bench bench("file");
+  AlignedBytes bytes(4096), over(4096);
+  const iovec piece = bytes.piece(), rest = over.piece();
+  std::list<TestOp> reads;
+  while (bench.device->read(reads.emplace_back().op, 0, {&piece, 1})) ASSERT_LT(reads.size(), 10'000u);
+  reads.pop_back();
+  std::vector<TestOp> writes(100);
+  for (TestOp& write : writes) ASSERT_TRUE(bench.device->write(write.op, 4096, {&rest, 1}, false));
+  for (TestOp& op : reads) EXPECT_EQ(bench.wait(op), 4096);
+  for (TestOp& op : writes) EXPECT_EQ(bench.wait(op), 4096);
+}
 
 TEST(DriveFile, TellsWhatIsWrong) {
   TemporaryFolder folder;

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace memkv::io {
@@ -25,10 +26,10 @@ class BlockSignals {
 
 }  // namespace
 
-DeviceThreads::DeviceThreads(uint32_t threads, Waker& waker) : waker_(waker) {
+DeviceThreads::DeviceThreads(uint32_t threads, Waker& waker) : waker_(waker), serving_(threads, -1) {
   BlockSignals blocked;
   for (uint32_t i = 0; i < threads; i++) {
-    threads_.emplace_back([this] { run(); });
+    threads_.emplace_back([this, i] { run(i); });
     pthread_setname_np(threads_.back().native_handle(), "memkv-device");
   }
 }
@@ -66,16 +67,29 @@ void DeviceThreads::take_done(OpQueue& into) {
   into.swap(done_);
 }
 
-void DeviceThreads::run() {
+/// The first op whose file leaves a thread to the others: one that hangs must not hold them all.
+IoOp* DeviceThreads::take() {
+  const size_t a_file_max = std::max<size_t>(serving_.size() - 1, 1);
+  for (IoOp* op = queued_.front(); op != nullptr; op = op->next) {
+    if (static_cast<size_t>(std::count(serving_.begin(), serving_.end(), op->fd)) >= a_file_max) continue;
+    queued_.remove(*op);
+    return op;
+  }
+  return nullptr;
+}
+
+void DeviceThreads::run(size_t thread) {
   std::unique_lock lock(mutex_);
   while (true) {
-    work_.wait(lock, [this] { return stopping_ || !queued_.empty(); });
-    IoOp* op = queued_.pop();
+    IoOp* op = nullptr;
+    work_.wait(lock, [&] { return (op = take()) != nullptr || stopping_; });
     if (op == nullptr) return;
     op->place = IoOp::Place::kThread;
+    serving_[thread] = op->fd;
     lock.unlock();
     const int32_t result = perform(*op);
     lock.lock();
+    serving_[thread] = -1;
     op->result = result;
     done_.push(*op);
     any_done_.store(true);

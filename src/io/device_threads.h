@@ -24,7 +24,8 @@ class DeviceThreads {
   void take_done(OpQueue& into);  ///< `into` is empty
 
  private:
-  void run();
+  void run(size_t thread);
+  IoOp* take();
   static int32_t perform(const IoOp& op);
 
   Waker& waker_;
@@ -32,6 +33,7 @@ class DeviceThreads {
   std::condition_variable work_;
   OpQueue queued_;
   OpQueue done_;
+  std::vector<int> serving_;  // by thread: the file that it is at, or -1
   bool stopping_ = false;
   std::atomic<bool> any_done_{false};
   std::vector<std::thread> threads_;

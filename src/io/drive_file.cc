@@ -28,7 +28,8 @@
 namespace memkv::io {
 namespace {
 
-constexpr uint32_t kOpsMax = 1024;  ///< in flight per device and reactor
+constexpr uint32_t kOpsMax = 1024;        ///< in flight per device and reactor
+constexpr uint32_t kKeptForWrites = 128;  ///< of them: a put that is acknowledged late holds more than a get does
 constexpr size_t kFillBytes = size_t{8} << 20;
 constexpr size_t kBounceBytes = size_t{1} << 20;
 constexpr uint64_t kLockRetryMs = 50;
@@ -98,7 +99,8 @@ Result<void> FileDevice::start(IoOp& op, IoOp::Kind kind, uint64_t offset, std::
   if (kind != IoOp::Kind::kSync && (total == 0 || offset > info().size_bytes || total > info().size_bytes - offset)) {
     return Error{Status::kInvalid, 0, "drive: range outside of the device"};
   }
-  if (free_ == nullptr) return Error{Status::kBusy, 0, "drive: too many ops in flight"};
+  const uint32_t ops_max = kind == IoOp::Kind::kRead ? kOpsMax - kKeptForWrites : kOpsMax;
+  if (in_flight_ >= ops_max) return Error{Status::kBusy, 0, "drive: too many ops in flight"};
   Passage& passage = *std::exchange(free_, free_->next_free);
   passage = Passage{};
   passage.outer = &op;

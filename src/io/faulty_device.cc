@@ -81,7 +81,8 @@ Result<void> FaultyDevice::start(IoOp& op, const OpView& view, std::span<const i
     return Error{Status::kInvalid, 0, "faulty device: range outside of the device"};
   }
   Flight* flight = take_flight();
-  if (flight == nullptr) return Error{Status::kBusy, 0, "faulty device: too many ops in flight"};
+  if (flight == nullptr || (refuses_ && refuses_(view)))
+    return Error{Status::kBusy, 0, "faulty device: too many ops in flight"};
   flight->device = this;
   flight->op = &op;
   flight->view = view;

@@ -78,6 +78,8 @@ class FaultyDevice final : public BlockDevice {
   /// stays held.
   void set_gate(Gate gate) { gate_ = std::move(gate); }
   size_t held() const { return held_.size(); }
+  /// Ops for which `refuses` says true are not taken, as by a device that has too many in flight.
+  void set_refuses(Gate refuses) { refuses_ = std::move(refuses); }
   OpView held_at(size_t index) const { return held_[index]->view; }
   void release(size_t index = 0);  ///< completes it now, inside this call; 0 is the one held longest
   void release_all();
@@ -138,6 +140,7 @@ class FaultyDevice final : public BlockDevice {
   bool dead_ = false;
   std::vector<Range> bad_;
   Gate gate_;
+  Gate refuses_;
   OnWrite on_write_;
   std::vector<Flight*> held_;
   std::map<uint64_t, CachedSector> cache_;  // by offset: written, not yet durable

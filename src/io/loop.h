@@ -21,6 +21,7 @@ class OpQueue {
  public:
   bool empty() const { return head_ == nullptr; }
   size_t size() const { return size_; }
+  IoOp* front() const { return head_; }  ///< and on by IoOp::next
   void push(IoOp& op);
   IoOp* pop();
   void remove(IoOp& op);

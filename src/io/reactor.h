@@ -145,9 +145,9 @@ enum class ReactorKind : uint8_t { kAuto, kUring, kEpoll };
 
 struct ReactorOptions {
   ReactorKind kind = ReactorKind::kAuto;
-  uint32_t ops_max = 4096;  ///< ops in flight; more is kBusy
-  uint32_t device_threads =
-      4;  ///< epoll only: threads that do blocking device I/O (0: device I/O is refused, as in the client)
+  uint32_t ops_max = 4096;      ///< ops in flight; more is kBusy
+  uint32_t device_threads = 4;  ///< epoll only: threads that do blocking device I/O, all but one of them for one file
+                                ///< at most (0: device I/O is refused, as in the client)
 };
 
 /// kAuto: io_uring, or epoll when the kernel forbids it; `why_not_uring` (may be null) then says why in one line.
