@@ -75,7 +75,7 @@ struct Superblock {
   uint32_t member_count;
   uint32_t namespace_count;
   uint32_t stripe_width;
-  uint64_t life;  // of this drive: 0 since format, random since it last came back empty
+  uint64_t life;  // of this drive: random, drawn at format and when it comes back empty
   uint8_t reserved0[160];
   SuperblockMember members[kDrivesMax];
   SuperblockNamespace namespaces[kNamespacesMax];  // 64

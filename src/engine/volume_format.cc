@@ -105,6 +105,8 @@ Superblock new_store(const Drives& drives, uint32_t shards, uint32_t stripe_widt
   base::os_random(base::mut_bytes_of(block.store_id, sizeof block.store_id));
   base::os_random(base::mut_bytes_of(&block.shard_seed, sizeof block.shard_seed));
   base::os_random(base::mut_bytes_of(block.digest_key, sizeof block.digest_key));
+  // Clients know the store id: with this they cannot put into a block what looks like a structure of the log.
+  base::os_random(base::mut_bytes_of(&block.life, sizeof block.life));
   block.membership_epoch = 1;
   block.member_count = static_cast<uint32_t>(drives.size());
   block.members_in = ~uint64_t{0} >> (64 - drives.size());
