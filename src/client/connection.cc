@@ -182,6 +182,7 @@ void Connection::free_frame(Frame& frame) {
   frame.holders.clear();
   for (FrameExposure& exposure : frame.exposures) let_go(exposure);
   frame.exposures.clear();
+  frame.canceled_begins.clear();
   frame.offered.release();
   frame.payload.clear();
   frame.unanswered = 0;
@@ -201,6 +202,7 @@ void Connection::give_up(Unit& unit) {
   // A CANCEL would overtake a frame that is still in the link's hands.
   if (frame.on_link) {
     if (FrameExposure* exposure = exposure_of(frame, nullptr, index)) exposure->canceled = true;
+    if (unit.kind == wire::OpKind::kBegin) frame.canceled_begins.push_back(index);
     return;
   }
   if (frame.out.opcode == Opcode::kOps) send_cancel(request_id, index);

@@ -86,6 +86,7 @@ class OddServer {
   }
   std::string address() const { return "127.0.0.1:" + std::to_string(io::local_port(listening_.get())); }
   size_t accepted() const { return accepted_; }
+  size_t cancels() const { return cancels_; }
   /// The worker that connections are told to belong to.
   void welcome_as(uint16_t worker) { worker_ = worker; }
   void play(Script script) {
@@ -103,6 +104,7 @@ class OddServer {
       if (header.opcode == Opcode::kOps && decoder.validate(header.payload_bytes)) {
         for (wire::Op op; decoder.next(op);) ops.push_back(op);
       }
+      if (header.opcode == Opcode::kCancel) server_.cancels_++;
       if (header.opcode == Opcode::kOps || header.opcode == Opcode::kExists) {
         const std::lock_guard lock(server_.mutex_);
         server_.script_({[this](auto&&... what) { say(what...); }, [this](auto&&... what) { say_half(what...); }},
@@ -178,7 +180,7 @@ class OddServer {
   std::mutex mutex_;
   Script script_ = misses;
   std::atomic<bool> stop_{false};
-  std::atomic<size_t> accepted_{0};
+  std::atomic<size_t> accepted_{0}, cancels_{0};
   std::atomic<uint16_t> worker_{wire::kAnyWorker};
   std::thread thread_;
 };
@@ -388,6 +390,19 @@ TEST_F(OddServerTest, HangsInTheMiddleOfAReply) {
   Batch batch;
   batch.get("a", Scatter(room_.data(), 8000), kChunkBytesMax - 4000);
   for (const Outcome& outcome : session_->run(batch, std::chrono::seconds(3))) EXPECT_NE(outcome.status, Status::kOk);
+}
+
+/// It would keep the upload until the deadline of the put.
+TEST_F(OddServerTest, HearsOfABeginThatIsGivenUpWhileItLeaves) {
+  server_.play([](const Say&, uint64_t, auto) {});
+  const std::string block(3 << 20, 'x');
+  Batch batch;
+  batch.put("a", block);
+  const Session::Ticket ticket = session_->submit(batch);
+  session_->cancel(ticket);
+  for (int i = 0; i < 200 && server_.cancels() == 0; i++) session_->poll(std::chrono::milliseconds(5));
+  EXPECT_EQ(server_.cancels(), 1u);
+  (void)session_->collect(ticket);
 }
 
 TEST_F(OddServerTest, EndsEachConnectionAtOnce) {

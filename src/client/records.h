@@ -129,6 +129,8 @@ struct Frame {
   std::vector<Unit*> units;  ///< by op index; null = given up or answered
   std::vector<Op*> holders;  ///< ops whose memory is in the payload, once per unit
   std::vector<FrameExposure> exposures;
+  std::vector<uint16_t>
+      canceled_begins;          ///< the server is to be told, once the frame has left: it would keep an upload
   transport::Exposure offered;  ///< GPU memory that the payload stands in
   uint32_t unanswered = 0;
   bool on_link = false;
