@@ -190,6 +190,24 @@ TEST_F(EngineVramThreads, a_range_of_an_object_is_written_from_vram) {
   EXPECT_EQ(host, block);
 }
 
+TEST_F(EngineVramThreads, what_is_put_and_what_is_written_beside_it_are_both_there) {
+  for (const char* mode : {"replace", "if_absent"}) {
+    Agent agent(params({{"write_mode", mode}, {"prefix", mode}}));
+    const Bytes bytes = bytes_of(3 * kChunk, 1);
+    Tensor from(agent, bytes.size()), into(agent, bytes.size());
+    from.memory.write(bytes);
+    const size_t first = 2 * kChunk + 5, gap = 1000;
+    const std::vector<Part> parts{{&from, first, kChunk / 2, "both", first + gap}, {&from, 0, first, "both"}};
+    ASSERT_EQ(write(agent, parts), Status::kSuccess);
+    ASSERT_EQ(read(agent, {{&into, 0, first, "both"}, {&into, first, kChunk / 2, "both", first + gap}}),
+              Status::kSuccess);
+    const size_t written = first + kChunk / 2;
+    EXPECT_EQ(std::memcmp(into.memory.bytes().data(), bytes.data(), written), 0);
+    EXPECT_EQ(write(agent, parts), Status::kSuccess);
+    EXPECT_EQ(counters(agent).already_present.value(), mode == std::string("if_absent") ? 2u : 0u);
+  }
+}
+
 TEST_F(EngineVramThreads, a_write_larger_than_staging_is_refused_and_a_read_is_not) {
   Agent agent(params({{"staging_mb", "4"}}));
   const size_t size = 3 * kChunk;
