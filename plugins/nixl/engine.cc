@@ -118,11 +118,7 @@ Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory,
 
 Status Engine::register_dram(const abi::BlobDesc& desc, abi::Metadata*& out) {
   auto registration = Registry::add_memory(desc, MemoryKind::kHost);
-  for (const auto& driver : drivers_) {
-    auto region = driver->register_memory(reinterpret_cast<void*>(desc.address), desc.length, memkv::MemoryKind::kHost);
-    if (!region) return Status::kInvalidParam;
-    registration->regions.push_back(std::move(*region));
-  }
+  if (!add_regions(desc, memkv::MemoryKind::kHost, *registration)) return Status::kInvalidParam;
   out = registration.release();
   return Status::kSuccess;
 }
@@ -142,19 +138,31 @@ Status Engine::register_vram(const abi::BlobDesc& desc, abi::Metadata*& out) {
 
 /// With the NICs, so that its bytes need no staging. Where that cannot be, they are staged as ever.
 void Engine::make_direct(const abi::BlobDesc& desc, Registration& registration) {
+  const auto added = add_regions(desc, memkv::MemoryKind::kCuda, registration);
+  registration.direct = added.ok();
+  if (added.ok() || staging_told_.exchange(true)) return;
+  log_line(std::string("VRAM goes through host memory: ") + added.error().what);
+}
+
+/// With every driver's session, or with none.
+Result<void> Engine::add_regions(const abi::BlobDesc& desc, memkv::MemoryKind kind, Registration& registration) {
+  registration.regions.reserve(drivers_.size());
   for (const auto& driver : drivers_) {
-    auto region = driver->register_memory(reinterpret_cast<void*>(desc.address), desc.length, memkv::MemoryKind::kCuda,
-                                          registration.device);
+    auto region =
+        driver->register_memory(reinterpret_cast<void*>(desc.address), desc.length, kind, registration.device);
     if (!region) {
-      registration.regions.clear();
-      if (!staging_told_.exchange(true)) {
-        log_line(std::string("VRAM goes through host memory: ") + region.error().what);
-      }
-      return;
+      release_regions(registration);
+      return region.error();
     }
     registration.regions.push_back(std::move(*region));
   }
-  registration.direct = true;
+  return {};
+}
+
+/// Each belongs to a driver's session.
+void Engine::release_regions(Registration& registration) {
+  for (size_t i = 0; i < registration.regions.size(); i++) drivers_[i]->release(std::move(registration.regions[i]));
+  registration.regions.clear();
 }
 
 Status Engine::deregisterMem(abi::Metadata* metadata) {
@@ -164,6 +172,7 @@ Status Engine::deregisterMem(abi::Metadata* metadata) {
   const auto uses = [metadata](const Work& work) { return static_cast<const Request&>(work).uses(metadata); };
   const bool quiet = stop_all(uses);
   if (!quiet) log_line("transfers with memory that is deregistered could not be stopped in time");
+  release_regions(*registration);
   return quiet ? Status::kSuccess : Status::kBackend;
 }
 
