@@ -116,9 +116,15 @@ Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory,
   }
 }
 
+/// NICs that do not take the memory (a limit of locked memory, say) are no reason to refuse it: all transports move it
+/// without, rdma through slots.
 Status Engine::register_dram(const abi::BlobDesc& desc, abi::Metadata*& out) {
   auto registration = Registry::add_memory(desc, MemoryKind::kHost);
-  if (!add_regions(desc, memkv::MemoryKind::kHost, *registration)) return Status::kInvalidParam;
+  const auto added = add_regions(desc, memkv::MemoryKind::kHost, *registration);
+  if (!added.ok() && added.error().status == memkv::Status::kInvalid) return Status::kInvalidParam;
+  if (!added.ok() && !slots_told_.exchange(true)) {
+    log_line(std::string("over rdma, host memory goes through slots: ") + added.error().what);
+  }
   out = registration.release();
   return Status::kSuccess;
 }

@@ -79,6 +79,7 @@ class Engine final : public abi::Backend {
   std::vector<std::unique_ptr<Driver>> drivers_;
   std::unique_ptr<MetricsFile> metrics_file_;
   std::atomic<bool> staging_told_{false};  // why VRAM goes through host memory
+  std::atomic<bool> slots_told_{false};    // why host memory goes through slots
 };
 
 }  // namespace memkv::nixl

@@ -136,6 +136,7 @@ TEST_F(EngineTest, wrong_lists_are_refused) {
   prepared([](auto& t) { t.remote.descs.front().metadata = t.local.descs.front().metadata; });
   agent.add(Agent::object_desc(std::string(1025, 'k'), 0), Memory::kObject, Status::kInvalidParam);
   agent.add(Agent::object_desc("k", 0), Memory::kBlock, Status::kNotSupported);
+  agent.add({{.address = 4096, .length = 0, .device = 0}, ""}, Memory::kDram, Status::kInvalidParam);
 }
 
 TEST_F(EngineTest, a_finished_transfer_is_posted_again) {
