@@ -115,7 +115,6 @@ void Driver::run(Batch& batch, Deadline deadline, std::vector<Outcome>& outcomes
 }
 
 Result<Region> Driver::register_memory(void* data, size_t size, memkv::MemoryKind kind, uint32_t device) {
-  const std::lock_guard lock(mutex_);
   return session_.register_memory(data, size, kind, static_cast<int>(device));
 }
 

@@ -48,6 +48,7 @@ class Driver {
   bool stop(Work& work);
   /// Cancels all work that `which` names and drives until it has ended. False: not by the deadline (monotonic_ns()).
   bool stop_all(const std::function<bool(const Work&)>& which, uint64_t deadline_ns);
+  /// Without the lock: to pin much memory takes seconds, and others move bytes meanwhile.
   Result<Region> register_memory(void* data, size_t size, memkv::MemoryKind kind, uint32_t device = 0);
   /// Ends it, where nobody else drives the session: it moves bytes until no NIC touches the memory.
   void release(Region region);
