@@ -9,6 +9,7 @@
 #include "cuda_testing.h"
 #include "engine.h"
 #include "engine_rig_testing.h"
+#include "memkv/client.h"
 
 namespace memkv::nixl::test {
 namespace {
@@ -371,6 +372,22 @@ TEST_F(EngineVramThreads, what_cuda_refuses_fails_the_request) {
   const FailingCall failing("MemcpyAsync", 2);
   EXPECT_EQ(write(agent, {{&tensor, 0, kChunk, "refused"}}), Status::kBackend);
   EXPECT_EQ(agent.query({"refused"}), std::vector<bool>{false});
+}
+
+TEST_F(EngineVramThreads, what_cuda_refused_once_is_not_told_of_again) {
+  Agent agent(params());
+  Tensor tensor(agent, 2 * kChunk);
+  Agent::Transfer transfer = prepare_read(agent, tensor);
+  {
+    const FailingCall failing("MemcpyAsync", 2);
+    agent.post(transfer);
+    EXPECT_EQ(agent.finish(transfer), Status::kBackend);
+  }
+  auto client = Client::connect({.servers = {server_->address()}}).value();
+  EXPECT_TRUE(client.remove("held").hit());
+  agent.post(transfer);
+  EXPECT_EQ(agent.finish(transfer), Status::kNotFound);
+  EXPECT_EQ(agent.release(transfer), Status::kSuccess);
 }
 
 TEST_F(EngineVramThreads, memory_of_the_host_is_not_vram) {
