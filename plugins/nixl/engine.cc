@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <exception>
 
 #include "log.h"
 
@@ -15,6 +16,12 @@ constexpr auto kStopTurns = 3;                    // of a release, for a put tha
 LogLimit forks_logged{10'000'000'000};
 
 Request& request_of(abi::RequestHandle* handle) { return *static_cast<Request*>(handle); }
+
+/// Nothing that is thrown (no memory, no thread) crosses into NIXL.
+Status failed(const char* what, const std::exception& e) {
+  log_line(std::string(what) + ": " + e.what());
+  return Status::kBackend;
+}
 
 }  // namespace
 
@@ -100,7 +107,7 @@ std::vector<abi::Memory> Engine::getSupportedMems() const {
 
 // Registrations.
 
-Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory, abi::Metadata*& out) {
+Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory, abi::Metadata*& out) try {
   out = nullptr;
   if (refuse_fork()) return Status::kBackend;
   switch (memory) {
@@ -114,6 +121,8 @@ Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory,
     default:
       return Status::kNotSupported;
   }
+} catch (const std::exception& e) {
+  return failed("memory cannot be registered", e);
 }
 
 /// NICs that do not take the memory (a limit of locked memory, say) are no reason to refuse it: all transports move it
@@ -190,7 +199,7 @@ Status Engine::loadLocalMD(abi::Metadata* in, abi::Metadata*& out) {
 // Transfers.
 
 Status Engine::prepXfer(const abi::Operation& operation, const abi::MetaList& local, const abi::MetaList& remote,
-                        const std::string&, abi::RequestHandle*& handle, const abi::OptionalArgs*) const {
+                        const std::string&, abi::RequestHandle*& handle, const abi::OptionalArgs*) const try {
   handle = nullptr;
   if (refuse_fork()) return Status::kBackend;
   if (const Status wrong = check_lists(local, remote); wrong != Status::kSuccess) return wrong;
@@ -209,6 +218,8 @@ Status Engine::prepXfer(const abi::Operation& operation, const abi::MetaList& lo
   }
   handle = request.release();
   return Status::kSuccess;
+} catch (const std::exception& e) {
+  return failed("a transfer cannot be prepared", e);
 }
 
 Status Engine::postXfer(const abi::Operation&, const abi::MetaList&, const abi::MetaList&, const std::string&,
@@ -252,7 +263,7 @@ Status Engine::releaseReqH(abi::RequestHandle* handle) const {
 
 // Questions.
 
-Status Engine::queryMem(const abi::BlobList& list, abi::QueryResponse& out) const {
+Status Engine::queryMem(const abi::BlobList& list, abi::QueryResponse& out) const try {
   out.assign(list.descs.size(), std::nullopt);
   if (refuse_fork()) return Status::kBackend;
   if (list.memory != abi::Memory::kObject) return Status::kNotSupported;
@@ -268,6 +279,8 @@ Status Engine::queryMem(const abi::BlobList& list, abi::QueryResponse& out) cons
     counters_->found_keys.add();
   }
   return Status::kSuccess;
+} catch (const std::exception& e) {
+  return failed("keys cannot be asked for", e);
 }
 
 }  // namespace memkv::nixl

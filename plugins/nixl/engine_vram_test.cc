@@ -1,5 +1,6 @@
 /// The backend with memory on CUDA devices, over the stand-in runtime and against a real server.
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -413,6 +414,56 @@ bool maps_mention(const std::string& word) {
     if (line.find(word) != std::string::npos) return true;
   }
   return false;
+}
+
+/// While it lives, the process can have no more than a few MiB that it has not.
+class MemoryLimit {
+ public:
+  MemoryLimit() {
+    uint64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    getrlimit(RLIMIT_AS, &before_);
+    const rlimit tight{pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) + (4 << 20), before_.rlim_max};
+    setrlimit(RLIMIT_AS, &tight);
+  }
+  ~MemoryLimit() { setrlimit(RLIMIT_AS, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(EngineVramDeathTest, without_memory_and_threads_calls_fail_and_the_agent_stays) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers end a process that gets no memory";
+#endif
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto body = [this] {
+    setenv("MEMKV_CUDART", FAKE_CUDART, 1);
+    Agent agent(params());
+    Bytes bytes = bytes_of(200'000, 1);
+    std::vector<Element> elements;
+    for (size_t i = 0; i < bytes.size(); i++) elements.push_back({&bytes[i], 1, "plain", i});
+    Agent::Transfer many = agent.lists(Operation::kRead, elements);
+    abi::BlobList questions;
+    questions.memory = Memory::kObject;
+    questions.descs.assign(bytes.size(), Agent::object_desc("plain", 1));
+    abi::QueryResponse answers;
+    try {
+      const MemoryLimit limit;
+      agent.prepare(many, Status::kBackend);
+      if (agent.backend().queryMem(questions, answers) != Status::kBackend) return 1;
+      agent.add({{4096, 4096, 0}, ""}, Memory::kVram, Status::kBackend);
+    } catch (const std::exception&) {
+      return 5;  // it came out of a call
+    }
+    if (agent.write({{bytes.data(), bytes.size(), "plain"}}) != Status::kSuccess) return 2;
+    agent.prepare(many, Status::kSuccess);
+    if (agent.post(many), agent.finish(many) != Status::kSuccess) return 3;
+    agent.release(many);
+    return HasFailure() ? 4 : 0;
+  };
+  EXPECT_EXIT(exit_with(body), testing::ExitedWithCode(0),
+              "a transfer cannot be prepared.*\n.*keys cannot be asked.*\n.*memory cannot be registered");
 }
 
 TEST_F(EngineVramDeathTest, without_vram_cuda_is_not_loaded) {
