@@ -301,7 +301,7 @@ class Session {
   std::vector<Outcome> collect(Ticket ticket);
   void collect(Ticket ticket, std::vector<Outcome>& out);  ///< the same without allocation
   std::vector<Outcome> run(Batch& batch, Deadline deadline = {});
-  /// As Client::register_memory.
+  /// As Client::register_memory. Thread: any, but not the end of the region.
   Result<Region> register_memory(void* data, size_t size, MemoryKind kind = MemoryKind::kHost, int device = 0);
   ClientCounters counters() const;
   /// By rail; those of the process, which its clients share. Empty: no RDMA here. Thread: any.

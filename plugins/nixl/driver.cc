@@ -115,8 +115,12 @@ void Driver::run(Batch& batch, Deadline deadline, std::vector<Outcome>& outcomes
 }
 
 Result<Region> Driver::register_memory(void* data, size_t size, memkv::MemoryKind kind, uint32_t device) {
-  const std::lock_guard lock(mutex_);
   return session_.register_memory(data, size, kind, static_cast<int>(device));
+}
+
+void Driver::release(Region region) {
+  const std::lock_guard lock(mutex_);
+  const Region gone(std::move(region));  // a parameter would end after the lock
 }
 
 /// Moves bytes once. Under the lock. False: none were there to be moved.

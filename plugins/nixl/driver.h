@@ -48,7 +48,10 @@ class Driver {
   bool stop(Work& work);
   /// Cancels all work that `which` names and drives until it has ended. False: not by the deadline (monotonic_ns()).
   bool stop_all(const std::function<bool(const Work&)>& which, uint64_t deadline_ns);
+  /// Without the lock: to pin much memory takes seconds, and others move bytes meanwhile.
   Result<Region> register_memory(void* data, size_t size, memkv::MemoryKind kind, uint32_t device = 0);
+  /// Ends it, where nobody else drives the session: it moves bytes until no NIC touches the memory.
+  void release(Region region);
   std::vector<RailCounters> rail_counters() const { return session_.rail_counters(); }  ///< without the lock
   /// Runs a batch to its end, for callers that may wait.
   void run(Batch& batch, Deadline deadline, std::vector<Outcome>& outcomes);

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <exception>
 
 #include "log.h"
 
@@ -15,6 +16,12 @@ constexpr auto kStopTurns = 3;                    // of a release, for a put tha
 LogLimit forks_logged{10'000'000'000};
 
 Request& request_of(abi::RequestHandle* handle) { return *static_cast<Request*>(handle); }
+
+/// Nothing that is thrown (no memory, no thread) crosses into NIXL.
+Status failed(const char* what, const std::exception& e) {
+  log_line(std::string(what) + ": " + e.what());
+  return Status::kBackend;
+}
 
 }  // namespace
 
@@ -100,7 +107,7 @@ std::vector<abi::Memory> Engine::getSupportedMems() const {
 
 // Registrations.
 
-Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory, abi::Metadata*& out) {
+Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory, abi::Metadata*& out) try {
   out = nullptr;
   if (refuse_fork()) return Status::kBackend;
   switch (memory) {
@@ -114,14 +121,18 @@ Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory,
     default:
       return Status::kNotSupported;
   }
+} catch (const std::exception& e) {
+  return failed("memory cannot be registered", e);
 }
 
+/// NICs that do not take the memory (a limit of locked memory, say) are no reason to refuse it: all transports move it
+/// without, rdma through slots.
 Status Engine::register_dram(const abi::BlobDesc& desc, abi::Metadata*& out) {
   auto registration = Registry::add_memory(desc, MemoryKind::kHost);
-  for (const auto& driver : drivers_) {
-    auto region = driver->register_memory(reinterpret_cast<void*>(desc.address), desc.length, memkv::MemoryKind::kHost);
-    if (!region) return Status::kInvalidParam;
-    registration->regions.push_back(std::move(*region));
+  const auto added = add_regions(desc, memkv::MemoryKind::kHost, *registration);
+  if (!added.ok() && added.error().status == memkv::Status::kInvalid) return Status::kInvalidParam;
+  if (!added.ok() && !slots_told_.exchange(true)) {
+    log_line(std::string("over rdma, host memory goes through slots: ") + added.error().what);
   }
   out = registration.release();
   return Status::kSuccess;
@@ -142,19 +153,31 @@ Status Engine::register_vram(const abi::BlobDesc& desc, abi::Metadata*& out) {
 
 /// With the NICs, so that its bytes need no staging. Where that cannot be, they are staged as ever.
 void Engine::make_direct(const abi::BlobDesc& desc, Registration& registration) {
+  const auto added = add_regions(desc, memkv::MemoryKind::kCuda, registration);
+  registration.direct = added.ok();
+  if (added.ok() || staging_told_.exchange(true)) return;
+  log_line(std::string("VRAM goes through host memory: ") + added.error().what);
+}
+
+/// With every driver's session, or with none.
+Result<void> Engine::add_regions(const abi::BlobDesc& desc, memkv::MemoryKind kind, Registration& registration) {
+  registration.regions.reserve(drivers_.size());
   for (const auto& driver : drivers_) {
-    auto region = driver->register_memory(reinterpret_cast<void*>(desc.address), desc.length, memkv::MemoryKind::kCuda,
-                                          registration.device);
+    auto region =
+        driver->register_memory(reinterpret_cast<void*>(desc.address), desc.length, kind, registration.device);
     if (!region) {
-      registration.regions.clear();
-      if (!staging_told_.exchange(true)) {
-        log_line(std::string("VRAM goes through host memory: ") + region.error().what);
-      }
-      return;
+      release_regions(registration);
+      return region.error();
     }
     registration.regions.push_back(std::move(*region));
   }
-  registration.direct = true;
+  return {};
+}
+
+/// Each belongs to a driver's session.
+void Engine::release_regions(Registration& registration) {
+  for (size_t i = 0; i < registration.regions.size(); i++) drivers_[i]->release(std::move(registration.regions[i]));
+  registration.regions.clear();
 }
 
 Status Engine::deregisterMem(abi::Metadata* metadata) {
@@ -164,6 +187,7 @@ Status Engine::deregisterMem(abi::Metadata* metadata) {
   const auto uses = [metadata](const Work& work) { return static_cast<const Request&>(work).uses(metadata); };
   const bool quiet = stop_all(uses);
   if (!quiet) log_line("transfers with memory that is deregistered could not be stopped in time");
+  release_regions(*registration);
   return quiet ? Status::kSuccess : Status::kBackend;
 }
 
@@ -175,7 +199,7 @@ Status Engine::loadLocalMD(abi::Metadata* in, abi::Metadata*& out) {
 // Transfers.
 
 Status Engine::prepXfer(const abi::Operation& operation, const abi::MetaList& local, const abi::MetaList& remote,
-                        const std::string&, abi::RequestHandle*& handle, const abi::OptionalArgs*) const {
+                        const std::string&, abi::RequestHandle*& handle, const abi::OptionalArgs*) const try {
   handle = nullptr;
   if (refuse_fork()) return Status::kBackend;
   if (const Status wrong = check_lists(local, remote); wrong != Status::kSuccess) return wrong;
@@ -194,6 +218,8 @@ Status Engine::prepXfer(const abi::Operation& operation, const abi::MetaList& lo
   }
   handle = request.release();
   return Status::kSuccess;
+} catch (const std::exception& e) {
+  return failed("a transfer cannot be prepared", e);
 }
 
 Status Engine::postXfer(const abi::Operation&, const abi::MetaList&, const abi::MetaList&, const std::string&,
@@ -237,7 +263,7 @@ Status Engine::releaseReqH(abi::RequestHandle* handle) const {
 
 // Questions.
 
-Status Engine::queryMem(const abi::BlobList& list, abi::QueryResponse& out) const {
+Status Engine::queryMem(const abi::BlobList& list, abi::QueryResponse& out) const try {
   out.assign(list.descs.size(), std::nullopt);
   if (refuse_fork()) return Status::kBackend;
   if (list.memory != abi::Memory::kObject) return Status::kNotSupported;
@@ -253,6 +279,8 @@ Status Engine::queryMem(const abi::BlobList& list, abi::QueryResponse& out) cons
     counters_->found_keys.add();
   }
   return Status::kSuccess;
+} catch (const std::exception& e) {
+  return failed("keys cannot be asked for", e);
 }
 
 }  // namespace memkv::nixl

@@ -63,6 +63,8 @@ class Engine final : public abi::Backend {
   abi::Status register_dram(const abi::BlobDesc& desc, abi::Metadata*& out);
   abi::Status register_vram(const abi::BlobDesc& desc, abi::Metadata*& out);
   void make_direct(const abi::BlobDesc& desc, Registration& registration);
+  Result<void> add_regions(const abi::BlobDesc& desc, memkv::MemoryKind kind, Registration& registration);
+  void release_regions(Registration& registration);
   bool refuse_fork() const;
   Driver& pick_driver() const;
   bool stop_all(const std::function<bool(const Work&)>& which) const;
@@ -77,6 +79,7 @@ class Engine final : public abi::Backend {
   std::vector<std::unique_ptr<Driver>> drivers_;
   std::unique_ptr<MetricsFile> metrics_file_;
   std::atomic<bool> staging_told_{false};  // why VRAM goes through host memory
+  std::atomic<bool> slots_told_{false};    // why host memory goes through slots
 };
 
 }  // namespace memkv::nixl

@@ -19,7 +19,7 @@ thread_local size_t allocations = 0;
 [[gnu::noinline]] void* operator new(size_t bytes) {
   if (counting) allocations++;
   if (void* memory = std::malloc(bytes)) return memory;
-  std::abort();
+  throw std::bad_alloc();
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }

@@ -136,6 +136,7 @@ TEST_F(EngineTest, wrong_lists_are_refused) {
   prepared([](auto& t) { t.remote.descs.front().metadata = t.local.descs.front().metadata; });
   agent.add(Agent::object_desc(std::string(1025, 'k'), 0), Memory::kObject, Status::kInvalidParam);
   agent.add(Agent::object_desc("k", 0), Memory::kBlock, Status::kNotSupported);
+  agent.add({{.address = 4096, .length = 0, .device = 0}, ""}, Memory::kDram, Status::kInvalidParam);
 }
 
 TEST_F(EngineTest, a_finished_transfer_is_posted_again) {
@@ -249,6 +250,97 @@ TEST_F(EngineTest, in_mode_if_absent_what_is_there_stays_and_nothing_is_sent) {
   EXPECT_EQ(in, first);
   EXPECT_EQ(agent.read({{in.data(), 1000, "b"}}), Status::kSuccess);
   EXPECT_EQ(in, second);
+}
+
+/// Parts of one object that cannot travel as one write, each from memory of its own.
+struct Parts {
+  struct Range {
+    uint64_t offset;
+    size_t length;
+  };
+  Parts(const std::string& key, const std::vector<Range>& ranges, uint32_t seed = 1) {
+    for (const auto& [offset, length] : ranges) {
+      bytes.push_back(pattern(length, seed++));
+      elements.push_back({bytes.back().data(), length, key, offset});
+    }
+  }
+  void expect_there(Agent& agent) const {
+    for (const Element& one : elements) {
+      std::vector<char> in(one.length);
+      EXPECT_EQ(agent.read({{in.data(), in.size(), one.key, one.offset}}), Status::kSuccess) << "from " << one.offset;
+      EXPECT_EQ(std::memcmp(in.data(), one.memory, one.length), 0) << "from " << one.offset;
+    }
+  }
+  std::vector<std::vector<char>> bytes;
+  std::vector<Element> elements;
+};
+
+/// By write_mode and coalesce.
+class EngineMixedWrites : public EngineTest, public testing::WithParamInterface<std::pair<const char*, const char*>> {
+ protected:
+  abi::Params mode() const { return params({{"write_mode", GetParam().first}, {"coalesce", GetParam().second}}); }
+};
+INSTANTIATE_TEST_SUITE_P(Modes, EngineMixedWrites,
+                         testing::Values(std::pair("replace", "on"), std::pair("replace", "off"),
+                                         std::pair("if_absent", "on"), std::pair("if_absent", "off")),
+                         [](const auto& mode) {
+                           return std::string(mode.param.first) + "_coalesce_" + mode.param.second;
+                         });
+
+TEST_P(EngineMixedWrites, what_is_put_and_what_is_written_beside_it_are_both_there) {
+  Agent agent(mode());
+  const std::vector<std::vector<Parts::Range>> cases = {{{0, 100 << 10}, {200 << 10, 4 << 10}},
+                                                        {{200 << 10, 4 << 10}, {0, 100 << 10}},
+                                                        {{4 << 20, 4 << 20}, {0, 4 << 20}},
+                                                        {{0, 6 << 20}, {7 << 20, 4 << 10}},
+                                                        {{0, 1}, {3, 1}, {5, 1}}};
+  for (size_t i = 0; i < cases.size(); i++) {
+    SCOPED_TRACE(i);
+    const Parts parts("k" + std::to_string(i), cases[i]);
+    Agent::Transfer write = agent.prepare(Operation::kWrite, parts.elements);
+    for (int post = 0; post < 2; post++) {
+      agent.post(write);
+      EXPECT_EQ(agent.finish(write), Status::kSuccess);
+      parts.expect_there(agent);
+    }
+    EXPECT_EQ(agent.release(write), Status::kSuccess);
+  }
+}
+
+TEST_P(EngineMixedWrites, ranges_that_overlap_go_behind_the_put_too) {
+  Agent agent(mode());
+  Parts parts("k", {{0, 100 << 10}, {0, 100 << 10}, {100 << 10, 4 << 10}});
+  parts.bytes[1] = parts.bytes[0];
+  parts.elements[1].memory = parts.bytes[1].data();
+  EXPECT_EQ(agent.write(parts.elements), Status::kSuccess);
+  parts.expect_there(agent);
+}
+
+TEST_P(EngineMixedWrites, other_keys_of_the_request_are_as_ever) {
+  Agent agent(mode());
+  const Parts both("both", {{0, 100 << 10}, {200 << 10, 4 << 10}}), put("put", {{0, 5000}}, 7),
+      range("range", {{5000, 5000}}, 8);
+  std::vector<Element> all = range.elements;
+  all.insert(all.end(), both.elements.begin(), both.elements.end());
+  all.insert(all.end(), put.elements.begin(), put.elements.end());
+  EXPECT_EQ(agent.write(all), Status::kSuccess);
+  for (const Parts* parts : {&both, &put, &range}) parts->expect_there(agent);
+}
+
+TEST_F(EngineTest, in_mode_if_absent_what_is_there_stays_whole) {
+  Agent agent(params({{"write_mode", "if_absent"}}));
+  const Parts first("k", {{0, 100 << 10}, {200 << 10, 4 << 10}}),
+      second("k", {{0, 100 << 10}, {200 << 10, 4 << 10}}, 7);
+  EXPECT_EQ(agent.write(first.elements), Status::kSuccess);
+  EXPECT_EQ(agent.write(second.elements), Status::kSuccess);
+  first.expect_there(agent);
+  EXPECT_EQ(counters_of(agent).already_present.value(), 2u);
+  const Parts other("other", {{0, 5000}});
+  std::vector<Element> all = second.elements;
+  all.push_back(other.elements.front());
+  EXPECT_EQ(agent.write(all), Status::kSuccess);
+  first.expect_there(agent);
+  other.expect_there(agent);
 }
 
 TEST_F(EngineTest, writes_of_one_range_end_as_one_of_them_whole) {

@@ -1,5 +1,6 @@
 /// The backend with memory on CUDA devices, over the stand-in runtime and against a real server.
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -9,6 +10,7 @@
 #include "cuda_testing.h"
 #include "engine.h"
 #include "engine_rig_testing.h"
+#include "memkv/client.h"
 
 namespace memkv::nixl::test {
 namespace {
@@ -190,6 +192,24 @@ TEST_F(EngineVramThreads, a_range_of_an_object_is_written_from_vram) {
   EXPECT_EQ(host, block);
 }
 
+TEST_F(EngineVramThreads, what_is_put_and_what_is_written_beside_it_are_both_there) {
+  for (const char* mode : {"replace", "if_absent"}) {
+    Agent agent(params({{"write_mode", mode}, {"prefix", mode}}));
+    const Bytes bytes = bytes_of(3 * kChunk, 1);
+    Tensor from(agent, bytes.size()), into(agent, bytes.size());
+    from.memory.write(bytes);
+    const size_t first = 2 * kChunk + 5, gap = 1000;
+    const std::vector<Part> parts{{&from, first, kChunk / 2, "both", first + gap}, {&from, 0, first, "both"}};
+    ASSERT_EQ(write(agent, parts), Status::kSuccess);
+    ASSERT_EQ(read(agent, {{&into, 0, first, "both"}, {&into, first, kChunk / 2, "both", first + gap}}),
+              Status::kSuccess);
+    const size_t written = first + kChunk / 2;
+    EXPECT_EQ(std::memcmp(into.memory.bytes().data(), bytes.data(), written), 0);
+    EXPECT_EQ(write(agent, parts), Status::kSuccess);
+    EXPECT_EQ(counters(agent).already_present.value(), mode == std::string("if_absent") ? 2u : 0u);
+  }
+}
+
 TEST_F(EngineVramThreads, a_write_larger_than_staging_is_refused_and_a_read_is_not) {
   Agent agent(params({{"staging_mb", "4"}}));
   const size_t size = 3 * kChunk;
@@ -355,6 +375,22 @@ TEST_F(EngineVramThreads, what_cuda_refuses_fails_the_request) {
   EXPECT_EQ(agent.query({"refused"}), std::vector<bool>{false});
 }
 
+TEST_F(EngineVramThreads, what_cuda_refused_once_is_not_told_of_again) {
+  Agent agent(params());
+  Tensor tensor(agent, 2 * kChunk);
+  Agent::Transfer transfer = prepare_read(agent, tensor);
+  {
+    const FailingCall failing("MemcpyAsync", 2);
+    agent.post(transfer);
+    EXPECT_EQ(agent.finish(transfer), Status::kBackend);
+  }
+  auto client = Client::connect({.servers = {server_->address()}}).value();
+  EXPECT_TRUE(client.remove("held").hit());
+  agent.post(transfer);
+  EXPECT_EQ(agent.finish(transfer), Status::kNotFound);
+  EXPECT_EQ(agent.release(transfer), Status::kSuccess);
+}
+
 TEST_F(EngineVramThreads, memory_of_the_host_is_not_vram) {
   Agent agent(params());
   const Bytes host(16);
@@ -378,6 +414,56 @@ bool maps_mention(const std::string& word) {
     if (line.find(word) != std::string::npos) return true;
   }
   return false;
+}
+
+/// While it lives, the process can have no more than a few MiB that it has not.
+class MemoryLimit {
+ public:
+  MemoryLimit() {
+    uint64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    getrlimit(RLIMIT_AS, &before_);
+    const rlimit tight{pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)) + (4 << 20), before_.rlim_max};
+    setrlimit(RLIMIT_AS, &tight);
+  }
+  ~MemoryLimit() { setrlimit(RLIMIT_AS, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST_F(EngineVramDeathTest, without_memory_and_threads_calls_fail_and_the_agent_stays) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers end a process that gets no memory";
+#endif
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto body = [this] {
+    setenv("MEMKV_CUDART", FAKE_CUDART, 1);
+    Agent agent(params());
+    Bytes bytes = bytes_of(200'000, 1);
+    std::vector<Element> elements;
+    for (size_t i = 0; i < bytes.size(); i++) elements.push_back({&bytes[i], 1, "plain", i});
+    Agent::Transfer many = agent.lists(Operation::kRead, elements);
+    abi::BlobList questions;
+    questions.memory = Memory::kObject;
+    questions.descs.assign(bytes.size(), Agent::object_desc("plain", 1));
+    abi::QueryResponse answers;
+    try {
+      const MemoryLimit limit;
+      agent.prepare(many, Status::kBackend);
+      if (agent.backend().queryMem(questions, answers) != Status::kBackend) return 1;
+      agent.add({{4096, 4096, 0}, ""}, Memory::kVram, Status::kBackend);
+    } catch (const std::exception&) {
+      return 5;  // it came out of a call
+    }
+    if (agent.write({{bytes.data(), bytes.size(), "plain"}}) != Status::kSuccess) return 2;
+    agent.prepare(many, Status::kSuccess);
+    if (agent.post(many), agent.finish(many) != Status::kSuccess) return 3;
+    agent.release(many);
+    return HasFailure() ? 4 : 0;
+  };
+  EXPECT_EXIT(exit_with(body), testing::ExitedWithCode(0),
+              "a transfer cannot be prepared.*\n.*keys cannot be asked.*\n.*memory cannot be registered");
 }
 
 TEST_F(EngineVramDeathTest, without_vram_cuda_is_not_loaded) {

@@ -12,7 +12,8 @@
 
 namespace memkv::nixl {
 
-/// Rewritten every few seconds and at the end, whole or not at all. Thread: its own.
+/// Rewritten every few seconds and at the end, whole or not at all. Agents may share one: the last writer's numbers
+/// stand. Thread: its own.
 class MetricsFile {
  public:
   using Rails = std::function<std::vector<RailCounters>()>;  ///< Thread: any

@@ -61,6 +61,7 @@ void leave_over(Extent& of, uint64_t from, uint64_t to, Again why, Extents& left
 
 /// Three rounds: all of it; what is left over, by kind of memory; what is left over once more, one by one.
 void ClusterFetcher::fetch(Extents& extents, PlanBuilder& to) {
+  for (Extents& left : left_over_) left.clear();  // of a plan for which memory did not suffice
   fetch_clusters(extents, to);
   for (Extents& left : left_over_) {
     if (left.empty()) continue;

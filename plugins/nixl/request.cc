@@ -18,6 +18,7 @@ Wait Request::start(Session& session) {
   canceled_ = false;
   worst_ = abi::Status::kSuccess;
   stage_ = 0;
+  std::fill(put_ends_.begin(), put_ends_.end(), PutEnd::kFailed);
   deadline_ns_ = monotonic_ns() + options_.timeout_ns(operation_);
   const bool read = operation_ == abi::Operation::kRead;
   (read ? counters_.read_requests : counters_.write_requests).add();
@@ -37,6 +38,34 @@ Wait Request::submit_stage(Session& session) {
   for (uint32_t i = stage.wire_op_first; i < stage.wire_op_first + stage.wire_op_count; i++)
     starts_staged(i) ? start_staged(session, *staged_[i]) : batch_of_op_.push_back(i);
   return submit(session, stages_[stage_], Phase::kWire);
+}
+
+/// An object that was there already stays as it is, and one whose put failed is no object to write to.
+Wait Request::submit_ranges(Session& session) {
+  const Stage& stage = plan_.stages[stage_];
+  begin_choice();
+  for (uint32_t i = stage.wire_op_first; i < stage.wire_op_first + stage.wire_op_count; i++) {
+    const PutEnd put = *put_end_of(plan_.wire_ops[i].key);
+    if (put == PutEnd::kStored) choose(session, i);
+    if (put == PutEnd::kPresent) counters_.already_present.add();
+  }
+  return submit_chosen(session);
+}
+
+void Request::begin_choice() {
+  chosen_.clear();
+  batch_of_op_.clear();
+}
+
+void Request::choose(Session& session, uint32_t op) {
+  if (starts_staged(op)) return start_staged(session, *staged_[op]);
+  add(plan_.wire_ops[op], targets_[op], chosen_);
+  batch_of_op_.push_back(op);
+}
+
+Wait Request::submit_chosen(Session& session) {
+  if (chosen_.empty() && staging_.empty()) return next_stage(session);
+  return submit(session, chosen_, Phase::kWire);
 }
 
 Wait Request::submit(Session& session, Batch& batch, Phase phase) {
@@ -144,25 +173,18 @@ Wait Request::on_quiet(Session& session) {
 
 /// Sends only what is not there. A question that failed counts as no: the write itself asks once more.
 Wait Request::on_probed(Session& session) {
-  absent_.clear();
-  batch_of_op_.clear();
+  begin_choice();
   size_t asked = 0;
-  for (uint32_t i = 0; i < targets_.size(); i++) {
+  for (uint32_t i = 0; i < plan_.stages.front().wire_op_count; i++) {
     const bool there = asked < probed_.size() && probed_[asked] == i && outcomes_[asked++].exists;
     if (there) {
       counters_.already_present.add();
-      continue;
+      note_put(plan_.wire_ops[i].key, PutEnd::kPresent);
+    } else if (!canceled_) {
+      choose(session, i);
     }
-    if (canceled_) continue;
-    if (starts_staged(i)) {
-      start_staged(session, *staged_[i]);
-      continue;
-    }
-    add(plan_.wire_ops[i], targets_[i], absent_);
-    batch_of_op_.push_back(i);
   }
-  if (canceled_ || (absent_.empty() && staging_.empty())) return finish();
-  return submit(session, absent_, Phase::kWire);
+  return submit_chosen(session);
 }
 
 /// What travelled together and failed goes once more, each descriptor alone.
@@ -175,8 +197,8 @@ Wait Request::on_fetched(Session& session) {
 }
 
 Wait Request::next_stage(Session& session) {
-  if (++stage_ >= stages_.size() || canceled_) return finish();
-  return submit_stage(session);
+  if (++stage_ >= plan_.stages.size() || canceled_) return finish();
+  return mixed_keys_.empty() ? submit_stage(session) : submit_ranges(session);
 }
 
 /// The last word: from here on the request may be posted again, or released.

@@ -22,7 +22,8 @@ abi::Status check_lists(const abi::MetaList& local, const abi::MetaList& remote)
 
 /// A stage of the plan is under way as a whole: what the client moves by itself is one batch, what passes through
 /// staging goes by itself, and each wire operation's copies start as soon as it has succeeded, while others are still
-/// on the wire.
+/// on the wire. Of an object that is put and written to in one request the put goes first, and the writes to it are a
+/// second stage: a put that landed after them would replace them, or find the object made by them and leave it alone.
 ///
 /// Thread: plan() by one; then the driver's lock, but for status().
 class Request final : public abi::RequestHandle, public Work {
@@ -54,6 +55,8 @@ class Request final : public abi::RequestHandle, public Work {
  private:
   enum class Phase : uint8_t { kIdle, kProbe, kWire, kApart };
   using Form = Target::Form;
+  /// What the puts of a key have come to; the best of several counts.
+  enum class PutEnd : uint8_t { kFailed, kPresent, kStored };
   /// A descriptor in VRAM that is read once more, alone.
   struct ApartRead {
     ApartRead(uint32_t descriptor, const Descriptor& one, const Target& target, LocalMovers& movers);
@@ -64,7 +67,9 @@ class Request final : public abi::RequestHandle, public Work {
 
   // request_plan.cc
   void remember(const abi::MetaList& list);
-  Target target_of(const WireOp& op, const abi::MetaList& remote) const;
+  const Registration& object_of(const WireOp& op, const abi::MetaList& remote) const;
+  Form form_of(const WireOp& op, const Registration& object) const;
+  void split_off_ranges(const abi::MetaList& remote);
   void add(const WireOp& op, const Target& target, Batch& batch) const;
   bool is_staged(const WireOp& op) const;
   void build_staged(const abi::MetaList& local);
@@ -73,10 +78,15 @@ class Request final : public abi::RequestHandle, public Work {
   void build_probe();
 
   bool starts_staged(uint32_t op) const { return staged_[op] && !direct_[op]; }
+  PutEnd* put_end_of(uint32_t key);  ///< null: it is not both put and written to
 
   // request.cc
   Wait submit(Session& session, Batch& batch, Phase phase);
   Wait submit_stage(Session& session);
+  Wait submit_ranges(Session& session);
+  void begin_choice();
+  void choose(Session& session, uint32_t op);
+  Wait submit_chosen(Session& session);
   Wait waiting() const;
   void start_staged(Session& session, StagedWireOp& staged);
   void step_wire(Session& session);
@@ -96,6 +106,7 @@ class Request final : public abi::RequestHandle, public Work {
   void judge_read(const WireOp& op, const Target& target, const Outcome& outcome);
   void judge_write(const WireOp& op, const Target& target, const Outcome& outcome);
   void judge_apart(uint32_t descriptor, const Outcome& outcome);
+  void note_put(uint32_t key, PutEnd end);
   void fail(abi::Status status, const Target& target, const WireOp& op, const Outcome& outcome);
   void fail_copy(const char* cuda_error);
   void take_apart(const WireOp& op, const Target& target);
@@ -117,7 +128,9 @@ class Request final : public abi::RequestHandle, public Work {
   std::vector<std::unique_ptr<CopyJob>> copies_;  // by wire operation, null where none follow
   Batch probe_;                                   // write_mode=if_absent: asks for the objects that are there
   std::vector<uint32_t> probed_;                  // wire operation of each question
-  Batch absent_;                                  // what is left of the stage after the probe
+  std::vector<uint32_t> mixed_keys_;              // sorted: put and written to, the writes in a stage behind the puts
+  std::vector<PutEnd> put_ends_;                  // of them, in this post
+  Batch chosen_;                                  // what is left of a stage after the probe, or after the puts
 
   Phase phase_ = Phase::kIdle;
   size_t stage_ = 0;

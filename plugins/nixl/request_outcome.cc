@@ -78,10 +78,17 @@ void Request::judge_read(const WireOp& op, const Target& target, const Outcome& 
 void Request::judge_write(const WireOp& op, const Target& target, const Outcome& outcome) {
   counters_.write_wire_ops.add();
   if (target.form == Form::kRange) counters_.range_writes.add(), counters_.range_write_bytes.add(op.length);
-  if (outcome.status == memkv::Status::kExists) return counters_.already_present.add();
+  const bool present = outcome.status == memkv::Status::kExists;
+  if (target.form != Form::kRange && (present || outcome.hit()))
+    note_put(op.key, present ? PutEnd::kPresent : PutEnd::kStored);
+  if (present) return counters_.already_present.add();
   if (!outcome.hit()) return fail(status_of(outcome.status), target, op, outcome);
   counters_.write_wire_bytes.add(op.length);
   counters_.write_bytes.add(op.length);
+}
+
+void Request::note_put(uint32_t key, PutEnd end) {
+  if (PutEnd* known = put_end_of(key)) *known = std::max(*known, end);
 }
 
 void Request::fail(abi::Status status, const Target& target, const WireOp& op, const Outcome& outcome) {

@@ -1,6 +1,7 @@
 /// What a request is made of: planned once, from NIXL's lists.
 
 #include <algorithm>
+#include <iterator>
 
 #include "request.h"
 
@@ -38,7 +39,11 @@ void Request::plan(Planner& planner, const abi::MetaList& local, const abi::Meta
   planner.plan(operation_ == abi::Operation::kRead ? Op::kRead : Op::kWrite, descriptors_, plan_);
   remember(local);
   remember(remote);
-  for (const WireOp& op : plan_.wire_ops) targets_.push_back(target_of(op, remote));
+  if (operation_ == abi::Operation::kWrite) split_off_ranges(remote);
+  for (const WireOp& op : plan_.wire_ops) {
+    const Registration& object = object_of(op, remote);
+    targets_.push_back({object.key, form_of(op, object)});
+  }
   build_staged(local);
   build_copies();
   build_stages();
@@ -57,20 +62,49 @@ bool Request::uses(const abi::Metadata* metadata) const {
   return std::binary_search(uses_.begin(), uses_.end(), metadata);
 }
 
-Target Request::target_of(const WireOp& op, const abi::MetaList& remote) const {
+const Registration& Request::object_of(const WireOp& op, const abi::MetaList& remote) const {
   const uint32_t descriptor = plan_.pieces_of(op).front().descriptor;
-  const auto& object = *static_cast<const Registration*>(remote.descs[descriptor].metadata);
-  if (operation_ == abi::Operation::kRead) return {object.key, Form::kGet};
-  if (op.offset != 0) return {object.key, Form::kRange};
+  return *static_cast<const Registration*>(remote.descs[descriptor].metadata);
+}
+
+Target::Form Request::form_of(const WireOp& op, const Registration& object) const {
+  if (operation_ == abi::Operation::kRead) return Form::kGet;
+  if (op.offset != 0) return Form::kRange;
   switch (options_.write_mode) {
     case WriteMode::kReplace:
-      return {object.key, Form::kPut};
+      return Form::kPut;
     case WriteMode::kIfAbsent:
-      return {object.key, Form::kPutIfAbsent};
+      return Form::kPutIfAbsent;
     case WriteMode::kAuto:
       break;
   }
-  return {object.key, op.length == object.bytes ? Form::kPut : Form::kRange};
+  return op.length == object.bytes ? Form::kPut : Form::kRange;
+}
+
+/// Into a stage behind the first one: those of keys that are put as well.
+void Request::split_off_ranges(const abi::MetaList& remote) {
+  const auto is_range = [&](const WireOp& op) { return form_of(op, object_of(op, remote)) == Form::kRange; };
+  std::vector<uint32_t> put, written;
+  for (const WireOp& op : plan_.wire_ops) (is_range(op) ? written : put).push_back(op.key);
+  if (put.empty() || written.empty()) return;
+  std::sort(put.begin(), put.end());
+  std::sort(written.begin(), written.end());
+  std::set_intersection(put.begin(), put.end(), written.begin(), written.end(), std::back_inserter(mixed_keys_));
+  mixed_keys_.erase(std::unique(mixed_keys_.begin(), mixed_keys_.end()), mixed_keys_.end());
+  if (mixed_keys_.empty()) return;
+  put_ends_.resize(mixed_keys_.size());
+  const auto split = std::stable_partition(plan_.wire_ops.begin(), plan_.wire_ops.end(), [&](const WireOp& op) {
+    return !is_range(op) || put_end_of(op.key) == nullptr;
+  });
+  const auto first = static_cast<uint32_t>(split - plan_.wire_ops.begin());
+  const auto second = static_cast<uint32_t>(plan_.wire_ops.end() - split);
+  plan_.stages = {{.wire_op_first = 0, .wire_op_count = first}, {.wire_op_first = first, .wire_op_count = second}};
+}
+
+Request::PutEnd* Request::put_end_of(uint32_t key) {
+  const auto found = std::lower_bound(mixed_keys_.begin(), mixed_keys_.end(), key);
+  if (found == mixed_keys_.end() || *found != key) return nullptr;
+  return &put_ends_[static_cast<size_t>(found - mixed_keys_.begin())];
 }
 
 void Request::add(const WireOp& op, const Target& target, Batch& batch) const {
@@ -127,7 +161,8 @@ uint64_t Request::staged_write_bytes_max() const {
 }
 
 void Request::build_stages() {
-  for (const Stage& stage : plan_.stages) {
+  const size_t known = mixed_keys_.empty() ? plan_.stages.size() : 1;  // what goes of a second one the puts decide
+  for (const Stage& stage : std::span(plan_.stages).first(known)) {
     Batch& batch = stages_.emplace_back();
     for (uint32_t i = 0; i < stage.wire_op_count; i++) {
       const uint32_t op = stage.wire_op_first + i;
@@ -136,7 +171,7 @@ void Request::build_stages() {
   }
 }
 
-/// Writes have one stage.
+/// All that it asks of is in the first stage.
 void Request::build_probe() {
   for (uint32_t i = 0; i < targets_.size(); i++) {
     if (targets_[i].form != Form::kPutIfAbsent) continue;

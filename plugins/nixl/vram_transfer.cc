@@ -117,8 +117,11 @@ bool StagedRead::wait_for_slot(Lane& lane, uint64_t now_ns) {
 bool StagedRead::wait_for_wire(Lane& lane) {
   Outcome outcome;
   if (!wire_.done(lane.number, outcome)) return false;
-  lane.at = At::kCopy;
-  if (failed() || !check(lane, outcome)) return true;
+  lane.at = At::kCopy;  // there is nothing on the wire to be canceled any more
+  if (failed() || !check(lane, outcome)) {
+    release(lane);  // with no copies its job has nothing to say but of an earlier run
+    return true;
+  }
   generations_[lane.unit] = outcome.generation;
   outcome_.block_bytes = outcome.block_bytes;
   const Range range = range_of(lane.unit);
