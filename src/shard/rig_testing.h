@@ -170,6 +170,14 @@ inline Identity test_identity(uint8_t shards = 1) {
   return identity;
 }
 
+void run_until(Worker& worker, auto&& done) {
+  const uint64_t limit = worker.now_ns() + 5'000'000'000;
+  while (!done()) {
+    ASSERT_LT(worker.now_ns(), limit) << "not in time";
+    worker.turn(1'000'000);
+  }
+}
+
 inline WorkerOptions test_worker_options() {
   WorkerOptions options;
   options.ops_max = 64;

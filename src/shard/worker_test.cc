@@ -49,13 +49,7 @@ class WorkerTest : public testing::Test {
     new (&client) TestClient;
     worker.reset();
   }
-  void until(auto&& done) {
-    const uint64_t limit = worker->now_ns() + 5'000'000'000;
-    while (!done()) {
-      ASSERT_LT(worker->now_ns(), limit) << "not in time";
-      worker->turn(1'000'000);
-    }
-  }
+  void until(auto&& done) { run_until(*worker, done); }
   const Reply& reply(uint64_t request, uint16_t index = 0) {
     until([&] { return client.find(request, index) != nullptr; });
     static const Reply none;
