@@ -490,7 +490,7 @@ class Members {
     for (int d = 0; d < drives; ++d) drives_.push_back(std::make_unique<RigDrive>(rig, static_cast<size_t>(d)));
     rig.close();
     EXPECT_TRUE(Volume::format(all(), {.shards = 1}).ok());
-    rig.open();
+    start(*open(all()));
   }
   std::vector<io::DriveFile*> all() const { return without(drives_.size()); }
   std::vector<io::DriveFile*> without(size_t drive) const {
