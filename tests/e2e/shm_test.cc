@@ -130,8 +130,9 @@ TEST_F(Shm, ASessionComesBackWhenItsServerIsRepaired) {
   wanted.servers = {server->address()};
   wanted.transport = Transport::kShm;
   Session session = Session::connect(wanted).value();
+  const Bytes block = pattern("k", 1, kBlock);
   Batch batch;
-  batch.put("k", pattern("k", 1, kBlock));
+  batch.put("k", block);
   EXPECT_NE(session.run(batch)[0].status, Status::kOk);
   const auto drive = [&](std::chrono::milliseconds how_long) {
     const auto end = std::chrono::steady_clock::now() + how_long;
@@ -146,7 +147,7 @@ TEST_F(Shm, ASessionComesBackWhenItsServerIsRepaired) {
   for (int i = 0; i < 50 && status != Status::kOk; i++) {
     drive(100ms);
     Batch again;
-    again.put("k", pattern("k", 1, kBlock));
+    again.put("k", block);
     status = session.run(again)[0].status;
   }
   EXPECT_EQ(status, Status::kOk);
