@@ -14,7 +14,7 @@ namespace {
 using wire::Op;
 using wire::OpKind;
 
-constexpr uint64_t kStalledNs = 300'000'000;
+constexpr uint64_t kStalledNs = 1'000'000'000;
 constexpr uint64_t kBytes = 64 << 20;
 
 class StalledTest : public testing::Test {
