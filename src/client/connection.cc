@@ -67,7 +67,7 @@ void Connection::connected(Result<std::unique_ptr<transport::Link>> link, std::s
 void Connection::adopt(std::unique_ptr<transport::Link> link, std::string_view server_name) {
   link_ = std::move(link);
   state_ = State::kWelcoming;
-  state_since_ns_ = opened_ns_ = heard_ns_ = context_.now_ns();
+  state_since_ns_ = heard_ns_ = context_.now_ns();
   epoch_++;
   pinged_ns_ = 0;
   credit_used_ = eager_used_ = 0;
@@ -182,7 +182,7 @@ void Connection::free_frame(Frame& frame) {
   frame.holders.clear();
   for (FrameExposure& exposure : frame.exposures) let_go(exposure);
   frame.exposures.clear();
-  frame.canceled_begins.clear();
+  frame.canceled.clear();
   frame.offered.release();
   frame.payload.clear();
   frame.unanswered = 0;
@@ -201,8 +201,8 @@ void Connection::give_up(Unit& unit) {
   if (link_ && std::none_of(frame.units.begin(), frame.units.end(), lives)) link_->withdraw(frame.out);
   // A CANCEL would overtake a frame that is still in the link's hands.
   if (frame.on_link) {
-    if (FrameExposure* exposure = exposure_of(frame, nullptr, index)) exposure->canceled = true;
-    if (unit.kind == wire::OpKind::kBegin) frame.canceled_begins.push_back(index);
+    // What the server would hold for it: memory that it may write, or an upload.
+    if (exposure_of(frame, nullptr, index) || unit.kind == wire::OpKind::kBegin) frame.canceled.push_back(index);
     return;
   }
   if (frame.out.opcode == Opcode::kOps) send_cancel(request_id, index);

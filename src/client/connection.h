@@ -23,7 +23,7 @@ class Connection final : public transport::LinkOwner {
 
   enum class State : uint8_t { kIdle, kConnecting, kWelcoming, kOpen, kClosing };
   State state() const { return state_; }
-  uint64_t since_ns() const { return opened_ns_; }  ///< when it was opened last
+  uint64_t since_ns() const { return state_since_ns_; }  ///< when it was opened, or its opening began
   bool open() const { return state_ == State::kOpen; }
   Transport transport() const { return transport_; }
   uint16_t worker() const { return worker_; }
@@ -146,7 +146,7 @@ class Connection final : public transport::LinkOwner {
   State state_ = State::kIdle;
   std::unique_ptr<transport::Connector> connector_;
   std::unique_ptr<transport::Link> link_;
-  uint64_t state_since_ns_ = 0, opened_ns_ = 0;
+  uint64_t state_since_ns_ = 0;
   uint64_t request_counter_ = 0;
 
   UnitQueue ops_;    // without payload

@@ -339,10 +339,7 @@ void Connection::on_sent(Frame& frame, bool sent) {
   frame.holders.clear();
   frame.payload.clear();
   frame.offered.release();
-  for (FrameExposure& exposure : frame.exposures) {
-    if (sent && std::exchange(exposure.canceled, false)) send_cancel(frame.out.request_id, exposure.index);
-  }
-  for (const uint16_t index : std::exchange(frame.canceled_begins, {})) {
+  for (const uint16_t index : std::exchange(frame.canceled, {})) {
     if (sent) send_cancel(frame.out.request_id, index);
   }
   free_if_done(frame);

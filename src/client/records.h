@@ -111,9 +111,8 @@ struct Call {
 
 /// Memory that the server may write until it has answered one op of a frame.
 struct FrameExposure {
-  uint16_t index = 0;     ///< of the op
-  bool canceled = false;  ///< the server is to be told, once the frame has left
-  Op* holder = nullptr;   ///< whose own memory it is; null: a slot of ours, or done
+  uint16_t index = 0;    ///< of the op
+  Op* holder = nullptr;  ///< whose own memory it is; null: a slot of ours, or done
   transport::Exposure memory;
 };
 
@@ -129,9 +128,8 @@ struct Frame {
   std::vector<Unit*> units;  ///< by op index; null = given up or answered
   std::vector<Op*> holders;  ///< ops whose memory is in the payload, once per unit
   std::vector<FrameExposure> exposures;
-  std::vector<uint16_t>
-      canceled_begins;          ///< the server is to be told, once the frame has left: it would keep an upload
-  transport::Exposure offered;  ///< GPU memory that the payload stands in
+  std::vector<uint16_t> canceled;  ///< ops that the server is to be told of, once the frame has left
+  transport::Exposure offered;     ///< GPU memory that the payload stands in
   uint32_t unanswered = 0;
   bool on_link = false;
   bool never_left = false;  ///< the link was dying already

@@ -20,8 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kBootIdBytes = 16;  // its digits are the socket's name
-
 /// Empty, or why the folder will not do. One that others may write to would let them put a socket of theirs in ours'
 /// place.
 std::string make_dir(const std::string& dir) {
@@ -40,17 +38,12 @@ bool is_dead(const std::string& path) {
   return address && fd && ::connect(fd->get(), address->get(), address->length) != 0 && errno == ECONNREFUSED;
 }
 
-/// The folder may have sockets of other programs, too.
-bool is_ours(const fs::path& path) {
-  const std::string name = path.filename();
-  const size_t digits = name.find_first_not_of("0123456789abcdef");
-  return digits == 2 * kBootIdBytes && name.substr(digits) == ".sock";
-}
-
+/// Only those of servers: the folder may have sockets of other programs, too.
 void remove_dead_sockets(const std::string& dir) {
   std::error_code failed;
   for (const auto& entry : fs::directory_iterator(dir, failed)) {
-    if (is_ours(entry.path()) && is_dead(entry.path())) fs::remove(entry.path(), failed);
+    const bool ours = transport::is_shm_socket_name(entry.path().filename().string());
+    if (ours && is_dead(entry.path())) fs::remove(entry.path(), failed);
   }
 }
 

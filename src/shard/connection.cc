@@ -65,7 +65,7 @@ PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& he
       on_cancel(body);
       break;
     case wire::Opcode::kPing:
-      if (!send_control(wire::Opcode::kPong, header.request_id, [](auto) { return size_t{0}; })) close(Status::kBusy);
+      if (!send_empty(wire::Opcode::kPong, header.request_id)) close(Status::kBusy);
       break;
     case wire::Opcode::kPong:
       break;
@@ -356,7 +356,7 @@ void Connection::protocol_error(const char* what) {
 }
 
 void Connection::say_ready() {
-  if (!closing_) (void)send_control(wire::Opcode::kReady, 0, [](auto) { return size_t{0}; });
+  if (!closing_) (void)send_empty(wire::Opcode::kReady);
 }
 
 void Connection::say_credit(uint16_t limit) {

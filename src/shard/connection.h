@@ -59,6 +59,9 @@ class Connection final : public transport::LinkOwner {
     frame->out.body = {frame->body.data(), encode(std::span<std::byte>(frame->body))};
     return send(*frame);
   }
+  bool send_empty(wire::Opcode opcode, uint64_t request_id = 0) {
+    return send_control(opcode, request_id, [](auto) { return size_t{0}; });
+  }
   /// A request that has no reply of its own for failures (EXISTS, LIST, STATUS): a REPLY with one op 0.
   void fail_request(uint64_t request_id, Status status);
   /// Queues; false: the link is closed (frame and ops are back in their pools).
@@ -115,7 +118,6 @@ class Connection final : public transport::LinkOwner {
   bool take_all_room();
   void expire_payload();
   void expire_uploads();
-  void say_alive();
   void drop_payload(Status status);
   void give_room_back();
   transport::PayloadTarget target();

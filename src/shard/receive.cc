@@ -77,15 +77,13 @@ void Connection::expire_payload() {
   if (!paused_) return;
   const std::span<Incoming> incoming(incoming_.data(), incoming_count_);
   const auto lives = [](const Incoming& one) { return one.op != nullptr && !expired(*one.op); };
-  if (std::any_of(incoming.begin(), incoming.end(), lives)) return say_alive();
+  if (std::any_of(incoming.begin(), incoming.end(), lives)) {
+    // Nothing is read behind it, no PING either: the client hears unasked that it waits for a server that lives.
+    (void)send_empty(wire::Opcode::kPong);
+    return;
+  }
   worker_->count(worker_->mutable_stats().deadlines_missed, incoming_count_);
   drop_payload(Status::kDeadline);
-}
-
-/// Behind a payload that waits nothing is read, no PING either: the client hears unasked that it waits for a server
-/// that lives.
-void Connection::say_alive() {
-  (void)send_control(wire::Opcode::kPong, 0, [](auto) { return size_t{0}; });
 }
 
 void Connection::on_unwanted(transport::Link&) {

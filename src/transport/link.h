@@ -152,6 +152,7 @@ std::unique_ptr<Link> make_tcp_link(io::Reactor& reactor, int fd, Role role, con
 class ShmWindow;
 /// The file name of a server's unix socket.
 std::string shm_socket_name(const std::array<uint8_t, 16>& boot_id);
+bool is_shm_socket_name(std::string_view name);
 /// The folders where it is unless people say otherwise: a server takes the first that it can make, clients look in all.
 /// `runtime_dir`: XDG_RUNTIME_DIR, null or empty where there is none.
 std::vector<std::string> usual_shm_dirs(const char* runtime_dir);

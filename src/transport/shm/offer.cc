@@ -36,6 +36,11 @@ std::string shm_socket_name(const std::array<uint8_t, 16>& boot_id) {
   return base::hex_encode(std::as_bytes(std::span(boot_id))) + ".sock";
 }
 
+bool is_shm_socket_name(std::string_view name) {
+  static const size_t digits = shm_socket_name({}).find('.');
+  return name.find_first_not_of("0123456789abcdef") == digits && name.substr(digits) == ".sock";
+}
+
 std::vector<std::string> usual_shm_dirs(const char* runtime_dir) {
   std::vector<std::string> dirs = {"/run/memkv"};
   if (runtime_dir != nullptr && *runtime_dir != '\0') dirs.push_back(std::string(runtime_dir) + "/memkv");
