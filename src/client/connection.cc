@@ -74,8 +74,9 @@ void Connection::adopt(std::unique_ptr<transport::Link> link, std::string_view s
   context_.watch();
   if (!server_.accept_name(server_name)) {
     goodbye_ = {Status::kInvalid, "it calls itself '" + std::string(server_name) + "', not '" + server_.name() + "'"};
-    link_->close(Status::kInvalid);
+    return link_->close(Status::kInvalid);
   }
+  introduce();
 }
 
 void Connection::close(Status why) {

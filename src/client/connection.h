@@ -93,6 +93,7 @@ class Connection final : public transport::LinkOwner {
   void adopt(std::unique_ptr<transport::Link> link, std::string_view server_name);
   void connected(Result<std::unique_ptr<transport::Link>> link, std::string_view server_name, std::string_view goodbye);
 
+  void introduce();
   bool may_send() const;
   bool send_ops();
   bool send_exists();

@@ -346,6 +346,15 @@ void Connection::on_sent(Frame& frame, bool sent) {
   pump();
 }
 
+/// The connection's first frame. The server answers it with WELCOME.
+void Connection::introduce() {
+  constexpr size_t kBytes = 64;
+  Frame& frame = new_frame(kBytes);
+  const wire::Introduce introduce{.client_id = context_.identity().id, .epoch = 0};
+  const std::span<std::byte> body(frame.body.get(), kBytes);
+  send(frame, Opcode::kIntroduce, body.first(wire::encode(introduce, body)));
+}
+
 void Connection::send_control(Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id) {
   if (state_ != State::kOpen) return;
   Frame& frame = new_frame(body.size());

@@ -50,7 +50,10 @@ void Counters::add_to(ClientCounters& sum) const {
 }
 
 Context::Context(const Settings& settings)
-    : settings_(settings), placement_(names_of(settings)), random_(random_seed()) {
+    : settings_(settings),
+      identity_(settings.identity != nullptr ? *settings.identity : process_identity()),
+      placement_(names_of(settings)),
+      random_(random_seed()) {
   deadline_timer_.context = retry_timer_.context = tick_timer_.context = this;
   deadline_timer_.on_done = [](io::Timer& timer) { static_cast<Context*>(timer.context)->on_deadline(); };
   retry_timer_.on_done = [](io::Timer& timer) { static_cast<Context*>(timer.context)->on_retry(); };

@@ -7,6 +7,7 @@
 
 #include "base/metrics.h"
 #include "base/random.h"
+#include "client/client_identity.h"
 #include "client/placement.h"
 #include "client/records.h"
 #include "client/server.h"
@@ -56,6 +57,7 @@ class Context {
   /// Rails whose devices know all of this GPU memory, as bits.
   uint32_t gpu_rails(std::span<const iovec> pieces);
   const Settings& settings() const { return settings_; }
+  ClientIdentity& identity() { return identity_; }
   Counters& counters() { return counters_; }
   const Counters& counters() const { return counters_; }
   uint64_t now_ns() const { return reactor_->now_ns(); }
@@ -129,6 +131,7 @@ class Context {
   void pump();
 
   const Settings settings_;
+  ClientIdentity& identity_;
   const Placement placement_;
   std::unique_ptr<io::Reactor> reactor_;
   std::shared_ptr<transport::rdma::Host> rdma_host_;

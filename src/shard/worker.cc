@@ -76,6 +76,7 @@ Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotAre
       list_ops_(kListOps),
       status_ops_(kStatusOps),
       connections_(options_.connections_max),
+      clients_(options_.connections_max),
       scratch_(new std::byte[kChunkBytesMax]) {
   shards_.reserve(32);  // ops and uploads point into it
   uint64_t total = 0;
@@ -316,7 +317,7 @@ void Worker::cut_stalled() {
   const uint64_t now = now_ns();
   for (Connection& connection : open_) {
     if (connection.link() == nullptr || connection.closing()) continue;
-    const char* what = connection.stalls(now, options_.stalled_ns);
+    const char* what = connection.stalls(now, options_.stalled_ns, options_.introduce_ns);
     if (what == nullptr) continue;
     MEMKV_LOG_EVERY(10, kWarn, "worker {}: a client that does not {} is cut", index(), what);
     count(stats_.connections_cut);
@@ -411,7 +412,7 @@ void Worker::close_stores() {
 
 void Worker::check_whole() const {
   MEMKV_ASSERT(ops_.in_use() == 0 && requests_.in_use() == 0 && uploads_.in_use() == 0);
-  MEMKV_ASSERT(frames_.in_use() == 0 && connections_.in_use() == 0);
+  MEMKV_ASSERT(frames_.in_use() == 0 && connections_.in_use() == 0 && clients_.count() == 0);
   MEMKV_ASSERT(list_ops_.in_use() == 0 && status_ops_.in_use() == 0);
   MEMKV_ASSERT(slots_->in_use() == 0);
   for (const Shard& shard : shards_) MEMKV_ASSERT(shard.store->ops_in_flight() == 0);

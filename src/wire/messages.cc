@@ -22,6 +22,7 @@ bool known(Opcode opcode) {
     case Opcode::kHelloReply:
     case Opcode::kProof:
     case Opcode::kWelcome:
+    case Opcode::kIntroduce:
     case Opcode::kOps:
     case Opcode::kReply:
     case Opcode::kExists:
@@ -192,6 +193,22 @@ Result<Proof> decode_proof(std::span<const std::byte> body) {
   in.array(proof.proof);
   if (!in.at_end()) return malformed("proof: bad length");
   return proof;
+}
+
+size_t encode(const Introduce& introduce, std::span<std::byte> out) {
+  Writer to(out);
+  to.array(introduce.client_id);
+  to.u64(introduce.epoch);
+  return to.size();
+}
+
+Result<Introduce> decode_introduce(std::span<const std::byte> body) {
+  Reader in(body);
+  Introduce introduce;
+  in.array(introduce.client_id);
+  introduce.epoch = in.u64();
+  if (!in.at_end()) return malformed("introduce: bad length");
+  return introduce;
 }
 
 size_t encode(const Welcome& welcome, std::span<std::byte> out) {

@@ -16,7 +16,7 @@
 namespace memkv::wire {
 
 inline constexpr uint32_t kMagic = 0x31564b4d;  // "MKV1"
-inline constexpr uint8_t kVersionMin = 1, kVersionMax = 1;
+inline constexpr uint8_t kVersionMin = 2, kVersionMax = 2;
 inline constexpr uint32_t kHeaderBytes = 48;
 inline constexpr uint32_t kBodyBytesMax = 256 * 1024;
 inline constexpr uint32_t kPayloadBytesMax = 2 * 1024 * 1024;
@@ -36,6 +36,7 @@ enum class Opcode : uint8_t {
   kHelloReply = 2,
   kProof = 3,
   kWelcome = 4,
+  kIntroduce = 5,
   kOps = 16,
   kReply = 17,
   kExists = 18,
@@ -273,6 +274,12 @@ struct HelloReply {
 struct Proof {
   std::array<uint8_t, 32> proof{};
 };
+/// INTRODUCE: which client this connection belongs to, before the server welcomes it.
+/// 0 client id 16 · 16 epoch 8
+struct Introduce {
+  std::array<uint8_t, 16> client_id{};  ///< random, one for each client process
+  uint64_t epoch = 0;                   ///< the client's present one; see Op
+};
 struct Welcome {
   std::array<uint8_t, 16> boot_id{};
   std::array<uint8_t, 16> store_id{};
@@ -341,6 +348,7 @@ struct ListItem {
 size_t encode(const Hello&, std::span<std::byte> out);
 size_t encode(const HelloReply&, std::span<std::byte> out);
 size_t encode(const Proof&, std::span<std::byte> out);
+size_t encode(const Introduce&, std::span<std::byte> out);
 size_t encode(const Welcome&, std::span<std::byte> out);
 size_t encode(const Cancel&, std::span<std::byte> out);
 size_t encode(const Credit&, std::span<std::byte> out);
@@ -357,6 +365,7 @@ Segment load_segment(const std::byte* at);
 Result<Hello> decode_hello(std::span<const std::byte> body);
 Result<HelloReply> decode_hello_reply(std::span<const std::byte> body);
 Result<Proof> decode_proof(std::span<const std::byte> body);
+Result<Introduce> decode_introduce(std::span<const std::byte> body);
 Result<Welcome> decode_welcome(std::span<const std::byte> body);
 Result<Cancel> decode_cancel(std::span<const std::byte> body);
 Result<Credit> decode_credit(std::span<const std::byte> body);

@@ -87,7 +87,7 @@ inline Hello sample_hello() {
 }
 
 inline HelloReply sample_hello_reply() {
-  HelloReply reply{.version = 1, .features = 1};
+  HelloReply reply{.version = 2, .features = 1};
   reply.nonce = counting<32>(0xa0);
   reply.server_name = "kv-a";
   return reply;
@@ -204,6 +204,7 @@ inline std::vector<Sample> samples() {
   add("ops", Opcode::kOps, 20, ops, payload);
   const auto reply = sample_reply(payload);
   add("reply", Opcode::kReply, 20, reply, payload);
+  add("introduce", Opcode::kIntroduce, 0, encoded(Introduce{counting<16>(0x50), 3}));
   add("welcome", Opcode::kWelcome, 0, encoded(sample_welcome()));
   add("credit", Opcode::kCredit, 0, encoded(Credit{12}));
   add("cancel", Opcode::kCancel, 24, encoded(Cancel{20, 3}));
