@@ -2,6 +2,7 @@
 
 #include "tests/crash/client.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -28,9 +29,8 @@ constexpr int kGivenUpMax = 3;          ///< of a block: the model looks at ever
 constexpr int kAwayMs = 30;             ///< between two tries while the server is away
 constexpr auto kLongDeadline = std::chrono::seconds(10);
 
-void send(Report::Kind kind, const Change& change, Status status = Status::kOk) {
-  const Report report{kind, status, change};
-  if (write(kReportFd, &report, sizeof report) != static_cast<ssize_t>(sizeof report)) _exit(1);  // the parent is gone
+void send(int fd, const Report& report) {
+  if (write(fd, &report, sizeof report) != static_cast<ssize_t>(sizeof report)) _exit(1);  // the parent is gone
 }
 
 bool asked_to_end() {
@@ -42,7 +42,11 @@ bool asked_to_end() {
 class Changer {
  public:
   Changer(const ClientPlan& plan, Run run)
-      : plan_(plan), run_(std::move(run)), random_(mix(plan.seed)), version_(plan.version), budget_(plan.budget) {}
+      : plan_(plan), run_(std::move(run)), random_(mix(plan.seed)), version_(plan.version), budget_(plan.budget) {
+    if (!plan.journal.empty()) {
+      journal_.reset(open(plan.journal.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+    }
+  }
 
   void one_batch() {
     std::vector<Change> changes;
@@ -68,6 +72,12 @@ class Changer {
     int given_up = 0;             ///< changes of unknown outcome
   };
 
+  void tell(Report::Kind kind, const Change& change, Status status = Status::kOk) {
+    const Report report{kind, status, change};
+    if (journal_) send(journal_.get(), report);
+    send(kReportFd, report);
+  }
+
   uint64_t below(uint64_t n) {
     random_ = mix(random_ + 1);
     return random_ % n;
@@ -78,7 +88,7 @@ class Changer {
   /// A block that the batch does not change yet; often one with a given-up change, for that may come late and undo what
   /// follows.
   std::optional<uint32_t> choose(const std::vector<Change>& taken) {
-    const bool wants_uncertain = below(2) == 0;
+    const bool wants_uncertain = gave_up_ || below(2) == 0;
     const auto first = static_cast<uint32_t>(below(kBlocksPerClient));
     std::optional<uint32_t> other;
     for (uint32_t i = 0; i < kBlocksPerClient; ++i) {
@@ -117,14 +127,15 @@ class Changer {
     Batch batch;
     for (size_t i = 0; i < changes.size(); ++i) {
       add(batch, changes[i], bytes[i]);
-      send(Report::Kind::kBegun, changes[i]);
+      tell(Report::Kind::kBegun, changes[i]);
     }
     const bool gives_up_soon =
         below(plan_.ordered ? 4 : 16) == 0;  // unordered, each costs a block until the round ends
     const Deadline deadline = gives_up_soon ? Deadline(std::chrono::milliseconds(1 + below(60))) : kLongDeadline;
     const std::vector<Outcome> outcomes = run_(batch, deadline);
+    gave_up_ = false;
     for (size_t i = 0; i < changes.size(); ++i) {
-      send(Report::Kind::kEnded, changes[i], outcomes[i].status);
+      tell(Report::Kind::kEnded, changes[i], outcomes[i].status);
       learn(changes[i], outcomes[i].status);
     }
     if (!gives_up_soon && is_failure(outcomes.front().status)) rest(kAwayMs);
@@ -154,6 +165,7 @@ class Changer {
     const bool is_whole = change.kind == ChangeKind::kPut || change.kind == ChangeKind::kPutIfAbsent;
     block.whole.reset();
     if (!was_done(change, status)) {
+      gave_up_ = true;
       ++block.given_up;
       return;
     }
@@ -172,14 +184,16 @@ class Changer {
     const uint64_t seed = pattern_seed(block_name(plan_.tenant, plan_.id, key), whole->version);
     const bool wrong = got.status == Status::kOk &&
                        (got.bytes != whole->bytes || first_mismatch(buffer.data(), got.bytes, seed) != -1);
-    if (wrong) send(Report::Kind::kWrongRead, *whole, got.status);
+    if (wrong) tell(Report::Kind::kWrongRead, *whole, got.status);
   }
 
   const ClientPlan& plan_;
   Run run_;
+  base::UniqueFd journal_;
   uint64_t random_;
   uint64_t version_;
   int64_t budget_;
+  bool gave_up_ = false;  ///< in the last batch
   Block blocks_[kBlocksPerClient];
 };
 
@@ -195,9 +209,7 @@ int run_client(const ClientPlan& plan) {
   options.servers = {plan.address};
   options.namespace_key = plan.credential;
   options.shm_dir = plan.shm_dir;
-  options.transport = plan.transport == "shm"   ? Transport::kShm
-                      : plan.transport == "tcp" ? Transport::kTcp
-                                                : Transport::kAuto;
+  setenv("MEMKV_TRANSPORT", plan.transport.c_str(), /*overwrite=*/1);  // kAuto in the options would leave it alone
   if (plan.session) {
     auto session = Session::connect(options);
     if (!session) return 1;

@@ -23,6 +23,7 @@ struct ClientPlan {
   std::string credential;
   std::string transport;  ///< "tcp", "shm", "auto"
   std::string shm_dir;
+  std::string journal;  ///< not empty: this file gets each report before the parent does
   int tenant = 0;
   int id = 0;
   bool session = false;   ///< a Session that the process drives itself, instead of a Client with its I/O threads

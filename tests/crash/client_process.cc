@@ -54,6 +54,7 @@ std::vector<std::string> ClientPlan::arguments() const {
           credential,
           transport,
           shm_dir,
+          journal,
           std::to_string(tenant),
           std::to_string(id),
           std::to_string(session ? 1 : 0),
@@ -71,14 +72,15 @@ bool ClientPlan::parse(const std::vector<std::string>& arguments, ClientPlan& pl
   plan.credential = arguments[3];
   plan.transport = arguments[4];
   plan.shm_dir = arguments[5];
-  plan.tenant = static_cast<int>(number(6));
-  plan.id = static_cast<int>(number(7));
-  plan.session = number(8) != 0;
-  plan.verifies = number(9) != 0;
-  plan.ordered = number(10) != 0;
-  plan.seed = number(11);
-  plan.version = number(12);
-  plan.budget = static_cast<int64_t>(number(13));
+  plan.journal = arguments[6];
+  plan.tenant = static_cast<int>(number(7));
+  plan.id = static_cast<int>(number(8));
+  plan.session = number(9) != 0;
+  plan.verifies = number(10) != 0;
+  plan.ordered = number(11) != 0;
+  plan.seed = number(12);
+  plan.version = number(13);
+  plan.budget = static_cast<int64_t>(number(14));
   return true;
 }
 

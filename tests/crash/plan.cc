@@ -96,7 +96,7 @@ LifePlan Planner::next_life() {
   LifePlan life;
   life.load_ms = 60 + static_cast<int>(below(300));
   const int stall_ms = 20 + static_cast<int>(below(300));
-  if (below(3) == 0 && features_.has(Feature::kStalls)) life.stall_ms = stall_ms;
+  if (below(2) == 0 && features_.has(Feature::kStalls)) life.stall_ms = stall_ms;
   life.kills_client = below(5) == 0 && features_.has(Feature::kClients);
   const uint64_t end = below(8);
   if (end == 0) life.end = LifePlan::End::kFreezeAndKill;

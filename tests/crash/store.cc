@@ -18,7 +18,6 @@ namespace {
 constexpr uint64_t kSlicesOffset = uint64_t{1} << 20;  ///< docs/data-file.md, Layout
 constexpr uint64_t kSectorBytes = 4096;
 constexpr uint64_t kSliceStartBytes = 64 * 1024;  ///< anchors, the first segment's header, and what follows them
-constexpr const char* kSecondCredential = "6ab1c5e0f4d7927b38a05c1f6e9d2b84730fd18ea96c5b42e7081d3fa4c69e57";
 
 void append_second_tenant(const std::string& config) {
   std::ofstream(config, std::ios::app) << "namespaces:\n  - name: second\n    auth_key: " << kSecondCredential << "\n";

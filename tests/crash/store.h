@@ -9,7 +9,8 @@
 
 namespace memkv::test {
 
-inline constexpr int kTenants = 2;
+/// Of the second tenant.
+inline constexpr const char* kSecondCredential = "6ab1c5e0f4d7927b38a05c1f6e9d2b84730fd18ea96c5b42e7081d3fa4c69e57";
 
 class TortureStore {
  public:

@@ -12,12 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "memkv/client.h"
 #include "tests/crash/client.h"
-#include "tests/crash/model.h"
+#include "tests/crash/fleet.h"
 #include "tests/crash/plan.h"
+#include "tests/crash/resets.h"
 #include "tests/crash/store.h"
-#include "tests/support/pattern.h"
 
 namespace memkv::test {
 namespace {
@@ -27,10 +26,8 @@ using Clock = std::chrono::steady_clock;
 constexpr int kClients = 4;           ///< processes, half of them of each tenant
 constexpr int kKillsPerStore = 7;     ///< then a fresh one
 constexpr uint64_t kBudgetShare = 6;  ///< where nothing may be evicted, clients write this part of the drives in all
-constexpr size_t kBlocksPerCheck = 8;
 constexpr uint64_t kAcknowledgedPerLife = 50;  ///< a busy machine gets more time for its load, up to kLoadMax
 constexpr auto kLoadMax = std::chrono::seconds(4);
-constexpr int kStoppedExit = 0;
 
 volatile sig_atomic_t interrupted = 0;
 
@@ -42,36 +39,17 @@ struct Options {
   Features features;
 };
 
-struct Totals {
-  int kills = 0, stops = 0, stores = 0;
-  uint64_t hits = 0, misses = 0;
-  uint64_t findings[5] = {};  ///< by Finding
-  uint64_t broken = 0;        ///< servers that did not start, or did not end as asked; gets that failed
-  ClientCounts changes;
-
-  bool good() const {
-    uint64_t bad = broken + changes.wrong_reads;
-    for (size_t i = 1; i < std::size(findings); ++i) bad += findings[i];
-    return bad == 0;
-  }
-  uint64_t of(Finding finding) const { return findings[static_cast<size_t>(finding)]; }
-};
-
 unsigned long ul(uint64_t value) { return value; }
 
 /// One store, from its format to the last check.
 class Torture {
  public:
   Torture(const Options& options, Planner& planner, Totals& totals)
-      : options_(options), planner_(planner), totals_(totals), plan_(planner.next_store()), store_(plan_) {
-    for (int client = 0; client < kClients; ++client) {
-      blocks_.emplace_back();
-      for (uint32_t key = 0; key < kBlocksPerClient; ++key) {
-        blocks_.back().emplace_back(block_name(tenant_of(client), client / kTenants, key));
-      }
-    }
-    rules_.ordered = options.features.has(Feature::kOrder);
-    rules_.may_miss = plan_.evicts;
+      : planner_(planner),
+        totals_(totals),
+        plan_(planner.next_store()),
+        store_(plan_),
+        fleet_({.ordered = options.features.has(Feature::kOrder), .may_miss = plan_.evicts}, totals) {
     std::printf("store %d: %d drives of %lu MiB, %d shards%s\n", totals.stores, plan_.drives,
                 ul(plan_.drive_bytes >> 20), plan_.shards, plan_.evicts ? ", evicts" : "");
   }
@@ -85,7 +63,8 @@ class Torture {
       if (!one_round(round)) break;
       kills += round.kills();
       ++round_;
-      report_progress(kills_wanted);
+      std::printf("kill %d of %d: %s\n", totals_.kills, kills_wanted, totals_.figures().c_str());
+      std::fflush(stdout);
     }
     if (totals_.good()) last_check();
     if (!totals_.good()) store_.keep_folder();
@@ -94,9 +73,8 @@ class Torture {
   const std::string& folder() const { return store_.folder(); }
 
  private:
-  static int tenant_of(int client) { return client % kTenants; }
-
   bool broken(const std::string& what) {
+    if (interrupted != 0) return false;  // Ctrl-C goes to servers and clients as well
     std::printf("%s\n", what.c_str());
     ++totals_.broken;
     return false;
@@ -110,73 +88,53 @@ class Torture {
   bool stop_server() {
     ++totals_.stops;
     const int code = store_.server().stop();
-    return code == kStoppedExit || broken("the server ended with " + std::to_string(code) + " after SIGTERM");
+    return code == 0 || broken("the server ended with " + std::to_string(code) + " after SIGTERM");
+  }
+
+  Access access() { return {store_.server().address(), store_.folder(), {store_.credential(0), store_.credential(1)}}; }
+
+  bool check() {
+    fleet_.check(access());
+    return totals_.good();
   }
 
   bool one_round(const RoundPlan& round) {
-    if (store_.damage(round)) rules_.may_miss = true;
+    if (store_.damage(round)) fleet_.rules().may_miss = true;
     if (round.killed_while_starting) {
       store_.kill_while_starting(round);
       ++totals_.kills;
     }
-    if (!start(round, false) || !check_all()) return false;
-    start_clients(round);
+    if (!start(round, false) || !check()) return false;
+    fleet_.start(access(), {.seed = round.damage_seed, .run = round_, .budget = budget(), .journals = ""});
     for (size_t i = 0; i < round.lives.size(); ++i) {
       const bool last = i + 1 == round.lives.size();
       load(round.lives[i]);
-      if (last && round.clients_end_first) finish_clients();
+      if (last && round.clients_end_first) fleet_.finish();
       if (!end_life(round.lives[i])) return false;
       if (!last && !start(round, true)) return false;
     }
-    finish_clients();
-    for (auto& blocks : blocks_) {
-      for (BlockModel& block : blocks) block.at_rest();
-    }
+    fleet_.finish();
+    fleet_.at_rest();
     return totals_.good();
   }
 
   void last_check() {
-    RoundPlan plain;
+    const RoundPlan plain;
     store_.damage(plain);
-    if (start(plain, false) && check_all()) stop_server();
+    if (start(plain, false) && check()) stop_server();
   }
 
-  void start_clients(const RoundPlan& round) {
-    constexpr const char* kTransports[] = {"tcp", "shm", "auto"};
-    const uint64_t store_budget =
-        plan_.evicts ? plan_.drive_bytes * static_cast<uint64_t>(plan_.drives)
-                     : plan_.drive_bytes * static_cast<uint64_t>(plan_.drives) / kBudgetShare / kKillsPerStore;
-    for (int client = 0; client < kClients; ++client) {
-      const uint64_t random = mix(round.damage_seed + static_cast<uint64_t>(client));
-      ClientPlan plan;
-      plan.address = store_.server().address();
-      plan.tenant = tenant_of(client);
-      plan.credential = store_.credential(plan.tenant);
-      plan.transport = kTransports[random % 3];
-      plan.shm_dir = store_.folder();
-      plan.id = client / kTenants;
-      plan.session = random / 3 % 2 == 0;
-      plan.verifies = !rules_.may_miss;
-      plan.ordered = rules_.ordered;
-      plan.seed = random;
-      plan.version = static_cast<uint64_t>(round_ + 1) << 32;
-      plan.budget = static_cast<int64_t>(store_budget / kClients);
-      clients_.push_back(std::make_unique<ClientProcess>(plan, rules_, blocks_[static_cast<size_t>(client)],
-                                                         totals_.changes, store_.folder() + "/clients.log"));
-    }
-  }
-
-  void finish_clients() {
-    for (auto& client : clients_) client->ask_to_end();
-    for (auto& client : clients_) client->finish();
-    clients_.clear();
+  /// Bytes of one round: so few that a store that is not to evict never has to.
+  uint64_t budget() const {
+    const uint64_t bytes = plan_.drive_bytes * static_cast<uint64_t>(plan_.drives);
+    return plan_.evicts ? bytes : bytes / kBudgetShare / kKillsPerStore;
   }
 
   void load(const LifePlan& life) {
     const auto begin = Clock::now();
     const uint64_t wanted = totals_.changes.acknowledged + kAcknowledgedPerLife;
     usleep(static_cast<useconds_t>(life.load_ms) * 500);
-    if (life.kills_client && !clients_.empty()) clients_.front()->kill_now();
+    if (life.kills_client) fleet_.kill_first();
     if (life.stall_ms > 0) {
       store_.server().freeze();
       usleep(static_cast<useconds_t>(life.stall_ms) * 1000);
@@ -194,59 +152,11 @@ class Torture {
     return true;
   }
 
-  bool check_all() {
-    for (int tenant = 0; tenant < kTenants; ++tenant) {
-      ClientOptions options;
-      options.servers = {store_.server().address()};
-      options.namespace_key = store_.credential(tenant);
-      options.get_timeout = std::chrono::seconds(20);
-      Client reader = Client::connect(options).value();
-      for (int client = tenant; client < kClients; client += kTenants) check_client(reader, client);
-    }
-    return totals_.good();
-  }
-
-  void check_client(Client& reader, int client) {
-    std::vector<std::vector<unsigned char>> buffers(kBlocksPerCheck, std::vector<unsigned char>(kBlockBytesMax * 2));
-    for (uint32_t first = 0; first < kBlocksPerClient; first += kBlocksPerCheck) {
-      Batch batch;
-      for (uint32_t i = 0; i < kBlocksPerCheck; ++i) batch.get(key_text(client / kTenants, first + i), buffers[i]);
-      const std::vector<Outcome> outcomes = reader.run(batch);
-      for (uint32_t i = 0; i < kBlocksPerCheck; ++i) {
-        check_block(blocks_[static_cast<size_t>(client)][first + i], outcomes[i], buffers[i].data());
-      }
-    }
-  }
-
-  void check_block(BlockModel& block, const Outcome& got, const unsigned char* data) {
-    if (got.status != Status::kOk && got.status != Status::kMiss) {
-      broken(block.name() + ": " + std::string(to_string(got.status)) + " instead of a hit or a miss");
-      return;
-    }
-    const bool hit = got.status == Status::kOk;
-    ++(hit ? totals_.hits : totals_.misses);
-    const Finding finding = block.check({hit, data, got.bytes}, rules_);
-    ++totals_.findings[static_cast<size_t>(finding)];
-    if (finding == Finding::kAllowed) return;
-    std::printf("%s: %s (%lu bytes); its last changes:\n%s", block.name().c_str(), name_of(finding), ul(got.bytes),
-                block.history().c_str());
-  }
-
-  void report_progress(int kills_wanted) const {
-    std::printf("kill %d of %d: %lu changes acknowledged, %lu given up, %lu blocks and %lu misses checked\n",
-                totals_.kills, kills_wanted, ul(totals_.changes.acknowledged), ul(totals_.changes.given_up),
-                ul(totals_.hits), ul(totals_.misses));
-    std::fflush(stdout);
-  }
-
-  const Options& options_;
   Planner& planner_;
   Totals& totals_;
   StorePlan plan_;
   TortureStore store_;
-  Rules rules_;
-  std::vector<std::vector<BlockModel>> blocks_;  ///< by client, by key
-  std::vector<std::unique_ptr<ClientProcess>> clients_;
+  Fleet fleet_;
   int round_ = 0;
 };
 
@@ -267,14 +177,8 @@ int torture(const Options& options) {
     std::printf("torture: drives, configuration and logs are in %s; again with --seed %lu\n", evidence.c_str(),
                 ul(options.seed));
   }
-  std::printf(
-      "torture: %s: seed %lu, %d kills, %d stops, %d stores, %lu changes acknowledged, %lu given up, %lu blocks and "
-      "%lu "
-      "misses checked, %lu lost, %lu older, %lu revived, %lu wrong, %lu misread, %lu broken\n",
-      passed ? "passed" : "FAILED", ul(options.seed), totals.kills, totals.stops, totals.stores,
-      ul(totals.changes.acknowledged), ul(totals.changes.given_up), ul(totals.hits), ul(totals.misses),
-      ul(totals.of(Finding::kLost)), ul(totals.of(Finding::kOld)), ul(totals.of(Finding::kRevived)),
-      ul(totals.of(Finding::kWrong)), ul(totals.changes.wrong_reads), ul(totals.broken));
+  std::printf("torture: %s: seed %lu, %d kills, %d stops, %d stores, %s\n", passed ? "passed" : "FAILED",
+              ul(options.seed), totals.kills, totals.stops, totals.stores, totals.figures().c_str());
   return passed ? 0 : 1;
 }
 
@@ -326,6 +230,7 @@ int run(int argc, char** argv) {
     ClientPlan plan;
     return ClientPlan::parse(arguments, plan) ? run_client(plan) : 2;
   }
+  if (argc > 1 && arguments[1] == "reset") return run_until_reset(arguments);
   if (argc > 1 && (arguments[1] == "--help" || arguments[1] == "-h")) return usage(stdout);
   Options options;
   if (!parse(argc, argv, options)) return usage(stderr);

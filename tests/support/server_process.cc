@@ -168,10 +168,13 @@ void ServerProcess::kill_now() {
 }
 
 void ServerProcess::freeze() {
+  if (pid_ <= 0) return;  // kill(-1) would stop every process there is
   kill(pid_, SIGSTOP);
   waitpid(pid_, nullptr, WUNTRACED);  // the signal alone leaves it time for an answer
 }
-void ServerProcess::thaw() { kill(pid_, SIGCONT); }
+void ServerProcess::thaw() {
+  if (pid_ > 0) kill(pid_, SIGCONT);
+}
 std::string ServerProcess::log() const { return slurp(log_path_); }
 
 std::unique_ptr<ServerProcess> start_memory_server(const TempDir& dir, const std::string& memory,
