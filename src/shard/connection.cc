@@ -379,10 +379,10 @@ void Connection::say_ready() {
   if (!closing_ && client_ != nullptr) (void)send_empty(wire::Opcode::kReady);
 }
 
-void Connection::say_credit(uint16_t limit) {
-  if (closing_ || client_ == nullptr || limit == credit_told_) return;
-  if (send_control(wire::Opcode::kCredit, 0, [&](auto body) { return wire::encode(wire::Credit{limit}, body); })) {
-    credit_told_ = limit;
+void Connection::say_credit(const wire::Credit& credit) {
+  if (closing_ || client_ == nullptr || credit == credit_told_) return;
+  if (send_control(wire::Opcode::kCredit, 0, [&](auto body) { return wire::encode(credit, body); })) {
+    credit_told_ = credit;
   }
 }
 

@@ -70,7 +70,7 @@ class Connection final : public transport::LinkOwner {
   bool send(FrameOut& frame);
   FrameOut* take_control_frame();
   void say_ready();
-  void say_credit(uint16_t limit);
+  void say_credit(const wire::Credit& credit);
   /// GOODBYE, and once it has left, close. What was sent before leaves first.
   void leave(Status status, std::string_view text);
   void close(Status why);
@@ -153,7 +153,7 @@ class Connection final : public transport::LinkOwner {
   uint32_t frames_out_ = 0;
   uint64_t payload_bytes_out_ = 0;  ///< in those frames
   uint32_t extra_ = 0;
-  uint16_t credit_told_ = 0;
+  wire::Credit credit_told_;
   bool closing_ = false;  ///< close() was called: no more replies
   bool closed_ = false;   ///< the link said so
   bool owes_map_ = false;

@@ -174,7 +174,7 @@ class Worker {
   std::byte* scratch() { return scratch_.get(); }  ///< 2 MiB that nobody reads: payloads of rejected ops
   uint64_t new_upload_id(const Upload& upload);
   Upload* find_upload(uint64_t id);
-  uint16_t credit_now() const { return credit_; }
+  const wire::Credit& credit_now() const { return credit_; }
   uint64_t block_bytes_max() const { return block_bytes_max_; }
   void count(std::atomic<uint64_t>& counter, uint64_t by = 1) {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
@@ -192,7 +192,7 @@ class Worker {
   void reap();
   void tick();
   void cut_stalled();
-  uint16_t compute_credit() const;
+  wire::Credit compute_credit() const;
   void set_state(State state);
   void on_opened(engine::StoreOp& op);
   void begin_drain();
@@ -229,7 +229,7 @@ class Worker {
   KnownClients clients_;
   std::unique_ptr<std::byte[]> scratch_;
   uint64_t upload_serial_ = 0;
-  uint16_t credit_ = 1;
+  wire::Credit credit_;
 
   OpQueue ready_;
   OpQueue waiting_ops_;

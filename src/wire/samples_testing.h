@@ -100,7 +100,8 @@ inline Welcome sample_welcome() {
   welcome.namespace_id = 0x5555555555555555;
   welcome.shard_seed = 0x6666666666666666;
   welcome.block_bytes_max = uint64_t{1} << 30;
-  welcome.worker = 1, welcome.worker_count = 2, welcome.credit = 16, welcome.ready = 1, welcome.shard_count = 4;
+  welcome.worker = 1, welcome.worker_count = 2, welcome.credit = {16, 24, 32}, welcome.ready = 1,
+  welcome.shard_count = 4;
   welcome.worker_of_shard = {0, 1, 0, 1};
   return welcome;
 }
@@ -206,7 +207,7 @@ inline std::vector<Sample> samples() {
   add("reply", Opcode::kReply, 20, reply, payload);
   add("introduce", Opcode::kIntroduce, 0, encoded(Introduce{counting<16>(0x50), 3}));
   add("welcome", Opcode::kWelcome, 0, encoded(sample_welcome()));
-  add("credit", Opcode::kCredit, 0, encoded(Credit{12}));
+  add("credit", Opcode::kCredit, 0, encoded(Credit{12, 18, 256}));
   add("cancel", Opcode::kCancel, 24, encoded(Cancel{20, 3}));
   add("canceled", Opcode::kCanceled, 24, encoded(Cancel{20, 3}));
   add("ping", Opcode::kPing, 25, {});
