@@ -35,7 +35,7 @@ class EpollReactor final : public LoopBase {
  public:
   explicit EpollReactor(const ReactorOptions& options);
   ~EpollReactor() override;
-  int open();
+  Result<void> open();
 
   std::string_view name() const override { return "epoll"; }
   Result<void> accept(IoOp& op, int listen_fd) override;
@@ -106,14 +106,15 @@ EpollReactor::~EpollReactor() {
   if (epoll_fd_ >= 0) close(epoll_fd_);
 }
 
-int EpollReactor::open() {
+Result<void> EpollReactor::open() {
   epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
-  if (epoll_fd_ < 0) return -errno;
-  if (waker_.fd() < 0) return -EMFILE;
+  if (epoll_fd_ < 0) return Error{Status::kIo, errno, "epoll_create1"};
+  if (waker_.fd() < 0) return Error{Status::kIo, waker_.error(), "eventfd"};
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
   event.data.u64 = kWakeTag;
-  return epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, waker_.fd(), &event) < 0 ? -errno : 0;
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, waker_.fd(), &event) < 0) return Error{Status::kIo, errno, "epoll_ctl"};
+  return {};
 }
 
 EpollReactor::Socket& EpollReactor::socket_of(int fd) {
@@ -424,7 +425,7 @@ size_t EpollReactor::run_once(uint64_t wait_ns) {
 
 Result<std::unique_ptr<Reactor>> make_epoll_reactor(const ReactorOptions& options) {
   auto reactor = std::make_unique<EpollReactor>(options);
-  if (const int failed = reactor->open(); failed < 0) return Error{Status::kIo, -failed, "epoll cannot be set up"};
+  if (auto opened = reactor->open(); !opened) return opened.error();
   return std::unique_ptr<Reactor>(std::move(reactor));
 }
 

@@ -31,7 +31,10 @@ Result<std::unique_ptr<Door>, Message> Door::make(const DoorOptions& options, st
   io::ReactorOptions reactor_options{
       .kind = io::ReactorKind::kEpoll, .ops_max = options.half_open_max * 4 + 64, .device_threads = 0};
   auto reactor = io::make_reactor(reactor_options, nullptr);
-  if (!reactor) return Message{reactor.error().status, std::string("door: ") + reactor.error().what};
+  if (!reactor) {
+    return Message{reactor.error().status,
+                   std::string("door: ") + reactor.error().what + ": " + std::strerror(reactor.error().sys_errno)};
+  }
   return std::unique_ptr<Door>(new Door(options, std::move(credentials), std::move(workers), std::move(reactor).value(),
                                         std::move(fd).value(), std::move(shm)));
 }
