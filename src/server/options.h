@@ -31,7 +31,7 @@ struct NamespaceOption {
 struct Options {
   std::string name;  ///< as clients may know the server; empty: none
   std::string address = "0.0.0.0:9900";
-  std::string congestion = "cubic";         ///< "system": leave it
+  std::string congestion;                   ///< empty: cubic where it is to be had; "system": leave it
   std::vector<NamespaceOption> namespaces;  ///< network.auth_key is the namespace "default"
   StorageMode mode = StorageMode::kDirect;
   std::vector<DriveOption> drives;

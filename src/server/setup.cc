@@ -32,7 +32,6 @@ constexpr int kExitInput = 2;
 constexpr int kExitFailed = 5;
 constexpr const char* kDefaultKeyFile = "memkv.key";
 constexpr uint64_t kDefaultIndexBlock = 32 * base::kKiB;
-constexpr uint64_t kIndexEntryBytes = 64;
 
 template <typename... Args>
 void say(fmt::format_string<Args...> format, Args&&... args) {
@@ -253,7 +252,7 @@ network:
   address: {:<28} # the one port for clients
   # 64 hex digits or @FILE; whoever has it may read and write all blocks.
   auth_key: "@{}"
-  congestion: cubic                     # TCP congestion control: cubic, bbr, ... or system
+  # congestion: bbr                     # TCP congestion control; by default cubic where the system has and permits it
 
 storage:
   mode: {:<31} # direct: drives; file: files in a file system; memory: nothing survives a restart

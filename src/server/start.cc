@@ -21,6 +21,7 @@
 #include "base/random.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
+#include "io/congestion.h"
 #include "io/socket.h"
 #include "server/door.h"
 #include "server/options.h"
@@ -293,7 +294,10 @@ int Server::open_door() {
   DoorOptions options;
   options.host = bind_.host;
   options.port = bind_.port;
-  options.congestion = options_.congestion == "system" ? "" : options_.congestion;
+  auto congestion = io::choose_congestion(options_.congestion, "network.congestion");
+  if (!congestion) return fail(kExitConfig, congestion.error().text);
+  if (!congestion->note.empty()) MEMKV_LOG(kInfo, "{}", congestion->note);
+  options.congestion = congestion->name;
   options.server_name = options_.name;
   options.windows = {.get_ring_bytes = options_.shm.ring_bytes, .put_ring_bytes = options_.shm.ring_bytes};
   ShmSocket shm = open_shm(options.windows);

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "base/log.h"
+#include "io/congestion.h"
 #include "tools/bench/options.h"
 #include "tools/build_info.h"
 #include "tools/unknown_command.h"
@@ -25,6 +26,23 @@ constexpr const char* kFooter =
     "Exit codes: 0 done, 1 wrong bytes or failed ops, 2 wrong command line, 3 no server.\n"
     "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_RDMA_DEVICES, MEMKV_CONFIG.\n";
 
+/// Runs a command with the congestion control that is to be had here: `congestion` becomes its name, or empty for the
+/// system's.
+template <typename Run>
+int with_congestion(std::string& congestion, Run&& run) {
+  auto chosen = io::choose_congestion(congestion, "--congestion");
+  if (!chosen) {
+    fmt::print(stderr, "memkv-bench: {}\n", chosen.error().text);
+    return 2;
+  }
+  if (!chosen->note.empty()) fmt::print(stderr, "memkv-bench: {}\n", chosen->note);
+  congestion = chosen->name;
+  return run();
+}
+
+constexpr const char* kCongestionHelp =
+    "TCP congestion control; default cubic where it is to be had; system leaves it alone";
+
 void add_list(CLI::App* command, const char* name, std::vector<std::string>& into, const char* what) {
   command->add_option(name, into, what)->delimiter(',')->allow_extra_args(false)->type_name("TEXT,...");
 }
@@ -36,9 +54,7 @@ void add_target(CLI::App* command, TargetOptions& target) {
   command->add_option("--config", target.config, "client settings, YAML")->group(group);
   command->add_option("--transport", target.transport, "auto, shm, rdma or tcp; sweep and nixl: a list, side by side")
       ->group(group);
-  command->add_option("--congestion", target.congestion, "TCP congestion control; \"\" is the system's")
-      ->capture_default_str()
-      ->group(group);
+  command->add_option("--congestion", target.congestion, kCongestionHelp)->group(group);
   command->add_option("--put-checksum", target.put_checksum, "who makes the checksums of puts: client, server")
       ->capture_default_str()
       ->group(group);
@@ -100,7 +116,9 @@ void add_sweep(CLI::App& app, Chosen& chosen) {
   command->add_flag("--keep", options->keep, "leave the blocks on the servers");
   command->add_option("--json", options->json, "write all results there");
   command->add_option("--html", options->html, "write a report with charts there, one file");
-  command->callback([options, &chosen] { chosen = [options] { return run_sweep(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = [options] { return with_congestion(options->target.congestion, [&] { return run_sweep(*options); }); };
+  });
 }
 
 void add_scaling(CLI::App& app, Chosen& chosen) {
@@ -110,7 +128,9 @@ void add_scaling(CLI::App& app, Chosen& chosen) {
   add_target(command, options->target);
   add_load(command, options->load);
   command->add_option("--json", options->json, "write the table there");
-  command->callback([options, &chosen] { chosen = [options] { return run_scaling(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = [options] { return with_congestion(options->target.congestion, [&] { return run_scaling(*options); }); };
+  });
 }
 
 void add_ceiling(CLI::App& app, Chosen& chosen) {
@@ -118,10 +138,12 @@ void add_ceiling(CLI::App& app, Chosen& chosen) {
       "ceiling", "What this machine can do at most: memory, hashing, bare TCP, the drive, bare pipelines");
   auto options = std::make_shared<CeilingOptions>();
   add_list(command, "--sizes", options->sizes, "block sizes");
-  command->add_option("--congestion", options->congestion, "TCP congestion control")->capture_default_str();
+  command->add_option("--congestion", options->congestion, kCongestionHelp);
   command->add_option("--dir", options->dir, "where the drive's file goes; default TMPDIR or /tmp");
   command->add_option("--json", options->json, "write all results there");
-  command->callback([options, &chosen] { chosen = [options] { return run_ceiling(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = [options] { return with_congestion(options->congestion, [&] { return run_ceiling(*options); }); };
+  });
 }
 
 void add_compare(CLI::App& app, Chosen& chosen) {
@@ -133,10 +155,12 @@ void add_compare(CLI::App& app, Chosen& chosen) {
   command->add_option("--drive", options->drive, "PATH or PATH:SIZE: MemKV from a drive, beside bare pipelines");
   command->add_option("--workers", options->workers, "of the MemKV server; 0: its default");
   command->add_flag("--no-peers", options->no_peers, "without memcached and redis");
-  command->add_option("--congestion", options->congestion, "TCP congestion control")->capture_default_str();
+  command->add_option("--congestion", options->congestion, kCongestionHelp);
   command->add_option("--dir", options->dir, "for files; default TMPDIR or /tmp");
   command->add_option("--json", options->json, "write all results there");
-  command->callback([options, &chosen] { chosen = [options] { return run_compare(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = [options] { return with_congestion(options->congestion, [&] { return run_compare(*options); }); };
+  });
 }
 
 void add_lists(CLI::App& app, Chosen& chosen) {
@@ -194,7 +218,11 @@ void add_nixl(CLI::App& app, Chosen& chosen) {
   command->add_option("--plugin", options->plugin, "libplugin_MEMKV.so; default the one of this build");
   command->add_option("--json", options->json, "write all results there");
   command->add_option("--html", options->html, "write a report with charts there, one file");
-  command->callback([options, &chosen] { chosen = [options] { return run_nixl_command(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = [options] {
+      return with_congestion(options->target.congestion, [&] { return run_nixl_command(*options); });
+    };
+  });
 }
 
 int run(int argc, char** argv) {
