@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "client/settings.h"
 #include "io/congestion.h"
+#include "io/limits.h"
 #include "transport/link.h"
 
 namespace memkv::client {
@@ -120,6 +121,7 @@ Result<Settings, Message> resolve_settings(ClientOptions options) {
     if (auto merged = merge_config_file(options.config_file, options); !merged) return merged.error();
   }
   Settings out;
+  if (io::process_limits().cpu_milli() < 2000) out.io_contexts = 1;  // a second thread would only take turns with it
   for (const auto& step : {take_servers(options, out), take_credential(options, out),
                            take_count("io_contexts", options.io_contexts, kIoContextsMax, out.io_contexts),
                            take_count("connections_per_worker", options.connections_per_worker,

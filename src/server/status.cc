@@ -188,7 +188,8 @@ std::string status_json(const Census& census) {
   json["index_entries_max"] = c.index_entries_max;
   const double user = static_cast<double>(c.user_bytes_written);
   json["write_amplification"] = c.user_bytes_written == 0 ? 0.0 : static_cast<double>(c.device_bytes_written) / user;
-  json["memory"] = {{"slot_pool_bytes", census.slot_pool_bytes},
+  json["memory"] = {{"planned_bytes", census.planned_bytes},
+                    {"slot_pool_bytes", census.slot_pool_bytes},
                     {"slots_total", sum(census, &shard::WorkerStats::slots_total)},
                     {"slots_in_use", sum(census, &shard::WorkerStats::slots_in_use)}};
   json["counters"] = counters(c);
