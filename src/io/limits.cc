@@ -1,6 +1,7 @@
 #include "io/limits.h"
 
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -135,6 +136,12 @@ std::optional<uint64_t> read_hierarchical_limit(const std::string& folder) {
   return std::nullopt;
 }
 
+std::optional<uint64_t> read_rlimit(__rlimit_resource resource) {
+  rlimit limit{};
+  if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return std::nullopt;
+  return limit.rlim_cur;
+}
+
 void lower(Limit& limit, const std::optional<uint64_t>& value, const std::string& source) {
   if (value) limit.lower(*value, source);
 }
@@ -213,7 +220,12 @@ Limits read_limits(const std::string& root, const Machine& machine) {
 }
 
 const Limits& process_limits() {
-  static const Limits limits = read_limits("", this_machine());
+  static const Limits limits = [] {
+    Limits read = read_limits("", this_machine());
+    lower(read.memory_bytes, read_rlimit(RLIMIT_AS), "the limit of address space (ulimit -v)");
+    lower(read.memory_bytes, read_rlimit(RLIMIT_DATA), "the limit of data (ulimit -d)");
+    return read;
+  }();
   return limits;
 }
 

@@ -21,9 +21,10 @@ struct Limit {
 };
 
 struct Limits {
-  uint32_t cpus = 1;        ///< that the process may run on (affinity, cpusets)
-  Limit quota_milli;        ///< CPU time by the clock, in thousandths of a CPU
-  Limit memory_bytes;       ///< memory.max and memory.high, memory.limit_in_bytes, the machine's memory
+  uint32_t cpus = 1;  ///< that the process may run on (affinity, cpusets)
+  Limit quota_milli;  ///< CPU time by the clock, in thousandths of a CPU
+  /// memory.max and memory.high, memory.limit_in_bytes, ulimit -v and -d, the machine's memory.
+  Limit memory_bytes;
   Limit threads;            ///< that may still be made (pids.max less pids.current)
   uint64_t huge_bytes = 0;  ///< huge pages (2 MiB) set aside and free: they do not count as memory_bytes
 

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -125,6 +126,7 @@ class Server {
   std::vector<std::thread> threads_;
   std::thread door_thread_;
   std::atomic<uint64_t> drives_failed_{0};  ///< bit i: a store gave drive i up, membership must follow
+  bool epoll_told_ = false;  ///< that at least one worker runs without io_uring
   bool stop_wanted_ = false;
   uint64_t next_progress_ns_ = 0;
   base::SystemClock clock_;
@@ -200,7 +202,7 @@ Result<std::unique_ptr<io::Reactor>, Message> Server::make_reactor() {
     const std::string why = why_not.empty() ? std::strerror(reactor.error().sys_errno) : why_not;
     return Message{reactor.error().status, fmt::format("io: {}: {}", reactor.error().what, why)};
   }
-  if (!why_not.empty() && workers_.empty()) {
+  if (!why_not.empty() && !std::exchange(epoll_told_, true)) {
     MEMKV_LOG(kWarn, "io_uring is not available ({}): running on epoll and threads, which costs CPU", why_not);
   }
   return std::move(reactor).value();

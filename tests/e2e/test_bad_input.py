@@ -493,7 +493,7 @@ def test_low_memlock_is_told_and_survived(memkv, servers):
 
 
 def test_io_uring_denied_runs_on_epoll_and_says_so(memkv, servers, tmp_path):
-    deny = (sys.executable, str(ROOT / "tests/support/deny_uring.py"))
+    deny = (sys.executable, str(ROOT / "tests/support/container.py"), "--deny", "io_uring_setup=EPERM", "--")
     config, key = setup_store(memkv, tmp_path, "d0.memkv:64MiB")
     server = servers("--config", config, prefix=deny)
     told = [line for line in server.log().splitlines() if "io_uring" in line]

@@ -94,6 +94,12 @@ def test_case_c3_what_cannot_fit_is_refused_with_the_arithmetic(memkv):
         assert group.oom_kills() == 0
 
 
+@pytest.mark.parametrize("option, name", [("--as", "ulimit -v"), ("--data", "ulimit -d")])
+def test_case_c3_a_limit_of_address_space_is_a_limit_of_memory(memkv, option, name):
+    refused = memkv("start", "--mode", "memory", "--memory", "64MiB", "--workers", "1", "--address", "127.0.0.1:0", prefix=("prlimit", f"{option}={160 * MIB}", "--"))
+    assert refused.code == 2 and f"({name}) allows 160 MiB: lower" in refused.err, refused
+
+
 def test_case_c3_150_clients_do_not_end_in_an_oom_kill(memkv, tmp_path, servers):
     """150 `auto` clients of two I/O contexts each want 300 windows of 2.5 MiB."""
     with Cgroup(memory=700 * MIB) as group:
