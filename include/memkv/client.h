@@ -39,7 +39,7 @@ struct ClientOptions {
   Transport transport = Transport::kAuto;  ///< MEMKV_TRANSPORT; anything but auto is used or nothing is
   std::vector<std::string> rdma_devices;   ///< as in /sys/class/infiniband; MEMKV_RDMA_DEVICES; empty = all usable ones
   std::string shm_dir;                     ///< where servers' sockets are; MEMKV_SHM_DIR; empty = the usual places
-  uint32_t io_contexts = 0;                ///< 0 = 2
+  uint32_t io_contexts = 0;                ///< 0 = 2; 1 with less than two CPUs
   uint32_t connections_per_worker = 1;     ///< of one I/O context
   Deadline get_timeout{0};                 ///< floor of default deadlines; 0 = 2 s
   Deadline put_timeout{0};                 ///< 0 = 10 s

@@ -126,7 +126,7 @@ class Server {
   std::vector<std::thread> threads_;
   std::thread door_thread_;
   std::atomic<uint64_t> drives_failed_{0};  ///< bit i: a store gave drive i up, membership must follow
-  bool epoll_told_ = false;  ///< that at least one worker runs without io_uring
+  bool epoll_told_ = false;                 ///< that at least one worker runs without io_uring
   bool stop_wanted_ = false;
   uint64_t next_progress_ns_ = 0;
   base::SystemClock clock_;

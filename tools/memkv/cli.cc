@@ -108,17 +108,22 @@ void add_start(CLI::App& app, Chosen& chosen) {
   add_word(command, "--config", options->config_file, "FILE", "the YAML that `memkv setup` printed");
   add_word(command, "--address", options->address, "HOST:PORT", "host:port to listen on; port 0 takes a free one");
   add_word(command, "--mode", options->storage_mode, "WORD", "direct, file or memory");
-  add_word(command, "--memory", options->memory_size, "SIZE", "size of memory mode, such as 4GiB; default a quarter of the memory that machine and container allow");
+  add_word(command, "--memory", options->memory_size, "SIZE",
+           "size of memory mode, such as 4GiB; default a quarter of the memory that machine and container allow");
   add_list(command, "--drive,--drives", options->drives, "PATH", "drives instead of the file's; may be repeated");
   add_list(command, "--accept-loss", options->accept_loss, "NAME",
            "name of a missing drive whose blocks are given up; may be repeated");
-  command->add_option("--workers", options->workers, "threads that serve; default half of the CPUs that the container's quota allows")->type_name("N");
+  command
+      ->add_option("--workers", options->workers,
+                   "threads that serve; default half of the CPUs that the container's quota allows")
+      ->type_name("N");
   add_word(command, "--io", options->io, "WORD", "auto, uring or epoll");
   add_word(command, "--congestion", options->congestion, "WORD",
            "TCP congestion control, such as cubic, bbr or system; default cubic where it is to be had");
   add_word(command, "--shm-dir", options->shm_dir, "DIR",
            "where the socket of the shm transport goes; default /run/memkv, $XDG_RUNTIME_DIR/memkv or /tmp/memkv-UID");
-  add_word(command, "--shm-size", options->shm_size, "SIZE", "memory of all shm connections together; default 512MiB, or a quarter of the memory limit");
+  add_word(command, "--shm-size", options->shm_size, "SIZE",
+           "memory of all shm connections together; default 512MiB, or a quarter of the memory limit");
   command->add_flag("--no-shm", options->no_shm, "no shared memory for clients on this host");
   add_word(command, "--ready-file", options->ready_file, "FILE",
            "written with host:port once the server is ready; one that is there is removed first");
