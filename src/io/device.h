@@ -71,8 +71,8 @@ class DriveFile {
 /// Told how far the filling of a drive file has come. False: stop, and take the file back.
 using FillProgress = bool (*)(uint64_t done, uint64_t total, void* context);
 
-/// Creates a file of `size` and writes zeros over all of it (fallocated extents are not durable). Where there is no room
-/// for it nothing is written (check_room()). One that fails or is stopped leaves no file; kCanceled: stopped.
+/// Creates a file of `size` and writes zeros over all of it (fallocated extents are not durable). Where there is no
+/// room for it nothing is written (check_room()). One that fails or is stopped leaves no file; kCanceled: stopped.
 Result<void, Message> create_drive_file(const std::string& path, uint64_t size_bytes, FillProgress progress,
                                         void* context);
 

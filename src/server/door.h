@@ -64,7 +64,7 @@ class Door {
     int fd = -1;  ///< the acceptor's; for cutting it
     bool shm = false;
     io::SocketAddress peer;
-    wire::KeyId key_id{};      ///< that it named
+    wire::KeyId key_id{};  ///< that it named
     bool named_a_key = false;
     bool key_is_known = false;
     base::ListLink<Guest> link;
