@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <vector>
 
+#include "base/standard_streams.h"
+#include "base/thread.h"
 #include "io/device_threads.h"
 
 namespace memkv::io {
@@ -36,6 +38,7 @@ class EpollReactor final : public LoopBase {
   explicit EpollReactor(const ReactorOptions& options);
   ~EpollReactor() override;
   Result<void> open();
+  bool serves_devices() const { return devices_ && devices_->size() > 0; }
 
   std::string_view name() const override { return "epoll"; }
   Result<void> accept(IoOp& op, int listen_fd) override;
@@ -253,7 +256,7 @@ bool EpollReactor::attempt_move(IoOp& op) {
 bool EpollReactor::attempt_accept(IoOp& op) {
   int fd = -1;
   do {
-    fd = accept4(op.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    fd = base::above_standard_streams(accept4(op.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   } while (fd < 0 && errno == EINTR);
   if (fd < 0 && would_block(errno)) return false;
   finish(op, fd < 0 ? -errno : fd);
@@ -425,6 +428,7 @@ size_t EpollReactor::run_once(uint64_t wait_ns) {
 
 Result<std::unique_ptr<Reactor>> make_epoll_reactor(const ReactorOptions& options) {
   auto reactor = std::make_unique<EpollReactor>(options);
+  if (options.device_threads > 0 && !reactor->serves_devices()) return base::no_thread(EAGAIN);
   if (auto opened = reactor->open(); !opened) return opened.error();
   return std::unique_ptr<Reactor>(std::move(reactor));
 }

@@ -120,10 +120,12 @@ bool may_lock_memory() {
 
 Result<HostPort, Message> parse_host_port(std::string_view text) {
   const auto bad = [&](const char* why) { return invalid("bad address '" + std::string(text) + "': " + why); };
-  const size_t colon = text.rfind(':');
+  const bool brackets = text.starts_with('[');
+  const size_t colon = brackets ? text.find("]:") + 1 : text.rfind(':');
+  if (brackets && colon == 0) return bad("expected [HOST]:PORT");
   if (colon == std::string_view::npos) return bad("expected HOST:PORT");
   std::string_view host = text.substr(0, colon);
-  if (host.starts_with('[') && host.ends_with(']')) {
+  if (brackets) {
     host = host.substr(1, host.size() - 2);
   } else if (host.find(':') != std::string_view::npos) {
     return bad("an IPv6 address stands in brackets, as in [::1]:9900");

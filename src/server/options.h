@@ -55,6 +55,8 @@ Result<StorageMode, Message> parse_mode(std::string_view word, const std::string
 Result<io::ReactorKind, Message> parse_io(std::string_view word, const std::string& where);
 /// A comma list of devices as in /sys/class/infiniband, or "none".
 void take_rdma_devices(std::string_view text, Options& options);
+/// The drives of the command line: comma lists, but a path that exists is one path, commas and all.
+std::vector<std::string> split_drives(const std::vector<std::string>& texts);
 /// A size needs a unit.
 Result<uint64_t, Message> parse_size_option(std::string_view text, const std::string& where);
 

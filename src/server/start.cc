@@ -19,6 +19,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/standard_streams.h"
+#include "base/thread.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
 #include "io/congestion.h"
@@ -47,8 +49,8 @@ constexpr uint64_t kStopNsMax = 25 * base::kNsPerSecond;
 constexpr int kPollMs = 200;
 
 int fail(int code, const std::string& text) {
-  std::fflush(stdout);
-  std::fprintf(stderr, "memkv start: %s\n", text.c_str());
+  constexpr uint32_t kPatienceMs = 1000;  // a reader that is gone must not hold the end up
+  (void)base::write_stderr(fmt::format("memkv start: {}\n", text), kPatienceMs);
   return code;
 }
 
@@ -98,6 +100,7 @@ class Server {
   }
   ShmSocket open_shm();
   Result<std::unique_ptr<io::Reactor>, Message> make_reactor();
+  Result<void> start_threads();
   int serve();
   int stop(int code);
   void read_signals(int timeout_ms);
@@ -140,9 +143,28 @@ int Server::run() {
   open_rdma();
   if (const int code = make_workers(); code != 0) return code;
   if (const int code = open_door(); code != 0) return code;
-  for (auto& worker : workers_) threads_.emplace_back([&w = *worker] { w.run(); });
-  door_thread_ = std::thread([this] { door_->run(); });
+  if (const auto started = start_threads(); !started) {
+    // Nothing has been acknowledged, and those that run would wait for those that are not there.
+    const int code =
+        fail(kExitFailed, fmt::format("{}: {}", std::strerror(started.error().sys_errno), started.error().what));
+    if (!census_.shm_socket.empty()) ::unlink(census_.shm_socket.c_str());
+    _exit(code);
+  }
   return serve();
+}
+
+/// The door comes last: who is let in finds its worker.
+Result<void> Server::start_threads() {
+  for (auto& worker : workers_) {
+    auto thread =
+        base::start_thread(fmt::format("memkv-worker-{}", worker->index()).c_str(), [&w = *worker] { w.run(); });
+    if (!thread) return thread.error();
+    threads_.push_back(std::move(*thread));
+  }
+  auto thread = base::start_thread("memkv-door", [this] { door_->run(); });
+  if (!thread) return thread.error();
+  door_thread_ = std::move(*thread);
+  return {};
 }
 
 int Server::prepare() {

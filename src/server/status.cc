@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "transport/rdma/host.h"
 
 namespace memkv::server {
@@ -106,7 +107,9 @@ Json service(const Census& census) {
           {"deadlines_missed", sum(census, &Stats::deadlines_missed)},
           {"checksum_mismatches", sum(census, &Stats::checksum_mismatches)},
           {"connections_cut", sum(census, &Stats::connections_cut)},
-          {"handshakes_refused", census.door != nullptr ? census.door->refused() : 0}};
+          {"handshakes_refused", census.door != nullptr ? census.door->refused() : 0},
+          {"credentials_refused", census.door != nullptr ? census.door->credentials_refused() : 0},
+          {"log_lines_lost", base::log_lines_lost()}};
 }
 
 /// One entry a rail: what went over it and what went wrong.

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("MEMKV_BIN", ROOT / "build/release/bin"))
+DRAWN_KEY = "4f1d0c6a9b7e2358d1406fb2ae93c857601bfd8e24a7c93510e6b84f7d2a5c39"  # a credential as it may be drawn; of no store
 
 
 def clean_environment(**more):

@@ -4,11 +4,14 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <sstream>
+#include <system_error>
 
 #include "base/log.h"
 #include "io/congestion.h"
 #include "tools/bench/options.h"
 #include "tools/build_info.h"
+#include "tools/output.h"
 #include "tools/unknown_command.h"
 
 namespace memkv::bench {
@@ -23,7 +26,9 @@ constexpr const char* kFooter =
     "Every block holds a pattern of its key, generation and position; buffers are poisoned before a read and every\n"
     "byte is compared, outside the clock. GiB are 2^30 bytes.\n"
     "\n"
-    "Exit codes: 0 done, 1 wrong bytes or failed ops, 2 wrong command line, 3 no server.\n"
+    "Exit codes: 0 done, 1 wrong bytes or failed ops, 2 wrong command line, 3 no server, 5 any other failure, such as "
+    "a\n"
+    "report that could not be written.\n"
     "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_RDMA_DEVICES, MEMKV_CONFIG.\n";
 
 /// Runs a command with the congestion control that is to be had here: `congestion` becomes its name, or empty for the
@@ -231,7 +236,7 @@ int run(int argc, char** argv) {
           ? tools::unknown_command("memkv-bench", argv[1], {"sweep", "scaling", "ceiling", "compare", "lists", "nixl"})
           : "";
   if (!unknown.empty()) {
-    fmt::print(stderr, "memkv-bench: {}\n", unknown);
+    tools::say("memkv-bench: {}\n", unknown);
     return 2;
   }
   CLI::App app("Measures MemKV, and verifies every byte.", "memkv-bench");
@@ -248,13 +253,28 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    std::ostringstream out, err;
+    const int code = app.exit(error, out, err) == 0 ? 0 : 2;
+    if (std::fputs(out.str().c_str(), stdout) < 0) return tools::stdout_failed("memkv-bench", errno);
+    if (!err.str().empty()) tools::say("{}", err.str());
+    return code;
   }
   base::set_log_level(base::LogLevel::kWarn);  // lines of the table say what went which way
-  return chosen();
+  try {
+    return chosen();
+  } catch (const std::system_error& error) {
+    if (std::ferror(stdout) != 0) return tools::stdout_failed("memkv-bench", error.code().value());
+    tools::say("memkv-bench: {}\n", error.what());
+  } catch (const std::exception& error) {
+    tools::say("memkv-bench: {}\n", error.what());
+  }
+  return 5;
 }
 
 }  // namespace
 }  // namespace memkv::bench
 
-int main(int argc, char** argv) { return memkv::bench::run(argc, argv); }
+int main(int argc, char** argv) {
+  memkv::tools::begin_output();
+  return memkv::tools::end_output("memkv-bench", memkv::bench::run(argc, argv));
+}
