@@ -186,6 +186,7 @@ struct ListedBlock {
 struct ClientCounters {
   uint64_t ops, hits, misses, failures, unknown, retries, bytes_read, bytes_written, corrupt, connects, breaker_opened,
       staged_bytes, transport_switches;
+  uint64_t fenced;  ///< changes that had to be sent again, since another one had been given up meanwhile
 };
 
 /// One NIC of this process (docs/rdma.md). `links` are open now, the rest only grows. Snapshot.

@@ -12,6 +12,16 @@ TEST(ClientIdentity, IsOneForTheWholeProcess) {
   EXPECT_NE(process_identity().id, ClientIdentity().id);
 }
 
+TEST(ClientIdentity, OneEpochIsEnoughForAllThatIsGivenUpOfTheOneBefore) {
+  ClientIdentity identity;
+  const uint64_t first = identity.epoch;
+  identity.raise_above(first);
+  identity.raise_above(first);
+  EXPECT_EQ(identity.epoch, first + 1);
+  identity.raise_above(first + 1);
+  EXPECT_EQ(identity.epoch, first + 2);
+}
+
 TEST(ClientIdentity, IsAnotherOneInTheChildOfAFork) {
   const ClientIdentity& parent = process_identity();
   const pid_t child = fork();

@@ -70,6 +70,7 @@ void Connection::adopt(std::unique_ptr<transport::Link> link, std::string_view s
   state_since_ns_ = heard_ns_ = context_.now_ns();
   epoch_++;
   pinged_ns_ = 0;
+  clock_.reset();
   MEMKV_ASSERT(credit_used_ == 0 && eager_used_ == 0 && ops_used_ == 0 && get_bytes_ == 0 && exists_frames_ == 0);
   context_.watch();
   if (!server_.accept_name(server_name)) {
@@ -247,7 +248,7 @@ bool Connection::check_liveness(uint64_t now) {
   const uint64_t pong_ns = transport_ == Transport::kRdma ? kPongRdmaNs : kPongNs;
   if (pinged_ns_ != 0) return now - std::max({pinged_ns_, link_->last_sent_ns(), link_->last_received_ns()}) < pong_ns;
   if (frames_.empty() || now - heard_ns_ < kSilenceNs) return true;
-  send_control(Opcode::kPing, {});
+  ping();
   pinged_ns_ = now;
   return true;
 }

@@ -1,6 +1,7 @@
 #pragma once
 /// One connection to one worker: queues of units, frames on their way, credit, and the memory that a reply goes into.
 
+#include "client/clock_bound.h"
 #include "client/records.h"
 
 namespace memkv::client {
@@ -109,6 +110,10 @@ class Connection final : public transport::LinkOwner {
   void connected(Result<std::unique_ptr<transport::Link>> link, std::string_view server_name, std::string_view goodbye);
 
   void introduce();
+  void ping();
+  void answer_ping(uint64_t request_id);
+  void on_pong(const wire::FrameHeader& header, std::span<const std::byte> body);
+  wire::OpsEncoder begin_ops(Frame& frame);
   bool may_send() const;
   bool send_ops();
   bool send_gets();
@@ -128,7 +133,7 @@ class Connection final : public transport::LinkOwner {
   void add_unit(Frame& frame, Unit& unit);
   void stage_payload(Frame& frame);
   void send(Frame& frame, wire::Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id = 0);
-  void send_control(wire::Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id = 0);
+  uint64_t send_control(wire::Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id = 0);
   void send_op_without_unit(const wire::Op& op);
   void on_sent(Frame& frame, bool sent);
   bool expose(Frame& frame, Unit& unit);
@@ -196,7 +201,10 @@ class Connection final : public transport::LinkOwner {
 
   uint64_t heard_ns_ = 0;   // last frame or payload; or when the first frame after a silence left
   uint64_t pinged_ns_ = 0;  // 0 = no ping is unanswered
-  uint64_t epoch_ = 0;      // of the link: uploads belong to one
+  ClockBound clock_;        // of the server
+  uint64_t asked_id_ = 0;   // of the last PING, and when it left: for the clock
+  uint64_t asked_ns_ = 0;
+  uint64_t epoch_ = 0;  // of the link: uploads belong to one
   Goodbye goodbye_;
 };
 

@@ -58,9 +58,11 @@ PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& he
         protocol_error(credit.error().what);
       break;
     case Opcode::kPing:
-      send_control(Opcode::kPong, {}, header.request_id);
+      answer_ping(header.request_id);
       break;
     case Opcode::kPong:
+      on_pong(header, body);
+      break;
     case Opcode::kReady:
     case Opcode::kNotReady:
       break;  // ops are told by kNotReady, and try again
@@ -78,9 +80,17 @@ void Connection::on_welcome(std::span<const std::byte> body) {
     return protocol_error("another worker than was asked for");
   }
   state_ = State::kOpen;
+  clock_.heard(welcome->now_ns, asked_ns_, context_.now_ns());
   limit_ = welcome->credit;
   worker_ = welcome->worker;
   server_.on_welcome(*this, *welcome);
+}
+
+/// The server's clock, late by the way here.
+void Connection::on_pong(const wire::FrameHeader& header, std::span<const std::byte> body) {
+  const auto pong = wire::decode_pong(body);
+  if (!pong) return protocol_error(pong.error().what);
+  clock_.heard(pong->now_ns, header.request_id == asked_id_ ? asked_ns_ : 0, context_.now_ns());
 }
 
 void Connection::on_worker_map(std::span<const std::byte> body) {

@@ -182,7 +182,7 @@ uint64_t Connection::link_payload_max() const {
 
 /// Large enough for what stands in these queues, or the largest.
 Frame& Connection::frame_for(std::initializer_list<const UnitQueue*> queues) {
-  size_t bytes = 2;
+  size_t bytes = wire::kOpsHeaderBytes;
   size_t count = 0;
   for (const UnitQueue* queue : queues) {
     for (Unit& unit : *queue) {
@@ -200,7 +200,7 @@ bool Connection::send_ops() {
   };
   if (ops == 0 || (ops_.empty() && !small_fits(0))) return false;
   Frame& frame = frame_for({&ops_, &small_});
-  wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
+  wire::OpsEncoder encoder = begin_ops(frame);
   while (!ops_.empty() && encoder.count() < ops && add_op(frame, encoder, *ops_.front())) {
   }
   while (encoder.count() < ops && small_fits(frame.eager_bytes)) {
@@ -219,7 +219,7 @@ bool Connection::send_gets() {
   const uint32_t ops = ops_left();
   if (gets_.empty() || ops == 0 || !has_get_credit(gets_.front()->length)) return false;
   Frame& frame = frame_for({&gets_});
-  wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
+  wire::OpsEncoder encoder = begin_ops(frame);
   while (!gets_.empty() && encoder.count() < ops && has_get_credit(gets_.front()->length)) {
     const uint32_t length = gets_.front()->length;
     if (!add_op(frame, encoder, *gets_.front())) break;
@@ -234,13 +234,13 @@ bool Connection::send_large() {
   Unit& unit = *large_.front();
   const uint32_t credit = wire::credit_units(unit.length);
   if (!has_credit(credit)) return false;
-  send_alone(new_frame(2 + body_bytes(unit)), unit, credit);
+  send_alone(new_frame(wire::kOpsHeaderBytes + body_bytes(unit)), unit, credit);
   return true;
 }
 
 /// The unit is all that the frame carries.
 void Connection::send_alone(Frame& frame, Unit& unit, uint32_t credit) {
-  wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
+  wire::OpsEncoder encoder = begin_ops(frame);
   const bool added = add_op(frame, encoder, unit);
   MEMKV_ASSERT(added);
   frame.credit = credit;
@@ -265,7 +265,7 @@ bool Connection::send_gpu() {
     context_.on_refused(unit, Status::kUnsupported);
     return true;
   }
-  Frame& frame = new_frame(2 + body_bytes(unit));
+  Frame& frame = new_frame(wire::kOpsHeaderBytes + body_bytes(unit));
   if (payload)
     frame.offered = memory;
   else
@@ -381,24 +381,51 @@ void Connection::on_sent(Frame& frame, bool sent) {
 void Connection::introduce() {
   constexpr size_t kBytes = 64;
   Frame& frame = new_frame(kBytes);
-  const wire::Introduce introduce{.client_id = context_.identity().id, .epoch = 0};
+  const ClientIdentity& identity = context_.identity();
+  const wire::Introduce introduce{.client_id = identity.id, .epoch = identity.epoch.load(std::memory_order_acquire)};
   const std::span<std::byte> body(frame.body.get(), kBytes);
+  asked_ns_ = context_.now_ns();
   send(frame, Opcode::kIntroduce, body.first(wire::encode(introduce, body)));
 }
 
-void Connection::send_control(Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id) {
-  if (state_ != State::kOpen) return;
+/// Its answer says that the server lives, and what time it is there.
+void Connection::ping() {
+  asked_ns_ = context_.now_ns();
+  clock_.on_asked(asked_ns_);
+  asked_id_ = send_control(Opcode::kPing, {});
+}
+
+void Connection::answer_ping(uint64_t request_id) {
+  std::array<std::byte, 8> body;
+  const size_t bytes = wire::encode(wire::Pong{context_.now_ns()}, body);
+  send_control(Opcode::kPong, std::span(body).first(bytes), request_id);
+}
+
+/// The frame's ops will belong to the client's present epoch, and their deadlines count from now.
+wire::OpsEncoder Connection::begin_ops(Frame& frame) {
+  const uint64_t now = context_.now_ns();
+  if (clock_.should_ask(now)) ping();
+  frame.epoch = context_.identity().epoch.load(std::memory_order_acquire);
+  const uint64_t made_us = std::min(clock_.on_server(now) / 1000, wire::kMadeUsMax);
+  const wire::OpsHeader header{.made_us = made_us, .epoch = frame.epoch};
+  return wire::OpsEncoder({frame.body.get(), frame.body_capacity}, header);
+}
+
+/// Returns its request id; 0: it cannot be sent.
+uint64_t Connection::send_control(Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id) {
+  if (state_ != State::kOpen) return 0;
   Frame& frame = new_frame(body.size());
   if (!body.empty()) std::memcpy(frame.body.get(), body.data(), body.size());
   const uint64_t heard = frames_.empty() ? 0 : heard_ns_;
   send(frame, opcode, {frame.body.get(), body.size()}, echoed_id);
   if (heard != 0) heard_ns_ = heard;
+  return frame.out.request_id;
 }
 
 void Connection::send_op_without_unit(const wire::Op& op) {
   if (state_ != State::kOpen) return;
-  Frame& frame = new_frame(2 + 40 + op.key.size());
-  wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
+  Frame& frame = new_frame(wire::kOpsHeaderBytes + 40 + op.key.size());
+  wire::OpsEncoder encoder = begin_ops(frame);
   const bool added = encoder.add(op, {});
   MEMKV_ASSERT(added);
   frame.units.push_back(nullptr);  // its reply interests nobody

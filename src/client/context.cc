@@ -57,6 +57,7 @@ void Counters::add_to(ClientCounters& sum) const {
   sum.breaker_opened += breaker_opened.value();
   sum.staged_bytes += staged_bytes.value();
   sum.transport_switches += transport_switches.value();
+  sum.fenced += fenced.value();
 }
 
 Context::Context(const Settings& settings)
@@ -366,19 +367,24 @@ void Context::pump() {
 
 // Giving up.
 
-bool Context::may_have_left(const Op& op) const {
+/// True: the op is a change, and a frame with it may have left. Servers are kept from doing it behind what this process
+/// sends from now on.
+bool Context::fence_off(const Op& op) {
   if (is_read(op.spec->kind)) return false;
   if (op.phase == Op::Phase::kBegin || op.phase == Op::Phase::kChunks) return false;
+  bool left = false;
   for (const Unit& unit : op.units) {
-    if (unit.frame != nullptr && !unit.frame->never_left) return true;
+    if (unit.frame == nullptr || unit.frame->never_left) continue;
+    identity_.raise_above(unit.frame->epoch);
+    left = true;
   }
-  return false;
+  return left;
 }
 
 /// Ends the op now, whatever is under way: its memory is quiet when it completes.
 void Context::give_up(Op& op, Status status) {
   if (op.finishing) return drain(op);
-  const bool changed = may_have_left(op);
+  const bool changed = fence_off(op);
   if (changed)
     status = Status::kUnknown;
   else if (status == Status::kDeadline && op.refusal != Status::kOk)
@@ -510,6 +516,7 @@ void Context::on_lost(Unit& unit, bool sent) {
   const bool upload = op.phase != Op::Phase::kSingle;
   if (sent && !is_read(op.spec->kind) && (!upload || op.phase == Op::Phase::kCommit)) {
     drop_unit(unit);
+    identity_.raise_above(identity_.epoch.load(std::memory_order_relaxed));  // its frame's, at the latest
     return give_up(op, Status::kUnknown);
   }
   if (op.server->refusal() != Status::kOk) return on_refused(unit, op.server->refusal());

@@ -23,7 +23,7 @@ namespace memkv::client {
 /// Thread: the context's writes, any reads.
 struct Counters {
   base::Counter ops, hits, misses, failures, unknown, retries, bytes_read, bytes_written, corrupt, connects,
-      breaker_opened, staged_bytes, transport_switches;
+      breaker_opened, staged_bytes, transport_switches, fenced;
   void add_to(ClientCounters& sum) const;
 };
 
@@ -129,7 +129,7 @@ class Context {
   void op_done(Call& call);
 
   void give_up(Op& op, Status status);
-  bool may_have_left(const Op& op) const;
+  bool fence_off(const Op& op);
   void drain(Op& op);
   void arm_deadline(uint64_t deadline_ns);
   void on_deadline();

@@ -11,6 +11,9 @@ namespace {
 using wire::OpKind;
 using wire::OpReply;
 
+/// What a server called too late is not worth another try so near its end.
+constexpr uint64_t kTooLateNs = 10'000'000;
+
 /// Bytes from `offset` to the end of its chunk.
 uint64_t left_in_chunk(uint64_t offset) { return kChunkBytesMax - offset % kChunkBytesMax; }
 
@@ -214,7 +217,12 @@ void Context::expand_flush(Unit& unit, uint16_t workers) {
 /// True: it was not now, and the unit is on its way again.
 bool Context::try_again(Unit& unit, const OpReply& reply) {
   Op& op = *unit.op;
-  if (reply.status == Status::kBusy || reply.status == Status::kNotReady) {
+  if (reply.status == Status::kBusy && (reply.flags & wire::kReplyFenced) != 0) {
+    counters_.fenced.add();  // it goes again, under the present epoch
+  } else if (reply.status == Status::kDeadline && now_ns() + kTooLateNs < op.deadline_ns) {
+    // The server's time was known badly when the frame was made: by ours the op is not over.
+    if (op.phase == Op::Phase::kChunks || op.phase == Op::Phase::kCommit) return restart_upload(op), true;
+  } else if (reply.status == Status::kBusy || reply.status == Status::kNotReady) {
     op.refusal = reply.status;
   } else if (reply.status != Status::kWrongWorker) {
     return false;

@@ -445,6 +445,27 @@ TEST_F(OddServerTest, HearsNothingOfAnOffsetThatNoBlockHas) {
   EXPECT_EQ(heard, 0);
 }
 
+using CaseA1OddServer = OddServerTest;
+
+/// Neither was done, and by the client's own clock there is time: it asks again.
+TEST_F(CaseA1OddServer, CallsAPutTooLateOrFencedThatWasNotGivenUp) {
+  for (const wire::OpReply first : {wire::OpReply{.status = Status::kDeadline},
+                                    wire::OpReply{.status = Status::kBusy, .flags = wire::kReplyFenced}}) {
+    std::atomic<int> asked{0};
+    server_.play([&](const Say& say, uint64_t id, auto) {
+      const wire::OpReply stored{.status = Status::kOk};
+      say(Opcode::kReply, id, reply_body({asked++ == 0 ? first : stored}), "");
+    });
+    Batch batch;
+    batch.put("a", Gather(room_.data(), 100));
+    const Outcome outcome = session_->run(batch, std::chrono::seconds(10)).front();
+    EXPECT_EQ(outcome.status, Status::kOk);
+    EXPECT_EQ(asked, 2);
+  }
+  EXPECT_EQ(session_->counters().fenced, 1u);
+  server_.play(misses);
+}
+
 TEST(Chains, OfManyOpsThatAreDoneAtOnce) {
   ClientOptions options;
   options.servers = {"127.0.0.1:1"};  // nobody: each get is a miss at once

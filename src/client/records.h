@@ -150,6 +150,7 @@ struct Frame {
   bool counts_ops = false;  ///< its ops without a reply count against the connection's limit
   uint32_t eager_bytes = 0;
   uint64_t sent_ns = 0;
+  uint64_t epoch = 0;  ///< of the client, when its ops were put in
   std::vector<iovec> payload;
   std::unique_ptr<std::byte[]> body;
   size_t body_capacity = 0;

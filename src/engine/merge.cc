@@ -47,6 +47,7 @@ void StoreImpl::write(WriteOp& op) {
 
 void StoreImpl::write_locked(OpState& st) {
   StoreImpl& s = *st.store;
+  if (const Status no = s.refusal_of(*st.op); no != Status::kOk) return s.finish(st, no);
   s.waits_for_drive(st.digest) ? s.finish(st, Status::kBusy) : s.queue_merge(st);
 }
 
@@ -61,7 +62,8 @@ void StoreImpl::start_merge() {
   OpState& st = *merge_queue_.front();
   merge_queue_.pop_front();
   if (st.left == 3) {
-    start_flush(&st);
+    const Status no = refusal_of(*st.op);
+    no == Status::kOk ? start_flush(&st) : finish(st, no);
     return start_merge();
   }
   merge_ = {};

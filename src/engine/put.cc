@@ -32,6 +32,7 @@ void StoreImpl::put(PutOp& op) {
 void StoreImpl::put_locked(OpState& st) {
   StoreImpl& s = *st.store;
   PutOp& op = static_cast<PutOp&>(*st.op);
+  if (const Status no = s.refusal_of(op); no != Status::kOk) return s.finish(st, no);
   const Entry* old = s.live(st.digest);
   if (op.if_absent && old != nullptr) {
     op.generation = old->sequence();

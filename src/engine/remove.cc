@@ -21,6 +21,7 @@ void StoreImpl::start_remove(RemoveOp& op, Generation if_generation) {
 
 void StoreImpl::remove_locked(OpState& st) {
   StoreImpl& s = *st.store;
+  if (const Status no = s.refusal_of(*st.op); no != Status::kOk) return s.finish(st, no);
   const Entry* e = s.live(st.digest);
   const uint64_t if_generation = st.op->private_state[0];
   if (e == nullptr && if_generation == 0) return s.remove_missing(st);

@@ -190,6 +190,14 @@ void StoreImpl::lock(OpState& st, Digest digest, void (*locked)(OpState&)) {
   locked(st);
 }
 
+/// Asked when a change's turn on its block has come: not kOk, and nothing of it may be done. This is the point of no
+/// return, since a change that came later to the same block waits for this one's end.
+Status StoreImpl::refusal_of(const StoreOp& op) const {
+  if (op.fence != nullptr && *op.fence > op.epoch) return Status::kBusy;
+  const bool late = op.deadline_ns != ~uint64_t{0} && reactor_.now_ns() >= op.deadline_ns;
+  return late ? Status::kDeadline : Status::kOk;
+}
+
 void StoreImpl::unlock(OpState& st) {
   OpState** at = &lock_buckets_[st.digest.lo % kLockBuckets];
   while (*at != &st) at = &(*at)->bucket_next;

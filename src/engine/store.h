@@ -59,11 +59,16 @@ struct StoreOp {
   using Fn = void (*)(StoreOp& op);
   Fn on_done = nullptr;
   void* context = nullptr;
-  Status status = Status::kInternal;    ///< result
-  Generation generation = 0;            ///< result: of the block after a change, of the block read
-  uint64_t deadline_ns = ~uint64_t{0};  ///< a put waits for room up to here, then kNoSpace/kDeadline
-  StoreOp* next = nullptr;              ///< private: queues
-  uint64_t private_state[24] = {};      ///< private to the store
+  Status status = Status::kInternal;  ///< result
+  Generation generation = 0;          ///< result: of the block after a change, of the block read
+  /// A change whose turn comes later ends as kDeadline, and nothing is done; a put waits for room up to here.
+  uint64_t deadline_ns = ~uint64_t{0};
+  /// Of a change: when its turn on the block has come and *fence is above `epoch`, nothing is done and it ends as
+  /// kBusy. Its client has given it up by then, or asks again. Null: no fence. Outlives the op.
+  const uint64_t* fence = nullptr;
+  uint64_t epoch = 0;
+  StoreOp* next = nullptr;          ///< private: queues
+  uint64_t private_state[24] = {};  ///< private to the store
 };
 
 /// Bytes of one record on their way in. `data` is slot memory: 4 KiB aligned, io::kSlotHeadroom writable bytes in front

@@ -182,6 +182,7 @@ class StoreImpl final : public Store, public LogOwner {
   bool all_out() const;
   void lock(OpState& st, Digest digest, void (*locked)(OpState&));
   void unlock(OpState& st);
+  Status refusal_of(const StoreOp& op) const;
   static void on_post(io::IoOp& op, int32_t);
   static void on_tick(io::Timer& timer);
   void start_tick();

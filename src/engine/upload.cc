@@ -126,6 +126,7 @@ void StoreImpl::commit(CommitOp& op) {
 void StoreImpl::commit_locked(OpState& st) {
   StoreImpl& s = *st.store;
   CommitOp& op = static_cast<CommitOp&>(*st.op);
+  if (const Status no = s.refusal_of(op); no != Status::kOk) return s.finish(st, no);  // the upload stays open
   UploadState* u = s.upload_of(op.upload->id);
   const auto fail = [&](Status status) {
     if (u != nullptr) s.abort(*op.upload);

@@ -104,6 +104,7 @@ Json service(const Census& census) {
           {"payload_bytes_by_transport", by_transport},
           {"busy", sum(census, &Stats::busy)},
           {"wrong_worker", sum(census, &Stats::wrong_worker)},
+          {"fenced", sum(census, &Stats::fenced)},
           {"deadlines_missed", sum(census, &Stats::deadlines_missed)},
           {"checksum_mismatches", sum(census, &Stats::checksum_mismatches)},
           {"connections_cut", sum(census, &Stats::connections_cut)},

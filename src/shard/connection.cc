@@ -1,5 +1,6 @@
 #include "shard/connection.h"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -34,6 +35,7 @@ void Connection::on_introduce(const wire::FrameHeader& header, std::span<const s
   const auto introduce = wire::decode_introduce(body);
   if (!introduce) return protocol_error(introduce.error().what);
   client_ = &worker_->clients().join(namespace_id_, introduce->client_id);
+  client_->epoch = std::max(client_->epoch, introduce->epoch);
   welcome();
 }
 
@@ -52,6 +54,7 @@ void Connection::welcome() {
   welcome.ready = worker_->ready() ? 1 : 0;
   welcome.shard_count = identity.shard_count;
   welcome.worker_of_shard = identity.worker_of_shard;
+  welcome.now_ns = worker_->now_ns();
   if (!send_control(wire::Opcode::kWelcome, 0, [&](auto body) { return wire::encode(welcome, body); })) {
     close(Status::kBusy);
   }
@@ -85,7 +88,7 @@ PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& he
       on_cancel(body);
       break;
     case wire::Opcode::kPing:
-      if (!send_empty(wire::Opcode::kPong, header.request_id)) close(Status::kBusy);
+      if (!send_pong(header.request_id)) close(Status::kBusy);
       break;
     case wire::Opcode::kPong:
       break;
@@ -121,6 +124,9 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
   request->live = 1;  // held until all are admitted
 
   const uint64_t now = worker_->now_ns();
+  const wire::OpsHeader frame_header = decoder.header();
+  // Before anything of this frame is done: what the client has given up until then is not done behind it.
+  client_->epoch = std::max(client_->epoch, frame_header.epoch);
   FrameOut* rejects = nullptr;
   std::optional<wire::ReplyEncoder> rejects_encoder;
   const auto send_rejects = [&] {
@@ -134,7 +140,7 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
   bool previous_failed = false;
   wire::Op wire_op;
   while (decoder.next(wire_op)) {
-    Op* op = admit(wire_op, *request, now);
+    Op* op = admit(wire_op, *request, frame_header, now);
     if (wire::has_payload(wire_op.kind)) incoming_[incoming_count_++] = {op, wire_op.length};
     if (op == nullptr) {
       worker_->count(worker_->mutable_stats().busy);
@@ -163,7 +169,7 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
     }
     previous = op;
     previous_failed = false;
-    const Status status = check(*op);
+    const Status status = check(*op, now);
     if (status != Status::kOk) {
       finish(*op, status);
       if (wire::has_payload(op->kind)) incoming_[incoming_count_ - 1].op = nullptr;
@@ -174,7 +180,7 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
       continue;
     }
     op->received = true;
-    if (op->waits_for == nullptr) start(*op);
+    if (op->waits_for == nullptr) op->chain_failed || closing_ ? start(*op) : begin(*op);
   }
   if (rejects != nullptr) send_rejects();
   request->live--;
@@ -207,7 +213,7 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
 }
 
 /// A context for one op, filled from the wire; null: none is free.
-Op* Connection::admit(const wire::Op& wire_op, Request& request, uint64_t now_ns) {
+Op* Connection::admit(const wire::Op& wire_op, Request& request, const wire::OpsHeader& header, uint64_t now_ns) {
   if (live_.size() * 2 >= worker_->ops().size()) return nullptr;  // one client never has all of them
   Op* op = worker_->ops().take();
   if (op == nullptr) return nullptr;
@@ -225,7 +231,9 @@ Op* Connection::admit(const wire::Op& wire_op, Request& request, uint64_t now_ns
   op->expiry_s = wire_op.expiry_s;
   op->offset = wire_op.offset;
   op->generation = wire_op.generation;
-  op->deadline_ns = now_ns + (wire_op.deadline_us == 0 ? kServerDeadlineNs : uint64_t{wire_op.deadline_us} * 1000);
+  op->epoch = header.epoch;
+  op->left_ns = wire_op.deadline_us == 0 ? kServerDeadlineNs : wire_op.deadline_us * 1000ull;
+  op->deadline_ns = op->left_ns + (wire_op.deadline_us == 0 ? now_ns : std::min(header.made_us * 1000, now_ns));
   op->phase = Phase::kWaiting;
   op->received = op->chain_failed = op->canceled = op->reading = false;
   op->attempts = 0;
@@ -255,22 +263,19 @@ Op* Connection::admit(const wire::Op& wire_op, Request& request, uint64_t now_ns
 }
 
 /// What can be said before the payload is taken. Finds the op's shard, or its upload.
-Status Connection::check(Op& op) {
+Status Connection::check(Op& op, uint64_t now_ns) {
   if (worker_->draining()) return Status::kUnavailable;
   if (!worker_->ready()) return Status::kNotReady;
+  if (now_ns >= op.deadline_ns) {
+    worker_->count(worker_->mutable_stats().deadlines_missed);
+    return Status::kDeadline;
+  }
+  if (fenced(op)) return Status::kBusy;
   switch (op.kind) {
     case wire::OpKind::kChunk:
     case wire::OpKind::kCommit:
-    case wire::OpKind::kAbort: {
-      Upload* upload = worker_->find_upload(op.generation);
-      if (upload == nullptr || upload->connection != this || upload->closed || upload->committing) {
-        return Status::kInvalid;
-      }
-      op.upload = upload;
-      op.shard = upload->shard;
-      upload->ops++;
-      return Status::kOk;
-    }
+    case wire::OpKind::kAbort:
+      return check_upload(op);
     case wire::OpKind::kFlush:
       return Status::kOk;
     case wire::OpKind::kPin:
@@ -289,6 +294,15 @@ Status Connection::check(Op& op) {
   if (op.kind == wire::OpKind::kWrite && (op.offset > limit || op.length > limit - op.offset)) return Status::kTooLarge;
   if (op.kind == wire::OpKind::kPut && op.length > limit) return Status::kTooLarge;
   op.key.digest = engine::digest_of(worker_->identity().digest_key, namespace_id_, op.key.key);
+  return Status::kOk;
+}
+
+Status Connection::check_upload(Op& op) {
+  Upload* upload = worker_->find_upload(op.generation);
+  if (upload == nullptr || upload->connection != this || upload->closed || upload->committing) return Status::kInvalid;
+  op.upload = upload;
+  op.shard = upload->shard;
+  upload->ops++;
   return Status::kOk;
 }
 
@@ -359,6 +373,11 @@ void Connection::on_exists(uint64_t request_id, std::span<const std::byte> body)
                     [&](auto out) { return wire::encode_exists_reply(bits, *count, out); })) {
     close(Status::kBusy);
   }
+}
+
+bool Connection::send_pong(uint64_t request_id) {
+  return send_control(wire::Opcode::kPong, request_id,
+                      [&](auto body) { return wire::encode(wire::Pong{worker_->now_ns()}, body); });
 }
 
 void Connection::fail_request(uint64_t request_id, Status status) {

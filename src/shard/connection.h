@@ -113,8 +113,10 @@ class Connection final : public transport::LinkOwner {
   void on_introduce(const wire::FrameHeader& header, std::span<const std::byte> body);
   void welcome();
   transport::PayloadTarget on_ops(const wire::FrameHeader& header, std::span<const std::byte> body);
-  Op* admit(const wire::Op& wire_op, Request& request, uint64_t now_ns);
-  Status check(Op& op);
+  Op* admit(const wire::Op& wire_op, Request& request, const wire::OpsHeader& header, uint64_t now_ns);
+  Status check(Op& op, uint64_t now_ns);
+  Status check_upload(Op& op);
+  bool send_pong(uint64_t request_id);
   void reject_all(uint64_t request_id, std::span<const std::byte> body, Status status);
   bool reserve_send_room(const Op& op);
   bool stop_waiting(Op& op);

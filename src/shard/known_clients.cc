@@ -17,6 +17,7 @@ KnownClient& KnownClients::join(uint64_t namespace_id, const ClientId& id) {
   client->namespace_id = namespace_id;
   client->id = id;
   client->connections = 1;
+  client->epoch = 0;
   bucket.push_back(*client);
   return *client;
 }

@@ -17,6 +17,7 @@ struct KnownClient {
   uint64_t namespace_id = 0;
   ClientId id{};
   uint32_t connections = 0;  ///< of this worker
+  uint64_t epoch = 0;        ///< the highest that came; changes of a lower one are not done any more
   base::ListLink<KnownClient> link;
 };
 

@@ -55,6 +55,17 @@ Worker& worker_of(const Op& op) { return op.connection->worker(); }
 
 bool expired(const Op& op) { return worker_of(op).now_ns() >= op.deadline_ns; }
 
+bool fenced(const Op& op) { return op.epoch < op.connection->client()->epoch && wire::is_change(op.kind); }
+
+void bind(engine::StoreOp& store_op, Op& op, engine::StoreOp::Fn on_done) {
+  store_op.on_done = on_done;
+  store_op.context = &op;
+  store_op.deadline_ns = op.deadline_ns;
+  store_op.fence =
+      &op.connection->client()->epoch;  // it lives as long as the connection, which lives as long as the op
+  store_op.epoch = op.epoch;
+}
+
 void start(Op& op) {
   MEMKV_ASSERT(op.received && op.waits_for == nullptr);
   if (op.chain_failed || op.canceled || op.connection->closing()) return finish(op, Status::kCanceled);
@@ -63,6 +74,10 @@ void start(Op& op) {
     worker.count(worker.mutable_stats().deadlines_missed);
     return finish(op, Status::kDeadline);
   }
+  begin(op);
+}
+
+void begin(Op& op) {
   op.phase = Phase::kRunning;
   start_of(op.kind)(op);
 }
@@ -76,6 +91,11 @@ void finish(Op& op, Status status) {
   MEMKV_ASSERT(op.phase != Phase::kDone && op.phase != Phase::kSending, "finished twice");
   op.status = status;
   op.phase = Phase::kDone;
+  if (status == Status::kBusy && fenced(op)) {
+    op.reply_flags = wire::kReplyFenced;
+    Worker& worker = worker_of(op);
+    worker.count(worker.mutable_stats().fenced);
+  }
   if (op.reply_bytes == 0 || op.canceled) {
     op.reply_bytes = 0;
     release_resources(op);

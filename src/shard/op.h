@@ -34,7 +34,9 @@ struct Upload {
   uint32_t ops = 0;            ///< chunks and commit that have a context: the upload lives at least as long
   uint64_t begin_request = 0;  ///< the op that began it
   uint16_t begin_index = 0;
-  uint64_t deadline_ns = 0;  ///< of that op, which is that of the whole block: it is nobody's any more afterwards
+  /// At the earliest that of the whole block, afterwards it is nobody's. Rather late than early: its commit has a
+  /// deadline of its own.
+  uint64_t deadline_ns = 0;
   bool range_write = false;
   bool committing = false;  ///< with the store
   bool closed = false;      ///< aborted or committed
@@ -77,6 +79,8 @@ struct Op {
   uint64_t offset = 0;
   uint64_t generation = 0;
   uint64_t deadline_ns = 0;
+  uint64_t left_ns = 0;  ///< to its deadline, when the frame was made
+  uint64_t epoch = 0;    ///< of its client, likewise
 
   Phase phase = Phase::kWaiting;
   bool received = false;  ///< payload complete, or none to come
@@ -140,10 +144,16 @@ void finish(Op& op, Status status);
 void run_later(Op& op, void (*step)(Op&));
 /// Begins the op's work; its payload is there, the op it was chained to is done.
 void start(Op& op);
+/// The same for one that was found fit to start just now.
+void begin(Op& op);
 /// Gives back slot, reservation, pinned bytes and room in the send queue.
 void release_resources(Op& op);
 /// The deadline has passed.
 bool expired(const Op& op);
+/// A change that must not be done any more: its client has begun a newer epoch.
+bool fenced(const Op& op);
+/// Ties the store's part of an op to it: where it ends, its deadline and its fence.
+void bind(engine::StoreOp& store_op, Op& op, engine::StoreOp::Fn on_done);
 
 Worker& worker_of(const Op& op);
 

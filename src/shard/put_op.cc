@@ -23,9 +23,7 @@ void write_out(Op& op) {
   }
   op.reply_block_bytes = op.length;
   auto& put = op.store_op.emplace<engine::PutOp>();
-  put.on_done = on_put;
-  put.context = &op;
-  put.deadline_ns = op.deadline_ns;
+  bind(put, op, on_put);
   put.key = op.key;
   put.payload = op.payload();
   put.expiry_s = op.expiry_s;

@@ -79,7 +79,7 @@ void Connection::expire_payload() {
   const auto lives = [](const Incoming& one) { return one.op != nullptr && !expired(*one.op); };
   if (std::any_of(incoming.begin(), incoming.end(), lives)) {
     // Nothing is read behind it, no PING either: the client hears unasked that it waits for a server that lives.
-    (void)send_empty(wire::Opcode::kPong);
+    (void)send_pong(0);
     return;
   }
   worker_->count(worker_->mutable_stats().deadlines_missed, incoming_count_);

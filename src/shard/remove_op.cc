@@ -15,9 +15,7 @@ void on_done(engine::StoreOp& store_op) {
 
 engine::RemoveOp& prepare(Op& op) {
   auto& remove = op.store_op.emplace<engine::RemoveOp>();
-  remove.on_done = on_done;
-  remove.context = &op;
-  remove.deadline_ns = op.deadline_ns;
+  bind(remove, op, on_done);
   remove.key = op.key;
   return remove;
 }
@@ -36,9 +34,7 @@ void flush_next(Op& op) {
   auto& shards = worker_of(op).shards();
   if (op.attempts == shards.size()) return finish(op, Status::kOk);
   auto& flush = op.store_op.emplace<engine::FlushOp>();
-  flush.on_done = on_flushed;
-  flush.context = &op;
-  flush.deadline_ns = op.deadline_ns;
+  bind(flush, op, on_flushed);
   flush.namespace_id = op.key.namespace_id;
   shards[op.attempts].store->flush_namespace(flush);
 }

@@ -13,6 +13,7 @@
 
 #include "base/checksum.h"
 #include "base/chunk_seed.h"
+#include "base/clock.h"
 #include "engine/layout.h"
 #include "shard/worker.h"
 #include "transport/link.h"
@@ -80,7 +81,8 @@ class TestClient final : public transport::LinkOwner {
   TestClient& op(wire::Op wire_op, std::string_view data = {}, std::vector<uint64_t> sums = {}) {
     if (!encoder) {
       frames.push_back(std::make_unique<Out>());
-      encoder.emplace(frames.back()->body);
+      const uint64_t made_us = base::SystemClock().now_ns() / 1000 - late_us;
+      encoder.emplace(frames.back()->body, wire::OpsHeader{.made_us = made_us, .epoch = epoch});
     }
     Out& out = *frames.back();
     wire_op.index = static_cast<uint16_t>(encoder->count());
@@ -132,6 +134,8 @@ class TestClient final : public transport::LinkOwner {
     return bodies.front();
   }
 
+  uint64_t epoch = 1;    ///< of the frames that are begun from here on
+  uint64_t late_us = 0;  ///< they were made so long ago
   std::unique_ptr<transport::Link> link;
   wire::Welcome welcome;
   Status goodbye = Status::kOk;

@@ -45,9 +45,7 @@ void write_out(Op& op) {
     }
   }
   auto& chunk = op.store_op.emplace<engine::ChunkOp>();
-  chunk.on_done = on_done;
-  chunk.context = &op;
-  chunk.deadline_ns = op.deadline_ns;
+  bind(chunk, op, on_done);
   chunk.upload = &upload.engine;
   chunk.chunk_number = op.chunk_number;
   chunk.offset_in_chunk = static_cast<uint32_t>(op.offset);
@@ -83,7 +81,7 @@ void start_begin(Op& op) {
   upload->ops = 0;
   upload->begin_request = op.request->id;
   upload->begin_index = op.index;
-  upload->deadline_ns = op.deadline_ns;
+  upload->deadline_ns = worker.now_ns() + op.left_ns;
   upload->range_write = range_write;
   upload->committing = upload->closed = false;
   upload->id = worker.new_upload_id(*upload);
@@ -102,9 +100,7 @@ void start_commit(Op& op) {
   if (upload.closed || upload.ops > 1) return finish(op, Status::kInvalid);  // chunks without their replies
   upload.committing = true;
   auto& commit = op.store_op.emplace<engine::CommitOp>();
-  commit.on_done = on_committed;
-  commit.context = &op;
-  commit.deadline_ns = op.deadline_ns;
+  bind(commit, op, on_committed);
   commit.upload = &upload.engine;
   op.shard->store->commit(commit);
 }

@@ -18,9 +18,7 @@ void write_out(Op& op) {
     op.reply_sum_count = op.sum_count;
   }
   auto& write = op.store_op.emplace<engine::WriteOp>();
-  write.on_done = on_written;
-  write.context = &op;
-  write.deadline_ns = op.deadline_ns;
+  bind(write, op, on_written);
   write.key = op.key;
   write.offset = op.offset;
   write.payload = op.payload();

@@ -245,6 +245,7 @@ size_t encode(const Welcome& welcome, std::span<std::byte> out) {
   to.u8(welcome.ready);
   to.u8(welcome.shard_count);
   to.array(welcome.worker_of_shard);
+  to.u64(welcome.now_ns);
   return to.size();
 }
 
@@ -262,6 +263,7 @@ Result<Welcome> decode_welcome(std::span<const std::byte> body) {
   welcome.ready = in.u8();
   welcome.shard_count = in.u8();
   in.array(welcome.worker_of_shard);
+  welcome.now_ns = in.u64();
   if (!in.at_end()) return malformed("welcome: bad length");
   if (!sane_map(welcome.worker_count, welcome.shard_count, welcome.worker_of_shard)) {
     return malformed("welcome: bad worker map");
@@ -270,6 +272,20 @@ Result<Welcome> decode_welcome(std::span<const std::byte> body) {
     return malformed("welcome: out of range");
   }
   return welcome;
+}
+
+size_t encode(const Pong& pong, std::span<std::byte> out) {
+  Writer to(out);
+  to.u64(pong.now_ns);
+  return to.size();
+}
+
+Result<Pong> decode_pong(std::span<const std::byte> body) {
+  Reader in(body);
+  Pong pong;
+  pong.now_ns = in.u64();
+  if (!in.at_end()) return malformed("pong: bad length");
+  return pong;
 }
 
 size_t encode(const Cancel& cancel, std::span<std::byte> out) {

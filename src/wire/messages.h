@@ -108,6 +108,11 @@ enum OpFlags : uint8_t {
 };
 /// True for kinds whose `length` bytes follow as payload.
 constexpr bool has_payload(OpKind k) { return k == OpKind::kPut || k == OpKind::kWrite || k == OpKind::kChunk; }
+/// True for kinds that change what gets are answered with. (The chunks of an upload do not, its commit does.)
+constexpr bool is_change(OpKind k) {
+  return k == OpKind::kPut || k == OpKind::kWrite || k == OpKind::kCommit || k == OpKind::kRemove ||
+         k == OpKind::kFlush;
+}
 
 inline constexpr uint32_t kSegmentsPerOpMax = 8;
 inline constexpr uint32_t kSegmentsPerOfferMax = 64;
@@ -120,6 +125,18 @@ struct Segment {
   uint32_t key = 0;
 };
 
+inline constexpr size_t kOpsHeaderBytes = 16;
+/// What an OPS body begins with: 0 op count 2 · 2 made_us 6 · 8 epoch 8.
+struct OpsHeader {
+  /// When the frame was made, on the *server's* clock as the client knows it: never later than it really was (WELCOME
+  /// and PONG tell the client). The deadlines of the ops count from here, however long the frame is on its way.
+  uint64_t made_us = 0;
+  /// Of the client: raised whenever it gives up a change that a server may still have before it. A server that has
+  /// seen a higher one does no change of a lower one any more; it answers kBusy with kReplyFenced.
+  uint64_t epoch = 0;
+};
+inline constexpr uint64_t kMadeUsMax = (uint64_t{1} << 48) - 1;
+
 /// One op of an OPS frame. 40 bytes fixed, then key, then sums, then segments:
 ///   0 kind 1 · 1 flags 1 · 2 key bytes 2 · 4 index 2 · 6 priority 1 · 7 zero 1 · 8 deadline_us 4 · 12 length 4 ·
 ///   16 offset 8 · 24 generation 8 · 32 expiry_s, of a chunk its number 4 · 36 sum count 2 · 38 segment count 1 ·
@@ -129,7 +146,7 @@ struct Op {
   uint8_t flags = 0;
   uint16_t index = 0;  ///< names the op in replies; unique in its frame
   uint8_t priority = 0;
-  uint32_t deadline_us = 0;  ///< time left when the frame was made; 0 = the server's own limit
+  uint32_t deadline_us = 0;  ///< time left when the frame was made; 0 = the server's own limit, from its arrival
   uint32_t length = 0;       ///< payload bytes, or the range's length of a get
   uint64_t offset = 0;  ///< get, write, suspect: in the block; begin: block bytes (put) or end of the range (write);
                         ///< chunk: offset in the chunk
@@ -160,13 +177,17 @@ struct OpReply {
   const std::byte* sums = nullptr;
   uint64_t sum(size_t i) const;
 };
-enum ReplyFlags : uint8_t { kReplyWholeChunk = 1, kReplyHasHoles = 2 };
+enum ReplyFlags : uint8_t {
+  kReplyWholeChunk = 1,
+  kReplyHasHoles = 2,
+  kReplyFenced = 4,  ///< with kBusy: not done, since the client has begun a newer epoch meanwhile
+};
 
 /// Appends to a caller's buffer; false: no room left, of ops, bytes or payload (the frame is full: send it and start
 /// another).
 class OpsEncoder {
  public:
-  explicit OpsEncoder(std::span<std::byte> body);
+  explicit OpsEncoder(std::span<std::byte> body, const OpsHeader& header = {});
   bool add(const Op& op, std::span<const uint64_t> sums, std::span<const Segment> segments = {});
   uint16_t count() const;
   std::span<const std::byte> finish();  ///< the body
@@ -200,11 +221,12 @@ class OpsDecoder {
   /// keys of 1..1024 bytes where the kind has one, ranges inside one chunk, as many sums as the range has grain pieces
   /// (none with kOpServerChecksum), payload lengths that add up to the frame's.
   Result<uint16_t> validate(uint32_t payload_bytes) const;
+  OpsHeader header() const;
   bool next(Op& out);
 
  private:
   std::span<const std::byte> body_;
-  size_t at_ = 2;
+  size_t at_ = kOpsHeaderBytes;
   uint16_t left_ = 0;
 };
 class ReplyDecoder {
@@ -278,7 +300,7 @@ struct Proof {
 /// 0 client id 16 · 16 epoch 8
 struct Introduce {
   std::array<uint8_t, 16> client_id{};  ///< random, one for each client process
-  uint64_t epoch = 0;                   ///< the client's present one; see Op
+  uint64_t epoch = 0;                   ///< the client's present one (OpsHeader)
 };
 /// What a client may have under way on a connection, each at least 1. 0 puts 2 · 2 gets 2 · 4 ops 2
 struct Credit {
@@ -299,6 +321,11 @@ struct Welcome {
   uint8_t ready = 0;
   uint8_t shard_count = 1;  ///< 1..32
   std::array<uint8_t, 32> worker_of_shard{};
+  uint64_t now_ns = 0;  ///< the server's clock, read after INTRODUCE had come
+};
+/// PONG.
+struct Pong {
+  uint64_t now_ns = 0;  ///< the sender's clock, read after the PING that it answers had come
 };
 /// CANCEL and CANCELED.
 struct Cancel {
@@ -354,6 +381,7 @@ size_t encode(const HelloReply&, std::span<std::byte> out);
 size_t encode(const Proof&, std::span<std::byte> out);
 size_t encode(const Introduce&, std::span<std::byte> out);
 size_t encode(const Welcome&, std::span<std::byte> out);
+size_t encode(const Pong&, std::span<std::byte> out);
 size_t encode(const Cancel&, std::span<std::byte> out);
 size_t encode(const Credit&, std::span<std::byte> out);
 size_t encode(const Windows&, std::span<std::byte> out);
@@ -371,6 +399,7 @@ Result<HelloReply> decode_hello_reply(std::span<const std::byte> body);
 Result<Proof> decode_proof(std::span<const std::byte> body);
 Result<Introduce> decode_introduce(std::span<const std::byte> body);
 Result<Welcome> decode_welcome(std::span<const std::byte> body);
+Result<Pong> decode_pong(std::span<const std::byte> body);
 Result<Cancel> decode_cancel(std::span<const std::byte> body);
 Result<Credit> decode_credit(std::span<const std::byte> body);
 Result<Windows> decode_windows(std::span<const std::byte> body);

@@ -26,7 +26,7 @@ std::vector<std::byte> rewrite_ops(Body body, uint32_t payload_bytes) {
   const auto count = decoder.validate(payload_bytes);
   if (!count) return {};
   std::vector<std::byte> again(kBodyBytesMax);
-  OpsEncoder encoder(again);
+  OpsEncoder encoder(again, decoder.header());
   Op op;
   while (decoder.next(op)) {
     std::vector<uint64_t> sums;
@@ -123,6 +123,8 @@ void see_body(const FrameHeader& header, Body body) {
       return;
     case Opcode::kCredit:
       return see_plain(decode_credit(body), decode_credit);
+    case Opcode::kPong:
+      return see_plain(decode_pong(body), decode_pong);
     case Opcode::kCancel:
     case Opcode::kCanceled:
       return see_plain(decode_cancel(body), decode_cancel);

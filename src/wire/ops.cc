@@ -1,4 +1,4 @@
-/// OPS and REPLY: batches of ops and of replies. Both bodies start with a u16 count.
+/// OPS and REPLY: batches of ops and of replies. An OPS body starts with an OpsHeader, a REPLY body with a u16 count.
 
 #include <bitset>
 
@@ -21,7 +21,7 @@ constexpr size_t kOpBytes = 40;
 constexpr size_t kReplyBytes = 32;
 constexpr uint64_t kGrainBytes = 64 * 1024;
 constexpr uint8_t kOpFlagsKnown = kOpIfAbsent | kOpChained | kOpVerify | kOpServerChecksum | kOpRangeWrite;
-constexpr uint8_t kReplyFlagsKnown = kReplyWholeChunk | kReplyHasHoles;
+constexpr uint8_t kReplyFlagsKnown = kReplyWholeChunk | kReplyHasHoles | kReplyFenced;
 using IndexSet = std::bitset<kOpsPerFrameMax>;
 
 void store_sums(std::byte* at, std::span<const uint64_t> sums) {
@@ -154,8 +154,10 @@ uint64_t Op::sum(size_t i) const { return load_u64(sums + sizeof(uint64_t) * i);
 Segment Op::segment(size_t i) const { return load_segment(segments + kSegmentBytes * i); }
 uint64_t OpReply::sum(size_t i) const { return load_u64(sums + sizeof(uint64_t) * i); }
 
-OpsEncoder::OpsEncoder(std::span<std::byte> body) : body_(body), used_(kCountBytes) {
-  MEMKV_ASSERT(body.size() >= kCountBytes);
+OpsEncoder::OpsEncoder(std::span<std::byte> body, const OpsHeader& header) : body_(body), used_(kOpsHeaderBytes) {
+  MEMKV_ASSERT(body.size() >= kOpsHeaderBytes && header.made_us <= kMadeUsMax);
+  store_u64(body.data(), header.made_us << 16);  // the count comes with finish()
+  store_u64(body.data() + 8, header.epoch);
 }
 uint16_t OpsEncoder::count() const { return count_; }
 uint64_t OpsEncoder::payload_bytes() const { return payload_; }
@@ -226,14 +228,21 @@ std::span<const std::byte> ReplyEncoder::finish() {
   return body_.first(used_);
 }
 
-OpsDecoder::OpsDecoder(std::span<const std::byte> body) : body_(body), left_(count_of(body)) {}
+OpsDecoder::OpsDecoder(std::span<const std::byte> body)
+    : body_(body), left_(body.size() < kOpsHeaderBytes ? uint16_t{0} : count_of(body)) {}
+
+OpsHeader OpsDecoder::header() const {
+  MEMKV_ASSERT(body_.size() >= kOpsHeaderBytes, "only of a body that was found valid");
+  return {.made_us = load_u64(body_.data()) >> 16, .epoch = load_u64(body_.data() + 8)};
+}
 
 Result<uint16_t> OpsDecoder::validate(uint32_t payload_bytes) const {
+  if (body_.size() < kOpsHeaderBytes) return malformed("ops: truncated");
   const uint16_t count = count_of(body_);
   if (!sane_count(count)) return malformed("ops: bad count");
   IndexSet seen;
   uint64_t payload = 0;
-  size_t at = kCountBytes;
+  size_t at = kOpsHeaderBytes;
   for (uint16_t i = 0; i < count; ++i) {
     Op op;
     if (!read_op(body_, at, op)) return malformed("ops: truncated");

@@ -40,7 +40,7 @@ inline Sample make_sample(std::string name, FrameHeader header, std::span<const 
 inline std::vector<std::byte> sample_ops(uint64_t& payload_bytes) {
   constexpr std::array<uint64_t, 2> kSums = {0x1111111111111111, 0x2222222222222222};
   std::vector<std::byte> body(4096);
-  OpsEncoder encoder(body);
+  OpsEncoder encoder(body, {.made_us = 0x0102030405, .epoch = 0x77});
   const auto add = [&](Op op, size_t sums) {
     op.index = encoder.count();
     (void)encoder.add(op, std::span(kSums).first(sums));
@@ -72,6 +72,7 @@ inline std::vector<std::byte> sample_reply(uint64_t& payload_bytes) {
   hit.generation = 77, hit.block_bytes = 1000, hit.expiry_s = 5;
   (void)encoder.add(hit, std::span(kSums).first(1));
   (void)encoder.add({.index = 1, .status = Status::kMiss}, {});
+  (void)encoder.add({.index = 2, .status = Status::kBusy, .flags = kReplyFenced}, {});
   (void)encoder.add({.index = 511, .status = Status::kOk, .flags = kReplyHasHoles, .payload_bytes = 70000}, kSums);
   payload_bytes = encoder.payload_bytes();
   body.resize(encoder.finish().size());
@@ -103,6 +104,7 @@ inline Welcome sample_welcome() {
   welcome.worker = 1, welcome.worker_count = 2, welcome.credit = {16, 24, 32}, welcome.ready = 1,
   welcome.shard_count = 4;
   welcome.worker_of_shard = {0, 1, 0, 1};
+  welcome.now_ns = 0x123456789a;
   return welcome;
 }
 
@@ -160,7 +162,7 @@ inline constexpr std::array<Segment, 2> kSampleSegments = {
 /// A get that says where its bytes go, and one that does not.
 inline std::vector<std::byte> sample_placed_ops() {
   std::vector<std::byte> body(4096);
-  OpsEncoder encoder(body);
+  OpsEncoder encoder(body, {.made_us = kMadeUsMax, .epoch = 1});
   (void)encoder.add({.kind = OpKind::kGet, .index = 0, .deadline_us = 1000, .length = 70000, .key = "far"}, {},
                     kSampleSegments);
   (void)encoder.add({.kind = OpKind::kGet, .index = 1, .length = 100, .key = "near"}, {});
@@ -211,7 +213,7 @@ inline std::vector<Sample> samples() {
   add("cancel", Opcode::kCancel, 24, encoded(Cancel{20, 3}));
   add("canceled", Opcode::kCanceled, 24, encoded(Cancel{20, 3}));
   add("ping", Opcode::kPing, 25, {});
-  add("pong", Opcode::kPong, 25, {});
+  add("pong", Opcode::kPong, 25, encoded(Pong{0x123456789b}));
   add("status", Opcode::kStatus, 26, {});
   add("status_reply", Opcode::kStatusReply, 26, std::as_bytes(std::span(std::string_view(R"({"ready":true})"))));
   add("worker_map", Opcode::kWorkerMap, 0, encoded(WorkerMap{2, 4, {1, 0, 1, 0}}));

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from conftest import ROOT, clean_environment
 
-TESTS = ["units", "sweep2", "quiet", "faults", "broken", "gpu", "nixl", "lossy"]
+TESTS = ["units", "sweep2", "quiet", "faults", "broken", "order", "gpu", "nixl", "lossy"]
 if os.environ.get("GUEST") == "all":  # ./dev guest --all: what the others show for the most part, and takes 25 minutes more
     TESTS += ["sweep1", "nixlbench", "nixl1", "nixl2"]
 
