@@ -61,7 +61,7 @@ struct StoreOp {
   void* context = nullptr;
   Status status = Status::kInternal;    ///< result
   Generation generation = 0;            ///< result: of the block after a change, of the block read
-  uint64_t deadline_ns = ~uint64_t{0};  ///< a put waits for room up to here, then kNoSpace/kDeadline
+  uint64_t deadline_ns = ~uint64_t{0};  ///< a put waits for room up to here, then kDeadline
   StoreOp* next = nullptr;              ///< private: queues
   uint64_t private_state[24] = {};      ///< private to the store
 };
@@ -168,6 +168,7 @@ struct StoreCounters {
 /// Thread: worker (all calls). Every asynchronous op completes exactly once, later, from the reactor's loop.
 class Store {
  public:
+  static constexpr uint64_t kListStepSlots = 4096;
   static std::unique_ptr<Store> make(io::Reactor& reactor, StoreOptions options);
   virtual ~Store() = default;
 
@@ -197,7 +198,8 @@ class Store {
   /// kCorrupt = dropped.
   virtual void suspect(RemoveOp& op, uint64_t offset) = 0;
   /// Lists whole blocks of a namespace: calls `visit` for up to `limit` entries from `cursor` (0 = start), returns the
-  /// next cursor (0 = end). Keys stand in record headers on the drives: the caller reads them by read_key.
+  /// next cursor (0 = end). One step looks at kListStepSlots places of the index, so it may find fewer, or none, before
+  /// the end. Keys stand in record headers on the drives: the caller reads them by read_key.
   struct ListEntry {
     Digest digest;
     Generation generation;
