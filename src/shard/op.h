@@ -18,6 +18,7 @@ namespace memkv::shard {
 class Connection;
 class Worker;
 struct Op;
+struct Tenant;
 
 /// A shard as its worker holds it.
 struct Shard {
@@ -35,6 +36,7 @@ struct Upload {
   uint64_t begin_request = 0;  ///< the op that began it
   uint16_t begin_index = 0;
   uint64_t deadline_ns = 0;  ///< of that op, which is that of the whole block: it is nobody's any more afterwards
+  uint64_t moved_ns = 0;     ///< when something of it last came, or ended
   bool range_write = false;
   bool committing = false;  ///< with the store
   bool closed = false;      ///< aborted or committed
