@@ -80,7 +80,7 @@ Result<std::shared_ptr<ShmWindow>> ShmWindow::make(const wire::Windows& sizes, S
   const uint64_t bytes = ShmWindow::bytes(sizes);
   if (budget != nullptr) {
     if (!budget->take(holder, bytes)) {
-      return Error{Status::kBusy, 0, "shm: no memory for another window (see shm.max_size)"};
+      return Error{Status::kBusy, 0, "shm: the memory for windows of this client is used up"};
     }
     window->budget_ = budget;
     window->holder_ = holder;
