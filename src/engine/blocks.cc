@@ -115,16 +115,6 @@ void StoreImpl::install_block(OpState& st, const RecordRef& ref, bool head, uint
     drop_block(st.digest, counters_.dropped_index_full);
 }
 
-/// A full index reclaims early: the op is told kBusy and comes again.
-bool StoreImpl::index_has_room(uint64_t entries) {
-  const uint64_t reserve = states_used_ + entries + 16;
-  if (index_.size() + reserve <= index_.entries_max()) return true;
-  for (auto& log : logs_) {
-    if (log && !log->out()) on_segment_needed(log->config().slice.drive_index);
-  }
-  return index_.size() + states_used_ + entries <= index_.entries_max();
-}
-
 bool StoreImpl::exists(const BlockKey& key) { return live(key.digest) != nullptr; }
 
 bool StoreImpl::stat(const BlockKey& key, BlockStat& out) {
@@ -155,12 +145,13 @@ bool StoreImpl::touch(const BlockKey& key) {
 uint64_t StoreImpl::list(uint64_t ns, uint64_t cursor, uint32_t limit, void (*visit)(void*, const ListEntry&),
                          void* context) {
   uint32_t found = 0;
-  while (const Entry* e = index_.next(cursor)) {
+  const uint64_t end = std::min(index_.slot_count(), cursor + kListStepSlots);
+  while (const Entry* e = index_.next(cursor, end)) {
     if (e->has(kChunk) || namespaces_[e->namespace_index()] != ns) continue;
     visit(context, {e->digest(), e->sequence(), block_bytes_of(*e)});
     if (++found == limit) return cursor;
   }
-  return 0;
+  return end < index_.slot_count() ? end : 0;
 }
 
 }  // namespace memkv::engine

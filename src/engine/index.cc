@@ -103,8 +103,8 @@ void Index::erase(Entry* entry) {
   --size_;
 }
 
-Entry* Index::next(uint64_t& cursor) {
-  while (cursor < slot_count_) {
+Entry* Index::next(uint64_t& cursor, uint64_t end) {
+  while (cursor < end) {
     Entry& entry = slots_[cursor++];
     if (entry.used()) return &entry;
   }

@@ -108,7 +108,10 @@ class Index {
   /// Walks the slots: the first entry at or behind `cursor` (0 at first), and moves the cursor behind it; null at the
   /// end. To erase what was returned, go on at the cursor from before: the next entry may have moved there. A walk that
   /// is interrupted by inserts and erases may meet a moved entry twice or not at all.
-  Entry* next(uint64_t& cursor);
+  Entry* next(uint64_t& cursor) { return next(cursor, slot_count_); }
+  /// The same, up to the slot `end` (at most slot_count()).
+  Entry* next(uint64_t& cursor, uint64_t end);
+  uint64_t slot_count() const { return slot_count_; }
 
  private:
   uint64_t home(Digest digest) const {

@@ -219,11 +219,13 @@ void Log::stop(Status status) {
   fail_queue(moves_, status);
 }
 
+/// Only where nothing can be reclaimed is there no room; else it was the time that did not suffice.
 void Log::expire(uint64_t now_ns) {
+  const Status status = free_segments() == 0 && !can_reclaim() ? Status::kNoSpace : Status::kDeadline;
   AppendQueue kept;
   while (Append* a = fresh_.pop()) {
     if (a->deadline_ns <= now_ns)
-      finish(*a, Status::kNoSpace);
+      finish(*a, status);
     else
       kept.push(*a);
   }

@@ -37,7 +37,7 @@ void StoreImpl::write(WriteOp& op) {
   }
   if (op.payload.size == 0) return complete(op, Status::kInvalid);  // it would make zeros out of a hole
   if (op.offset + op.payload.size > block_bytes_max()) return complete(op, Status::kTooLarge);
-  if (!index_has_room(4)) return complete(op, Status::kBusy);
+  if (!index_has_room(op.key.namespace_id, 4)) return complete(op, Status::kBusy);
   OpState* st = take_state(op);
   if (st == nullptr) return;
   start_tick();

@@ -22,7 +22,7 @@ void StoreImpl::put(PutOp& op) {
   ++counters_.puts;
   if (op.key.key.empty() || op.key.key.size() > kKeyBytesMax || op.payload.size > base::kChunkBytes)
     return complete(op, Status::kInvalid);
-  if (!index_has_room(1)) return complete(op, Status::kBusy);
+  if (!index_has_room(op.key.namespace_id, 1)) return complete(op, Status::kBusy);
   OpState* st = take_state(op);
   if (st == nullptr) return;
   start_tick();

@@ -173,6 +173,7 @@ struct StoreCounters {
 /// Thread: worker (all calls). Every asynchronous op completes exactly once, later, from the reactor's loop.
 class Store {
  public:
+  static constexpr uint64_t kListStepSlots = 4096;
   static std::unique_ptr<Store> make(io::Reactor& reactor, StoreOptions options);
   virtual ~Store() = default;
 
@@ -202,7 +203,8 @@ class Store {
   /// kCorrupt = dropped.
   virtual void suspect(RemoveOp& op, uint64_t offset) = 0;
   /// Lists whole blocks of a namespace: calls `visit` for up to `limit` entries from `cursor` (0 = start), returns the
-  /// next cursor (0 = end). Keys stand in record headers on the drives: the caller reads them by read_key.
+  /// next cursor (0 = end). One step looks at kListStepSlots places of the index, so it may find fewer, or none, before
+  /// the end. Keys stand in record headers on the drives: the caller reads them by read_key.
   struct ListEntry {
     Digest digest;
     Generation generation;

@@ -16,7 +16,8 @@ Status StoreImpl::begin(Upload& upload, uint64_t total_bytes, bool if_absent, bo
   if (total_bytes > block_bytes_max()) return Status::kTooLarge;
   if (closing_) return Status::kCanceled;
   if (if_absent && live(upload.key.digest) != nullptr) return Status::kExists;
-  if (waits_for_drive(upload.key.digest) || !index_has_room(chunk_count(total_bytes) + 1)) return Status::kBusy;
+  const bool has_room = index_has_room(upload.key.namespace_id, chunk_count(total_bytes) + 1);
+  if (waits_for_drive(upload.key.digest) || !has_room) return Status::kBusy;
   auto u = std::make_unique<UploadState>();
   u->id = next_upload_++;
   u->key = upload.key;

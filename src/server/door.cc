@@ -200,7 +200,11 @@ void Door::hand_over(const transport::Acceptor::Accepted& accepted, bool shm) {
 
 /// Made here since it faults memory in. The client hears why it gets none.
 bool Door::add_window(const transport::Acceptor::Accepted& accepted, shard::WorkerMessage& message) {
-  auto window = transport::ShmWindow::make(options_.windows, options_.shm_budget);
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  (void)getsockopt(accepted.fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);  // else all such are one process
+  const transport::ShmHolder holder{message.namespace_id, peer.pid};
+  auto window = transport::ShmWindow::make(options_.windows, options_.shm_budget, holder);
   if (!window) {
     MEMKV_LOG_EVERY(10, kWarn, "a client gets no shared memory: {} ({} of {} bytes in use)", window.error().what,
                     options_.shm_budget->in_use(), options_.shm_budget->bytes_max());
@@ -214,6 +218,7 @@ bool Door::add_window(const transport::Acceptor::Accepted& accepted, shard::Work
 /// Folders of temporary files are cleaned by others.
 void Door::look_after_shm() {
   reactor_->start(shm_timer_, reactor_->now_ns() + kShmLookNs);
+  if (options_.shm_budget != nullptr) options_.shm_budget->collect();
   if (shm_.there()) return;
   if (!shm_.open_again()) return;
   MEMKV_LOG(kWarn, "{} was gone and is there again", shm_.path());

@@ -74,6 +74,20 @@ std::vector<io::SlotClass> slot_classes(uint64_t bytes) {
   return classes;
 }
 
+/// Each namespace has one slot of a class for itself, whatever others do, and one to share. Empty: there are enough, or
+/// were made so within a quarter more memory.
+std::string give_each_two_slots(std::vector<io::SlotClass>& classes, size_t namespaces, uint64_t bytes) {
+  if (namespaces < 2) return {};
+  uint64_t taken = 0;
+  for (io::SlotClass& shape : classes) {
+    shape.count = std::max(shape.count, static_cast<uint32_t>(2 * namespaces));
+    taken += uint64_t{shape.payload_bytes} * shape.count;
+  }
+  if (taken <= bytes / 4 * 5) return {};
+  return fmt::format("two slots of each size for each of {} namespaces take {}, and a worker has {}", namespaces,
+                     base::format_bytes(taken), base::format_bytes(bytes));
+}
+
 void raise_open_files() {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
@@ -269,16 +283,21 @@ int Server::make_workers() {
   const uint64_t pool = budget_.slot_bytes;
   census_.slot_pool_bytes = pool;
   census_.planned_bytes = budget_.bytes;
+  std::vector<io::SlotClass> classes = slot_classes(pool / count);
+  if (const std::string why = give_each_two_slots(classes, credentials_.size(), pool / count); !why.empty()) {
+    return fail(kExitConfig, why + ": raise memory.max_size, or have fewer workers or namespaces");
+  }
   for (uint32_t i = 0; i < count; i++) {
     auto reactor = make_reactor();
     if (!reactor) return fail(kExitFailed, reactor.error().text);
     shard::WorkerOptions worker_options;
     worker_options.index = static_cast<uint16_t>(i);
-    worker_options.slots = slot_classes(pool / count);
+    worker_options.slots = classes;
     if (!io::process_limits().may_poll()) worker_options.spin_ns = 0;
     worker_options.connections_max = budget_.connections_max;
     worker_options.prefault_devices = storage_->memory_mode();
     worker_options.rdma = rdma_.get();
+    for (const Credential& credential : credentials_) worker_options.namespaces.push_back(credential.namespace_id);
     auto worker = shard::Worker::make(std::move(reactor).value(), identity_, std::move(worker_options));
     if (!worker)
       return fail(kExitFailed, fmt::format("memory for worker {}: {} ({})", i, worker.error().what,
@@ -316,7 +335,7 @@ Result<void, Message> Server::plan(uint32_t workers) {
 
 /// Without it the server serves over tcp alone: a warning, not an error.
 ShmSocket Server::open_shm() {
-  shm_budget_ = std::make_unique<transport::ShmBudget>(budget_.shm_bytes);
+  shm_budget_ = std::make_unique<transport::ShmBudget>(budget_.shm_bytes, credentials_.size());
   census_.shm_budget = shm_budget_.get();
   if (!options_.shm.enabled) return {};
   if (const uint64_t one = transport::ShmWindow::bytes(windows()); one > shm_budget_->bytes_max()) {

@@ -108,6 +108,7 @@ Json service(const Census& census) {
           {"deadlines_missed", sum(census, &Stats::deadlines_missed)},
           {"checksum_mismatches", sum(census, &Stats::checksum_mismatches)},
           {"connections_cut", sum(census, &Stats::connections_cut)},
+          {"turned_away", sum(census, &Stats::turned_away)},
           {"handshakes_refused", census.door != nullptr ? census.door->refused() : 0},
           {"credentials_refused", census.door != nullptr ? census.door->credentials_refused() : 0},
           {"log_lines_lost", base::log_lines_lost()}};
@@ -180,6 +181,7 @@ std::string status_json(const Census& census) {
   if (!census.shm_socket.empty()) {
     json["shm"] = {{"socket", census.shm_socket},
                    {"window_bytes", census.shm_budget->in_use()},
+                   {"window_bytes_kept", census.shm_budget->kept()},
                    {"window_bytes_max", census.shm_budget->bytes_max()}};
   }
   json["half_open"] = census.door != nullptr ? census.door->half_open() : 0;

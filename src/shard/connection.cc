@@ -11,13 +11,24 @@
 
 namespace memkv::shard {
 
+namespace {
+
+// Where others wait for slots, a client that holds one moves this much, or is cut; where nobody waits, next to nothing.
+constexpr uint64_t kContendedNs = 2'000'000'000;
+constexpr uint64_t kContendedBytesPerSecond = 64 * 1024, kIdleBytesPerSecond = 1024;
+
+}  // namespace
+
 using transport::PayloadTarget;
 
-void Connection::open(Worker& worker, uint64_t namespace_id) {
+void Connection::open(Worker& worker, Tenant& tenant) {
   MEMKV_ASSERT(reapable() || worker_ == nullptr, "a connection that is still in use");
   worker_ = &worker;
-  namespace_id_ = namespace_id;
-  closing_ = closed_ = owes_map_ = leaving_ = paused_ = false;
+  tenant_ = &tenant;
+  namespace_id_ = tenant.namespace_id;
+  closing_ = closed_ = owes_map_ = leaving_ = paused_ = turned_away_ = false;
+  pace_out_ = pace_in_ = {};
+  bytes_given_ = bytes_received_ = payload_arrived_ = 0;
   opened_ns_ = worker.now_ns();
 }
 
@@ -34,13 +45,14 @@ void Connection::on_introduce(const wire::FrameHeader& header, std::span<const s
   if (header.opcode != wire::Opcode::kIntroduce) return protocol_error("another frame came before INTRODUCE");
   const auto introduce = wire::decode_introduce(body);
   if (!introduce) return protocol_error(introduce.error().what);
+  if (turned_away_) return leave(Status::kBusy, worker_->no_room_text(*tenant_));
   client_ = &worker_->clients().join(namespace_id_, introduce->client_id);
   client_->epoch = std::max(client_->epoch, introduce->epoch);
   welcome();
 }
 
 void Connection::welcome() {
-  credit_told_ = worker_->credit_now();
+  credit_told_ = tenant_->credit;
   const Identity& identity = worker_->identity();
   wire::Welcome welcome;
   welcome.boot_id = identity.boot_id;
@@ -63,7 +75,8 @@ void Connection::welcome() {
 void Connection::recycle() {
   MEMKV_ASSERT(reapable(), "recycled while in use");
   MEMKV_ASSERT(uploads_.empty() && replying_.empty() && loaded_.empty());
-  MEMKV_ASSERT(waits_send_.empty() && send_room_used_.requests == 0 && send_room_used_.bytes == 0);
+  MEMKV_ASSERT(waits_send_.empty() && waits_slot_.empty());
+  MEMKV_ASSERT(send_room_used_.requests == 0 && send_room_used_.bytes == 0);
   if (client_ != nullptr) worker_->clients().leave(*std::exchange(client_, nullptr));
   link_.reset();
 }
@@ -82,7 +95,7 @@ PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& he
   }
   switch (header.opcode) {
     case wire::Opcode::kExists:
-      on_exists(header.request_id, body);
+      start_exists(*this, header.request_id, body);
       break;
     case wire::Opcode::kCancel:
       on_cancel(body);
@@ -190,7 +203,7 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
     give_room_back();
     return PayloadTarget::sink();
   }
-  if (worker_->puts_wait() || !take_all_room()) {
+  if (!tenant_->puts.empty() || !take_all_room()) {
     if (header.payload_bytes == 0) {  // blocks of no bytes cannot be held back
       for (uint32_t i = 0; i < incoming_count_; i++) {
         Incoming& incoming = incoming_[i];
@@ -201,7 +214,7 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
       }
     } else {
       paused_ = true;
-      worker_->wait_for_room(*this);
+      worker_->tenants().wait(*this);
       return PayloadTarget::pause();
     }
   }
@@ -215,8 +228,10 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
 /// A context for one op, filled from the wire; null: none is free.
 Op* Connection::admit(const wire::Op& wire_op, Request& request, const wire::OpsHeader& header, uint64_t now_ns) {
   if (live_.size() * 2 >= worker_->ops().size()) return nullptr;  // one client never has all of them
+  if (!worker_->tenants().fits(*tenant_, kPooledOps)) return nullptr;
   Op* op = worker_->ops().take();
   if (op == nullptr) return nullptr;
+  worker_->tenants().take(*tenant_, kPooledOps);
   op->connection = this;
   op->request = &request;
   op->shard = nullptr;
@@ -303,6 +318,7 @@ Status Connection::check_upload(Op& op) {
   op.upload = upload;
   op.shard = upload->shard;
   upload->ops++;
+  upload->moved_ns = worker_->now_ns();
   return Status::kOk;
 }
 
@@ -345,34 +361,12 @@ void Connection::on_cancel(std::span<const std::byte> body) {
   }
 }
 
-void Connection::on_exists(uint64_t request_id, std::span<const std::byte> body) {
-  wire::ExistsDecoder decoder(body);
-  const auto count = decoder.validate();
-  if (!count) return protocol_error(count.error().what);
-  if (worker_->draining()) return fail_request(request_id, Status::kUnavailable);
-  if (!worker_->ready()) return fail_request(request_id, Status::kNotReady);
-  std::array<uint8_t, wire::kKeysPerExistsMax / 8> bits{};
-  std::string_view key;
-  const engine::BlockKey base{.digest = {}, .namespace_id = namespace_id_, .key = {}};
-  for (uint32_t i = 0; decoder.next(key); i++) {
-    Shard* shard = worker_->shard_of(key, namespace_id_);
-    if (shard == nullptr) {
-      owes_map_ = true;
-      worker_->count(worker_->mutable_stats().wrong_worker);
-      fail_request(request_id, Status::kWrongWorker);
-      return worker_->dirty(*this);
-    }
-    engine::BlockKey block = base;
-    block.key = key;
-    block.digest = engine::digest_of(worker_->identity().digest_key, namespace_id_, key);
-    const bool there = decoder.touch() ? shard->store->touch(block) : shard->store->exists(block);
-    if (there) bits[i / 8] = static_cast<uint8_t>(bits[i / 8] | (1u << (i % 8)));
-  }
-  worker_->count(worker_->mutable_stats().ops);
-  if (!send_control(wire::Opcode::kExistsReply, request_id,
-                    [&](auto out) { return wire::encode_exists_reply(bits, *count, out); })) {
-    close(Status::kBusy);
-  }
+/// Its keys are not all this worker's: the client asks again with the map.
+void Connection::owe_map(uint64_t request_id) {
+  owes_map_ = true;
+  worker_->count(worker_->mutable_stats().wrong_worker);
+  fail_request(request_id, Status::kWrongWorker);
+  worker_->dirty(*this);
 }
 
 bool Connection::send_pong(uint64_t request_id) {
@@ -429,7 +423,7 @@ void Connection::on_closed(transport::Link&, const Error& why) {
     MEMKV_LOG(kDebug, "a connection ended: {} ({})", why.what, to_string(why.status));
   }
   closing_ = closed_ = true;
-  worker_->stop_waiting(*this);
+  worker_->tenants().stop_waiting(*this);
   paused_ = false;
   give_room_back();
   abort_uploads();
@@ -450,20 +444,41 @@ void Connection::abort_uploads() {
   }
 }
 
-const char* Connection::stalls(uint64_t now_ns, uint64_t ns, uint64_t introduce_ns) {
-  if (client_ == nullptr && now_ns >= opened_ns_ + introduce_ns) return "introduce itself";
-  if (link_->bytes_queued() == 0) nothing_out_ns_ = now_ns;
-  if (!in_payload()) nothing_in_ns_ = now_ns;
-  if (now_ns >= std::max(nothing_out_ns_, link_->last_sent_ns()) + ns) return "read its replies";
-  if (now_ns >= std::max(nothing_in_ns_, link_->last_received_ns()) + ns) return "send the rest of a block";
+bool Connection::Pace::too_slow(bool under_way, uint64_t total, uint64_t step_ns, uint64_t patience_ns,
+                                uint64_t bytes_per_second) {
+  if (!under_way) {
+    *this = {total, 0};
+    return false;
+  }
+  ns += step_ns;
+  if (ns < patience_ns) return false;
+  const double wanted = static_cast<double>(bytes_per_second) * static_cast<double>(ns) / 1e9;
+  const bool slow = static_cast<double>(total - bytes) < wanted;
+  *this = {total, 0};
+  return slow;
+}
+
+/// Judged by rate: a byte now and then is no sign of life.
+const char* Connection::stalls(uint64_t step_ns, uint64_t stalled_ns, uint64_t introduce_ns, bool contended) {
+  if (client_ == nullptr && worker_->now_ns() >= opened_ns_ + introduce_ns) return "introduce itself";
+  const uint64_t patience_ns = contended ? std::min(kContendedNs, stalled_ns) : stalled_ns;
+  const uint64_t rate = contended ? kContendedBytesPerSecond : kIdleBytesPerSecond;
+  const uint64_t queued = std::min(link_->bytes_queued(), bytes_given_);
+  if (pace_out_.too_slow(queued > 0, bytes_given_ - queued, step_ns, patience_ns, rate)) {
+    return "read its replies";
+  }
+  if (pace_in_.too_slow(in_payload(), bytes_received_, step_ns, patience_ns, rate)) {
+    return "send the rest of a block";
+  }
   return nullptr;
 }
 
-/// Of ops that ended without an abort: it was lost, or refused.
+/// Of ops that ended without an abort: it was lost, or refused. Or its client sends nothing more.
 void Connection::expire_uploads() {
   const uint64_t now = worker_->now_ns();
   for (Upload& upload : uploads_) {
-    if (upload.ops == 0 && now >= upload.deadline_ns) abort_upload(upload);
+    if (upload.ops > 0) continue;
+    if (now >= upload.deadline_ns || now >= upload.moved_ns + worker_->upload_idle_ns()) abort_upload(upload);
   }
 }
 

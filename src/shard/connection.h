@@ -28,9 +28,12 @@ class Connection final : public transport::LinkOwner {
   Connection() = default;
 
   /// A new life, without a link.
-  void open(Worker& worker, uint64_t namespace_id);
+  void open(Worker& worker, Tenant& tenant);
   /// WELCOME follows when the client has introduced itself.
   void attach(std::unique_ptr<transport::Link> link, Transport transport);
+  /// GOODBYE follows instead. It is none of its tenant's connections.
+  void turn_away() { turned_away_ = true; }
+  bool turned_away() const { return turned_away_; }
   /// Nothing of it is in use any more: ready for the pool.
   void recycle();
 
@@ -42,8 +45,11 @@ class Connection final : public transport::LinkOwner {
   void on_closed(transport::Link& link, const Error& why) override;
 
   Worker& worker() { return *worker_; }
+  Tenant& tenant() { return *tenant_; }
   uint64_t namespace_id() const { return namespace_id_; }
   KnownClient* client() { return client_; }  ///< null until it has introduced itself
+  OpQueue& gets_that_wait() { return waits_slot_; }
+  uint32_t bytes_that_wait() const;  ///< of the payload that the link holds back
   Transport transport() const { return transport_; }
   transport::Link* link() { return link_.get(); }
 
@@ -66,6 +72,7 @@ class Connection final : public transport::LinkOwner {
   }
   /// A request that has no reply of its own for failures (EXISTS, LIST, STATUS): a REPLY with one op 0.
   void fail_request(uint64_t request_id, Status status);
+  void owe_map(uint64_t request_id);
   /// Queues; false: the link is closed (frame and ops are back in their pools).
   bool send(FrameOut& frame);
   FrameOut* take_control_frame();
@@ -88,8 +95,9 @@ class Connection final : public transport::LinkOwner {
 
   bool closed() const { return closed_; }
   bool in_payload() const { return incoming_count_ > 0 && !paused_; }  ///< part of a payload is to come, and has room
-  /// What the client has not done for `ns` (or `introduce_ns`), or null. Asked at every tick.
-  const char* stalls(uint64_t now_ns, uint64_t ns, uint64_t introduce_ns);
+  /// What the client does too slowly, or null. Asked at every tick, `step_ns` after the one before. `contended`:
+  /// somebody waits for slots such as it may hold.
+  const char* stalls(uint64_t step_ns, uint64_t stalled_ns, uint64_t introduce_ns, bool contended);
   bool closing() const { return closing_; }
   bool leaving() const { return leaving_; }
   bool idle() const { return live_.empty() && frames_out_ == 0 && incoming_count_ == 0; }
@@ -101,7 +109,7 @@ class Connection final : public transport::LinkOwner {
   void unhold();
   void free_op(Op& op);
 
-  base::ListLink<Connection> waiting_link, dirty_link, reaping_link, worker_link;
+  base::ListLink<Connection> waiting_link, gets_link, dirty_link, reaping_link, worker_link;
 
  private:
   /// One payload of the frame that is being received.
@@ -122,13 +130,13 @@ class Connection final : public transport::LinkOwner {
   bool stop_waiting(Op& op);
   bool take_room(Op& op);
   bool take_all_room();
+  void count_received(size_t arrived);
   void expire_payload();
   void expire_uploads();
   void drop_payload(Status status);
   void give_room_back();
   transport::PayloadTarget target();
   void received(Op& op);
-  void on_exists(uint64_t request_id, std::span<const std::byte> body);
   void on_cancel(std::span<const std::byte> body);
   void on_goodbye();
   bool flush_plain(Request& request);
@@ -143,7 +151,15 @@ class Connection final : public transport::LinkOwner {
   static void on_frame_done(transport::OutFrame& out, bool sent);
   void end_frame(FrameOut& frame, bool sent);
 
+  /// One direction of the link since its clock started.
+  struct Pace {
+    uint64_t bytes = 0;  ///< that had moved when it started
+    uint64_t ns = 0;     ///< that there was something to move
+    bool too_slow(bool under_way, uint64_t total, uint64_t step_ns, uint64_t patience_ns, uint64_t bytes_per_second);
+  };
+
   Worker* worker_ = nullptr;
+  Tenant* tenant_ = nullptr;
   std::unique_ptr<transport::Link> link_;
   uint64_t namespace_id_ = 0;
   KnownClient* client_ = nullptr;
@@ -152,6 +168,7 @@ class Connection final : public transport::LinkOwner {
   transport::SendRoom send_room_;       ///< of the link, all of it
   transport::SendRoom send_room_used_;  ///< by gets from before their read until their reply has left
   OpQueue waits_send_;
+  OpQueue waits_slot_;
   uint32_t frames_out_ = 0;
   uint64_t payload_bytes_out_ = 0;  ///< in those frames
   uint32_t extra_ = 0;
@@ -159,8 +176,12 @@ class Connection final : public transport::LinkOwner {
   bool closing_ = false;  ///< close() was called: no more replies
   bool closed_ = false;   ///< the link said so
   bool owes_map_ = false;
-  bool leaving_ = false;                             ///< GOODBYE is on its way: nothing more is taken
-  uint64_t nothing_out_ns_ = 0, nothing_in_ns_ = 0;  // ticks at which nothing was to be sent, or to come
+  bool leaving_ = false;  ///< GOODBYE is on its way: nothing more is taken
+  bool turned_away_ = false;
+  Pace pace_out_, pace_in_;
+  uint64_t bytes_given_ = 0;     ///< to the link, since the start
+  uint64_t bytes_received_ = 0;  ///< of payloads, since the start
+  size_t payload_arrived_ = 0;   ///< of the present one
   bool paused_ = false;
 
   base::IntrusiveList<Op, &Op::link> live_;
@@ -173,7 +194,8 @@ class Connection final : public transport::LinkOwner {
   std::array<iovec, wire::kOpsPerFrameMax> pieces_{};
 };
 
-/// LIST, STATUS: requests that are no ops (list_op.cc, status_op.cc).
+/// EXISTS, LIST, STATUS: requests that are no ops (exists_op.cc, list_op.cc, status_op.cc).
+void start_exists(Connection& connection, uint64_t request_id, std::span<const std::byte> body);
 void start_list(Connection& connection, uint64_t request_id, std::span<const std::byte> body);
 void start_status(Connection& connection, uint64_t request_id);
 

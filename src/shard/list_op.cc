@@ -56,10 +56,30 @@ void next_key(ListOp& list) {
   list.shard->store->read_key(list.key_op);
 }
 
+/// One step through the index, until the page is full or the shard's index ends.
+void look(ListOp& list) {
+  if (list.connection->closing()) return end(list);
+  const auto visit = [](void* context, const engine::Store::ListEntry& entry) {
+    auto& to = *static_cast<ListOp*>(context);
+    if (to.count < kListEntriesMax) to.entries[to.count++] = entry;
+  };
+  Worker& worker = list.connection->worker();
+  list.cursor =
+      list.shard->store->list(list.connection->namespace_id(), list.cursor, list.limit - list.count, visit, &list);
+  MEMKV_ASSERT(list.cursor <= kCursorMask);
+  if (list.cursor != 0 && list.count < list.limit) return worker.walk_on(list);
+  const bool last_shard = list.shard_at + 1 == worker.shards().size();
+  list.next_cursor = list.cursor != 0 ? (uint64_t{list.shard_at} << kCursorBits) | list.cursor
+                     : last_shard     ? 0
+                                      : uint64_t{list.shard_at + 1} << kCursorBits;
+  next_key(list);
+}
+
 }  // namespace
 
 void end(ListOp& list) {
   Connection& connection = *list.connection;
+  connection.worker().tenants().give(connection.tenant(), kPooledLists);
   connection.worker().list_ops().give_back(list);
   connection.unhold();
 }
@@ -72,26 +92,21 @@ void start_list(Connection& connection, uint64_t request_id, std::span<const std
   if (!worker.ready()) return connection.fail_request(request_id, Status::kNotReady);
   const size_t at = wanted->cursor >> kCursorBits;
   if (at >= worker.shards().size()) return connection.fail_request(request_id, Status::kInvalid);
-  ListOp* list = worker.list_ops().take();
+  const bool fits = worker.tenants().fits(connection.tenant(), kPooledLists);
+  ListOp* list = fits ? worker.list_ops().take() : nullptr;
   if (list == nullptr) return connection.fail_request(request_id, Status::kBusy);
   connection.hold();
+  worker.tenants().take(connection.tenant(), kPooledLists);
   list->connection = &connection;
   list->request_id = request_id;
+  list->shard_at = at;
   list->shard = &worker.shards()[at];
+  list->cursor = wanted->cursor & kCursorMask;
+  list->limit = wanted->limit == 0 ? kListEntriesMax : std::min(wanted->limit, kListEntriesMax);
   list->at = list->count = 0;
   list->encoder.emplace(list->body);
-  const uint32_t limit = wanted->limit == 0 ? kListEntriesMax : std::min(wanted->limit, kListEntriesMax);
-  const auto visit = [](void* context, const engine::Store::ListEntry& entry) {
-    auto& to = *static_cast<ListOp*>(context);
-    if (to.count < kListEntriesMax) to.entries[to.count++] = entry;
-  };
-  const uint64_t next =
-      list->shard->store->list(connection.namespace_id(), wanted->cursor & kCursorMask, limit, visit, list);
-  MEMKV_ASSERT(next <= kCursorMask);
-  list->next_cursor = next != 0                         ? (uint64_t{at} << kCursorBits) | next
-                      : at + 1 < worker.shards().size() ? uint64_t{at + 1} << kCursorBits
-                                                        : 0;
-  next_key(*list);
+  list->step = [](Walk& walk) { look(static_cast<ListOp&>(walk)); };
+  worker.walk_on(*list);
 }
 
 }  // namespace memkv::shard

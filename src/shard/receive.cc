@@ -23,9 +23,15 @@ bool may_reserve(const Op& op) {
 }  // namespace
 
 bool Connection::take_room(Op& op) {
-  if (may_reserve(op)) op.reservation = op.shard->store->reserve(op.length);
-  if (op.reservation.data != nullptr) return true;
-  op.slot = worker_->slots().take(std::max(op.length, 1u));
+  // What is received where it stays keeps its segment from being reclaimed: of that, too, a tenant has its part.
+  if (may_reserve(op) && tenant_->room_bytes + op.length <= worker_->room_bytes_max()) {
+    op.reservation = op.shard->store->reserve(op.length);
+  }
+  if (op.reservation.data != nullptr) {
+    tenant_->room_bytes += op.length;
+    return true;
+  }
+  op.slot = worker_->take_slot(*tenant_, std::max(op.length, 1u));
   return static_cast<bool>(op.slot);
 }
 
@@ -34,11 +40,14 @@ bool Connection::take_all_room() {
   for (uint32_t i = 0; i < incoming_count_; i++) {
     Op* op = incoming_[i].op;
     if (op == nullptr || take_room(*op)) continue;
+    bool any = false;
     for (uint32_t j = 0; j < i; j++) {
-      if (incoming_[j].op != nullptr) release_resources(*incoming_[j].op);
+      if (incoming_[j].op == nullptr) continue;
+      any = true;
+      release_resources(*incoming_[j].op);
     }
-    if (worker_->slots().in_use() > 0) return false;
-    // Nobody else holds a slot: this frame never fits as a whole. What does fit is taken, the rest is busy.
+    if (tenant_->slots > 0 || (!any && worker_->slots().in_use() > 0)) return false;
+    // Its tenant holds nothing else: this frame may never fit as a whole. What does fit is taken, the rest is busy.
     for (uint32_t j = 0; j < incoming_count_; j++) {
       Incoming& incoming = incoming_[j];
       if (incoming.op == nullptr || take_room(*incoming.op)) continue;
@@ -62,6 +71,18 @@ PayloadTarget Connection::target() {
   }
   if (!any) return PayloadTarget::sink();
   return PayloadTarget::into(std::span<const iovec>(pieces_.data(), piece_count_));
+}
+
+void Connection::count_received(size_t arrived) {
+  if (arrived < payload_arrived_) return;
+  bytes_received_ += arrived - payload_arrived_;
+  payload_arrived_ = arrived;
+}
+
+uint32_t Connection::bytes_that_wait() const {
+  uint32_t bytes = 0;
+  for (uint32_t i = 0; i < incoming_count_; i++) bytes += incoming_[i].length;
+  return bytes;
 }
 
 bool Connection::try_room() {
@@ -94,7 +115,7 @@ void Connection::on_unwanted(transport::Link&) {
 /// link.
 void Connection::drop_payload(Status status) {
   paused_ = false;
-  worker_->stop_waiting(*this);
+  worker_->tenants().stop_waiting(*this);
   for (uint32_t i = 0; i < incoming_count_; i++) {
     Op* op = std::exchange(incoming_[i].op, nullptr);
     if (op == nullptr) continue;
@@ -106,6 +127,7 @@ void Connection::drop_payload(Status status) {
 }
 
 void Connection::on_payload_part(transport::Link&, size_t arrived) {
+  count_received(arrived);
   size_t begin = 0;
   for (uint32_t i = 0; i < incoming_count_ && begin < arrived; begin += incoming_[i++].length) {
     Op* op = incoming_[i].op;
@@ -116,6 +138,8 @@ void Connection::on_payload_part(transport::Link&, size_t arrived) {
 
 void Connection::on_payload(transport::Link&) {
   const uint32_t count = incoming_count_;
+  count_received(bytes_that_wait());
+  payload_arrived_ = 0;
   incoming_count_ = 0;
   for (uint32_t i = 0; i < count; i++) {
     worker_->count(worker_->mutable_stats().payload_bytes_in[static_cast<size_t>(transport_)], incoming_[i].length);

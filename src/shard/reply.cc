@@ -80,9 +80,11 @@ void Connection::free_op(Op& op) {
   }
   if (Upload* upload = std::exchange(op.upload, nullptr)) {
     upload->ops--;
+    upload->moved_ns = worker_->now_ns();
     release_upload(*upload);
   }
   op.store_op.emplace<std::monostate>();
+  worker_->tenants().give(*tenant_, kPooledOps);
   worker_->ops().give_back(op);
 }
 
@@ -210,7 +212,7 @@ void Connection::drop_replies() {
 
 FrameOut* Connection::take_control_frame() {
   if (closing_ || frames_out_ >= kControlFramesMax) return nullptr;
-  FrameOut* frame = worker_->take_frame();
+  FrameOut* frame = worker_->take_frame(*tenant_);
   if (frame == nullptr) return nullptr;
   frames_out_++;
   frame->connection = this;
@@ -227,7 +229,10 @@ FrameOut* Connection::take_control_frame() {
 }
 
 bool Connection::send(FrameOut& frame) {
-  if (!closing_ && link_->send(frame.out)) return true;
+  if (!closing_ && link_->send(frame.out)) {
+    bytes_given_ += wire::kHeaderBytes + frame.out.body.size() + frame.payload_bytes;
+    return true;
+  }
   closing_ = true;  // a link that takes no frames is dead: on_closed is on its way
   end_frame(frame, false);
   worker_->dirty(*this);

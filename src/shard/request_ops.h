@@ -1,5 +1,5 @@
 #pragma once
-/// Requests that are no ops of a batch: LIST and STATUS. Small pools of them per worker.
+/// Requests that are no ops of a batch: LIST, long EXISTS and STATUS. Small pools of them per worker.
 
 #include <array>
 #include <cstddef>
@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/store.h"
+#include "shard/walk.h"
 #include "wire/messages.h"
 
 namespace memkv::shard {
@@ -19,11 +20,18 @@ struct Shard;
 inline constexpr uint32_t kListEntriesMax = 240;
 static_assert(12 + kListEntriesMax * (18 + kKeyBytesMax) <= wire::kBodyBytesMax);
 
+/// Keys of an EXISTS that are looked up at a time.
+inline constexpr uint32_t kExistsStepKeys = 512;
+inline constexpr uint32_t kListOps = 4, kExistsOps = 16;  ///< of a worker
+
 /// Thread: worker.
-struct ListOp {
+struct ListOp : Walk {
   Connection* connection = nullptr;
   Shard* shard = nullptr;
   uint64_t request_id = 0;
+  uint64_t cursor = 0;  ///< of the shard's store
+  size_t shard_at = 0;  ///< the shard's place in the worker's list
+  uint32_t limit = 0;
   uint64_t next_cursor = 0;
   uint32_t at = 0;
   uint32_t count = 0;
@@ -34,6 +42,17 @@ struct ListOp {
   std::array<std::byte, wire::kBodyBytesMax> body;
 };
 void end(ListOp& list);
+
+/// An EXISTS with more keys than one step looks up.
+struct ExistsOp : Walk {
+  Connection* connection = nullptr;
+  uint64_t request_id = 0;
+  uint32_t at = 0;  ///< keys looked up
+  uint32_t count = 0;
+  std::optional<wire::ExistsDecoder> decoder;  ///< over body
+  std::array<uint8_t, wire::kKeysPerExistsMax / 8> bits;
+  std::array<std::byte, wire::kBodyBytesMax> body;
+};
 
 struct StatusOp {
   Connection* connection = nullptr;

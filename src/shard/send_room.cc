@@ -47,6 +47,7 @@ void Connection::expire_waiting() {
   expire_payload();
   expire_uploads();
   for (Op& op : waits_send_) expire(op);
+  for (Op& op : waits_slot_) expire(op);
 }
 
 void Connection::expire(Op& op) {
@@ -58,7 +59,7 @@ void Connection::expire(Op& op) {
 /// False: it waits neither for room nor for a slot.
 bool Connection::stop_waiting(Op& op) {
   if (op.phase == Phase::kWaitsSlot) {
-    worker_->stop_waiting(op);
+    worker_->tenants().stop_waiting(*this, op);
   } else if (op.phase == Phase::kWaitsSend) {
     waits_send_.remove(op);
     op.send_room = {};  // it had none

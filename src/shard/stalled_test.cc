@@ -110,7 +110,7 @@ TEST_F(StalledTest, WhoSendsHalfABlockIsCutAndItsRoomComesBack) {
   until([&] { return connection->in_payload(); });
   turn_for(kStalledNs / 2);
   EXPECT_FALSE(connection->closing());
-  write(data.data() + data.size() / 2, 1);  // slow is not stopped
+  write(data.data() + data.size() / 2, 2048);  // slow is not stopped
   turn_for(kStalledNs * 3 / 4);
   EXPECT_FALSE(connection->closing());
   until([&] { return worker->ops().in_use() == 0; });

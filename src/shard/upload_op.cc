@@ -58,8 +58,11 @@ void write_out(Op& op) {
 void start_begin(Op& op) {
   Worker& worker = worker_of(op);
   Connection& connection = *op.connection;
-  Upload* upload = connection.uploads_open() < kUploadsPerConnectionMax ? worker.uploads().take() : nullptr;
+  const bool fits = connection.uploads_open() < kUploadsPerConnectionMax &&
+                    worker.tenants().fits(connection.tenant(), kPooledUploads);
+  Upload* upload = fits ? worker.uploads().take() : nullptr;
   if (upload == nullptr) return finish(op, Status::kBusy);
+  worker.tenants().take(connection.tenant(), kPooledUploads);
   upload->engine = {};
   upload->engine.key = op.key;
   upload->engine.key.key = {upload->key_bytes.data(), op.key.key.copy(upload->key_bytes.data(), kKeyBytesMax)};
@@ -67,6 +70,7 @@ void start_begin(Op& op) {
   const Status status =
       op.shard->store->begin(upload->engine, op.offset, (op.flags & wire::kOpIfAbsent) != 0, range_write);
   if (status != Status::kOk) {
+    worker.tenants().give(connection.tenant(), kPooledUploads);
     worker.uploads().give_back(*upload);
     engine::BlockStat present;
     if (status == Status::kExists && op.shard->store->stat(op.key, present)) {
@@ -82,6 +86,7 @@ void start_begin(Op& op) {
   upload->begin_request = op.request->id;
   upload->begin_index = op.index;
   upload->deadline_ns = worker.now_ns() + op.left_ns;
+  upload->moved_ns = worker.now_ns();
   upload->range_write = range_write;
   upload->committing = upload->closed = false;
   upload->id = worker.new_upload_id(*upload);
@@ -128,6 +133,7 @@ void close_upload(Upload& upload) {
 void release_upload(Upload& upload) {
   if (!upload.closed || upload.ops > 0) return;
   Worker& worker = upload.connection->worker();
+  worker.tenants().give(upload.connection->tenant(), kPooledUploads);
   upload.id = 0;
   upload.connection = nullptr;
   worker.uploads().give_back(upload);

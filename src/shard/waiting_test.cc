@@ -223,7 +223,7 @@ TEST_F(WaitingTest, AGetWhoseBlockGoesWhileItWaitsForASlotIsAMiss) {
   put_blocks(3);
   take_all_slots();
   const uint64_t request = get_blocks(3);
-  until([&] { return worker->gets_wait(); });
+  until([&] { return worker->tenants().anyone_waits(); });
   client.op({.kind = OpKind::kRemove, .key = "k0"});
   client.op({.kind = OpKind::kRemove, .key = "k1"});
   const uint64_t removed = client.send();
@@ -240,7 +240,7 @@ TEST_F(WaitingTest, GetsThatWaitForSlotsAreServedInTheirOrder) {
   put_blocks(4);
   take_all_slots();
   const uint64_t request = get_blocks(3);
-  until([&] { return worker->gets_wait(); });
+  until([&] { return worker->tenants().anyone_waits(); });
   const io::Slot one = taken.back();  // the smallest: too small for the first that waits, who stays the first
   taken.pop_back();
   worker->slots().give_back(one);
@@ -308,7 +308,7 @@ TEST_F(WaitingTest, APutThatTheClientGivesUpWaitsNoMore) {
   const std::string data = pattern(kBlock);
   client.op({.kind = OpKind::kPut, .key = "k"}, data, sums_of("k", data));
   client.send();
-  until([&] { return worker->puts_wait(); });
+  until([&] { return worker->tenants().anyone_waits(); });
   connection->on_unwanted(*link);
   until([&] { return client.count(wire::Opcode::kCanceled) == 1; });
   connection->on_unwanted(*link);  // too late: nothing waits

@@ -17,10 +17,10 @@ namespace memkv::shard {
 namespace {
 
 constexpr size_t kMailboxCapacity = 4096;
-constexpr size_t kListOps = 4;
 constexpr size_t kStatusOps = 8;
 constexpr uint64_t kTickNs = 100'000'000;
 constexpr uint64_t kSleepNs = 1'000'000'000;
+constexpr uint32_t kTurnedAwayMax = 16;  // that are told why at a time
 constexpr uint64_t kCreditMin = kChunkBytesMax / wire::kCreditUnit * 2, kCreditMax = 512;
 /// Ops: enough to keep a link and drives busy with small ones. More would only stand in front of what comes next.
 constexpr uint64_t kCreditOpsMin = 8, kCreditOpsMax = 256;
@@ -35,6 +35,26 @@ void prefault(const engine::DriveSlice& slice) {
   const uintptr_t end = reinterpret_cast<uintptr_t>(memory) + slice.size_bytes;
   (void)madvise(reinterpret_cast<void*>(begin), end - begin,
                 kPopulateWrite);  // a hint: without it pages come when touched
+}
+
+/// By Pooled.
+std::vector<uint32_t> pool_sizes(const WorkerOptions& options) {
+  std::vector<uint32_t> sizes(kPooledSlots);
+  sizes[kPooledOps] = options.ops_max;
+  sizes[kPooledFrames] = options.frames_max;
+  sizes[kPooledUploads] = options.uploads_max;
+  sizes[kPooledConnections] = options.connections_max;
+  sizes[kPooledLists] = kListOps;
+  sizes[kPooledQuestions] = kExistsOps;
+  std::vector<io::SlotClass> sorted = options.slots;  // as the arena numbers them
+  std::sort(sorted.begin(), sorted.end(),
+            [](const auto& a, const auto& b) { return a.payload_bytes < b.payload_bytes; });
+  for (const io::SlotClass& shape : sorted) sizes.push_back(shape.count);
+  return sizes;
+}
+
+Transport transport_of(const WorkerMessage& message) {
+  return message.window == nullptr ? Transport::kTcp : Transport::kShm;
 }
 
 }  // namespace
@@ -76,22 +96,26 @@ Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotAre
       uploads_(options_.uploads_max),
       frames_(options_.frames_max),
       list_ops_(kListOps),
+      exists_ops_(kExistsOps),
       status_ops_(kStatusOps),
-      connections_(options_.connections_max),
-      clients_(options_.connections_max),
+      connections_(options_.connections_max + kTurnedAwayMax),
+      clients_(options_.connections_max + kTurnedAwayMax),
+      tenants_(pool_sizes(options_), options_.namespaces),
       scratch_(new std::byte[kChunkBytesMax]) {
   shards_.reserve(32);  // ops and uploads point into it
   uint64_t total = 0;
-  for (const io::SlotClass& shape : options_.slots) total += shape.count;
+  for (const io::SlotClass& shape : options_.slots) {
+    total += shape.count;
+    slot_bytes_ += uint64_t{shape.payload_bytes} * shape.count;
+  }
   stats_.slots_total.store(total, std::memory_order_relaxed);
-  credit_ = compute_credit();
 }
 
 uint64_t Worker::pool_bytes(const WorkerOptions& options) {
   constexpr uint64_t kReactorBytes = 4 << 20;  // rings, heap of timers, table of descriptors
   return options.ops_max * (sizeof(Op) + sizeof(Request)) + options.uploads_max * sizeof(Upload) +
-         options.frames_max * sizeof(FrameOut) + kListOps * sizeof(ListOp) + kStatusOps * sizeof(StatusOp) +
-         kMailboxCapacity * sizeof(WorkerMessage) + kChunkBytesMax + kReactorBytes;
+         options.frames_max * sizeof(FrameOut) + kListOps * sizeof(ListOp) + kExistsOps * sizeof(ExistsOp) +
+         kStatusOps * sizeof(StatusOp) + kMailboxCapacity * sizeof(WorkerMessage) + kChunkBytesMax + kReactorBytes;
 }
 
 uint64_t Worker::connection_bytes() {
@@ -126,6 +150,7 @@ void Worker::start() {
   plans_.clear();
   tick_timer_.on_done = [](io::Timer& timer) { static_cast<Worker*>(timer.context)->tick(); };
   tick_timer_.context = this;
+  last_tick_ns_ = now_ns();
   reactor_->start(tick_timer_, now_ns() + kTickNs);
   lifecycle_left_ = shards_.size();
   lifecycle_ops_.resize(shards_.size());
@@ -169,6 +194,7 @@ void Worker::turn(uint64_t wait_ns) {
   turned_ += reactor_->run_once(quiet() ? wait_ns : 0);
   read_mailbox();
   run_ready();
+  if (Walk* walk = walks_.pop_front()) walk->step(*walk);
   if (room_freed_) serve_waiters();
   flush_dirty();
   reap();
@@ -200,28 +226,46 @@ void Worker::adopt(const WorkerMessage& message) {
     return transport::rdma::refuse(message.fd, message.keys, "the server has no RDMA");
   }
   Connection* connection = draining() ? nullptr : open_connection(message.namespace_id);
+  if (connection == nullptr) return turn_away(message);
+  connection->attach(make_link(message, *connection), transport_of(message));
+}
+
+std::unique_ptr<transport::Link> Worker::make_link(const WorkerMessage& message, Connection& connection) {
+  using transport::Role;
+  if (message.window == nullptr) {
+    return transport::make_tcp_link(*reactor_, message.fd, Role::kServer, message.keys, connection);
+  }
+  return transport::make_shm_link(*reactor_, message.fd, Role::kServer, message.keys, message.window, connection);
+}
+
+/// Who finds no room hears why, for as long as a few are told at a time.
+void Worker::turn_away(const WorkerMessage& message) {
+  Connection* connection = draining() ? nullptr : connections_.take();
   if (connection == nullptr) {
-    count(stats_.busy);
-    MEMKV_LOG_EVERY(10, kWarn, "worker {}: no room for another connection (at most {})", index(),
-                    options_.connections_max);
     ::close(message.fd);
     return;
   }
-  using transport::Role;
-  if (message.window == nullptr) {
-    connection->attach(transport::make_tcp_link(*reactor_, message.fd, Role::kServer, message.keys, *connection),
-                       Transport::kTcp);
-  } else {
-    connection->attach(
-        transport::make_shm_link(*reactor_, message.fd, Role::kServer, message.keys, message.window, *connection),
-        Transport::kShm);
-  }
+  count(stats_.turned_away);
+  Tenant& tenant = tenants_.of(message.namespace_id);
+  MEMKV_LOG_EVERY(10, kWarn, "worker {}: a client is turned away: {}", index(), no_room_text(tenant));
+  connection->open(*this, tenant);
+  connection->turn_away();
+  open_.push_back(*connection);
+  connection->attach(make_link(message, *connection), transport_of(message));
+}
+
+std::string Worker::no_room_text(const Tenant& tenant) const {
+  return fmt::format("no room for another connection: this namespace has {} at worker {}, of {} for all namespaces",
+                     tenant.held[kPooledConnections], index(), options_.connections_max);
 }
 
 Connection* Worker::open_connection(uint64_t namespace_id) {
-  Connection* connection = connections_.take();
+  Tenant& tenant = tenants_.of(namespace_id);
+  Connection* connection = tenants_.fits(tenant, kPooledConnections) ? connections_.take() : nullptr;
   if (connection == nullptr) return nullptr;
-  connection->open(*this, namespace_id);
+  tenants_.take_connection(tenant);
+  tenant.credit = compute_credit(tenant);
+  connection->open(*this, tenant);
   open_.push_back(*connection);
   stats_.connections.store(static_cast<uint32_t>(connections_.in_use()), std::memory_order_relaxed);
   return connection;
@@ -246,37 +290,35 @@ void Worker::run_later(Op& op) {
   ready_.push_back(op);
 }
 
-/// One that has waited, and is served in vain, stays the first.
-void Worker::wait_for_slot(Op& op) {
-  if (std::exchange(op.phase, Phase::kWaitsSlot) == Phase::kWaitsSlot) {
-    waiting_ops_.push_front(op);
-  } else {
-    waiting_ops_.push_back(op);
-  }
-}
-
-void Worker::wait_for_room(Connection& connection) { waiting_connections_.push_back(connection); }
-void Worker::stop_waiting(Op& op) { waiting_ops_.remove(op); }
-void Worker::stop_waiting(Connection& connection) {
-  if (connection.waiting_link.linked()) waiting_connections_.remove(connection);
-}
-
-/// First come, first served, gets and puts in turn.
 void Worker::serve_waiters() {
-  room_freed_ = false;
-  bool progress = true;
-  while (progress) {
-    progress = false;
-    if (Op* op = waiting_ops_.pop_front()) {
-      start_get(*op);
-      progress = waiting_ops_.front() != op;
-    }
-    if (Connection* connection = waiting_connections_.front(); connection != nullptr && connection->try_room()) {
-      stop_waiting(*connection);
-      progress = true;
-    }
+  while (tenants_.serve()) {
   }
   room_freed_ = false;
+}
+
+io::Slot Worker::take_slot(Tenant& tenant, uint32_t bytes) {
+  const io::Slot slot = slots_->take(bytes);
+  if (!slot) return slot;
+  const size_t pool = kPooledSlots + slot.size_class;
+  if (!tenants_.fits(tenant, pool)) {
+    slots_->give_back(slot);
+    return {};
+  }
+  tenants_.take(tenant, pool);
+  tenant.slots++;
+  return slot;
+}
+
+void Worker::give_slot(Tenant& tenant, io::Slot slot) {
+  tenants_.give(tenant, kPooledSlots + slot.size_class);
+  tenant.slots--;
+  slots_->give_back(slot);
+}
+
+FrameOut* Worker::take_frame(Tenant& tenant) {
+  FrameOut* frame = tenants_.fits(tenant, kPooledFrames) ? frames_.take() : nullptr;
+  if (frame != nullptr) tenants_.take(tenant, kPooledFrames);
+  return frame;
 }
 
 void Worker::dirty(Connection& connection) {
@@ -284,6 +326,7 @@ void Worker::dirty(Connection& connection) {
 }
 
 void Worker::give_back(FrameOut& frame) {
+  tenants_.give(frame.connection->tenant(), kPooledFrames);
   frames_.give_back(frame);
   frame_freed_ = true;
 }
@@ -305,6 +348,7 @@ void Worker::reap() {
     if (connection->dirty_link.linked()) (dirty_.contains(*connection) ? dirty_ : stuck_).remove(*connection);
     open_.remove(*connection);
     count_connection(connection->transport(), -1);
+    if (!connection->turned_away()) tenants_.give_connection(connection->tenant());
     connection->recycle();
     connections_.give_back(*connection);
     stats_.connections.store(static_cast<uint32_t>(connections_.in_use()), std::memory_order_relaxed);
@@ -313,26 +357,29 @@ void Worker::reap() {
 
 void Worker::tick() {
   reactor_->start(tick_timer_, now_ns() + kTickNs);
-  room_freed_ = room_freed_ || gets_wait() || puts_wait();
+  room_freed_ = room_freed_ || tenants_.anyone_waits();
   frame_freed_ = frame_freed_ || !stuck_.empty();
-  cut_stalled();
-  for (Op& op : waiting_ops_) op.connection->expire(op);
+  // A worker that was kept from its CPU cannot say that clients were slow meanwhile.
+  const uint64_t now = now_ns();
+  cut_stalled(std::min(now - std::exchange(last_tick_ns_, now), 2 * kTickNs));
   for (Connection& connection : open_) connection.expire_waiting();
   publish();
-  const wire::Credit credit = compute_credit();
   // Small moves are not worth a frame to everybody.
-  const auto moved = [](uint32_t now, uint32_t before) { return now * 4 <= before * 3 || now * 3 >= before * 4; };
-  if (moved(credit.puts, credit_.puts) || moved(credit.gets, credit_.gets) || moved(credit.ops, credit_.ops)) {
-    credit_ = credit;
-    for (Connection& connection : open_) connection.say_credit(credit_);
+  const auto moved = [](uint32_t a, uint32_t b) { return a * 4 <= b * 3 || a * 3 >= b * 4; };
+  for (Tenant& tenant : tenants_.all()) {
+    const wire::Credit credit = compute_credit(tenant), before = tenant.credit;
+    if (moved(credit.puts, before.puts) || moved(credit.gets, before.gets) || moved(credit.ops, before.ops)) {
+      tenant.credit = credit;
+    }
   }
+  for (Connection& connection : open_) connection.say_credit(connection.tenant().credit);
 }
 
-void Worker::cut_stalled() {
-  const uint64_t now = now_ns();
+void Worker::cut_stalled(uint64_t step_ns) {
+  const bool contended = tenants_.anyone_waits();
   for (Connection& connection : open_) {
     if (connection.link() == nullptr || connection.closing()) continue;
-    const char* what = connection.stalls(now, options_.stalled_ns, options_.introduce_ns);
+    const char* what = connection.stalls(step_ns, options_.stalled_ns, options_.introduce_ns, contended);
     if (what == nullptr) continue;
     MEMKV_LOG_EVERY(10, kWarn, "worker {}: a client that does not {} is cut", index(), what);
     count(stats_.connections_cut);
@@ -340,13 +387,13 @@ void Worker::cut_stalled() {
   }
 }
 
-/// Every connection's share of the slots, one half of them for puts and one for gets, and of half of the ops. What
-/// finds no slot of its size waits.
-wire::Credit Worker::compute_credit() const {
-  uint64_t bytes = 0;
-  for (const io::SlotClass& shape : options_.slots) bytes += uint64_t{shape.payload_bytes} * shape.count;
-  const size_t connections = std::max<size_t>(connections_.in_use(), 4);
-  const uint64_t units = std::clamp(bytes / 2 / connections / wire::kCreditUnit, kCreditMin, kCreditMax);
+/// Every connection's part of its tenant's: of the slots, one half of them for puts and one for gets, and of half of
+/// the ops. What finds no slot of its size waits.
+wire::Credit Worker::compute_credit(const Tenant& tenant) const {
+  // A tenant alone among few connections has as much as four would share.
+  const uint64_t tenants = std::max(1u, tenants_.active());
+  const uint64_t connections = std::max<uint64_t>(tenant.held[kPooledConnections] * tenants, 4);
+  const uint64_t units = std::clamp(slot_bytes_ / 2 / connections / wire::kCreditUnit, kCreditMin, kCreditMax);
   const uint64_t ops = std::clamp(ops_.size() / 2 / connections, kCreditOpsMin, kCreditOpsMax);
   return {
       .puts = static_cast<uint16_t>(units), .gets = static_cast<uint16_t>(units), .ops = static_cast<uint16_t>(ops)};
@@ -431,7 +478,7 @@ void Worker::close_stores() {
 void Worker::check_whole() const {
   MEMKV_ASSERT(ops_.in_use() == 0 && requests_.in_use() == 0 && uploads_.in_use() == 0);
   MEMKV_ASSERT(frames_.in_use() == 0 && connections_.in_use() == 0 && clients_.count() == 0);
-  MEMKV_ASSERT(list_ops_.in_use() == 0 && status_ops_.in_use() == 0);
+  MEMKV_ASSERT(list_ops_.in_use() == 0 && exists_ops_.in_use() == 0 && status_ops_.in_use() == 0);
   MEMKV_ASSERT(slots_->in_use() == 0);
   for (const Shard& shard : shards_) MEMKV_ASSERT(shard.store->ops_in_flight() == 0);
 }

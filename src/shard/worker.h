@@ -21,6 +21,7 @@
 #include "shard/op.h"
 #include "shard/pool.h"
 #include "shard/request_ops.h"
+#include "shard/tenants.h"
 #include "wire/handshake.h"
 #include "wire/messages.h"
 
@@ -68,7 +69,7 @@ struct WorkerStats {
   std::array<std::atomic<uint64_t>, kStoreWords> store{};
   std::atomic<uint32_t> connections{0};
   std::array<std::atomic<uint32_t>, kTransportCount> connections_by_transport{};  ///< by Transport
-  std::atomic<uint64_t> ops{0}, ops_in_use{0}, busy{0}, wrong_worker{0}, fenced{0}, checksum_mismatches{0},
+  std::atomic<uint64_t> ops{0}, ops_in_use{0}, busy{0}, turned_away{0}, wrong_worker{0}, fenced{0}, checksum_mismatches{0},
       connections_cut{0};
   std::array<std::atomic<uint64_t>, kTransportCount> payload_bytes_in{}, payload_bytes_out{};  ///< by Transport
   std::atomic<uint64_t> slots_in_use{0}, slots_total{0}, deadlines_missed{0};
@@ -81,13 +82,15 @@ struct WorkerOptions {
   uint32_t frames_max = 2048;
   uint32_t connections_max = 1024;
   uint32_t uploads_max = 512;
+  std::vector<uint64_t> namespaces;  ///< that may come: connections are kept for each
   std::vector<io::SlotClass> slots;
   uint64_t spin_ns = 50'000;  ///< poll at least this long after the last event before sleeping; 0 on one CPU
   uint64_t drain_ns = 5'000'000'000;
-  uint64_t stalled_ns = 10'000'000'000;   ///< a client that takes no replies, or sends half a payload, is cut
-  uint64_t introduce_ns = 5'000'000'000;  ///< a connection that does not say which client it is of is cut
-  transport::rdma::Host* rdma = nullptr;  ///< outlives the worker; null: this server has none
-  bool prefault_devices = false;          ///< memory mode: touch all of the shards' memory before opening
+  uint64_t stalled_ns = 10'000'000'000;      ///< a client that takes no replies, or sends half a payload, is cut
+  uint64_t introduce_ns = 5'000'000'000;     ///< a connection that does not say which client it is of is cut
+  uint64_t upload_idle_ns = 30'000'000'000;  ///< nothing of a large block came: its upload ends
+  transport::rdma::Host* rdma = nullptr;     ///< outlives the worker; null: this server has none
+  bool prefault_devices = false;             ///< memory mode: touch all of the shards' memory before opening
 };
 
 /// A shard's store before it exists: made in the worker's thread, so that all of them open in parallel.
@@ -144,7 +147,7 @@ class Worker {
   Shard* shard_of(std::string_view key, uint64_t namespace_id);
   std::vector<Shard>& shards() { return shards_; }
 
-  /// A fresh connection without a link yet; null when the pool is empty.
+  /// A fresh connection without a link yet; null: its namespace has all that it may have.
   Connection* open_connection(uint64_t namespace_id);
   void adopt(const WorkerMessage& message);
 
@@ -153,6 +156,9 @@ class Worker {
   Pool<Request>& requests() { return requests_; }
   Pool<Upload>& uploads() { return uploads_; }
   Pool<ListOp>& list_ops() { return list_ops_; }
+  Pool<ExistsOp>& exists_ops() { return exists_ops_; }
+  /// Its step runs in one of the next turns: one a turn, in order.
+  void walk_on(Walk& walk) { walks_.push_back(walk); }
   Pool<StatusOp>& status_ops() { return status_ops_; }
   KnownClients& clients() { return clients_; }
   /// One connection more, or less.
@@ -162,23 +168,24 @@ class Worker {
   }
   /// Brings stats() up to date.
   void publish();
-  FrameOut* take_frame() { return frames_.take(); }
+  FrameOut* take_frame(Tenant& tenant);
   /// What is left is for connections that have none on the way.
   bool few_frames() const { return frames_.free() < options_.frames_max / 4; }
   void give_back(FrameOut& frame);
   void run_later(Op& op);
-  void wait_for_slot(Op& op);
-  void wait_for_room(Connection& connection);
-  void stop_waiting(Op& op);
-  void stop_waiting(Connection& connection);
-  bool gets_wait() const { return !waiting_ops_.empty(); }
-  bool puts_wait() const { return !waiting_connections_.empty(); }
+  Tenants& tenants() { return tenants_; }
+  /// That a tenant may have in a log before they are complete: its part of what the slots hold.
+  uint64_t room_bytes_max() const { return slot_bytes_ / std::max(1u, tenants_.active()); }
+  std::string no_room_text(const Tenant& tenant) const;
+  /// None: all are taken, or the free ones are others' share.
+  io::Slot take_slot(Tenant& tenant, uint32_t bytes);
+  void give_slot(Tenant& tenant, io::Slot slot);
+  uint64_t upload_idle_ns() const { return options_.upload_idle_ns; }
   void room_freed() { room_freed_ = true; }
   void dirty(Connection& connection);
   std::byte* scratch() { return scratch_.get(); }  ///< 2 MiB that nobody reads: payloads of rejected ops
   uint64_t new_upload_id(const Upload& upload);
   Upload* find_upload(uint64_t id);
-  const wire::Credit& credit_now() const { return credit_; }
   uint64_t block_bytes_max() const { return block_bytes_max_; }
   void count(std::atomic<uint64_t>& counter, uint64_t by = 1) {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
@@ -195,15 +202,17 @@ class Worker {
   void flush_dirty();
   void reap();
   void tick();
-  void cut_stalled();
-  wire::Credit compute_credit() const;
+  void cut_stalled(uint64_t step_ns);
+  wire::Credit compute_credit(const Tenant& tenant) const;
+  void turn_away(const WorkerMessage& message);
+  std::unique_ptr<transport::Link> make_link(const WorkerMessage& message, Connection& connection);
   void set_state(State state);
   void on_opened(engine::StoreOp& op);
   void begin_drain();
   void step_drain();
   void close_stores();
 
-  bool quiet() const { return ready_.empty() && dirty_.empty() && reaping_.empty() && !room_freed_; }
+  bool quiet() const { return ready_.empty() && walks_.empty() && dirty_.empty() && reaping_.empty() && !room_freed_; }
 
   std::unique_ptr<io::Reactor> reactor_;
   std::unique_ptr<io::SlotArena> slots_;
@@ -228,16 +237,17 @@ class Worker {
   Pool<Upload> uploads_;
   Pool<FrameOut> frames_;
   Pool<ListOp> list_ops_;
+  Pool<ExistsOp> exists_ops_;
   Pool<StatusOp> status_ops_;
   Pool<Connection> connections_;
   KnownClients clients_;
+  Tenants tenants_;
   std::unique_ptr<std::byte[]> scratch_;
+  uint64_t slot_bytes_ = 0;  ///< of all slots
   uint64_t upload_serial_ = 0;
-  wire::Credit credit_;
 
   OpQueue ready_;
-  OpQueue waiting_ops_;
-  base::IntrusiveList<Connection, &Connection::waiting_link> waiting_connections_;
+  base::IntrusiveList<Walk, &Walk::link> walks_;
   base::IntrusiveList<Connection, &Connection::dirty_link> dirty_;
   base::IntrusiveList<Connection, &Connection::dirty_link> stuck_;  ///< dirty, and no frame is free
   base::IntrusiveList<Connection, &Connection::reaping_link> reaping_;
@@ -246,6 +256,7 @@ class Worker {
   bool frame_freed_ = false;
   size_t turned_ = 0;  ///< what the turn had to do
   io::Timer tick_timer_;
+  uint64_t last_tick_ns_ = 0;
   uint64_t drain_until_ns_ = 0;
 };
 

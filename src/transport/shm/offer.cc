@@ -53,7 +53,7 @@ Result<void> send_windows(int fd, const wire::SessionKeys& keys, ShmWindow& wind
   const size_t body = wire::encode(window.sizes(), std::span(frame).subspan(wire::kHeaderBytes));
   const size_t bytes = make_frame(wire::Opcode::kWindows, body, keys.server_to_client, frame);
   iovec piece{frame.data(), bytes};
-  const std::array<int, 2> fds = {window.get_fd(), window.in_fd()};
+  const std::array<int, 2> fds = {window.get_fd(), window.put_fd()};
   alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof fds)> control{};
   msghdr message{};
   message.msg_iov = &piece;

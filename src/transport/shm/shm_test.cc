@@ -302,7 +302,7 @@ TEST(ShmOffer, AWindowCrossesTheSocket) {
   auto window = ShmWindow::make(kTestWindows, nullptr);
   ASSERT_TRUE(window);
   ASSERT_TRUE(send_windows(near.get(), test_keys(), **window));
-  EXPECT_EQ((*window)->get_fd(), -1) << "the server keeps no descriptor of the ring that it writes";
+  EXPECT_EQ((*window)->get_fd(), -1) << "what is the client's is not kept";
 }
 
 TEST(ShmOffer, WhatIsNotAsToldIsRefused) {
@@ -341,14 +341,71 @@ TEST(ShmOffer, AClientThatKeepsItsMappingKeepsLittle) {
 TEST(ShmOffer, TheBudgetIsGivenBack) {
   ShmBudget budget(5 << 20);
   {
-    auto one = ShmWindow::make(kTestWindows, &budget), two = ShmWindow::make(kTestWindows, &budget);
+    auto one = ShmWindow::make(kTestWindows, &budget, {1, 10}), two = ShmWindow::make(kTestWindows, &budget, {1, 11});
     ASSERT_TRUE(one && two);
-    auto three = ShmWindow::make(kTestWindows, &budget);
+    auto three = ShmWindow::make(kTestWindows, &budget, {1, 12});
     ASSERT_FALSE(three);
     EXPECT_EQ(three.error().status, Status::kBusy);
     EXPECT_GT(budget.in_use(), uint64_t{4} << 20) << "a huge page each for what is put";
   }
+  budget.collect();
   EXPECT_EQ(budget.in_use(), 0u);
+}
+
+/// What a client has of a window, as it came over its socket.
+struct Kept {
+  base::UniqueFd get, put;
+  std::shared_ptr<ShmWindow> mapped;
+  static Kept of(ShmWindow& window) {
+    Kept kept{base::UniqueFd(dup(window.get_fd())), base::UniqueFd(dup(window.put_fd())), nullptr};
+    window.sent();
+    return kept;
+  }
+  void map() { mapped = ShmWindow::take(kTestWindows, std::move(get), std::move(put)).value(); }
+};
+
+TEST(CaseA4, MemoryCountsWhileAClientKeepsAMappingOrADescriptor) {
+  ShmBudget budget(64 << 20);
+  const uint64_t one = ShmWindow::bytes(kTestWindows);
+  Kept mapping, get_only, put_only;
+  for (Kept* kept : {&mapping, &get_only, &put_only}) *kept = Kept::of(**ShmWindow::make(kTestWindows, &budget));
+  mapping.map();
+  get_only.put.reset();
+  put_only.get.reset();
+  budget.collect();
+  EXPECT_EQ(budget.in_use(), 3 * one) << "the connections are over, the memory is not";
+  EXPECT_EQ(budget.kept(), 3 * one);
+  get_only.get.reset();
+  budget.collect();
+  EXPECT_EQ(budget.in_use(), 2 * one);
+  put_only.put.reset();
+  mapping.mapped.reset();
+  budget.collect();
+  EXPECT_EQ(budget.in_use(), 0u);
+  EXPECT_EQ(budget.kept(), 0u);
+}
+
+TEST(CaseA4, WhoReconnectsAgainAndAgainAndKeepsEachWindowFindsNoMore) {
+  const uint64_t one = ShmWindow::bytes(kTestWindows);
+  ShmBudget budget(8 * one, 2);
+  std::vector<Kept> kept;
+  for (int i = 0; i < 1500; i++) {
+    auto window = ShmWindow::make(kTestWindows, &budget, {1, 10});
+    if (window) kept.push_back(Kept::of(**window));
+  }
+  EXPECT_EQ(kept.size(), 3u) << "half of what its namespace could have";
+  EXPECT_LE(budget.in_use(), budget.bytes_max());
+  EXPECT_TRUE(ShmWindow::make(kTestWindows, &budget, {1, 11}).ok()) << "another process of the same namespace";
+  std::vector<std::shared_ptr<ShmWindow>> others;
+  for (int pid = 12; pid < 30; pid++) {
+    auto window = ShmWindow::make(kTestWindows, &budget, {1, pid});
+    if (window) others.push_back(std::move(*window));
+  }
+  EXPECT_EQ(kept.size() + others.size(), 6u) << "a quarter is the other namespace's";
+  auto honest = ShmWindow::make(kTestWindows, &budget, {2, 40}), more = ShmWindow::make(kTestWindows, &budget, {2, 41});
+  EXPECT_TRUE(honest && more);
+  kept.clear();
+  EXPECT_TRUE(ShmWindow::make(kTestWindows, &budget, {1, 10}).ok()) << "it gave the memory back";
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "io/huge_memory.h"
+#include "transport/shm/reopen.h"
 
 namespace memkv::transport {
 namespace {
@@ -46,14 +47,6 @@ bool sealed(int fd, uint64_t bytes) {
 
 }  // namespace
 
-bool ShmBudget::take(uint64_t bytes) {
-  uint64_t before = in_use_.load(std::memory_order_relaxed);
-  do {
-    if (bytes > bytes_max_ || before > bytes_max_ - bytes) return false;
-  } while (!in_use_.compare_exchange_weak(before, before + bytes, std::memory_order_relaxed));
-  return true;
-}
-
 Result<std::byte*> ShmWindow::map(int fd, size_t bytes, uint64_t offset, bool writable) {
   const int protection = PROT_READ | (writable ? PROT_WRITE : 0);
   void* at = mmap(nullptr, bytes, protection, MAP_SHARED | MAP_POPULATE, fd, static_cast<off_t>(offset));
@@ -72,19 +65,25 @@ ShmWindow::~ShmWindow() {
     const auto bytes = static_cast<off_t>(put_file_bytes(sizes_.put_ring_bytes));
     (void)fallocate(in_fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, bytes);
   }
-  if (budget_ != nullptr) budget_->give_back(charged_);
+  if (budget_ == nullptr) return;
+  sent();
+  budget_->retire(std::make_unique<ShmRemains>(out_fd_.get(), in_fd_.get(), charged_, holder_));
 }
 
 uint64_t ShmWindow::bytes(const wire::Windows& sizes) {
   return ring_and_page(sizes.get_ring_bytes) + put_file_bytes(sizes.put_ring_bytes);
 }
 
-Result<std::shared_ptr<ShmWindow>> ShmWindow::make(const wire::Windows& sizes, ShmBudget* budget) {
+Result<std::shared_ptr<ShmWindow>> ShmWindow::make(const wire::Windows& sizes, ShmBudget* budget,
+                                                   const ShmHolder& holder) {
   std::shared_ptr<ShmWindow> window(new ShmWindow);
   const uint64_t bytes = ShmWindow::bytes(sizes);
   if (budget != nullptr) {
-    if (!budget->take(bytes)) return Error{Status::kBusy, 0, "shm: the windows of all clients are used up"};
+    if (!budget->take(holder, bytes)) {
+      return Error{Status::kBusy, 0, "shm: the memory for windows of this client is used up"};
+    }
     window->budget_ = budget;
+    window->holder_ = holder;
     window->charged_ = bytes;
   }
   window->sizes_ = sizes;
@@ -106,7 +105,10 @@ Result<std::shared_ptr<ShmWindow>> ShmWindow::make(const wire::Windows& sizes, S
   window->peer_ = reinterpret_cast<const ShmPage*>(*page);
   window->out_ = {*ring, sizes.get_ring_bytes};
   window->in_bytes_ = sizes.put_ring_bytes;
-  window->get_fd_ = std::move(*get);
+  window->given_get_ = reopen(get->get(), O_RDWR);
+  window->given_put_ = reopen(put->get(), O_RDWR);
+  if (!window->given_get_ || !window->given_put_) return Error{Status::kIo, errno, "shm: /proc is needed"};
+  window->out_fd_ = std::move(*get);
   window->in_fd_ = std::move(*put);
   return window;
 }

@@ -9,6 +9,7 @@
 
 #include "base/unique_fd.h"
 #include "memkv/error.h"
+#include "transport/shm/budget.h"
 #include "wire/messages.h"
 
 namespace memkv::transport {
@@ -25,20 +26,6 @@ struct ShmPage {
 };
 static_assert(sizeof(ShmPage) <= ShmPage::kBytes && std::atomic<uint64_t>::is_always_lock_free);
 
-/// Bytes of windows that all clients of a server may have together. Thread: any.
-class ShmBudget {
- public:
-  explicit ShmBudget(uint64_t bytes_max) : bytes_max_(bytes_max) {}
-  [[nodiscard]] bool take(uint64_t bytes);
-  void give_back(uint64_t bytes) { in_use_.fetch_sub(bytes, std::memory_order_relaxed); }
-  uint64_t bytes_max() const { return bytes_max_; }
-  uint64_t in_use() const { return in_use_.load(std::memory_order_relaxed); }
-
- private:
-  const uint64_t bytes_max_;
-  std::atomic<uint64_t> in_use_{0};
-};
-
 /// One end's view. A ring's memfd is the ring, then the page of the end that fills it; the put ring's is a multiple of
 /// 2 MiB long. The server maps the get ring,
 /// and of the put ring's memfd nothing but the client's page: it preads the ring. Unmapped and closed at the end; never
@@ -46,7 +33,8 @@ class ShmBudget {
 class ShmWindow {
  public:
   /// Thread: door. Memory is faulted in. `budget` (may be null) outlives the window. kBusy: it is used up.
-  static Result<std::shared_ptr<ShmWindow>> make(const wire::Windows& sizes, ShmBudget* budget);
+  static Result<std::shared_ptr<ShmWindow>> make(const wire::Windows& sizes, ShmBudget* budget,
+                                                 const ShmHolder& holder = {});
   /// The client's view of what came with WINDOWS. kInvalid: not sealed, or smaller than told.
   static Result<std::shared_ptr<ShmWindow>> take(const wire::Windows& sizes, base::UniqueFd get, base::UniqueFd put);
   ~ShmWindow();
@@ -61,9 +49,12 @@ class ShmWindow {
   std::span<std::byte> out() const { return out_; }      ///< the ring that this end fills
   std::span<const std::byte> in() const { return in_; }  ///< the other one; empty at the server
   size_t in_bytes() const { return in_bytes_; }
-  int in_fd() const { return in_fd_.get(); }    ///< at the server: pread it
-  int get_fd() const { return get_fd_.get(); }  ///< at the server, until sent()
-  void sent() { get_fd_.reset(); }              ///< the client has its descriptors
+  int in_fd() const { return in_fd_.get(); }  ///< at the server: pread it
+  /// At the server, until sent(): for the client. File descriptions of their own, so that the kernel can tell whether
+  /// anybody still has them.
+  int get_fd() const { return given_get_.get(); }
+  int put_fd() const { return given_put_.get(); }
+  void sent() { given_get_.reset(), given_put_.reset(); }  ///< the client has its descriptors
 
  private:
   struct Mapping {
@@ -76,7 +67,9 @@ class ShmWindow {
   wire::Windows sizes_;
   ShmBudget* budget_ = nullptr;
   uint64_t charged_ = 0;
-  base::UniqueFd get_fd_, in_fd_;
+  ShmHolder holder_;
+  base::UniqueFd out_fd_, in_fd_;
+  base::UniqueFd given_get_, given_put_;
   Mapping mappings_[2];
   ShmPage* own_ = nullptr;
   const ShmPage* peer_ = nullptr;

@@ -1,0 +1,116 @@
+/// Long lists: their ops take turns, and default deadlines allow for the bytes of all.
+
+#include <algorithm>
+
+#include "client/context.h"
+
+namespace memkv::client {
+namespace {
+
+/// What a lane starts at a time.
+constexpr size_t kTurnOps = 16;
+constexpr uint64_t kTurnBytes = 64 * 1024;
+/// Default deadlines: the slowest server, network and machine that they allow for, in bytes a second of one I/O
+/// context; and what an op counts beside its bytes (docs/operating.md).
+constexpr uint64_t kSlowestBytesPerSecond = 64u << 20;
+constexpr uint64_t kOpWeight = 512;
+}  // namespace
+
+/// A default deadline is a floor and the time that the bytes under way take at the slowest rate that it allows for.
+void Context::allow_for_bytes(Call& call) {
+  call.weight = call.batch->bytes + call.batch->ops.size() * kOpWeight;
+  weight_ += call.weight;
+  call.allowance_ns = static_cast<uint64_t>(static_cast<double>(weight_) * (1e9 / kSlowestBytesPerSecond));
+}
+
+/// A long list gets records for as many ops as its servers' connections take, and for the next ones as replies come.
+/// What needs no server, or is spoken of by index while it is under way, starts at once; questions share large frames.
+void Context::start_in_turn(Call& call) {
+  if (call.lanes.size() != servers_.size()) call.lanes = std::vector<Lane>(servers_.size());
+  const auto& ops = call.batch->ops;
+  for (uint32_t i = 0; i < ops.size(); i++) {
+    const BatchOp& spec = ops[i];
+    if (spec.chained && i > 0) continue;
+    if (spec.invalid || spec.fed || spec.admin || spec.kind == Kind::kExists) {
+      start_op(call, i);
+      continue;
+    }
+    Lane& lane = call.lanes[servers_.size() > 1 ? placement_.server_of(call.batch->key_of(spec)) : 0];
+    lane.ops.push_back(i);
+    call.waiting++;
+  }
+  for (size_t i = 0; i < servers_.size(); i++) {
+    Lane& lane = call.lanes[i];
+    lane.call = &call;
+    if (!lane.ops.empty()) servers_[i]->add_lane(lane);
+  }
+  if (call.waiting > 0) arm_deadline(next_expiry_ns(call, call.started_ns));
+}
+
+/// A deadline that the caller stated is kept to the letter.
+uint64_t Context::deadline_of(const Call& call, Kind kind) const {
+  const bool read = kind == Kind::kGet || kind == Kind::kExists || kind == Kind::kStat;
+  const uint64_t usual = (read ? settings_.get_timeout_ns : settings_.put_timeout_ns) + call.allowance_ns;
+  return call.started_ns + std::min<uint64_t>(call.timeout_ns != 0 ? call.timeout_ns : usual, uint64_t{1} << 60);
+}
+
+/// Of its ops that wait for their turn, the first one's that is not due at `now_ns`.
+uint64_t Context::next_expiry_ns(const Call& call, uint64_t now_ns) const {
+  const uint64_t read = deadline_of(call, Kind::kGet), change = deadline_of(call, Kind::kPut);
+  if (std::min(read, change) > now_ns) return std::min(read, change);
+  return std::max(read, change) > now_ns ? std::max(read, change) : ~uint64_t{0};
+}
+
+bool Context::start_some(Lane& lane) {
+  Call& call = *lane.call;
+  call.left++;  // it does not end in here
+  const auto& ops = call.batch->ops;
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < kTurnOps && bytes < kTurnBytes && lane.next < lane.ops.size(); i++) {
+    const uint32_t index = lane.ops[lane.next++];
+    call.waiting--;
+    bytes += total_bytes(call.batch->pieces_of(ops[index]));
+    start_op(call, index);
+  }
+  const bool more = lane.next < lane.ops.size();
+  if (!more) lane.ops.clear(), lane.next = 0;
+  op_done(call);
+  return more;
+}
+
+/// Ends those ops that wait for their turn and whose deadline lies no later.
+void Context::end_waiting(Call& call, Status status, uint64_t due_until_ns) {
+  if (call.waiting == 0) return;
+  call.left++;
+  for (size_t i = 0; i < call.lanes.size(); i++) {
+    Lane& lane = call.lanes[i];
+    if (!lane.link.linked()) continue;
+    size_t kept = lane.next;
+    for (size_t at = lane.next; at < lane.ops.size(); at++) {
+      const uint32_t index = lane.ops[at];
+      if (deadline_of(call, call.batch->ops[index].kind) > due_until_ns) {
+        lane.ops[kept++] = index;
+        continue;
+      }
+      call.waiting--;
+      end_unstarted(call, index, status);
+    }
+    lane.ops.resize(kept);
+    if (lane.next < kept) continue;
+    servers_[i]->remove_lane(lane);
+    lane.ops.clear(), lane.next = 0;
+  }
+  op_done(call);
+}
+
+/// An op without a record: nothing of it has left. What is chained to it ends as well.
+void Context::end_unstarted(Call& call, uint32_t index, Status status) {
+  (*call.outcomes)[index].status = status;
+  tell(call, index);
+  counters_.ops.add();
+  counters_.failures.add();
+  start_next(call, index, status);
+  call.left--;
+}
+
+}  // namespace memkv::client

@@ -1,0 +1,60 @@
+/// A full index, shared by two namespaces.
+
+#include "engine/rig_testing.h"
+
+namespace memkv::engine {
+namespace {
+
+constexpr uint64_t kOther = 78;
+
+/// A small block of any namespace.
+Status put_as(Rig& rig, uint64_t ns, const std::string& k, const std::string& bytes) {
+  static Slot slot;
+  std::memcpy(slot.data, bytes.data(), bytes.size());
+  const uint64_t seed = checksum_seed(ns, k, 0);
+  const uint64_t sum = base::xxh3(base::as_bytes(bytes), seed);
+  PutOp op;
+  op.key = {digest_of(kSecret, ns, k), ns, k};
+  op.payload = {slot.data, static_cast<uint32_t>(bytes.size()), &sum};
+  return rig.run(op, [&] { rig.store().put(op); });
+}
+
+bool exists_as(Rig& rig, uint64_t ns, const std::string& k) {
+  return rig.store().exists({digest_of(kSecret, ns, k), ns, k});
+}
+
+TEST(CaseB7, TinyBlocksOfOneNamespaceLeaveTheOtherItsOwn) {
+  Rig rig(1, 64 * kMi);
+  rig.close();
+  rig.index_entries_max = 1000;
+  rig.open();
+  constexpr int kMine = 200;
+  for (int i = 0; i < kMine; i++) ASSERT_EQ(put_as(rig, kNamespace, "mine " + std::to_string(i), "block"), Status::kOk);
+  int stored = 0;
+  const int entries = static_cast<int>(rig.store().counters().index_entries_max);
+  for (int i = 0; i < entries + entries / 2; i++) {
+    if (put_as(rig, kOther, "tiny " + std::to_string(i), "x") == Status::kOk) stored++;
+  }
+  EXPECT_GT(stored, entries) << "the index was never full";
+  int left = 0;
+  for (int i = 0; i < kMine; i++) left += exists_as(rig, kNamespace, "mine " + std::to_string(i)) ? 1 : 0;
+  EXPECT_EQ(left, kMine);
+  EXPECT_GT(rig.store().counters().dropped_index_full, 0u);
+  for (int i = 0; i < 100; i++) {
+    EXPECT_EQ(put_as(rig, kNamespace, "more " + std::to_string(i), "block"), Status::kOk) << i;
+  }
+  for (int i = 0; i < 100; i++) EXPECT_TRUE(exists_as(rig, kNamespace, "more " + std::to_string(i))) << i;
+}
+
+TEST(CaseB7, OneNamespaceAloneMakesRoomAsEver) {
+  Rig rig(1, 64 * kMi);
+  rig.close();
+  rig.index_entries_max = 1000;
+  rig.open();
+  int stored = 0;
+  for (int i = 0; i < 3000; i++) stored += put_as(rig, kNamespace, "tiny " + std::to_string(i), "x") == Status::kOk;
+  EXPECT_GT(stored, 1500);
+}
+
+}  // namespace
+}  // namespace memkv::engine
