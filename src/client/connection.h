@@ -28,6 +28,8 @@ class Connection final : public transport::LinkOwner {
   Transport transport() const { return transport_; }
   uint16_t worker() const { return worker_; }
   uint64_t epoch() const { return epoch_; }
+  /// When bytes last came over its link; 0 = there is none.
+  uint64_t heard_ns() const { return link_ && state_ != State::kWelcoming ? link_->last_received_ns() : 0; }
   bool has_queued() const {
     return !(ops_.empty() && small_.empty() && large_.empty() && gpu_.empty() && exists_.empty() && admin_.empty());
   }

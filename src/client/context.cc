@@ -143,6 +143,12 @@ std::string Context::describe() const {
 
 // Calls.
 
+/// An op of several chunks has a unit for each, and one that begins before a chunk's end one more.
+void Context::reserve(const Batch::Impl& batch) {
+  ops_.reserve(batch.ops.size());
+  units_.reserve(2 * batch.ops.size() + total_bytes(batch.pieces) / kChunkBytesMax);
+}
+
 void Context::submit(Call& call) {
   call.started_ns = now_ns();
   call.canceled = false;
@@ -260,6 +266,7 @@ bool Context::may_have_left(const Op& op) const {
 void Context::give_up(Op& op, Status status) {
   if (op.finishing) return drain(op);
   const bool changed = may_have_left(op);
+  if (status == Status::kDeadline) op.outcome.unreachable = op.server->silent_since(op.call->started_ns);
   if (changed)
     status = Status::kUnknown;
   else if (status == Status::kDeadline && op.refusal != Status::kOk)
@@ -384,6 +391,7 @@ void Context::on_lost(Unit& unit, bool sent) {
   const bool upload = op.phase != Op::Phase::kSingle;
   if (sent && !is_read(op.spec->kind) && (!upload || op.phase == Op::Phase::kCommit)) {
     drop_unit(unit);
+    op.outcome.unreachable = true;
     return give_up(op, Status::kUnknown);
   }
   if (op.server->refusal() != Status::kOk) return on_refused(unit, op.server->refusal());
@@ -394,6 +402,7 @@ void Context::on_lost(Unit& unit, bool sent) {
 void Context::on_refused(Unit& unit, Status why) {
   Op& op = *unit.op;
   if (why == Status::kUnavailable) {
+    op.outcome.unreachable = true;
     switch (op.spec->kind) {
       case Kind::kGet:
       case Kind::kExists:

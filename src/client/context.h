@@ -34,6 +34,8 @@ class Context {
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
+  /// Takes the records that a submit of the batch needs: it is then not stopped halfway for lack of memory.
+  void reserve(const Batch::Impl& batch);
   void submit(Call& call);
   void feed(Call& call, uint32_t op, uint64_t bytes);
   void cancel(Call& call);  ///< soon complete: kCanceled, or kUnknown for a change that may have left
