@@ -25,7 +25,8 @@
 
 namespace memkv {
 
-using Deadline = std::chrono::nanoseconds;  ///< from now; zero = the default of the op's kind
+/// From now; zero = the default: the floor of the op's kind, and the time that the bytes under way take at 64 MiB/s.
+using Deadline = std::chrono::nanoseconds;
 
 enum class PutChecksum : uint8_t { kClient, kServer };
 
@@ -40,7 +41,7 @@ struct ClientOptions {
   std::string shm_dir;                     ///< where servers' sockets are; MEMKV_SHM_DIR; empty = the usual places
   uint32_t io_contexts = 0;                ///< 0 = 2
   uint32_t connections_per_worker = 1;     ///< of one I/O context
-  Deadline get_timeout{0};                 ///< 0 = 2 s
+  Deadline get_timeout{0};                 ///< floor of default deadlines; 0 = 2 s
   Deadline put_timeout{0};                 ///< 0 = 10 s
   PutChecksum put_checksum = PutChecksum::kClient;
   bool verify = true;       ///< check every byte that arrives

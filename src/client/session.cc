@@ -40,7 +40,6 @@ struct Session::Impl {
 
 /// Takes the memory that a submit needs; throws with nothing begun when there is none.
 Session::Ticket Session::Impl::take(uint32_t& place, const Batch::Impl& batch) {
-  context->reserve(batch);
   if (free.empty()) {
     free.reserve(slots.size() + 1);
     Slot& slot = slots.emplace_back();
@@ -57,6 +56,7 @@ Session::Ticket Session::Impl::take(uint32_t& place, const Batch::Impl& batch) {
   }
   place = free.back();
   Slot& slot = slots[place];
+  context->reserve(slot.call, batch);
   slot.outcomes.reserve(batch.ops.size());
   slot.completed.clear();
   slot.completed.reserve(batch.ops.size());

@@ -14,11 +14,11 @@ def down_and_frozen(stage, pid, transport):
 
     from agent import outcome
 
-    agent = stage.agent(timeout_ms=1500, transport=transport)
+    writer, agent = stage.agent(timeout_ms=60_000, transport=transport), stage.agent(timeout_ms=3000, transport=transport)
     size = 64 << 20
-    memory = agent.memory(size, fill=1)
-    agent.write(memory, "large")
-    agent.write(memory, "small", 4096)
+    source, memory = writer.memory(size, fill=1), agent.memory(size)
+    writer.write(source, "large")
+    writer.write(source, "small", 4096)
     ends = {"absent": [outcome(agent.read, memory, "absent", 4096)]}
     reading = agent.request("READ", [(memory, 0, "large", 0, size)])
     agent.post(reading)
@@ -52,7 +52,7 @@ def one_of_two(stage, transport):
     """Reads of keys of both servers, one of which is dead: alone, and beside keys that are not there."""
     from agent import outcome
 
-    agent = stage.agent(timeout_ms=1500, transport=transport)
+    agent = stage.agent(timeout_ms=5000, transport=transport)
     memory = agent.memory(64 * 4096, fill=8)
     rows = [(memory, i * 4096, f"spread-{i}", 0, 4096) for i in range(64)]
     agent.run("WRITE", rows)

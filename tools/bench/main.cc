@@ -139,6 +139,21 @@ void add_compare(CLI::App& app, Chosen& chosen) {
   command->callback([options, &chosen] { chosen = [options] { return run_compare(*options); }; });
 }
 
+void add_lists(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand(
+      "lists", "One long list of gets beside the same keys in short batches, and a get of one block beside both");
+  command->footer("Example:\n  memkv-bench lists --own memory --transport shm --json lists.json\n");
+  auto options = std::make_shared<ListsOptions>();
+  add_target(command, options->target);
+  command->add_option("--count", options->count, "gets of the list")->capture_default_str();
+  command->add_option("--keys", options->keys, "different blocks, gone through again and again")->capture_default_str();
+  command->add_option("--block", options->block, "bytes of each")->capture_default_str();
+  command->add_option("--batch", options->batch, "gets of a short batch")->capture_default_str();
+  command->add_option("--repeat", options->repeat, "rounds of all four; the median counts")->capture_default_str();
+  command->add_option("--json", options->json, "write all results there");
+  command->callback([options, &chosen] { chosen = [options] { return run_lists(*options); }; });
+}
+
 void add_nixl(CLI::App& app, Chosen& chosen) {
   CLI::App* command =
       app.add_subcommand("nixl", "The NIXL plugin as nixlbench drives it, logical and wire bytes apart");
@@ -184,8 +199,9 @@ void add_nixl(CLI::App& app, Chosen& chosen) {
 
 int run(int argc, char** argv) {
   const std::string unknown =
-      argc > 1 ? tools::unknown_command("memkv-bench", argv[1], {"sweep", "scaling", "ceiling", "compare", "nixl"})
-               : "";
+      argc > 1
+          ? tools::unknown_command("memkv-bench", argv[1], {"sweep", "scaling", "ceiling", "compare", "lists", "nixl"})
+          : "";
   if (!unknown.empty()) {
     fmt::print(stderr, "memkv-bench: {}\n", unknown);
     return 2;
@@ -197,6 +213,7 @@ int run(int argc, char** argv) {
   Chosen chosen;
   add_sweep(app, chosen);
   add_scaling(app, chosen);
+  add_lists(app, chosen);
   add_ceiling(app, chosen);
   add_compare(app, chosen);
   add_nixl(app, chosen);

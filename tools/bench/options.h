@@ -61,10 +61,18 @@ struct NixlOptions {
   bool recreate_xfer = false, check_consistency = true, no_client = false;
 };
 
+struct ListsOptions {
+  TargetOptions target;
+  std::string block = "4KiB", json;
+  uint64_t count = 1'000'000, keys = 16'384, batch = 128;
+  uint32_t repeat = 3;
+};
+
 /// Return the exit code: 0 done, 1 wrong bytes or failed ops, 2 bad command line, 3 no server.
 int run_sweep(const SweepOptions& options);
 int run_scaling(const ScalingOptions& options);
 int run_ceiling(const CeilingOptions& options);
+int run_lists(const ListsOptions& options);
 int run_compare(const CompareOptions& options);
 int run_nixl_command(const NixlOptions& options);
 
