@@ -58,6 +58,7 @@ struct Outcome {
   uint64_t bytes = 0;        ///< get: delivered; put, write: stored
   uint64_t block_bytes = 0;  ///< get, stat: size of the whole block
   bool exists = false;       ///< exists, stat
+  bool unreachable = false;  ///< the server could not be asked, or said nothing at all: why kMiss, kRefused, kDeadline
 
   bool hit() const { return status == Status::kOk; }
   bool ok() const { return is_outcome(status); }
@@ -278,7 +279,8 @@ class Session {
   ~Session();
 
   using Ticket = uint64_t;
-  /// The batch is borrowed until its ticket is collected.
+  /// The batch is borrowed until its ticket is collected. Throws std::bad_alloc, with nothing begun, when there is no
+  /// memory for it.
   Ticket submit(Batch& batch, Deadline deadline = {});
   /// Moves bytes; waits up to `wait` when there is nothing to do. Returns the number of tickets that became complete.
   size_t poll(std::chrono::nanoseconds wait = {});
@@ -304,6 +306,10 @@ class Session {
   std::vector<Outcome> collect(Ticket ticket);
   void collect(Ticket ticket, std::vector<Outcome>& out);  ///< the same without allocation
   std::vector<Outcome> run(Batch& batch, Deadline deadline = {});
+  /// What each server of the list answers to a first question: kOk; kUnauthorized, when it does not accept the
+  /// credential; kUnavailable or kDeadline, when it is down or says nothing for so long. Blocks until all have
+  /// answered.
+  std::vector<Status> ask_servers(Deadline deadline);
   /// As Client::register_memory. Thread: any, but not the end of the region.
   Result<Region> register_memory(void* data, size_t size, MemoryKind kind = MemoryKind::kHost, int device = 0);
   ClientCounters counters() const;

@@ -6,7 +6,10 @@ namespace memkv::nixl {
 
 Copier::Copier(Options options) : options_(options) {
   MEMKV_CHECK(options.threads > 0, "large jobs do not run inside start()");
-  for (uint32_t i = 0; i < options.threads; ++i) threads_.emplace_back([this] { run_thread(); });
+  constexpr const char* kPurpose = "for local copies: who starts them makes them";
+  for (uint32_t i = 0; i < options.threads; ++i) threads_.push_back(std::make_unique<OptionalThread>(kPurpose));
+  const std::lock_guard lock(mutex_);
+  start_threads();
 }
 
 Copier::~Copier() {
@@ -15,7 +18,14 @@ Copier::~Copier() {
     stopping_ = true;
   }
   wake_.notify_all();
-  for (std::thread& thread : threads_) thread.join();
+  for (const auto& thread : threads_) thread->join();
+}
+
+/// False: there is none. The caller holds the lock.
+bool Copier::start_threads() {
+  bool any = false;
+  for (const auto& thread : threads_) any = thread->start([this] { run_thread(); }) || any;
+  return any;
 }
 
 Result<CudaThread*, Message> Copier::start_cuda() {
@@ -36,18 +46,21 @@ bool Copier::start(CopyJob& job) {
     job.enter();
     cuda()->submit(job);
   }
-  if (job.host_bytes_ <= options_.inline_bytes_max) {
-    job.run_host();
-  } else {
-    job.enter();
-    {
-      const std::lock_guard lock(mutex_);
-      queue_.push(job);
-    }
-    wake_.notify_all();
-  }
+  if (job.host_bytes_ <= options_.inline_bytes_max || !enqueue(job)) job.run_host();
   if (!job.leave()) return false;
   job.done_.store(true, std::memory_order_release);
+  return true;
+}
+
+/// False: there is no thread to take it out again.
+bool Copier::enqueue(CopyJob& job) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!start_threads()) return false;
+    job.enter();
+    queue_.push(job);
+  }
+  wake_.notify_all();
   return true;
 }
 

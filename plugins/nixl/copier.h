@@ -4,11 +4,11 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "copy_job_queue.h"
 #include "cuda_thread.h"
+#include "thread.h"
 
 namespace memkv::nixl {
 
@@ -30,12 +30,15 @@ class Copier {
   /// nullptr before start_cuda() has succeeded.
   CudaThread* cuda() const { return cuda_.load(std::memory_order_acquire); }
 
-  /// True: all is done already, and on_done is not called. Never waits for the CUDA or a copy thread.
+  /// True: all is done already, and on_done is not called. Never waits for the CUDA or a copy thread; where there is no
+  /// copy thread, copies on the host run inside, whatever their size.
   bool start(CopyJob& job);
   /// From now on at most the pieces under way are finished; done() follows soon. Harmless when the job is done.
   void cancel(CopyJob& job);
 
  private:
+  bool start_threads();
+  bool enqueue(CopyJob& job);
   void run_thread();
   /// Takes part in a job that stands in the queue, and takes it out when all is claimed. Thread: any number.
   void take_part(CopyJob& job, std::unique_lock<std::mutex>& lock);
@@ -45,7 +48,7 @@ class Copier {
   std::condition_variable wake_;
   CopyJobQueue<&CopyJob::next_on_host_> queue_;
   bool stopping_ = false;
-  std::vector<std::thread> threads_;
+  std::vector<std::unique_ptr<OptionalThread>> threads_;
   std::mutex cuda_mutex_;
   std::unique_ptr<CudaThread> owned_cuda_;
   std::atomic<CudaThread*> cuda_{nullptr};

@@ -28,6 +28,10 @@ constexpr std::array kDescribed = {
     Described{"vram_direct_bytes_total", "Bytes that NICs moved to and from VRAM.", &Counters::vram_direct_bytes},
     Described{"vram_staged_bytes_total", "Bytes of VRAM that went through host memory.", &Counters::vram_staged_bytes},
     Described{"misses_total", "Wire operations without an object, or all of their range.", &Counters::misses},
+    Described{"unreachable_total", "Wire operations whose server is down or silent.", &Counters::unreachable},
+    Described{"timeouts_total", "Wire operations not done by the deadline.", &Counters::timeouts},
+    Described{"refusals_total", "Wire operations that their server did not take.", &Counters::refusals},
+    Described{"errors_total", "Wire operations that failed otherwise.", &Counters::errors},
     Described{"failed_requests_total", "Requests that ended with an error.", &Counters::failed_requests},
     Described{"canceled_requests_total", "Requests released under way.", &Counters::canceled_requests},
     Described{"range_writes_total", "Writes that change a part of an object.", &Counters::range_writes},
@@ -37,6 +41,7 @@ constexpr std::array kDescribed = {
     Described{"queries_total", "queryMem calls.", &Counters::queries},
     Described{"queried_keys_total", "Keys asked for by queryMem.", &Counters::queried_keys},
     Described{"found_keys_total", "Keys found by queryMem.", &Counters::found_keys},
+    Described{"unasked_keys_total", "Keys whose servers could not be asked by queryMem.", &Counters::unasked_keys},
     Described{"plan_nanoseconds_total", "Time in planning.", &Counters::plan_ns},
     Described{"wire_nanoseconds_total", "Time of requests on the wire.", &Counters::wire_ns},
     Described{"copy_nanoseconds_total", "Time of requests in local copies.", &Counters::copy_ns},
@@ -81,9 +86,10 @@ std::string summary(const Counters& c) {
          " bytes (" + number(c.read_wire_bytes) + " over the wire); writes " + number(c.write_requests) + " with " +
          number(c.write_descriptors) + " descriptors in " + number(c.write_wire_ops) + " wire operations, " +
          number(c.write_bytes) + " bytes, " + number(c.range_writes) + " range writes; misses " + number(c.misses) +
-         ", failed " + number(c.failed_requests) + ", canceled " + number(c.canceled_requests) + "; ms planning " +
-         std::to_string(c.plan_ns.value() / 1'000'000) + ", wire " + std::to_string(c.wire_ns.value() / 1'000'000) +
-         ", copying " + std::to_string(c.copy_ns.value() / 1'000'000);
+         ", unreachable " + number(c.unreachable) + ", timeouts " + number(c.timeouts) + ", refusals " +
+         number(c.refusals) + ", failed " + number(c.failed_requests) + ", canceled " + number(c.canceled_requests) +
+         "; ms planning " + std::to_string(c.plan_ns.value() / 1'000'000) + ", wire " +
+         std::to_string(c.wire_ns.value() / 1'000'000) + ", copying " + std::to_string(c.copy_ns.value() / 1'000'000);
 }
 
 std::string prometheus(const Counters& counters, const std::string& agent) {

@@ -31,11 +31,16 @@ struct Counters {
   Counter vram_direct_bytes;  ///< between VRAM and the wire without host memory
   Counter vram_staged_bytes;  ///< by way of host memory
   Counter misses;             ///< wire operations that found no object, a hole or a short one
+  Counter unreachable;        ///< whose server is down or said nothing
+  Counter timeouts;           ///< whose server lives, but was not done by the deadline
+  Counter refusals;           ///< whose server did not take them: busy, not ready, full, credential, version
+  Counter errors;             ///< that failed otherwise
   Counter failed_requests, canceled_requests;
   Counter range_writes;  ///< changed a part of an object: the server reads, merges and writes
   Counter range_write_bytes;
   Counter already_present;  ///< writes that write_mode=if_absent left out
   Counter queries, queried_keys, found_keys;
+  Counter unasked_keys;               ///< their servers could not be asked: they counted as absent
   Counter plan_ns, wire_ns, copy_ns;  ///< summed over requests
 };
 

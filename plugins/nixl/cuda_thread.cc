@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 
 #include "check.h"
 
@@ -27,7 +28,11 @@ CudaCopyKind kind_of(const Copy& copy) {
 Result<std::unique_ptr<CudaThread>, Message> CudaThread::start() {
   auto runtime = load_cuda_runtime();
   if (!runtime) return runtime.error();
-  return std::unique_ptr<CudaThread>(new CudaThread(**runtime));
+  try {
+    return std::unique_ptr<CudaThread>(new CudaThread(**runtime));
+  } catch (const std::system_error& e) {
+    return Message{Status::kIo, std::string("no thread can be made for CUDA: ") + e.what()};
+  }
 }
 
 CudaThread::CudaThread(const CudaRuntime& cuda) : cuda_(cuda), thread_([this] { run(); }) {}

@@ -22,7 +22,8 @@ constexpr nanoseconds kWaitBusy{10'000'000};      // other threads may have brou
 constexpr nanoseconds kWaitIdle{100'000'000};
 constexpr nanoseconds kWaitCopies{100'000};  // copy threads do not wake this one
 constexpr nanoseconds kWaitCaller{1'000'000};
-constexpr int kTurnsToSend = 2;  // until what is submitted has left
+constexpr double kSlowestBytesPerSecond = 64u << 20;  // as the client's own default deadlines
+constexpr int kTurnsToSend = 2;                       // until what is submitted has left
 
 }  // namespace
 
@@ -31,7 +32,7 @@ Result<std::unique_ptr<Driver>, Message> Driver::open(const ClientOptions& optio
   if (!session) return session.error();
   std::unique_ptr<Driver> driver(new Driver(std::move(*session)));
   if (driver->rouse_fd_ < 0) return Message{Status::kIo, "no event descriptor (too many open files? see ulimit -n)"};
-  driver->progress_ = std::thread([raw = driver.get()] { raw->run_progress(); });
+  driver->start_progress();
   return driver;
 }
 
@@ -40,12 +41,11 @@ Driver::Driver(Session session)
 
 Driver::~Driver() {
   stopping_ = true;
-  if (progress_.joinable()) {
-    mutex_.lock();
+  if (progress_.running()) {
+    const std::lock_guard lock(mutex_);
     rouse();
-    mutex_.unlock();
-    progress_.join();
   }
+  progress_.join();
   MEMKV_CHECK(active_.empty(), "a driver goes after all its work has ended");
   if (rouse_fd_ >= 0) close(rouse_fd_);
 }
@@ -54,11 +54,17 @@ void Driver::start(Work& work) {
   polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
   const std::lock_guard lock(mutex_);
   MEMKV_CHECK(work.place_ == Work::kNotActive, "work is started once at a time");
-  work.place_ = active_.size();
   active_.push_back(&work);
+  work.place_ = active_.size() - 1;
+  weight_ += work.weight();
+  start_progress();
   settle(work, work.start(session_));
   if (progress_waits_) rouse();
   for (int i = 0; i < kTurnsToSend; i++) turn();
+}
+
+uint64_t Driver::allowance_ns() const {
+  return static_cast<uint64_t>(static_cast<double>(weight_) * (1e9 / kSlowestBytesPerSecond));
 }
 
 /// Yields when nothing moves: callers poll without a pause, and the server, or whoever holds the lock, may
@@ -114,6 +120,11 @@ void Driver::run(Batch& batch, Deadline deadline, std::vector<Outcome>& outcomes
   session_.collect(ticket, outcomes);
 }
 
+std::vector<Status> Driver::ask_servers(Deadline deadline) {
+  const std::lock_guard lock(mutex_);
+  return session_.ask_servers(deadline);
+}
+
 Result<Region> Driver::register_memory(void* data, size_t size, memkv::MemoryKind kind, uint32_t device) {
   return session_.register_memory(data, size, kind, static_cast<int>(device));
 }
@@ -145,6 +156,7 @@ void Driver::remove(Work& work) {
   active_[work.place_] = last;
   last->place_ = work.place_;
   active_.pop_back();
+  weight_ -= work.weight();
   work.place_ = Work::kNotActive;
 }
 

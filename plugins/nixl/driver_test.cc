@@ -12,6 +12,7 @@ namespace {
 /// Stands still under the driver's lock until it is told to go on.
 class Standstill final : public Work {
  public:
+  uint64_t weight() const override { return 0; }
   Wait start(Session&) override {
     reached.set_value();
     go_on.get_future().wait();

@@ -1,6 +1,8 @@
 #include "engine.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 
@@ -13,15 +15,35 @@ using abi::Status;
 
 constexpr uint64_t kStopGraceNs = 1'000'000'000;  // past the deadline, for what cannot be stopped
 constexpr auto kStopTurns = 3;                    // of a release, for a put that is about to leave the socket
+constexpr Deadline kProofWait{1'000'000'000};     // for servers to say what they think of the credential
 LogLimit forks_logged{10'000'000'000};
+LogLimit strangers_logged{1'000'000'000};
+LogLimit unasked_logged{1'000'000'000};
+LogLimit registrations_logged{1'000'000'000}, requests_logged{1'000'000'000}, questions_logged{1'000'000'000};
 
-Request& request_of(abi::RequestHandle* handle) { return *static_cast<Request*>(handle); }
+/// A line of two parts, of which there may be no memory to make one.
+void say(const char* what, const char* why) {
+  char line[512];
+  const int length = std::snprintf(line, sizeof line, "%s: %s", what, why);
+  log_line({line, std::min(static_cast<size_t>(std::max(length, 0)), sizeof line - 1)});
+}
+
+/// A bug of the caller: what it handed over was never given out here, or was given back already.
+Status not_ours(const char* call, const char* what) {
+  uint64_t held_back = 0;
+  if (strangers_logged.pass(held_back)) say(call, what);
+  return Status::kInvalidParam;
+}
 
 /// Nothing that is thrown (no memory, no thread) crosses into NIXL.
-Status failed(const char* what, const std::exception& e) {
-  log_line(std::string(what) + ": " + e.what());
+Status failed(LogLimit& limit, const char* what, const std::exception& e) {
+  uint64_t held_back = 0;
+  if (limit.pass(held_back)) say(what, e.what());
   return Status::kBackend;
 }
+
+constexpr const char* kNoRegistration = "that is no live registration of this backend; nothing was done";
+constexpr const char* kNoTransfer = "that is no live transfer of this backend; nothing was done";
 
 }  // namespace
 
@@ -44,17 +66,43 @@ void Engine::open() {
   shared_->planner =
       std::make_unique<Planner>(PlanOptions{.coalesce = options_->coalesce, .copies = {{{}, {}}, {{}, {}}}});
   movers_ = std::make_unique<LocalMovers>(uint64_t{options_->staging_mb} << 20);
-  for (uint32_t i = 0; i < options_->io_threads; i++) {
-    auto driver = Driver::open(options_->client);
-    if (!driver) return refuse(driver.error().text);
-    drivers_.push_back(std::move(*driver));
-  }
+  if (const auto opened = open_drivers(); !opened) return refuse(opened.error().text);
+  if (const auto proved = prove_credential(); !proved) return refuse(proved.error().text);
   if (options_->metrics_file.empty()) return;
   metrics_file_ = std::make_unique<MetricsFile>(options_->metrics_file, agent, *counters_,
                                                 [&first = *drivers_.front()] { return first.rail_counters(); });
   if (!metrics_file_->write_now()) {
     refuse("metrics_file " + options_->metrics_file + " cannot be written: " + std::strerror(errno));
   }
+}
+
+Result<void, Message> Engine::open_drivers() {
+  for (uint32_t i = 0; i < options_->io_threads; i++) {
+    auto driver = Driver::open(options_->client);
+    if (!driver) return Message{driver.error().status, driver.error().text + names_hint()};
+    drivers_.push_back(std::move(*driver));
+  }
+  return {};
+}
+
+std::string Engine::names_hint() const {
+  return options_->object_storage ? " (under the name OBJ secret_key is auth_key, endpoint_override is servers)" : "";
+}
+
+/// A wrong credential is said here, where somebody looks, and not by misses for ever. Servers that are down, or say
+/// nothing for a second, prove nothing and are no reason against the backend.
+Result<void, Message> Engine::prove_credential() {
+  const std::vector<memkv::Status> answers = drivers_.front()->ask_servers(kProofWait);
+  for (size_t i = 0; i < answers.size(); i++) {
+    if (answers[i] != memkv::Status::kUnauthorized) continue;
+    const std::string who = "server " + options_->client.servers[i];
+    const std::string what = options_->client.namespace_key.empty()
+                                 ? " wants a credential: set auth_key or MEMKV_AUTH_KEY"
+                                 : " does not accept the credential of auth_key (or MEMKV_AUTH_KEY)";
+    return Message{answers[i],
+                   who + what + ": 64 hex characters or @FILE, as `memkv setup` made them there" + names_hint()};
+  }
+  return {};
 }
 
 Engine::~Engine() {
@@ -71,6 +119,7 @@ void Engine::abandon() {
   for (auto& driver : drivers_) (void)driver.release();
   (void)movers_.release();
   (void)shared_.release();
+  (void)transfers_.release();
   (void)registry_.release();
   (void)counters_.release();
   (void)options_.release();
@@ -116,19 +165,23 @@ Status Engine::registerMem(const abi::BlobDesc& desc, const abi::Memory& memory,
     case abi::Memory::kVram:
       return register_vram(desc, out);
     case abi::Memory::kObject:
-      out = registry_->add_object(desc).release();
-      return out ? Status::kSuccess : Status::kInvalidParam;
+      return register_object(desc, out);
     default:
       return Status::kNotSupported;
   }
 } catch (const std::exception& e) {
-  return failed("memory cannot be registered", e);
+  return failed(registrations_logged, "memory cannot be registered", e);
+}
+
+Status Engine::register_object(const abi::BlobDesc& desc, abi::Metadata*& out) {
+  out = registry_->add_object(desc).release();
+  return out ? Status::kSuccess : Status::kInvalidParam;
 }
 
 /// NICs that do not take the memory (a limit of locked memory, say) are no reason to refuse it: all transports move it
 /// without, rdma through slots.
 Status Engine::register_dram(const abi::BlobDesc& desc, abi::Metadata*& out) {
-  auto registration = Registry::add_memory(desc, MemoryKind::kHost);
+  auto registration = registry_->add_memory(desc, MemoryKind::kHost);
   const auto added = add_regions(desc, memkv::MemoryKind::kHost, *registration);
   if (!added.ok() && added.error().status == memkv::Status::kInvalid) return Status::kInvalidParam;
   if (!added.ok() && !slots_told_.exchange(true)) {
@@ -144,7 +197,7 @@ Status Engine::register_vram(const abi::BlobDesc& desc, abi::Metadata*& out) {
     log_line("VRAM cannot be registered: " + device.error().text);
     return device.error().status == memkv::Status::kInvalid ? Status::kInvalidParam : Status::kBackend;
   }
-  auto registration = Registry::add_memory(desc, MemoryKind::kCuda);
+  auto registration = registry_->add_memory(desc, MemoryKind::kCuda);
   registration->device = *device;  // the memory's own, whatever number the caller has for it
   make_direct(desc, *registration);
   out = registration.release();
@@ -183,27 +236,50 @@ void Engine::release_regions(Registration& registration) {
 Status Engine::deregisterMem(abi::Metadata* metadata) {
   if (metadata == nullptr) return Status::kSuccess;
   if (refuse_fork()) return Status::kBackend;
-  const std::unique_ptr<Registration> registration(static_cast<Registration*>(metadata));
+  Registration* registration = registry_->find(metadata);
+  if (!registration) return not_ours("deregisterMem", kNoRegistration);
   const auto uses = [metadata](const Work& work) { return static_cast<const Request&>(work).uses(metadata); };
   const bool quiet = stop_all(uses);
   if (!quiet) log_line("transfers with memory that is deregistered could not be stopped in time");
   release_regions(*registration);
+  registry_->remove(*registration);
   return quiet ? Status::kSuccess : Status::kBackend;
 }
 
 Status Engine::loadLocalMD(abi::Metadata* in, abi::Metadata*& out) {
+  if (!registry_->find(in)) return not_ours("loadLocalMD", kNoRegistration);
   out = in;
   return Status::kSuccess;
 }
 
 // Transfers.
 
+/// Without memory for the request there is a handle all the same: posted, it has failed, and checkXfer says so.
 Status Engine::prepXfer(const abi::Operation& operation, const abi::MetaList& local, const abi::MetaList& remote,
                         const std::string&, abi::RequestHandle*& handle, const abi::OptionalArgs*) const try {
   handle = nullptr;
   if (refuse_fork()) return Status::kBackend;
-  if (const Status wrong = check_lists(local, remote); wrong != Status::kSuccess) return wrong;
+  const Status lists = check_lists(*registry_, local, remote);
+  if (lists == Status::kInvalidParam) return lists;
+  std::unique_ptr<Request> request;
+  if (lists == Status::kSuccess) {
+    auto made = make_request(operation, local, remote);
+    if (!made) return made.error();
+    request = std::move(*made);
+  }
+  TransferHandle& transfer = transfers_->take();
+  transfer.request = std::move(request);
+  handle = &transfer;
+  return Status::kSuccess;
+} catch (const std::exception& e) {
+  return failed(requests_logged, "a transfer cannot be prepared", e);
+}
+
+Result<std::unique_ptr<Request>, Status> Engine::make_request(const abi::Operation& operation,
+                                                              const abi::MetaList& local,
+                                                              const abi::MetaList& remote) const try {
   auto request = std::make_unique<Request>(operation, *options_, *counters_, pick_driver(), *movers_);
+  request->set_checked(registry_->removed());
   {
     const std::lock_guard lock(shared_->planning);
     const uint64_t since = monotonic_ns();
@@ -216,26 +292,47 @@ Status Engine::prepXfer(const abi::Operation& operation, const abi::MetaList& lo
              std::to_string(options_->staging_mb));
     return Status::kInvalidParam;
   }
-  handle = request.release();
-  return Status::kSuccess;
+  return request;
 } catch (const std::exception& e) {
-  return failed("a transfer cannot be prepared", e);
+  failed(requests_logged, "a transfer cannot be prepared, it will fail", e);
+  return std::unique_ptr<Request>();
 }
 
+/// Looks again only when something was deregistered since.
+bool Engine::all_live(Request& request) const {
+  const uint64_t removed = registry_->removed();
+  if (request.checked() == removed) return true;
+  const auto live = [this](const abi::Metadata* one) { return registry_->find(one) != nullptr; };
+  if (!std::all_of(request.registrations().begin(), request.registrations().end(), live)) return false;
+  request.set_checked(removed);
+  return true;
+}
+
+/// An error here ends engines (vLLM's core, for one): whatever has failed already, checkXfer tells it.
 Status Engine::postXfer(const abi::Operation&, const abi::MetaList&, const abi::MetaList&, const std::string&,
                         abi::RequestHandle*& handle, const abi::OptionalArgs*) const {
   if (refuse_fork()) return Status::kBackend;
-  if (handle == nullptr) return Status::kInvalidParam;
-  Request& request = request_of(handle);
+  TransferHandle* transfer = transfers_->find(handle);
+  if (!transfer) return not_ours("postXfer", kNoTransfer);
+  if (!transfer->request) return Status::kInProgress;
+  Request& request = *transfer->request;
   if (request.status() == Status::kInProgress) return Status::kRepostActive;
+  if (!all_live(request))
+    return not_ours("postXfer", "its memory or an object of it was deregistered; nothing was done");
   request.set_posted();
-  request.driver().start(request);
-  return request.status();
+  try {
+    request.driver().start(request);
+  } catch (const std::bad_alloc&) {
+    request.fail_unstarted();
+  }
+  return request.status() == Status::kSuccess ? Status::kSuccess : Status::kInProgress;
 }
 
 Status Engine::checkXfer(abi::RequestHandle* handle) const {
-  if (handle == nullptr) return Status::kInvalidParam;
-  Request& request = request_of(handle);
+  TransferHandle* transfer = transfers_->find(handle);
+  if (!transfer) return not_ours("checkXfer", kNoTransfer);
+  if (!transfer->request) return Status::kBackend;
+  Request& request = *transfer->request;
   if (const Status status = request.status(); status != Status::kInProgress) return status;
   if (refuse_fork()) return Status::kBackend;
   request.driver().poll();
@@ -246,41 +343,66 @@ Status Engine::checkXfer(abi::RequestHandle* handle) const {
 Status Engine::releaseReqH(abi::RequestHandle* handle) const {
   if (handle == nullptr) return Status::kSuccess;
   if (guard_.forked()) return Status::kSuccess;  // the parent's: left as it is
-  Request& request = request_of(handle);
+  TransferHandle* transfer = transfers_->find(handle);
+  if (!transfer) return not_ours("releaseReqH", kNoTransfer);
+  if (transfer->request && !stop(*transfer->request)) return Status::kRepostActive;
+  transfer->request.reset();
+  transfers_->give_back(*transfer);
+  return Status::kSuccess;
+}
+
+/// False: not yet.
+bool Engine::stop(Request& request) const {
   bool quiet = request.driver().stop(request);
   for (int turn = 0; !quiet && turn < kStopTurns; turn++) {
     request.driver().poll();
     quiet = request.driver().stop(request);
   }
-  if (!quiet && request.refuse_release()) return Status::kRepostActive;
-  if (!quiet && !stop_all([&](const Work& work) { return &work == &request; })) {
-    log_line("a transfer that was released cannot be stopped: it is left alone with all it needs");
-    return Status::kRepostActive;
-  }
-  delete &request;
-  return Status::kSuccess;
+  if (quiet) return true;
+  if (request.refuse_release()) return false;
+  if (stop_all([&](const Work& work) { return &work == &request; })) return true;
+  log_line("a transfer that was released cannot be stopped: it is left alone with all it needs");
+  return false;
 }
 
 // Questions.
 
+/// What cannot be asked for, whatever the reason, is not there: callers then compute it, or ask again.
 Status Engine::queryMem(const abi::BlobList& list, abi::QueryResponse& out) const try {
   out.assign(list.descs.size(), std::nullopt);
   if (refuse_fork()) return Status::kBackend;
   if (list.memory != abi::Memory::kObject) return Status::kNotSupported;
+  try {
+    ask_for_keys(list, out);
+  } catch (const std::exception& e) {
+    failed(questions_logged, "keys cannot be asked for, they count as absent", e);
+  }
+  return Status::kSuccess;
+} catch (const std::exception& e) {
+  return failed(questions_logged, "keys cannot be asked for", e);
+}
+
+void Engine::ask_for_keys(const abi::BlobList& list, abi::QueryResponse& out) const {
   Batch batch;
   for (const abi::BlobDesc& desc : list.descs) batch.exists(registry_->key_of(desc), /*touch=*/true);
   std::vector<Outcome> outcomes;
-  pick_driver().run(batch, Deadline(options_->timeout_ns(abi::Operation::kRead)), outcomes);
+  const Deadline deadline(options_->states_timeout() ? options_->timeout_ns(abi::Operation::kRead) : 0);
+  pick_driver().run(batch, deadline, outcomes);
   counters_->queries.add();
   counters_->queried_keys.add(outcomes.size());
+  size_t unasked = 0;
   for (size_t i = 0; i < outcomes.size(); i++) {
+    unasked += outcomes[i].unreachable || is_failure(outcomes[i].status);
     if (!outcomes[i].exists) continue;
     out[i].emplace();
     counters_->found_keys.add();
   }
-  return Status::kSuccess;
-} catch (const std::exception& e) {
-  return failed("keys cannot be asked for", e);
+  counters_->unasked_keys.add(unasked);
+  uint64_t held_back = 0;
+  if (unasked == 0 || !unasked_logged.pass(held_back)) return;
+  log_line(std::to_string(unasked) + " of " + std::to_string(outcomes.size()) +
+           " keys could not be asked for and count as absent: their servers are down, or did not answer in time" +
+           more_lines(held_back));
 }
 
 }  // namespace memkv::nixl

@@ -11,6 +11,7 @@
 #include "counters.h"
 #include "driver.h"
 #include "fork_guard.h"
+#include "handle_table.h"
 #include "local_movers.h"
 #include "metrics_file.h"
 #include "options.h"
@@ -20,7 +21,14 @@
 
 namespace memkv::nixl {
 
-/// Thread: any, as NIXL's sync modes allow: transfers and questions concurrently, registrations too.
+/// What NIXL holds of a transfer.
+struct TransferHandle final : abi::RequestHandle {
+  std::unique_ptr<Request> request;  ///< null: there was no memory for it, and checkXfer says that it has failed
+};
+
+/// What comes back as an error from anything but checkXfer ends engines. So an error there means a bug of the caller
+/// (or the child of a fork); what servers, drives, networks and the machine do, checkXfer tells. Thread: any, as NIXL's
+/// sync modes allow: transfers and questions concurrently, registrations too.
 class Engine final : public abi::Backend {
  public:
   explicit Engine(const abi::InitParams& init);
@@ -59,13 +67,24 @@ class Engine final : public abi::Backend {
   };
 
   void open();
+  Result<void, Message> open_drivers();
+  Result<void, Message> prove_credential();
+  std::string names_hint() const;
   void refuse(const std::string& why);
+  abi::Status register_object(const abi::BlobDesc& desc, abi::Metadata*& out);
   abi::Status register_dram(const abi::BlobDesc& desc, abi::Metadata*& out);
   abi::Status register_vram(const abi::BlobDesc& desc, abi::Metadata*& out);
   void make_direct(const abi::BlobDesc& desc, Registration& registration);
   Result<void> add_regions(const abi::BlobDesc& desc, memkv::MemoryKind kind, Registration& registration);
   void release_regions(Registration& registration);
   bool refuse_fork() const;
+  bool all_live(Request& request) const;
+  bool stop(Request& request) const;
+  /// Null: there is no memory for it.
+  Result<std::unique_ptr<Request>, abi::Status> make_request(const abi::Operation& operation,
+                                                             const abi::MetaList& local,
+                                                             const abi::MetaList& remote) const;
+  void ask_for_keys(const abi::BlobList& list, abi::QueryResponse& out) const;
   Driver& pick_driver() const;
   bool stop_all(const std::function<bool(const Work&)>& which) const;
   void abandon();
@@ -74,6 +93,7 @@ class Engine final : public abi::Backend {
   const ForkGuard guard_;
   std::unique_ptr<Counters> counters_ = std::make_unique<Counters>();
   std::unique_ptr<Registry> registry_;
+  std::unique_ptr<HandleTable<TransferHandle>> transfers_ = std::make_unique<HandleTable<TransferHandle>>();
   std::unique_ptr<Shared> shared_ = std::make_unique<Shared>();
   std::unique_ptr<LocalMovers> movers_;
   std::vector<std::unique_ptr<Driver>> drivers_;

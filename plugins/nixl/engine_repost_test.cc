@@ -1,5 +1,7 @@
-/// A transfer that is posted again allocates nothing in the thread that posts and polls it.
+/// A transfer that is posted again allocates nothing in the thread that posts and polls it; one that finds no memory
+/// when it is posted for the first time fails alone.
 
+#include <cstdint>
 #include <cstdlib>
 #include <deque>
 #include <new>
@@ -13,18 +15,20 @@ namespace {
 
 thread_local bool counting = false;
 thread_local size_t allocations = 0;
+thread_local size_t allocations_max = SIZE_MAX;  // while counting; those beyond fail
+
+void* allocate(size_t bytes) {
+  if (counting && allocations++ >= allocations_max) return nullptr;
+  return std::malloc(bytes);
+}
 
 }  // namespace
 
 [[gnu::noinline]] void* operator new(size_t bytes) {
-  if (counting) allocations++;
-  if (void* memory = std::malloc(bytes)) return memory;
+  if (void* memory = allocate(bytes)) return memory;
   throw std::bad_alloc();
 }
-[[gnu::noinline]] void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
-  if (counting) allocations++;
-  return std::malloc(bytes);
-}
+[[gnu::noinline]] void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
@@ -134,6 +138,73 @@ TEST_F(EngineTest, a_repost_from_and_to_vram_allocates_nothing) {
     agent.release(transfer);
   }
   agent.remove(tensor);
+}
+
+// C18: what there is no memory for fails alone, and only checkXfer tells.
+
+/// Runs `call` with so many allocations granted. True: it needed more.
+template <typename Fn>
+bool runs_short(size_t granted, Fn&& call) {
+  allocations = 0;
+  allocations_max = granted;
+  counting = true;
+  call();
+  counting = false;
+  allocations_max = SIZE_MAX;
+  return allocations > granted;
+}
+
+class CaseC18Memory : public EngineTest {
+ protected:
+  /// A transfer whose registration, preparation and post get so many allocations each.
+  static bool run(Agent& agent, Operation operation, std::vector<char>& memory, size_t granted, size_t& succeeded) {
+    abi::Metadata* object = nullptr;
+    Agent::Transfer transfer = agent.lists(operation, elements(memory));
+    const abi::BlobDesc desc = Agent::object_desc("another key, too long for a string to hold inside", 100);
+    bool is_short = runs_short(
+        granted, [&] { EXPECT_EQ(agent.backend().registerMem(desc, Memory::kObject, object), Status::kSuccess); });
+    is_short = runs_short(granted, [&] { agent.prepare(transfer, Status::kSuccess); }) || is_short;
+    Status posted{};
+    is_short = runs_short(granted, [&] { posted = agent.post(transfer); }) || is_short;
+    EXPECT_TRUE(posted == Status::kInProgress || posted == Status::kSuccess);
+    const Status ended = agent.finish(transfer);
+    EXPECT_TRUE(ended == Status::kSuccess || ended == Status::kBackend) << static_cast<int>(ended);
+    succeeded += ended == Status::kSuccess;
+    EXPECT_EQ(agent.release(transfer), Status::kSuccess);
+    EXPECT_EQ(agent.remove(object), Status::kSuccess);
+    return is_short;
+  }
+  static std::vector<Element> elements(std::vector<char>& memory) {
+    std::vector<Element> list;
+    for (size_t i = 0; i < kElements; i++) list.push_back({&memory[i * kBytes], kBytes, "k" + std::to_string(i)});
+    return list;
+  }
+};
+
+TEST_F(CaseC18Memory, a_transfer_without_memory_fails_alone) {
+  Agent agent(params({{"io_threads", "1"}}));
+  std::vector<char> memory(kBytes * kElements, 'x');
+  ASSERT_EQ(agent.write(elements(memory)), Status::kSuccess);
+  for (const Operation operation : {Operation::kRead, Operation::kWrite}) {
+    size_t granted = 0, succeeded = 0;
+    while (run(agent, operation, memory, granted, succeeded)) granted++;
+    EXPECT_GT(granted, 2u);
+    EXPECT_EQ(succeeded, 1u) << "the one that had all that it asked for";
+    EXPECT_EQ(agent.read(elements(memory)), Status::kSuccess);
+  }
+}
+
+TEST_F(CaseC18Memory, a_question_without_memory_finds_nothing) {
+  Agent agent(params({{"io_threads", "1"}}));
+  std::vector<char> memory(kBytes * kElements, 'x');
+  ASSERT_EQ(agent.write(elements(memory)), Status::kSuccess);
+  abi::BlobList list;
+  list.memory = Memory::kObject;
+  for (size_t i = 0; i < kElements; i++) list.descs.push_back(Agent::object_desc("k" + std::to_string(i), 1));
+  abi::QueryResponse answers(kElements);
+  EXPECT_TRUE(runs_short(1, [&] { EXPECT_EQ(agent.backend().queryMem(list, answers), Status::kSuccess); }));
+  for (const auto& one : answers) EXPECT_FALSE(one.has_value());
+  EXPECT_EQ(agent.query({"k1"}), std::vector<bool>{true});
 }
 
 }  // namespace

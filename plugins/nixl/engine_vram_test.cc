@@ -433,7 +433,7 @@ class MemoryLimit {
   rlimit before_{};
 };
 
-TEST_F(EngineVramDeathTest, without_memory_and_threads_calls_fail_and_the_agent_stays) {
+TEST_F(EngineVramDeathTest, without_memory_and_threads_transfers_fail_and_the_agent_stays) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
   const auto body = [this] {
     setenv("MEMKV_CUDART", FAKE_CUDART, 1);
@@ -448,8 +448,10 @@ TEST_F(EngineVramDeathTest, without_memory_and_threads_calls_fail_and_the_agent_
     abi::QueryResponse answers;
     try {
       const MemoryLimit limit;
-      agent.prepare(many, Status::kBackend);
-      if (agent.backend().queryMem(questions, answers) != Status::kBackend) return 1;
+      agent.prepare(many, Status::kSuccess);
+      if (agent.post(many) != Status::kInProgress || agent.finish(many) != Status::kBackend) return 6;
+      if (agent.release(many) != Status::kSuccess) return 7;
+      if (agent.backend().queryMem(questions, answers) != Status::kBackend) return 1;  // nor for the answers
       agent.add({{4096, 4096, 0}, ""}, Memory::kVram, Status::kBackend);
     } catch (const std::exception&) {
       return 5;  // it came out of a call
@@ -461,7 +463,7 @@ TEST_F(EngineVramDeathTest, without_memory_and_threads_calls_fail_and_the_agent_
     return HasFailure() ? 4 : 0;
   };
   EXPECT_EXIT(exit_with(body), testing::ExitedWithCode(0),
-              "a transfer cannot be prepared.*\n.*keys cannot be asked.*\n.*memory cannot be registered");
+              "a transfer cannot be prepared, it will fail.*\n.*keys cannot be asked.*\n.*no thread can be made");
 }
 #endif
 

@@ -3,12 +3,17 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace memkv::nixl {
 
-/// One line, one write(2), from any thread: `memkv nixl: TEXT`.
+/// One line, one write, from any thread: `memkv nixl: TEXT`. Never waits for a reader: where stderr takes nothing the
+/// line is dropped, and the next one says how many were. Needs no memory.
 void log_line(std::string_view text);
+
+/// For the end of a line that LogLimit let through.
+std::string more_lines(uint64_t held_back);
 
 uint64_t monotonic_ns();
 

@@ -27,9 +27,9 @@ std::FILE* open_draft(const std::string& path, std::string& draft) {
 }  // namespace
 
 MetricsFile::MetricsFile(std::string path, std::string agent, const Counters& counters, Rails rails)
-    : path_(std::move(path)), agent_(std::move(agent)), counters_(counters), rails_(std::move(rails)), thread_([this] {
-        run();
-      }) {}
+    : path_(std::move(path)), agent_(std::move(agent)), counters_(counters), rails_(std::move(rails)) {
+  thread_.start([this] { run(); });
+}
 
 MetricsFile::~MetricsFile() {
   {

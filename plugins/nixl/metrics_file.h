@@ -5,10 +5,10 @@
 #include <functional>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "counters.h"
+#include "thread.h"
 
 namespace memkv::nixl {
 
@@ -35,7 +35,7 @@ class MetricsFile {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
-  std::thread thread_;
+  OptionalThread thread_{"to rewrite metrics_file: it is written at the start and at the end"};
 };
 
 }  // namespace memkv::nixl

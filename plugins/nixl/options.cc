@@ -15,6 +15,9 @@ constexpr uint32_t kIoThreadsMax = 64;
 constexpr uint32_t kStagingMbMax = 1u << 20;
 constexpr std::string_view kObjectStorage = "OBJ";
 
+constexpr std::array<const char*, 3> kS3Taken = {"bucket", "endpoint_override", "secret_key"};
+constexpr size_t kSlipMax = 2;  // letters by which a name differs that was meant to be another one
+
 Message invalid(std::string text) { return {Status::kInvalid, std::move(text)}; }
 
 std::vector<std::string> split(const std::string& text) {
@@ -118,12 +121,20 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-Message unknown(const std::string& name, const std::string& where) {
-  const auto nearer = [&](const Known& a, const Known& b) {
-    return edit_distance(name, a.name) < edit_distance(name, b.name);
+/// Of the names that mean something here.
+std::string nearest_name(const std::string& name, bool object_storage) {
+  std::vector<std::string> names;
+  for (const Known& known : kKnown) names.emplace_back(known.name);
+  if (object_storage) names.insert(names.end(), kS3Taken.begin(), kS3Taken.end());
+  const auto nearer = [&](const std::string& a, const std::string& b) {
+    return edit_distance(name, a) < edit_distance(name, b);
   };
-  const char* nearest = std::min_element(kKnown.begin(), kKnown.end(), nearer)->name;
-  return invalid("unknown parameter '" + name + "'" + where + "; did you mean '" + nearest + "'?");
+  return *std::min_element(names.begin(), names.end(), nearer);
+}
+
+Message unknown(const std::string& name, bool object_storage, const std::string& where) {
+  return invalid("unknown parameter '" + name + "'" + where + "; did you mean '" + nearest_name(name, object_storage) +
+                 "'?");
 }
 
 std::string environment_name(const std::string& option) {
@@ -132,9 +143,21 @@ std::string environment_name(const std::string& option) {
   return name;
 }
 
+bool is_taken_of_s3(const std::string& name) {
+  return std::any_of(kS3Taken.begin(), kS3Taken.end(), [&](const char* taken) { return name == taken; });
+}
+
+/// A parameter that means nothing here. Under the name OBJ callers pass what is S3's or their own: only what looks like
+/// a slip of the pen is an error there.
+bool is_unknown(const std::string& name, bool object_storage) {
+  if (is_known(name)) return false;
+  if (!object_storage) return true;
+  return !is_taken_of_s3(name) && edit_distance(name, nearest_name(name, true)) <= kSlipMax;
+}
+
 bool is_credential(const std::string& text) {
   const auto is_hex = [](char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; };
-  return text.size() == 64 && std::all_of(text.begin(), text.end(), is_hex);
+  return text.starts_with('@') || (text.size() == 64 && std::all_of(text.begin(), text.end(), is_hex));
 }
 
 std::string value_of(const abi::Params& params, const std::string& name) {
@@ -146,23 +169,38 @@ void set_if_unset(Values& values, const std::string& name, const std::string& va
   if (!value.empty()) values.emplace(name, value);
 }
 
+/// The credential under S3's name. Beside an auth_key it is S3's own, and of no use here.
+Result<void, Message> take_secret_key(const std::string& secret, Values& values, Options& options) {
+  if (secret.empty()) return {};
+  if (values.contains("auth_key")) return options.ignore("secret_key"), Result<void, Message>();
+  if (!is_credential(secret)) {
+    return invalid(
+        "secret_key is no credential of MemKV: it has to be 64 hex digits, or @FILE that holds them, as "
+        "`memkv setup` made them (this one has " +
+        std::to_string(secret.size()) +
+        " characters); leave it out where auth_key or MEMKV_AUTH_KEY gives the credential, or the server "
+        "wants none");
+  }
+  values.emplace("auth_key", secret);
+  return {};
+}
+
 /// S3's names in ours. Nothing of S3's credential in the environment is read.
-void translate_object_storage(const abi::Params& params, Values& values, Options& options) {
+Result<void, Message> translate_object_storage(const abi::Params& params, Values& values, Options& options) {
   set_if_unset(values, "servers", value_of(params, "endpoint_override"));
-  if (is_credential(value_of(params, "secret_key"))) set_if_unset(values, "auth_key", value_of(params, "secret_key"));
   options.bucket = value_of(params, "bucket");
   for (const auto& [name, value] : params) {
-    const bool taken = is_known(name) || name == "endpoint_override" || name == "bucket" || name == "secret_key";
-    if (!taken && !value.empty()) options.ignored += (options.ignored.empty() ? "" : ", ") + name;
+    if (!value.empty() && !is_known(name) && !is_taken_of_s3(name)) options.ignore(name);
   }
+  return take_secret_key(value_of(params, "secret_key"), values, options);
 }
 
 Result<void, Message> take_parameters(bool object_storage, const abi::Params& params, Values& values) {
   for (const auto& [name, value] : params) {
     if (is_known(name))
       set_if_unset(values, name, value);
-    else if (!object_storage && !value.empty())
-      return unknown(name, "");
+    else if (!value.empty() && is_unknown(name, object_storage))
+      return unknown(name, object_storage, "");
   }
   return {};
 }
@@ -173,7 +211,7 @@ Result<void, Message> take_config_file(Lookup env, Values& values, Options& opti
   auto file = read_config_file(options.client.config_file);
   if (!file) return file.error();
   for (const auto& [name, value] : *file) {
-    if (!is_known(name)) return unknown(name, " under nixl: in " + options.client.config_file);
+    if (!is_known(name)) return unknown(name, false, " under nixl: in " + options.client.config_file);
     set_if_unset(values, name, value);
   }
   return {};
@@ -195,6 +233,13 @@ Result<void, Message> set_all(const Values& values, Options& options) {
   return {};
 }
 
+Message no_servers(bool object_storage) {
+  const std::string own = object_storage ? "endpoint_override, servers" : "servers";
+  return invalid("no servers given: set " + own +
+                 " or MEMKV_SERVERS to kv1=HOST:PORT,kv2=HOST:PORT,..., or `servers:` in the file that MEMKV_CONFIG "
+                 "names");
+}
+
 std::string join(const std::vector<std::string>& parts) {
   std::string text;
   for (const std::string& part : parts) text += (text.empty() ? "" : ",") + part;
@@ -208,6 +253,8 @@ std::string environment(const char* name) {
   return value ? value : "";
 }
 
+void Options::ignore(const std::string& name) { ignored += (ignored.empty() ? "" : ", ") + name; }
+
 uint64_t Options::timeout_ns(abi::Operation operation) const {
   if (timeout_ms != 0) return uint64_t{timeout_ms} * 1'000'000;
   return operation == abi::Operation::kRead ? 2'000'000'000 : 10'000'000'000;
@@ -217,12 +264,16 @@ Result<Options, Message> read_options(const std::string& type, const abi::Params
   const bool object_storage = type == kObjectStorage;
   Options options;
   Values values;
+  options.object_storage = object_storage;
   if (object_storage) options.write_mode = WriteMode::kReplace;
   if (auto taken = take_parameters(object_storage, params, values); !taken) return taken.error();
-  if (object_storage) translate_object_storage(params, values, options);
+  if (object_storage) {
+    if (auto taken = translate_object_storage(params, values, options); !taken) return taken.error();
+  }
   take_environment(object_storage, env, values, options);
   if (auto taken = take_config_file(env, values, options); !taken) return taken.error();
   if (auto applied = set_all(values, options); !applied) return applied.error();
+  if (options.client.servers.empty()) return no_servers(object_storage);
   return options;
 }
 

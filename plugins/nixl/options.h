@@ -29,10 +29,14 @@ struct Options {
   WriteMode write_mode = WriteMode::kAuto;
   uint32_t staging_mb = 256;
   std::string metrics_file;
-  bool summary = true;  ///< a line with the main counters when the backend goes
-  std::string ignored;  ///< names of S3 parameters that mean nothing here, for one log line
+  bool summary = true;          ///< a line with the main counters when the backend goes
+  bool object_storage = false;  ///< under the name OBJ
+  std::string ignored;          ///< names of S3 parameters that mean nothing here, for one log line
 
   std::string key_prefix() const { return bucket.empty() ? prefix : prefix + bucket + "/"; }
+  void ignore(const std::string& name);
+  /// A stated deadline is kept to the letter; the default ones allow for the bytes that are ahead.
+  bool states_timeout() const { return timeout_ms != 0; }
   uint64_t timeout_ns(abi::Operation operation) const;
 };
 

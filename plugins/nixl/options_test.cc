@@ -24,7 +24,9 @@ std::string fake_lookup(const char* name) {
 class OptionsTest : public testing::Test {
  protected:
   OptionsTest() { fake_environment().clear(); }
-  static Result<Options, Message> read(const abi::Params& params, const std::string& type = "MEMKV") {
+  static Result<Options, Message> read(abi::Params params, const std::string& type = "MEMKV") {
+    const bool elsewhere = fake_environment().contains("MEMKV_SERVERS") || fake_environment().contains("MEMKV_CONFIG");
+    if (!elsewhere && !params.contains("endpoint_override")) params.emplace("servers", "a:1");
     return read_options(type, params, fake_lookup);
   }
   static Options good(const abi::Params& params, const std::string& type = "MEMKV") {
@@ -32,8 +34,8 @@ class OptionsTest : public testing::Test {
     EXPECT_TRUE(options.ok()) << options.error().text;
     return std::move(options).value();
   }
-  static std::string error(const abi::Params& params) {
-    const auto options = read(params);
+  static std::string error(const abi::Params& params, const std::string& type = "MEMKV") {
+    const auto options = read(params, type);
     return options.ok() ? "no error" : options.error().text;
   }
 };
@@ -131,11 +133,52 @@ TEST_F(OptionsTest, under_the_name_of_object_storage) {
   EXPECT_THAT(options.ignored, HasSubstr("region"));
 }
 
-TEST_F(OptionsTest, keys_of_s3_are_not_used) {
+TEST_F(OptionsTest, keys_of_s3_in_the_environment_are_not_used) {
   fake_environment() = {{"AWS_SECRET_ACCESS_KEY", kHexKey}, {"AWS_DEFAULT_BUCKET", "e"}};
-  const Options options = good({{"secret_key", "wJalrXUtnFEMI/K7MDENG"}}, "OBJ");
+  const Options options = good({}, "OBJ");
   EXPECT_EQ(options.client.namespace_key, "");
   EXPECT_EQ(options.bucket, "e");
+}
+
+using CaseC17 = OptionsTest;
+
+TEST_F(CaseC17, a_secret_key_that_is_no_credential_is_an_error) {
+  for (const std::string& secret : {std::string("wJalrXUtnFEMI/K7MDENG"), std::string(63, 'a'), std::string(64, 'x')}) {
+    const std::string text = error({{"secret_key", secret}}, "OBJ");
+    EXPECT_THAT(text, HasSubstr("secret_key is no credential of MemKV: it has to be 64 hex digits"));
+    EXPECT_THAT(text, testing::Not(HasSubstr(secret)));
+  }
+  EXPECT_EQ(good({{"secret_key", "@/some/file"}}, "OBJ").client.namespace_key, "@/some/file");
+}
+
+TEST_F(CaseC17, a_secret_key_beside_an_auth_key_is_s3s_own) {
+  const Options options = good({{"secret_key", "wJalrXUtnFEMI/K7MDENG"}, {"auth_key", kHexKey}}, "OBJ");
+  EXPECT_EQ(options.client.namespace_key, kHexKey);
+  EXPECT_EQ(options.ignored, "secret_key");
+}
+
+TEST_F(CaseC17, a_slip_of_the_pen_is_an_error_under_obj_too) {
+  EXPECT_THAT(error({{"secrete_key", kHexKey}}, "OBJ"), HasSubstr("'secrete_key'; did you mean 'secret_key'?"));
+  EXPECT_THAT(error({{"timeout_m", "5"}}, "OBJ"), HasSubstr("'timeout_m'; did you mean 'timeout_ms'?"));
+  const abi::Params others = {{"access_key", "x"},   {"session_token", "x"},
+                              {"scheme", "http"},    {"region", "x"},
+                              {"req_checksum", "x"}, {"resp_checksum", "x"},
+                              {"ca_bundle", "x"},    {"num_threads", "4"},
+                              {"crtMinLimit", "1"},  {"accelerated", "x"},
+                              {"type", "x"},         {"active", "True"},
+                              {"unset", ""},         {"use_virtual_addressing", "false"}};
+  const std::string ignored = good(others, "OBJ").ignored;
+  for (const auto& [name, value] : others) EXPECT_EQ(ignored.find(name) != std::string::npos, !value.empty()) << name;
+}
+
+TEST_F(CaseC17, no_servers_is_said_with_the_names_of_parameters) {
+  fake_environment() = {{"MEMKV_SERVERS", ""}};
+  for (const std::string type : {"MEMKV", "OBJ"}) {
+    const std::string text = error({}, type);
+    EXPECT_THAT(text, HasSubstr("servers or MEMKV_SERVERS"));
+    EXPECT_EQ(text.find("::"), std::string::npos) << text;
+    EXPECT_EQ(text.find("endpoint_override") != std::string::npos, type == "OBJ") << text;
+  }
 }
 
 TEST_F(OptionsTest, effective_values_show_no_secret) {

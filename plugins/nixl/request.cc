@@ -3,6 +3,7 @@
 #include "request.h"
 
 #include <algorithm>
+#include <new>
 
 #include "log.h"
 
@@ -10,22 +11,39 @@ namespace memkv::nixl {
 
 using Wait = Work::Wait;
 
+namespace {
+
+LogLimit no_memory_logged{1'000'000'000};
+
+}  // namespace
+
 Request::Request(abi::Operation operation, const Options& options, Counters& counters, Driver& driver,
                  LocalMovers& movers)
     : operation_(operation), options_(options), counters_(counters), driver_(driver), movers_(movers) {}
 
-Wait Request::start(Session& session) {
-  canceled_ = false;
+Wait Request::start(Session& session) try {
+  canceled_ = out_of_memory_ = false;
+  told_ = 0;
   worst_ = abi::Status::kSuccess;
   stage_ = 0;
   std::fill(put_ends_.begin(), put_ends_.end(), PutEnd::kFailed);
   deadline_ns_ = monotonic_ns() + options_.timeout_ns(operation_);
+  if (!options_.states_timeout()) deadline_ns_ += driver_.allowance_ns();
   const bool read = operation_ == abi::Operation::kRead;
   (read ? counters_.read_requests : counters_.write_requests).add();
   (read ? counters_.read_descriptors : counters_.write_descriptors).add(descriptors_.size());
   if (stages_.empty()) return finish();
   if (!probe_.empty()) return submit(session, probe_, Phase::kProbe);
   return submit_stage(session);
+} catch (const std::bad_alloc&) {
+  return end_without_memory();
+}
+
+void Request::fail_unstarted() {
+  canceled_ = false;
+  worst_ = abi::Status::kSuccess;
+  note(abi::Status::kBackend);
+  finish();
 }
 
 Wait Request::submit_stage(Session& session) {
@@ -73,12 +91,22 @@ Wait Request::submit(Session& session, Batch& batch, Phase phase) {
   phase_ = phase;
   wire_since_ns_ = now;
   judged_ = 0;
-  const bool own_deadline = options_.timeout_ms != 0;
-  const Deadline left(!own_deadline ? 0 : deadline_ns_ > now ? deadline_ns_ - now : 1);
-  on_wire_ = !batch.empty();
-  if (on_wire_) ticket_ = session.submit(batch, left);
+  if (!batch.empty()) {
+    ticket_ = session.submit(batch, Deadline(deadline_ns_ > now ? deadline_ns_ - now : 1));
+    on_wire_ = true;
+  }
   step_staged();
   return waiting();
+}
+
+/// Nothing of what was to be sent is under way, but maybe something of what goes through staging.
+Wait Request::end_without_memory() {
+  uint64_t held_back = 0;
+  if (no_memory_logged.pass(held_back)) log_line("transfers fail: there is no memory for them");
+  phase_ = Phase::kWire;
+  out_of_memory_ = true;
+  note(abi::Status::kBackend);
+  return staging_.empty() && copying_.empty() ? finish() : Wait::kCopy;
 }
 
 /// Ops of a batch that are complete before it do not bring step() about by themselves, nor does anything off the wire.
@@ -160,7 +188,8 @@ void Request::cancel(Session& session) {
 }
 
 /// Nothing is under way any more.
-Wait Request::on_quiet(Session& session) {
+Wait Request::on_quiet(Session& session) try {
+  if (out_of_memory_) return finish();
   switch (phase_) {
     case Phase::kProbe:
       return on_probed(session);
@@ -169,6 +198,8 @@ Wait Request::on_quiet(Session& session) {
     default:
       return next_stage(session);
   }
+} catch (const std::bad_alloc&) {
+  return end_without_memory();
 }
 
 /// Sends only what is not there. A question that failed counts as no: the write itself asks once more.

@@ -17,8 +17,13 @@
 
 namespace memkv::nixl {
 
-/// What a descriptor list is wrong about, or kSuccess.
-abi::Status check_lists(const abi::MetaList& local, const abi::MetaList& remote);
+/// kInvalidParam: the lists are wrong, or name what is not a live registration of the backend. kBackend: they name one
+/// that there was no memory to make.
+abi::Status check_lists(const Registry& registry, const abi::MetaList& local, const abi::MetaList& remote);
+
+/// Why a wire operation did not do what was asked, as counters and lines tell it.
+enum class Failure : uint8_t { kMiss, kUnreachable, kTimeout, kRefused, kError };
+inline constexpr size_t kFailures = 5;
 
 /// A stage of the plan is under way as a whole: what the client moves by itself is one batch, what passes through
 /// staging goes by itself, and each wire operation's copies start as soon as it has succeeded, while others are still
@@ -26,7 +31,7 @@ abi::Status check_lists(const abi::MetaList& local, const abi::MetaList& remote)
 /// second stage: a put that landed after them would replace them, or find the object made by them and leave it alone.
 ///
 /// Thread: plan() by one; then the driver's lock, but for status().
-class Request final : public abi::RequestHandle, public Work {
+class Request final : public Work {
  public:
   Request(abi::Operation operation, const Options& options, Counters& counters, Driver& driver, LocalMovers& movers);
 
@@ -41,13 +46,20 @@ class Request final : public abi::RequestHandle, public Work {
     release_refused_ = false;
     status_.store(abi::Status::kInProgress, std::memory_order_relaxed);
   }
+  /// After set_posted(), when there was no memory to start it.
+  void fail_unstarted();
   /// False: it was refused before.
   bool refuse_release() { return !std::exchange(release_refused_, true); }
   /// Thread: any. kInProgress until all is over and the memory is quiet.
   abi::Status status() const { return status_.load(std::memory_order_acquire); }
   bool uses(const abi::Metadata* metadata) const;
+  std::span<const abi::Metadata* const> registrations() const { return uses_; }
+  /// Registry::removed() when all of them were known to be live. Thread: the caller's.
+  void set_checked(uint64_t removed) { checked_ = removed; }
+  uint64_t checked() const { return checked_; }
   Driver& driver() const { return driver_; }
 
+  uint64_t weight() const override { return weight_; }
   Wait start(Session& session) override;
   Wait step(Session& session) override;
   void cancel(Session& session) override;
@@ -98,6 +110,7 @@ class Request final : public abi::RequestHandle, public Work {
   Wait on_fetched(Session& session);
   Wait next_stage(Session& session);
   Wait finish();
+  Wait end_without_memory();
   void start_copies(const WireOp& op);
   void on_copied(const CopyJob& job);
 
@@ -107,7 +120,9 @@ class Request final : public abi::RequestHandle, public Work {
   void judge_write(const WireOp& op, const Target& target, const Outcome& outcome);
   void judge_apart(uint32_t descriptor, const Outcome& outcome);
   void note_put(uint32_t key, PutEnd end);
-  void fail(abi::Status status, const Target& target, const WireOp& op, const Outcome& outcome);
+  void fail(const Target& target, const WireOp& op, const Outcome& outcome);
+  void tell(Failure failure, const Target& target, const WireOp& op, const Outcome& outcome);
+  void note(abi::Status status);
   void fail_copy(const char* cuda_error);
   void take_apart(const WireOp& op, const Target& target);
   void read_apart(uint32_t descriptor, const Target& target);
@@ -146,11 +161,15 @@ class Request final : public abi::RequestHandle, public Work {
   std::vector<uint32_t> apart_hosts_;                    // of them, by op of apart_
   std::vector<std::unique_ptr<ApartRead>> apart_reads_;  // by descriptor, made when first needed
   std::vector<StagedWireOp*> apart_staged_;
-  uint64_t deadline_ns_ = 0;
+  uint64_t weight_ = 0;
+  uint64_t deadline_ns_ = 0;    // of this post, through all its stages
   uint64_t wire_since_ns_ = 0;  // 0: nothing is on the wire or in staging
   uint64_t copy_since_ns_ = 0;
   bool canceled_ = false;
+  bool out_of_memory_ = false;    // in this post: no further stage
   bool release_refused_ = false;  // Thread: the caller's
+  uint64_t checked_ = 0;          // Thread: the caller's
+  uint8_t told_ = 0;              // of this post: a bit for each failure that a line was tried for
   abi::Status worst_ = abi::Status::kSuccess;
   std::atomic<abi::Status> status_{abi::Status::kNotPosted};
 };

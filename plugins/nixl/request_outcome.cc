@@ -1,6 +1,7 @@
 /// What came back, and what it means for the request.
 
 #include <algorithm>
+#include <new>
 
 #include "log.h"
 #include "request.h"
@@ -8,17 +9,18 @@
 namespace memkv::nixl {
 namespace {
 
-LogLimit failures_logged{1'000'000'000};
+/// One of each kind, so that misses do not hide a server that is down.
+LogLimit failures_logged[kFailures] = {LogLimit{1'000'000'000}, LogLimit{1'000'000'000}, LogLimit{1'000'000'000},
+                                       LogLimit{1'000'000'000}, LogLimit{1'000'000'000}};
 LogLimit cuda_errors_logged{1'000'000'000};
 
-/// The status of a wire operation that did not do what was asked.
-abi::Status status_of(memkv::Status status) {
-  switch (status) {
+/// The status of a wire operation that did not do what was asked. What a server did not say is never a miss.
+abi::Status status_of(const Outcome& outcome) {
+  if (outcome.unreachable) return abi::Status::kBackend;
+  switch (outcome.status) {
     case memkv::Status::kOk:  // short
     case memkv::Status::kMiss:
     case memkv::Status::kChanged:
-    case memkv::Status::kRefused:
-    case memkv::Status::kUnavailable:
     case memkv::Status::kCorrupt:
       return abi::Status::kNotFound;
     case memkv::Status::kInvalid:
@@ -31,8 +33,36 @@ abi::Status status_of(memkv::Status status) {
   }
 }
 
-/// Of several failures the one that tells most of what to do.
-int weight(abi::Status status) {
+Failure failure_of(const Outcome& outcome) {
+  if (outcome.unreachable) return Failure::kUnreachable;
+  if (status_of(outcome) == abi::Status::kNotFound) return Failure::kMiss;
+  switch (outcome.status) {
+    case memkv::Status::kUnavailable:
+      return Failure::kUnreachable;
+    case memkv::Status::kDeadline:
+    case memkv::Status::kUnknown:
+      return Failure::kTimeout;
+    case memkv::Status::kRefused:
+    case memkv::Status::kBusy:
+    case memkv::Status::kNotReady:
+    case memkv::Status::kNoSpace:
+    case memkv::Status::kUnauthorized:
+    case memkv::Status::kVersion:
+      return Failure::kRefused;
+    default:
+      return Failure::kError;
+  }
+}
+
+Counter& counter_of(Failure failure, Counters& counters) {
+  Counter* const by_failure[kFailures] = {&counters.misses, &counters.unreachable, &counters.timeouts,
+                                          &counters.refusals, &counters.errors};
+  return *by_failure[static_cast<size_t>(failure)];
+}
+
+/// Of several failures the one that tells most of what to do: a transfer that is not found is one whose missing parts
+/// are known to be missing, all of them.
+int severity(abi::Status status) {
   switch (status) {
     case abi::Status::kSuccess:
       return 0;
@@ -65,9 +95,8 @@ void Request::judge(uint32_t op, const Outcome& outcome) {
 void Request::judge_read(const WireOp& op, const Target& target, const Outcome& outcome) {
   counters_.read_wire_ops.add();
   if (!outcome.hit() || outcome.bytes != op.length) {
-    const abi::Status status = status_of(outcome.status);
-    if (status == abi::Status::kNotFound && outcome.status != memkv::Status::kUnavailable) take_apart(op, target);
-    return fail(status, target, op, outcome);
+    if (status_of(outcome) == abi::Status::kNotFound) take_apart(op, target);
+    return fail(target, op, outcome);
   }
   counters_.read_wire_bytes.add(op.length);
   counters_.read_bytes.add(op.length);
@@ -82,7 +111,7 @@ void Request::judge_write(const WireOp& op, const Target& target, const Outcome&
   if (target.form != Form::kRange && (present || outcome.hit()))
     note_put(op.key, present ? PutEnd::kPresent : PutEnd::kStored);
   if (present) return counters_.already_present.add();
-  if (!outcome.hit()) return fail(status_of(outcome.status), target, op, outcome);
+  if (!outcome.hit()) return fail(target, op, outcome);
   counters_.write_wire_bytes.add(op.length);
   counters_.write_bytes.add(op.length);
 }
@@ -91,19 +120,36 @@ void Request::note_put(uint32_t key, PutEnd end) {
   if (PutEnd* known = put_end_of(key)) *known = std::max(*known, end);
 }
 
-void Request::fail(abi::Status status, const Target& target, const WireOp& op, const Outcome& outcome) {
-  const bool first = worst_ == abi::Status::kSuccess;
-  if (weight(status) > weight(worst_)) worst_ = status;
-  if (status == abi::Status::kNotFound) counters_.misses.add();
+void Request::note(abi::Status status) {
+  if (severity(status) > severity(worst_)) worst_ = status;
+}
+
+void Request::fail(const Target& target, const WireOp& op, const Outcome& outcome) {
+  note(status_of(outcome));
+  if (outcome.status == memkv::Status::kCanceled) return;
+  const Failure failure = failure_of(outcome);
+  counter_of(failure, counters_).add();
+  const auto bit = static_cast<uint8_t>(1u << static_cast<unsigned>(failure));
+  const bool first = (told_ & bit) == 0;
+  told_ |= bit;
+  if (first && !canceled_) tell(failure, target, op, outcome);
+}
+
+/// One line a request and kind of failure, if the limit lets it through; none where there is no memory for it.
+void Request::tell(Failure failure, const Target& target, const WireOp& op, const Outcome& outcome) try {
   uint64_t held_back = 0;
-  if (!first || canceled_ || !failures_logged.pass(held_back)) return;
-  const bool is_short = outcome.hit();
-  std::string why(is_short ? "short" : to_string(outcome.status));
-  if (outcome.status == memkv::Status::kRefused) why += ", its server is away; nothing was written";
-  if (is_short) why += " (" + std::to_string(outcome.bytes) + " bytes of it are there)";
-  log_line(std::string(operation_ == abi::Operation::kRead ? "read" : "write") + " of '" + text_of(*target.key) +
-           "', bytes " + std::to_string(op.offset) + " to " + std::to_string(op.offset + op.length) + ": " + why +
-           (held_back ? "; " + std::to_string(held_back) + " more such lines were held back" : ""));
+  if (!failures_logged[static_cast<size_t>(failure)].pass(held_back)) return;
+  const bool read = operation_ == abi::Operation::kRead;
+  std::string why(outcome.hit() ? "short" : to_string(outcome.status));
+  if (failure == Failure::kUnreachable) why = "its server is down, or does not answer";
+  if (outcome.status == memkv::Status::kRefused) why += "; nothing was written";
+  if (outcome.status == memkv::Status::kUnknown) why += "; it may be written, or not";
+  if (outcome.hit()) why += " (" + std::to_string(outcome.bytes) + " bytes of it are there)";
+  log_line(std::string(read ? "read" : "write") + " of '" + text_of(*target.key) + "', bytes " +
+           std::to_string(op.offset) + " to " + std::to_string(op.offset + op.length) + ": " + why +
+           more_lines(held_back));
+} catch (const std::bad_alloc&) {
+  return;
 }
 
 void Request::fail_copy(const char* cuda_error) {
@@ -117,7 +163,7 @@ void Request::fail_copy(const char* cuda_error) {
 
 /// One descriptor's missing byte fails the cluster that it travels in, but not the bytes of the others: each of them
 /// goes once more, alone.
-void Request::take_apart(const WireOp& op, const Target& target) {
+void Request::take_apart(const WireOp& op, const Target& target) try {
   const size_t first = apart_descriptors_.size();
   for (const LocalPiece& piece : plan_.pieces_of(op)) apart_descriptors_.push_back(piece.descriptor);
   for (const Copy& copy : plan_.copies_of(op)) apart_descriptors_.push_back(copy.descriptor);
@@ -126,6 +172,8 @@ void Request::take_apart(const WireOp& op, const Target& target) {
   apart_descriptors_.erase(std::unique(begin, apart_descriptors_.end()), apart_descriptors_.end());
   if (apart_descriptors_.size() == first + 1) apart_descriptors_.pop_back();  // it was alone
   for (size_t i = first; i < apart_descriptors_.size(); i++) read_apart(apart_descriptors_[i], target);
+} catch (const std::bad_alloc&) {
+  note(abi::Status::kBackend);  // those that were not taken are not known to be missing
 }
 
 void Request::read_apart(uint32_t descriptor, const Target& target) {
@@ -146,11 +194,11 @@ Request::ApartRead::ApartRead(uint32_t descriptor, const Descriptor& one, const 
       piece{one.place, one.length, descriptor},
       staged(descriptor, op, std::span(&piece, 1), target, movers) {}
 
-/// A failure has been told of with its cluster.
+/// A miss has been told of with its cluster.
 void Request::judge_apart(uint32_t descriptor, const Outcome& outcome) {
   const uint64_t length = descriptors_[descriptor].length;
   counters_.read_wire_ops.add();
-  if (!outcome.hit() || outcome.bytes != length) return;
+  if (!outcome.hit() || outcome.bytes != length) return note(status_of(outcome));
   counters_.read_wire_bytes.add(length);
   counters_.read_bytes.add(length);
 }

@@ -8,22 +8,27 @@
 namespace memkv::nixl {
 namespace {
 
+constexpr uint64_t kOpWeight = 512;  // as the client's own default deadlines count an op beside its bytes
+
 bool overflows(const abi::BasicDesc& desc) { return desc.length > UINT64_MAX - desc.address; }
 
 }  // namespace
 
-abi::Status check_lists(const abi::MetaList& local, const abi::MetaList& remote) {
+abi::Status check_lists(const Registry& registry, const abi::MetaList& local, const abi::MetaList& remote) {
   const bool memory = local.memory == abi::Memory::kDram || local.memory == abi::Memory::kVram;
   if (!memory || remote.memory != abi::Memory::kObject) return abi::Status::kInvalidParam;
   if (local.descs.size() != remote.descs.size() || local.descs.empty()) return abi::Status::kInvalidParam;
+  bool unusable = false;
   for (size_t i = 0; i < local.descs.size(); i++) {
     const abi::MetaDesc& here = local.descs[i];
     const abi::MetaDesc& there = remote.descs[i];
     if (here.length != there.length || overflows(here) || overflows(there)) return abi::Status::kInvalidParam;
-    if (here.metadata == nullptr || there.metadata == nullptr) return abi::Status::kInvalidParam;
-    if (!static_cast<const Registration*>(there.metadata)->key) return abi::Status::kInvalidParam;
+    const Registration* from = registry.find(here.metadata);
+    const Registration* object = registry.find(there.metadata);
+    if (!from || !object || from->is_object() || !object->is_object()) return abi::Status::kInvalidParam;
+    unusable = unusable || object->unusable;
   }
-  return abi::Status::kSuccess;
+  return unusable ? abi::Status::kBackend : abi::Status::kSuccess;
 }
 
 void Request::plan(Planner& planner, const abi::MetaList& local, const abi::MetaList& remote) {
@@ -44,6 +49,8 @@ void Request::plan(Planner& planner, const abi::MetaList& local, const abi::Meta
     const Registration& object = object_of(op, remote);
     targets_.push_back({object.key, form_of(op, object)});
   }
+  for (const WireOp& op : plan_.wire_ops) weight_ += op.length + kOpWeight;
+  batch_of_op_.reserve(plan_.wire_ops.size());
   build_staged(local);
   build_copies();
   build_stages();

@@ -138,8 +138,10 @@ bool StagedRead::check(const Lane& lane, const Outcome& outcome) {
   Status status = outcome.status;
   if (status == Status::kChanged || (status == Status::kOk && outcome.bytes != range.end - range.begin))
     status = Status::kMiss;
-  if (status != Status::kOk) fail(status);
-  return status == Status::kOk;
+  if (status == Status::kOk) return true;
+  fail(status);
+  outcome_.unreachable = outcome.unreachable;
+  return false;
 }
 
 bool StagedRead::wait_for_copies(Lane& lane) {

@@ -93,6 +93,7 @@ void Connection::protocol_error(const char* what) {
 }
 
 void Connection::on_closed(transport::Link&, const Error& why) {
+  server_.note_heard(heard_ns());
   const auto link = std::move(link_);
   const State was = state_;
   state_ = State::kIdle;

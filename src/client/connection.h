@@ -37,6 +37,8 @@ class Connection final : public transport::LinkOwner {
   Transport transport() const { return transport_; }
   uint16_t worker() const { return worker_; }
   uint64_t epoch() const { return epoch_; }
+  /// When bytes last came over its link; 0 = there is none.
+  uint64_t heard_ns() const { return link_ && state_ != State::kWelcoming ? link_->last_received_ns() : 0; }
   bool has_queued() const { return queued() > 0 || !(exists_.empty() && admin_.empty()); }
   /// Ops that have not left.
   size_t queued() const { return ops_.size() + gets_.size() + small_.size() + large_.size() + gpu_.size(); }

@@ -18,8 +18,6 @@ constexpr uint64_t kTickNs = 50'000'000;
 constexpr uint64_t kRetryNsMin = 50'000, kRetryNsMax = 5'000'000;
 constexpr uint64_t kDrainOneSidedNs = 200'000'000;  // for the server to say that it is done with memory
 constexpr uint32_t kReactorOpsMax = 65536;
-/// A batch of more ops takes turns with others.
-constexpr size_t kOpsAtOnce = 16;
 /// For memory that is not registered. When none is free, payloads go through the stream.
 constexpr io::SlotClass kStaging[] = {{64u << 10, 32}, {256u << 10, 16}, {2u << 20, 12}};
 
@@ -282,6 +280,7 @@ bool Context::fence_off(const Op& op) {
 void Context::give_up(Op& op, Status status) {
   if (op.finishing) return drain(op);
   const bool changed = fence_off(op);
+  if (status == Status::kDeadline) op.outcome.unreachable = op.server->silent_since(op.call->started_ns);
   if (changed)
     status = Status::kUnknown;
   else if (status == Status::kDeadline && op.refusal != Status::kOk)
@@ -413,6 +412,7 @@ void Context::on_lost(Unit& unit, bool sent) {
   const bool upload = op.phase != Op::Phase::kSingle;
   if (sent && !is_read(op.spec->kind) && (!upload || op.phase == Op::Phase::kCommit)) {
     drop_unit(unit);
+    op.outcome.unreachable = true;
     identity_.raise_above(identity_.epoch.load(std::memory_order_relaxed));  // its frame's, at the latest
     return give_up(op, Status::kUnknown);
   }
@@ -424,6 +424,7 @@ void Context::on_lost(Unit& unit, bool sent) {
 void Context::on_refused(Unit& unit, Status why) {
   Op& op = *unit.op;
   if (why == Status::kUnavailable) {
+    op.outcome.unreachable = true;
     switch (op.spec->kind) {
       case Kind::kGet:
       case Kind::kExists:

@@ -20,6 +20,9 @@ class Poller;
 
 namespace memkv::client {
 
+/// A batch of more ops takes turns with others.
+inline constexpr size_t kOpsAtOnce = 16;
+
 /// Thread: the context's writes, any reads.
 struct Counters {
   base::Counter ops, hits, misses, failures, unknown, retries, bytes_read, bytes_written, corrupt, connects,
@@ -35,6 +38,8 @@ class Context {
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
+  /// Takes the records that a submit of the batch needs: it is then not stopped halfway for lack of memory.
+  void reserve(Call& call, const Batch::Impl& batch);
   void submit(Call& call);
   void feed(Call& call, uint32_t op, uint64_t bytes);
   void cancel(Call& call);  ///< soon complete: kCanceled, or kUnknown for a change that may have left

@@ -14,7 +14,27 @@ constexpr uint64_t kTurnBytes = 64 * 1024;
 /// context; and what an op counts beside its bytes (docs/operating.md).
 constexpr uint64_t kSlowestBytesPerSecond = 64u << 20;
 constexpr uint64_t kOpWeight = 512;
+/// Of a long list so much is made sure of before it begins: as many ops as may be under way at once, and as many places
+/// in line by server.
+constexpr size_t kReservedOpsMax = 1024, kReservedPlacesMax = 65536;
+
+bool waits_for_its_turn(const BatchOp& op) { return !(op.invalid || op.fed || op.admin || op.kind == Kind::kExists); }
+
 }  // namespace
+
+void Context::reserve(Call& call, const Batch::Impl& batch) {
+  const size_t count = batch.ops.size();
+  const bool in_turn = count > kOpsAtOnce;
+  const auto waits = [&](const BatchOp& op) { return in_turn && waits_for_its_turn(op); };
+  const auto waiting = static_cast<size_t>(std::count_if(batch.ops.begin(), batch.ops.end(), waits));
+  const size_t records = count - waiting + std::min(waiting, kReservedOpsMax);
+  ops_.reserve(records);
+  // An op of several chunks has a unit for each, and one that begins before a chunk's end one more.
+  units_.reserve(2 * records + (in_turn ? 0 : batch.bytes / kChunkBytesMax));
+  if (!in_turn) return;
+  if (call.lanes.size() != servers_.size()) call.lanes = std::vector<Lane>(servers_.size());
+  for (Lane& lane : call.lanes) lane.ops.reserve(std::min(waiting, kReservedPlacesMax));
+}
 
 /// A default deadline is a floor and the time that the bytes under way take at the slowest rate that it allows for.
 void Context::allow_for_bytes(Call& call) {
@@ -31,7 +51,7 @@ void Context::start_in_turn(Call& call) {
   for (uint32_t i = 0; i < ops.size(); i++) {
     const BatchOp& spec = ops[i];
     if (spec.chained && i > 0) continue;
-    if (spec.invalid || spec.fed || spec.admin || spec.kind == Kind::kExists) {
+    if (!waits_for_its_turn(spec)) {
       start_op(call, i);
       continue;
     }
@@ -93,6 +113,7 @@ void Context::end_waiting(Call& call, Status status, uint64_t due_until_ns) {
         continue;
       }
       call.waiting--;
+      (*call.outcomes)[index].unreachable = status == Status::kDeadline && servers_[i]->silent_since(call.started_ns);
       end_unstarted(call, index, status);
     }
     lane.ops.resize(kept);

@@ -44,8 +44,9 @@ Result<void, Message> merge_environment(ClientOptions& options) {
 Result<void, Message> take_servers(const ClientOptions& options, Settings& out) {
   if (options.servers.empty()) {
     return invalid(
-        "no servers given: set ClientOptions::servers, MEMKV_SERVERS=kv1=HOST:PORT,..., or `servers:` in the file that "
-        "MEMKV_CONFIG names");
+        "no servers given: set `servers` or MEMKV_SERVERS to kv1=HOST:PORT,kv2=HOST:PORT,..., or `servers:` in the "
+        "file "
+        "that MEMKV_CONFIG names");
   }
   std::set<std::string> names;
   for (const std::string& text : options.servers) {
@@ -70,8 +71,8 @@ Result<void, Message> take_credential(const ClientOptions& options, Settings& ou
     if (!is_numeric_host(server.host) || is_loopback_host(server.host)) continue;
     return invalid(
         "server '" + server.name + "' at " + server.host +
-        " is not on this host and needs a credential: set ClientOptions::namespace_key or MEMKV_AUTH_KEY to 64 hex "
-        "characters or @FILE (`memkv setup` made one)");
+        " is not on this host and needs a credential: set `auth_key` or MEMKV_AUTH_KEY to 64 hex characters or @FILE "
+        "(`memkv setup` made one)");
   }
   return {};
 }

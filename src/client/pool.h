@@ -1,6 +1,7 @@
 #pragma once
 /// Records that are used again and again: grown in groups, never given back before the end.
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <vector>
@@ -30,12 +31,17 @@ class Pool {
     free_.push_back(&record);
     in_use_--;
   }
+  /// The next so many take() need no memory.
+  void reserve(size_t records) {
+    while (free_.size() < records) grow();
+  }
   size_t in_use() const { return in_use_; }
 
  private:
   void grow() {
+    const size_t records = (groups_.size() + 1) * kGroup;
+    if (free_.capacity() < records) free_.reserve(std::max(records, 2 * free_.capacity()));
     groups_.push_back(std::make_unique<T[]>(kGroup));
-    free_.reserve(groups_.size() * kGroup);
     for (size_t i = kGroup; i > 0; i--) free_.push_back(&groups_.back()[i - 1]);
   }
   std::vector<std::unique_ptr<T[]>> groups_;

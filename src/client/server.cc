@@ -16,6 +16,7 @@ constexpr uint64_t kMs = 1'000'000;
 constexpr uint64_t kConnectNs = 1500 * kMs;  // one attempt, handshake included; a lost SYN is sent again after 1 s
 constexpr uint64_t kBackoffMin = 100 * kMs;
 constexpr uint64_t kBackoffMax = 5000 * kMs;
+constexpr uint64_t kNoticedNs = 250 * kMs;  // who is silent for so long is asked whether it lives
 constexpr uint64_t kShortLifeNs = 1000 * kMs;
 constexpr size_t kQueuedMax = 64;  // units of lists that wait at a connection, for a worker that is slower than others
 constexpr uint64_t kReconnectGapMaxNs = 200 * kMs;
@@ -253,6 +254,12 @@ void Server::on_map(const wire::WorkerMap& map) {
 }
 
 // Liveness.
+
+bool Server::silent_since(uint64_t since_ns) const {
+  uint64_t heard_ns = std::max(heard_ns_, since_ns);
+  for (const auto& connection : connections_) heard_ns = std::max(heard_ns, connection->heard_ns());
+  return context_.now_ns() - heard_ns >= kNoticedNs;
+}
 
 void Server::check_liveness(uint64_t now_ns) {
   for (const auto& connection : connections_) {

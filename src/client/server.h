@@ -1,6 +1,7 @@
 #pragma once
 /// One server of the list: addresses, worker map, connections, breaker.
 
+#include <algorithm>
 #include <deque>
 #include <string>
 
@@ -42,6 +43,8 @@ class Server {
   void on_room(Connection& connection);
   /// The resolver may have an answer.
   void on_resolved();
+  /// Nothing has come from it since then, nor for so long that it must have been noticed.
+  bool silent_since(uint64_t since_ns) const;
   /// Once per tick while ops are under way.
   void check_liveness(uint64_t now_ns);
   void close_all(Status why);
@@ -57,6 +60,8 @@ class Server {
   void on_welcome(Connection& connection, const wire::Welcome& welcome);
   void on_map(const wire::WorkerMap& map);
   void on_lost(Connection& connection, const Error& why);
+  /// A connection that ends: when bytes last came over it.
+  void note_heard(uint64_t heard_ns) { heard_ns_ = std::max(heard_ns_, heard_ns); }
 
  private:
   void connect_soon(uint64_t delay_ns);
@@ -117,6 +122,7 @@ class Server {
   io::Timer one_sided_timer_;
   Status refusal_ = Status::kOk;
   std::string why_ = "not used yet";
+  uint64_t heard_ns_ = 0;  // over connections that have ended
   uint64_t backoff_ns_ = 0;
   uint64_t not_before_ns_ = 0;     // the next attempt
   uint64_t reconnect_gap_ns_ = 0;  // after connections that ended as soon as they were open

@@ -34,14 +34,16 @@ struct Session::Impl {
   const uint64_t spin_ns = client::spin_limit_ns();
   const client::ForkGuard guard;
 
-  Ticket take(uint32_t& place);
+  Ticket take(uint32_t& place, const Batch::Impl& batch);
   Slot* find(Ticket ticket);
 };
 
-Session::Ticket Session::Impl::take(uint32_t& place) {
+/// Takes the memory that a submit needs; throws with nothing begun when there is none.
+Session::Ticket Session::Impl::take(uint32_t& place, const Batch::Impl& batch) {
   if (free.empty()) {
-    free.push_back(static_cast<uint32_t>(slots.size()));
+    free.reserve(slots.size() + 1);
     Slot& slot = slots.emplace_back();
+    free.push_back(static_cast<uint32_t>(slots.size() - 1));
     slot.impl = this;
     slot.call.context = &slot;
     slot.call.outcomes = &slot.outcomes;
@@ -53,8 +55,12 @@ Session::Ticket Session::Impl::take(uint32_t& place) {
     };
   }
   place = free.back();
-  free.pop_back();
   Slot& slot = slots[place];
+  context->reserve(slot.call, batch);
+  slot.outcomes.reserve(batch.ops.size());
+  slot.completed.clear();
+  slot.completed.reserve(batch.ops.size());
+  free.pop_back();
   slot.used = true;
   slot.done = false;
   return (Ticket{slot.round} << 32) | place;
@@ -97,9 +103,8 @@ Result<Session, Message> Session::connect(ClientOptions options) {
 
 Session::Ticket Session::submit(Batch& batch, Deadline deadline) {
   uint32_t place = 0;
-  const Ticket ticket = impl_->take(place);
+  const Ticket ticket = impl_->take(place, batch.impl());
   Impl::Slot& slot = impl_->slots[place];
-  slot.completed.clear();
   if (impl_->guard.forked()) {
     slot.outcomes.assign(batch.size(), Outcome{Status::kForked});
     for (uint32_t i = 0; i < batch.size(); i++) slot.completed.push_back(i);
@@ -192,6 +197,18 @@ std::vector<Outcome> Session::run(Batch& batch, Deadline deadline) {
   // Other tickets that ended meanwhile are reported by the next poll().
   impl_->completed = completed > 0 ? completed - 1 : others > 0 ? others - 1 : 0;
   return collect(ticket);
+}
+
+std::vector<Status> Session::ask_servers(Deadline deadline) {
+  std::vector<client::AdminSlot> slots(impl_->context->placement().size());
+  Batch batch;
+  for (size_t i = 0; i < slots.size(); i++) {
+    slots[i].server = i;
+    batch.impl().add(client::Kind::kStatus, {}).admin = &slots[i];
+  }
+  std::vector<Status> answers;
+  for (const Outcome& outcome : run(batch, deadline)) answers.push_back(outcome.status);
+  return answers;
 }
 
 Result<Region> Session::register_memory(void* data, size_t size, MemoryKind kind, int device) {

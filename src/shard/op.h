@@ -38,7 +38,7 @@ struct Upload {
   /// At the earliest that of the whole block, afterwards it is nobody's. Rather late than early: its commit has a
   /// deadline of its own.
   uint64_t deadline_ns = 0;
-  uint64_t moved_ns = 0;     ///< when something of it last came, or ended
+  uint64_t moved_ns = 0;  ///< when something of it last came, or ended
   bool range_write = false;
   bool committing = false;  ///< with the store
   bool closed = false;      ///< aborted or committed

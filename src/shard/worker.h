@@ -69,8 +69,8 @@ struct WorkerStats {
   std::array<std::atomic<uint64_t>, kStoreWords> store{};
   std::atomic<uint32_t> connections{0};
   std::array<std::atomic<uint32_t>, kTransportCount> connections_by_transport{};  ///< by Transport
-  std::atomic<uint64_t> ops{0}, ops_in_use{0}, busy{0}, turned_away{0}, wrong_worker{0}, fenced{0}, checksum_mismatches{0},
-      connections_cut{0};
+  std::atomic<uint64_t> ops{0}, ops_in_use{0}, busy{0}, turned_away{0}, wrong_worker{0}, fenced{0},
+      checksum_mismatches{0}, connections_cut{0};
   std::array<std::atomic<uint64_t>, kTransportCount> payload_bytes_in{}, payload_bytes_out{};  ///< by Transport
   std::atomic<uint64_t> slots_in_use{0}, slots_total{0}, deadlines_missed{0};
   engine::StoreCounters store_counters() const;

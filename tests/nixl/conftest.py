@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
-from processes import DRAWN_KEY, ROOT, Server, clean_environment, run, servers, setup_store  # noqa: E402,F401
+from processes import DRAWN_KEY, ROOT, Server, clean_environment, freeze, run, servers, setup_store  # noqa: E402,F401
 
 HERE = pathlib.Path(__file__).resolve().parent
 LIB = pathlib.Path(os.environ.get("MEMKV_LIB", ROOT / "build/release/lib"))
@@ -144,6 +144,17 @@ def place(tmp_path_factory):
         moved = [b - a for a, b in zip(before[rail], after[rail])]
         print(f"\nrail {rail} moved {moved[0]} bytes in, {moved[1]} out")
         assert min(moved) > 1_000_000, f"the bytes did not go over rail {rail}"
+
+
+@pytest.fixture(scope="session")
+def keyed(place, tmp_path_factory):
+    """A server that wants a credential."""
+    if place.key:
+        yield place
+        return
+    own = start_place(tmp_path_factory.mktemp("keyed"))
+    yield own
+    own.server.kill()
 
 
 @pytest.fixture

@@ -19,6 +19,14 @@ def clean_environment(**more):
     return env
 
 
+def freeze(pid):
+    """Every thread of the process stands still when this returns."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 30
+    while {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in pathlib.Path(f"/proc/{pid}/task").iterdir()} != {"T"}:
+        assert time.monotonic() < deadline, "a process does not stop"
+
+
 class Result:
     def __init__(self, process):
         self.code = process.returncode
