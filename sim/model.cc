@@ -136,9 +136,16 @@ std::optional<std::string> Model::check_hit(const Read& read, const std::vector<
     return fmt::format("stale: a read answered with generation {} though {} was acknowledged before it",
                        read.outcome.generation, describe(version));
   }
+  // Where a range write begins another answer may be due, even if the bytes are of the same version.
+  std::vector<uint64_t> begins;
+  for (const Version version : versions) begins.push_back(changes_[version - 1].offset);
+  std::sort(begins.begin(), begins.end());
+  auto begin = begins.begin();
   Version last = 0;
   for (size_t i = 0; i < read.bytes.size();) {
     const uint64_t at = read.offset + i;
+    while (begin != begins.end() && *begin < at) ++begin;
+    if (begin != begins.end() && *begin == at) last = 0;
     const size_t skip = at % 8, n = std::min<size_t>(8 - skip, read.bytes.size() - i);
     Version version = last;
     if (skip == 0 && n >= sizeof version) std::memcpy(&version, read.bytes.data() + i, sizeof version);
@@ -159,7 +166,6 @@ std::optional<std::string> Model::check_hit(const Read& read, const std::vector<
     }
     i += n;
   }
-  if (!read.all || !read.bytes.empty()) return std::nullopt;
   return std::nullopt;
 }
 

@@ -49,7 +49,6 @@ class Model {
     uint64_t start_ns = 0, end_ns = 0;
     Outcome outcome;
     std::span<const std::byte> bytes;  ///< as many as were delivered
-    bool all = true;                   ///< exists: nothing is known of the bytes
     uint64_t length = 0;               ///< asked for
   };
 
