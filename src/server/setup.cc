@@ -1,5 +1,5 @@
-/// `memkv setup`: formats drives, makes a credential, prints a configuration. What takes no time comes first; drive files
-/// are made; the configuration is out and checked; and only then is a drive formatted.
+/// `memkv setup`: formats drives, makes a credential, prints a configuration. What takes no time comes first; drive
+/// files are made; the configuration is out and checked; and only then is a drive formatted.
 
 #include <fcntl.h>
 #include <fmt/format.h>

@@ -37,10 +37,10 @@ template <typename Run>
 int with_congestion(std::string& congestion, Run&& run) {
   auto chosen = io::choose_congestion(congestion, "--congestion");
   if (!chosen) {
-    fmt::print(stderr, "memkv-bench: {}\n", chosen.error().text);
+    tools::say("memkv-bench: {}\n", chosen.error().text);
     return 2;
   }
-  if (!chosen->note.empty()) fmt::print(stderr, "memkv-bench: {}\n", chosen->note);
+  if (!chosen->note.empty()) tools::say("memkv-bench: {}\n", chosen->note);
   congestion = chosen->name;
   return run();
 }
