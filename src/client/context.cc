@@ -64,12 +64,6 @@ Context::Context(const Settings& settings)
 }
 
 Result<std::unique_ptr<Context>, Message> Context::make(const Settings& settings) {
-  std::unique_ptr<Context> context(new Context(settings));
-  if (auto opened = context->open(); !opened) return opened.error();
-  return context;
-}
-
-Result<void, Message> Context::open() {
   auto reactor =
       io::make_epoll_reactor({.kind = io::ReactorKind::kEpoll, .ops_max = kReactorOpsMax, .device_threads = 0});
   if (!reactor) {
@@ -78,7 +72,18 @@ Result<void, Message> Context::open() {
     return Message{error.status, std::string("the client cannot open its event loop: ") + error.what + ": " +
                                      std::strerror(error.sys_errno) + hint};
   }
-  reactor_ = std::move(*reactor);
+  return make(settings, std::move(*reactor));
+}
+
+Result<std::unique_ptr<Context>, Message> Context::make(const Settings& settings,
+                                                        std::unique_ptr<io::Reactor> reactor) {
+  std::unique_ptr<Context> context(new Context(settings));
+  if (auto opened = context->open(std::move(reactor)); !opened) return opened.error();
+  return context;
+}
+
+Result<void, Message> Context::open(std::unique_ptr<io::Reactor> reactor) {
+  reactor_ = std::move(reactor);
   reactor_->set_on_wake([](void* self) { static_cast<Context*>(self)->on_wake(); }, this);
   open_rdma();
   if (settings_.transport == Transport::kRdma && !rdma_) {

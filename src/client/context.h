@@ -34,6 +34,8 @@ struct Counters {
 class Context {
  public:
   static Result<std::unique_ptr<Context>, Message> make(const Settings& settings);
+  /// On a loop that is there: the simulator's.
+  static Result<std::unique_ptr<Context>, Message> make(const Settings& settings, std::unique_ptr<io::Reactor> reactor);
   ~Context();  ///< after shut_down()
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
@@ -98,7 +100,7 @@ class Context {
 
  private:
   explicit Context(const Settings& settings);
-  Result<void, Message> open();
+  Result<void, Message> open(std::unique_ptr<io::Reactor> reactor);
   void open_rdma();
   enum class MemoryOf : uint8_t { kHost, kGpu, kMixed };
   MemoryOf memory_of(std::span<const iovec> pieces);

@@ -1,0 +1,91 @@
+#include "sim/bugs.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "base/test_rules.h"
+#include "sim/fork.h"
+#include "sim/junit.h"
+
+namespace memkv::sim {
+namespace {
+
+using base::TestRules;
+
+struct Bug {
+  const char* name;
+  bool TestRules::*rule;
+  const char* what;
+};
+
+constexpr uint64_t kSeedsMax = 2000;  // a bug that takes more is not found
+
+constexpr Bug kBugs[] = {
+    {"order", &TestRules::acknowledged_in_order, "rule 1: extents are acknowledged in any order"},
+    {"place", &TestRules::own_place, "rule 2: headers are not held to their place and chain"},
+    {"mark", &TestRules::complete_up_to, "rule 3: payloads behind the mark are not verified"},
+    {"tombstones", &TestRules::dies_where_it_lies, "rule 4: no tombstone in the old record's log"},
+    {"freed", &TestRules::freed_waits, "rule 5: a freed segment waits for nothing"},
+    {"sequences", &TestRules::sequences_reserved, "rule 6: sequences begin again behind what recovery saw"},
+    {"membership", &TestRules::membership, "rule 7: a drive that comes back keeps what it had"},
+    {"durable", &TestRules::durable, "rule 10: writes to a volatile cache count as durable"},
+};
+
+}  // namespace
+
+bool plant(std::string_view name) {
+  for (const Bug& bug : kBugs) {
+    if (bug.name == name) return base::test_rules().*bug.rule = false, true;
+  }
+  return false;
+}
+
+std::string bug_names() {
+  std::string names;
+  for (const Bug& bug : kBugs) names += (names.empty() ? "" : " ") + std::string(bug.name);
+  return names;
+}
+
+/// A seed that fails anyway has not found the bug.
+static bool passes_without_bug(uint64_t seed) {
+  const TestRules planted = std::exchange(base::test_rules(), TestRules{});
+  const bool passes = run_forked(seed).result.violation.empty();
+  base::test_rules() = planted;
+  return passes;
+}
+
+bool find_bugs(uint64_t from, uint32_t jobs, const std::string& junit_path) {
+  Junit junit("sim-bugs", junit_path);
+  size_t found = 0;
+  for (const Bug& bug : kBugs) {
+    base::test_rules() = {};
+    base::test_rules().*bug.rule = false;
+    uint64_t next_seed = from, seeds = 0;
+    SeedReport first;
+    run_many(
+        jobs,
+        [&](uint64_t& seed) {
+          if (!first.result.violation.empty() || next_seed >= from + kSeedsMax) return false;
+          seed = next_seed++;
+          return true;
+        },
+        [&](const SeedReport& report) {
+          seeds++;
+          const bool found_it = !report.result.violation.empty() && first.result.violation.empty();
+          if (found_it && passes_without_bug(report.seed)) first = report;
+        });
+    const bool good = !first.result.violation.empty();
+    found += good ? 1 : 0;
+    junit.add(bug.name, good ? "" : "not found");
+    fmt::print("{:<12} {}: {}\n", bug.name, bug.what,
+               good ? fmt::format("found by seed {} after {} seeds: {}", first.seed, seeds, first.result.violation)
+                    : fmt::format("NOT found in {} seeds", seeds));
+    std::fflush(stdout);
+  }
+  base::test_rules() = {};
+  fmt::print("{} of {} found\n", found, std::size(kBugs));
+  return junit.write() && found == std::size(kBugs);
+}
+
+}  // namespace memkv::sim

@@ -1,0 +1,62 @@
+#pragma once
+/// A simulated client process: the real client's contexts, each on a thread of its own.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/context.h"
+#include "memkv/client.h"
+#include "sim/loop.h"
+#include "sim/network.h"
+#include "sim/world.h"
+
+namespace memkv::sim {
+
+struct ClientSpec {
+  uint32_t host = 100;
+  std::string name;
+  wire::Secret secret{};
+  std::vector<std::string> servers;  ///< as ClientOptions::servers
+  uint32_t contexts = 2;
+  uint32_t connections_per_worker = 1;
+};
+
+/// Thread: the world's.
+class ClientProcess {
+ public:
+  ClientProcess(World& world, Network& network, const ClientSpec& spec);
+  ~ClientProcess();
+  ClientProcess(const ClientProcess&) = delete;
+  ClientProcess& operator=(const ClientProcess&) = delete;
+
+  /// The call is the caller's until its on_done.
+  void submit(size_t context, client::Call& call);
+  void cancel(size_t context, client::Call& call);
+  size_t contexts() const { return threads_.size(); }
+  const ClientSpec& spec() const { return spec_; }
+  /// Which server a key belongs to.
+  size_t server_of(std::string_view key) const;
+  size_t calls() const;
+  void pause_until(uint64_t ns);
+  void stall_thread(uint64_t pick, uint64_t ns);
+  uint64_t paused_until_ns() const;
+  ClientCounters counters() const;
+  /// Closes everything in peace; the world goes on meanwhile.
+  void shut_down();
+  /// kill -9. Calls under way never complete.
+  void kill();
+  bool dead() const { return dead_; }
+
+ private:
+  class ContextActor;
+  struct Identity;
+  World& world_;
+  Network& network_;
+  const ClientSpec spec_;
+  std::unique_ptr<Identity> identity_;
+  std::vector<std::unique_ptr<ContextActor>> threads_;
+  bool dead_ = false;
+};
+
+}  // namespace memkv::sim

@@ -1,0 +1,131 @@
+#pragma once
+/// A simulated drive: hardware that outlives the processes that use it, and that can do all that drives do.
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/random.h"
+#include "io/device.h"
+#include "sim/loop.h"
+#include "sim/world.h"
+
+namespace memkv::sim {
+
+/// Probabilities count per op and hold until the time said; afterwards the drive is good again.
+struct DriveFaults {
+  double read_error = 0, write_error = 0;
+  double lost_write = 0, misdirected_write = 0;
+  double read_flip = 0;  ///< one bit of what is read is wrong, the platter is not
+  uint64_t errors_until_ns = 0;
+  uint64_t slow_ns_max = 0;  ///< added to each op
+  uint64_t slow_until_ns = 0;
+  bool gone = false;  ///< every op fails, and it cannot be opened
+};
+
+struct DriveCounts {
+  uint64_t reads = 0, writes = 0, errors = 0, lost = 0, misdirected = 0, torn = 0, dropped_from_cache = 0, rotten = 0;
+};
+
+/// Sectors that were never written are zeros and take no memory. Thread: the world's.
+class Drive {
+ public:
+  using Sector = std::array<std::byte, io::kSectorBytes>;
+  struct Options {
+    uint64_t bytes = 0;
+    bool volatile_cache = false;
+    uint64_t latency_ns_min = 20 * kUs, latency_ns_max = 200 * kUs;
+  };
+  /// Where the shards' slices lie, so that the newest write of each is known.
+  struct Slices {
+    uint64_t from = 0, bytes = 0;
+  };
+
+  Drive(World& world, uint32_t number, const Options& options, uint64_t seed);
+  ~Drive();
+  Drive(const Drive&) = delete;
+  Drive& operator=(const Drive&) = delete;
+
+  /// What a process gets by opening it; null: it is gone.
+  std::unique_ptr<io::DriveFile> open();
+  uint32_t number() const { return number_; }
+  uint64_t bytes() const { return options_.bytes; }
+  bool volatile_cache() const { return options_.volatile_cache; }
+  DriveFaults& faults() { return faults_; }
+  const DriveCounts& counts() const { return counts_; }
+  void set_slices(Slices slices) { slices_ = slices; }
+
+  /// The processes that had ops in flight are dead: each op lands wholly, partly or not at all.
+  void tear_in_flight();
+  /// And what stands in its cache lands by chance, each sector for itself.
+  void cut_power();
+  /// One bit of a written sector turns over. `newest`: in the newest write of a slice. Returns the sector's number.
+  std::optional<uint64_t> rot(bool newest);
+  /// A written sector is zeroed, or all from the middle on.
+  std::optional<uint64_t> zero_sector();
+  size_t in_flight() const { return flights_.size(); }
+
+  /// True if something that was written last in a slice was damaged or lost, and nothing was written behind it since:
+  /// the one exception of the promise (docs/data-file.md).
+  bool newest_damaged() const;
+
+ private:
+  friend class DriveDevice;
+  friend class OpenDrive;
+  struct Flight {
+    io::IoOp* op = nullptr;
+    SimLoop* loop = nullptr;
+    io::DriveLoad* load = nullptr;
+    io::DriveLoad::Flight load_flight;
+    enum class Kind : uint8_t { kRead, kWrite, kSync } kind = Kind::kRead;
+    uint64_t offset = 0, bytes = 0;
+    std::span<const iovec> pieces;
+    bool dsync = false;
+    uint64_t cache_age = 0;
+  };
+  struct Newest {
+    uint64_t offset = 0, bytes = 0;
+    bool damaged = false;
+  };
+
+  Result<void> submit(std::unique_ptr<Flight> flight);
+  void finish(uint64_t id);
+  int32_t take_effect(Flight& flight);
+  int32_t do_read(const Flight& flight);
+  int32_t do_write(const Flight& flight);
+  void read_bytes(uint64_t offset, std::span<std::byte> out) const;
+  void land(uint64_t offset, std::span<const std::byte> bytes, bool durable);
+  void land_partly(uint64_t offset, std::span<const std::byte> bytes, bool durable);
+  void land_sector(uint64_t number, const std::byte* bytes, bool durable);
+  void note_write(uint64_t offset, uint64_t bytes, bool damaged);
+  void note_damage(uint64_t sector);
+  bool faulty() const { return world_.now_ns() < faults_.errors_until_ns; }
+  bool hit(double probability) { return faulty() && probability > 0 && random_.next_double() < probability; }
+  Sector& platter(uint64_t number);
+
+  World& world_;
+  const uint32_t number_;
+  const Options options_;
+  base::Random random_;
+  DriveFaults faults_;
+  DriveCounts counts_;
+  Slices slices_;
+  std::vector<std::unique_ptr<Sector>> sectors_;
+  std::vector<uint64_t> written_;  ///< numbers of sectors that have bytes, in the order of their first write
+  struct Cached {
+    uint64_t age = 0;
+    Sector bytes;
+  };
+  std::map<uint64_t, Cached> cache_;
+  uint64_t cache_age_ = 0;
+  std::map<uint64_t, std::unique_ptr<Flight>> flights_;  ///< by serial
+  uint64_t serial_ = 0;
+  std::vector<Newest> newest_;  ///< by slice
+};
+
+}  // namespace memkv::sim

@@ -1,0 +1,126 @@
+/// The simulated drive: what it loses, tears and damages, and what it never does.
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <vector>
+
+#include "sim/drive.h"
+
+namespace memkv::sim {
+namespace {
+
+constexpr uint64_t kSector = io::kSectorBytes;
+
+class SimulatedDrive : public testing::Test {
+ protected:
+  void make(bool volatile_cache) {
+    drive_ =
+        std::make_unique<Drive>(world_, 0, Drive::Options{.bytes = 64 * kSector, .volatile_cache = volatile_cache}, 7);
+    drive_->set_slices({0, 64 * kSector});
+    file_ = drive_->open();
+    device_ = file_->bind(loop_);
+  }
+  struct Write {
+    io::IoOp op;
+    alignas(4096) std::byte bytes[4 * kSector];
+    iovec piece{};
+    int32_t result = 1;
+  };
+  void start(Write& write, uint64_t sector, char fill, bool dsync = false) {
+    std::memset(write.bytes, fill, sizeof write.bytes);
+    write.piece = {write.bytes, sizeof write.bytes};
+    write.op.context = &write;
+    write.op.on_done = [](io::IoOp& op, int32_t result) { static_cast<Write*>(op.context)->result = result; };
+    ASSERT_TRUE(device_->write(write.op, sector * kSector, {&write.piece, 1}, dsync).ok());
+  }
+  void finish(Write& write) {
+    while (write.result == 1) {
+      world_.run_for(kMs);
+      loop_.run_once(0);
+    }
+  }
+  char at(uint64_t sector) {
+    std::vector<std::byte> bytes(kSector);
+    EXPECT_TRUE(file_->read_now(sector * kSector, bytes).ok());
+    return static_cast<char>(bytes[17]);
+  }
+
+  World world_{1};
+  Network network_{world_};
+  SimLoop loop_{world_, network_, SimLoop::Likeness::kUring, 0};
+  std::unique_ptr<Drive> drive_;
+  std::unique_ptr<io::DriveFile> file_;
+  std::unique_ptr<io::BlockDevice> device_;
+  Write first_, second_;
+};
+
+TEST_F(SimulatedDrive, an_unwritten_sector_is_zeros_and_a_written_one_is_read_back) {
+  make(false);
+  EXPECT_EQ(at(3), 0);
+  start(first_, 3, 'a');
+  EXPECT_EQ(first_.result, 1) << "never inside the submit";
+  finish(first_);
+  EXPECT_EQ(first_.result, static_cast<int32_t>(4 * kSector));
+  EXPECT_EQ(at(6), 'a');
+  EXPECT_EQ(at(7), 0);
+}
+
+TEST_F(SimulatedDrive, a_power_cut_loses_what_only_the_cache_holds) {
+  bool lost = false;
+  for (uint64_t round = 0; round < 20 && !lost; round++) {
+    make(true);
+    start(first_, 0, 'd', /*dsync=*/true);
+    finish(first_);
+    start(second_, 8, 'c');
+    finish(second_);
+    EXPECT_EQ(at(8), 'c') << "read from the cache";
+    drive_->cut_power();
+    for (uint64_t sector = 0; sector < 4; sector++) EXPECT_EQ(at(sector), 'd');
+    for (uint64_t sector = 8; sector < 12; sector++) lost = lost || at(sector) == 0;
+    first_.result = second_.result = 1;
+  }
+  EXPECT_TRUE(lost);
+}
+
+TEST_F(SimulatedDrive, an_error_is_told_and_ends_with_its_time) {
+  make(false);
+  drive_->faults().write_error = 1;
+  drive_->faults().errors_until_ns = world_.now_ns() + kSecond;
+  start(first_, 0, 'e');
+  finish(first_);
+  EXPECT_EQ(first_.result, -EIO);
+  world_.run_for(kSecond);
+  start(second_, 0, 'f');
+  finish(second_);
+  EXPECT_EQ(at(0), 'f');
+}
+
+TEST_F(SimulatedDrive, a_lost_write_counts_as_damage_until_something_is_written_behind_it) {
+  make(false);
+  drive_->faults().lost_write = 1;
+  drive_->faults().errors_until_ns = world_.now_ns() + kSecond;
+  start(first_, 0, 'l');
+  finish(first_);
+  EXPECT_GT(first_.result, 0);
+  EXPECT_EQ(at(0), 0);
+  EXPECT_TRUE(drive_->newest_damaged());
+  drive_->faults() = {};
+  start(second_, 4, 'm');
+  finish(second_);
+  EXPECT_FALSE(drive_->newest_damaged());
+}
+
+TEST_F(SimulatedDrive, rot_turns_one_bit_over) {
+  make(false);
+  start(first_, 0, 'r');
+  finish(first_);
+  const auto sector = drive_->rot(false);
+  ASSERT_TRUE(sector.has_value());
+  std::vector<std::byte> bytes(kSector);
+  ASSERT_TRUE(file_->read_now(*sector * kSector, bytes).ok());
+  EXPECT_EQ(std::count(bytes.begin(), bytes.end(), std::byte{'r'}), static_cast<ptrdiff_t>(kSector - 1));
+}
+
+}  // namespace
+}  // namespace memkv::sim

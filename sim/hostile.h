@@ -1,0 +1,35 @@
+#pragma once
+/// Clients that mean no good: they send what no client of ours would.
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "sim/loop.h"
+#include "sim/network.h"
+#include "sim/server.h"
+#include "sim/world.h"
+
+namespace memkv::sim {
+
+/// Thread: the world's.
+class Hostiles {
+ public:
+  Hostiles(World& world, Network& network, uint32_t server_host, Tenant tenant);
+  ~Hostiles();
+  /// One of them connects, or does something on a connection that it has.
+  void act(uint64_t seed);
+  /// All of them close their connections.
+  void leave();
+
+ private:
+  class Guest;
+  World& world_;
+  Network& network_;
+  const uint32_t server_host_;
+  const Tenant tenant_;
+  std::vector<std::unique_ptr<Guest>> guests_;
+  uint32_t count_ = 0;
+};
+
+}  // namespace memkv::sim

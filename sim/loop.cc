@@ -1,0 +1,86 @@
+#include "sim/loop.h"
+
+#include <cerrno>
+
+namespace memkv::sim {
+
+SimLoop::SimLoop(World& world, Network& network, Likeness likeness, uint64_t clock_offset_ns, uint32_t ops_max)
+    : LoopBase(ops_max), world_(world), network_(network), likeness_(likeness), clock_offset_ns_(clock_offset_ns) {}
+
+Result<void> SimLoop::accept(io::IoOp& op, int listen_fd) {
+  if (auto admitted = admit(op, io::IoOp::Kind::kAccept, listen_fd); !admitted) return admitted;
+  network_.park(op, *this);
+  return {};
+}
+
+Result<void> SimLoop::connect(io::IoOp& op, int fd, const sockaddr* address, socklen_t length) {
+  if (auto admitted = admit(op, io::IoOp::Kind::kConnect, fd); !admitted) return admitted;
+  network_.park(op, *this);
+  network_.connect(fd, address, length);
+  return {};
+}
+
+Result<void> SimLoop::recv(io::IoOp& op, int fd, std::span<const iovec> pieces) {
+  if (auto admitted = admit_pieces(op, io::IoOp::Kind::kRecv, fd, pieces); !admitted) return admitted;
+  network_.park(op, *this);
+  return {};
+}
+
+Result<void> SimLoop::send(io::IoOp& op, int fd, std::span<const iovec> pieces) {
+  if (auto admitted = admit_pieces(op, io::IoOp::Kind::kSend, fd, pieces); !admitted) return admitted;
+  network_.park(op, *this);
+  return {};
+}
+
+void SimLoop::cancel(io::IoOp& op) {
+  if (!op.pending() || op.canceled) return;
+  op.canceled = true;
+  if (op.kind == io::IoOp::Kind::kPost) op.result = -ECANCELED;
+  if (op.fd < 0 || op.place == io::IoOp::Place::kDone) return;
+  // As of io_uring: the cancel is on its way, and what the kernel does meanwhile counts.
+  if (likeness_ == Likeness::kUring && world_.random().chance(1, 2)) return poke(op.fd);
+  network_.unpark(op);
+  finish_later(op, -ECANCELED);
+}
+
+size_t SimLoop::run_sockets() {
+  size_t ran = 0;
+  running_.swap(hot_);
+  for (const int fd : running_) {
+    for (const bool in : {false, true}) {
+      io::IoOp* op = nullptr;
+      int32_t result = 0;
+      const bool can = in ? network_.try_in(fd, *this, op, result) : network_.try_out(fd, *this, op, result);
+      if (!can && (op == nullptr || !op->canceled)) continue;
+      if (!can) network_.unpark(*op);
+      complete(*op, can ? result : -ECANCELED);
+      ran++;
+    }
+  }
+  running_.clear();
+  return ran;
+}
+
+size_t SimLoop::run_once(uint64_t wait_ns) {
+  bind_thread();
+  // Called from outside of all turns, by who waits for the end of something: meanwhile the world goes on.
+  if (wait_ns > 0 && world_.current() == nullptr) world_.run_for(wait_ns);
+  size_t ran = poll_sources();
+  ran += run_finished();
+  ran += run_sockets();
+  ran += run_timers();
+  ran += run_wake();
+  owner_has_work_ = wait_ns == 0;
+  return ran;
+}
+
+bool SimLoop::runnable() const {
+  return !finished_.empty() || !hot_.empty() || woken() || owner_has_work_ || timers_.next_deadline() <= now_ns();
+}
+
+uint64_t SimLoop::next_ns() const {
+  const uint64_t deadline = timers_.next_deadline();
+  return deadline == io::TimerHeap::kNever ? Actor::kNever : deadline - std::min(deadline, clock_offset_ns_);
+}
+
+}  // namespace memkv::sim

@@ -1,0 +1,222 @@
+#include "sim/model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/assert.h"
+#include "base/random.h"
+
+namespace memkv::sim {
+namespace {
+
+/// Version, key and place of eight bytes, the version first.
+uint64_t word_of(uint32_t key, Version version, uint64_t at) {
+  const uint64_t tag = base::mix64((uint64_t{key} << 32) ^ version ^ (at / 8)) & 0xffffffff;
+  return version | (tag << 32);
+}
+
+Change::Fate fate_of(Status status) {
+  switch (status) {
+    case Status::kOk:
+    case Status::kMiss:  // of a remove: it is not there now
+      return Change::Fate::kApplied;
+    case Status::kExists:
+    case Status::kRefused:
+    case Status::kInvalid:
+    case Status::kTooLarge:
+    case Status::kUnauthorized:
+    case Status::kVersion:
+    case Status::kBusy:
+    case Status::kNotReady:
+    case Status::kCanceled:
+    case Status::kNoSpace:
+      return Change::Fate::kNever;
+    default:
+      return Change::Fate::kMaybe;
+  }
+}
+
+const char* name_of(Change::Kind kind) {
+  constexpr const char* kNames[] = {"put", "write", "remove", "flush"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
+}  // namespace
+
+void fill_content(std::span<std::byte> out, uint32_t key, Version version, uint64_t offset) {
+  for (size_t i = 0; i < out.size();) {
+    const uint64_t at = offset + i;
+    const uint64_t word = word_of(key, version, at);
+    const size_t skip = at % 8, n = std::min<size_t>(8 - skip, out.size() - i);
+    std::memcpy(out.data() + i, reinterpret_cast<const char*>(&word) + skip, n);
+    i += n;
+  }
+}
+
+Version Model::begin(const Change& change) {
+  changes_.push_back(change);
+  const auto version = static_cast<Version>(changes_.size());
+  if (change.kind == Change::Kind::kFlush)
+    flushes_[change.tenant].push_back(version);
+  else
+    by_key_[{change.tenant, change.key}].push_back(version);
+  return version;
+}
+
+void Model::end(Version version, Status status, Generation generation, uint64_t now_ns) {
+  Change& c = change(version);
+  MEMKV_ASSERT(c.fate == Change::Fate::kUnderWay);
+  c.fate = fate_of(status);
+  // A change that found nothing to change has no place in the order of changes.
+  c.generation = status == Status::kOk ? generation : 0;
+  c.end_ns = now_ns;
+}
+
+void Model::client_died(uint32_t client, uint64_t now_ns) {
+  for (Change& c : changes_) {
+    if (c.client != client || c.fate != Change::Fate::kUnderWay) continue;
+    c.fate = Change::Fate::kMaybe;
+    c.end_ns = now_ns;
+  }
+}
+
+void Model::note_moved(uint32_t key, uint64_t now_ns) { moved_ns_[key] = now_ns; }
+
+std::vector<Version> Model::of(uint32_t tenant, uint32_t key) const {
+  std::vector<Version> versions;
+  if (const auto at = by_key_.find({tenant, key}); at != by_key_.end()) versions = at->second;
+  if (const auto at = flushes_.find(tenant); at != flushes_.end()) {
+    versions.insert(versions.end(), at->second.begin(), at->second.end());
+    std::sort(versions.begin(), versions.end());
+  }
+  return versions;
+}
+
+/// True if it is certain that once `newer` is acknowledged, `older` has been applied before it, or never will be.
+bool Model::before(const Change& older, const Change& newer) const {
+  if (older.fate == Change::Fate::kUnderWay || older.end_ns > newer.start_ns) {
+    const bool known = older.generation != 0 && newer.generation != 0;
+    return known && older.generation < newer.generation;
+  }
+  if (older.fate == Change::Fate::kApplied) return true;
+  if (older.fate == Change::Fate::kNever) return true;
+  if (older.client == newer.client) return true;  // design 12: the order of one client's changes
+  return check_order_across_clients && older.deadline_ns < newer.start_ns;
+}
+
+std::string Model::describe(Version version) const {
+  const Change& c = changes_[version - 1];
+  constexpr const char* kFates[] = {"under way", "acknowledged", "refused", "given up"};
+  return fmt::format("v{} ({} of client {} at {:.6f}, {} at {:.6f}, generation {})", version, name_of(c.kind), c.client,
+                     static_cast<double>(c.start_ns) * 1e-9 - 1000, kFates[static_cast<size_t>(c.fate)],
+                     static_cast<double>(c.end_ns) * 1e-9 - 1000, c.generation);
+}
+
+std::optional<std::string> Model::check(const Read& read) const {
+  reads_++;
+  const std::vector<Version> versions = of(read.tenant, read.key);
+  if (read.outcome.status == Status::kOk) return check_hit(read, versions);
+  if (read.outcome.status == Status::kMiss) return check_miss(read, versions);
+  return std::nullopt;
+}
+
+std::optional<std::string> Model::check_hit(const Read& read, const std::vector<Version>& versions) const {
+  // The generation alone: it is never older than that of a change that was acknowledged before.
+  for (const Version version : versions) {
+    const Change& c = changes_[version - 1];
+    if (c.fate != Change::Fate::kApplied || c.end_ns > read.start_ns || c.generation == 0) continue;
+    if (c.kind == Change::Kind::kFlush || read.outcome.generation == 0) continue;
+    if (read.outcome.generation >= c.generation) continue;
+    if (newest_damaged_ns_ > c.end_ns) {
+      stale_excused_++;
+      return std::nullopt;
+    }
+    return fmt::format("stale: a read answered with generation {} though {} was acknowledged before it",
+                       read.outcome.generation, describe(version));
+  }
+  // Where a range write begins another answer may be due, even if the bytes are of the same version.
+  std::vector<uint64_t> begins;
+  for (const Version version : versions) begins.push_back(changes_[version - 1].offset);
+  std::sort(begins.begin(), begins.end());
+  auto begin = begins.begin();
+  Version last = 0;
+  for (size_t i = 0; i < read.bytes.size();) {
+    const uint64_t at = read.offset + i;
+    while (begin != begins.end() && *begin < at) ++begin;
+    if (begin != begins.end() && *begin == at) last = 0;
+    const size_t skip = at % 8, n = std::min<size_t>(8 - skip, read.bytes.size() - i);
+    Version version = last;
+    if (skip == 0 && n >= sizeof version) std::memcpy(&version, read.bytes.data() + i, sizeof version);
+    const uint64_t word = word_of(read.key, version, at);
+    const bool matches =
+        std::memcmp(read.bytes.data() + i, reinterpret_cast<const char*>(&word) + skip, n) == 0 && version != 0;
+    // Parts of eight bytes do not say their version: any that covers them will do.
+    const bool part = n < 8 && std::any_of(versions.begin(), versions.end(), [&](Version v) {
+                        const uint64_t other = word_of(read.key, v, at);
+                        return std::memcmp(read.bytes.data() + i, reinterpret_cast<const char*>(&other) + skip, n) == 0;
+                      });
+    if (!matches && !part) {
+      return fmt::format("wrong bytes at {} of {}: no change wrote them", at, read.outcome.block_bytes);
+    }
+    if (matches && version != last) {
+      last = version;
+      if (auto wrong = check_version(read, versions, version, at)) return wrong;
+    }
+    i += n;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> Model::check_version(const Read& read, const std::vector<Version>& versions, Version version,
+                                                uint64_t at) const {
+  if (version > changes_.size() || !std::binary_search(versions.begin(), versions.end(), version)) {
+    return fmt::format("wrong bytes at {}: version {} is not of this key", at, version);
+  }
+  const Change& c = changes_[version - 1];
+  if (c.start_ns > read.end_ns) return fmt::format("bytes from the future: {}", describe(version));
+  if (c.fate == Change::Fate::kNever) return fmt::format("a refused change was applied: {}", describe(version));
+  for (const Version other : versions) {
+    const Change& newer = changes_[other - 1];
+    if (other == version || newer.fate != Change::Fate::kApplied || newer.end_ns > read.start_ns) continue;
+    if (!newer.covers(at) || !before(c, newer)) continue;
+    if (newest_damaged_ns_ > newer.end_ns) {
+      stale_excused_++;
+      return std::nullopt;
+    }
+    return fmt::format("{}: {} is answered though {} came after it",
+                       c.fate == Change::Fate::kMaybe ? "a given-up change undid a newer one" : "stale",
+                       describe(version), describe(other));
+  }
+  return std::nullopt;
+}
+
+/// A miss is good if some change may have removed the bytes, or there is a reason why they are gone.
+std::optional<std::string> Model::check_miss(const Read& read, const std::vector<Version>& versions) const {
+  Version present = 0;
+  for (const Version version : versions) {
+    const Change& c = changes_[version - 1];
+    const bool gives = c.kind == Change::Kind::kPut && c.fate == Change::Fate::kApplied && c.end_ns <= read.start_ns &&
+                       c.length >= read.offset + read.length;
+    if (gives && (present == 0 || before(changes_[present - 1], c))) present = version;
+  }
+  if (present == 0) return std::nullopt;
+  const Change& put = changes_[present - 1];
+  for (const Version version : versions) {
+    const Change& c = changes_[version - 1];
+    const bool takes = c.kind == Change::Kind::kRemove || c.kind == Change::Kind::kFlush ||
+                       (c.kind == Change::Kind::kPut && c.length < read.offset + read.length);
+    if (!takes || c.fate == Change::Fate::kNever || c.start_ns > read.end_ns) continue;
+    if (!before(c, put)) return std::nullopt;
+  }
+  const auto moved = moved_ns_.find(read.key);
+  if (unreachable_until_ns_ > read.start_ns || last_drop_ns_ >= put.start_ns ||
+      (moved != moved_ns_.end() && moved->second > put.end_ns)) {
+    misses_excused_++;
+    return std::nullopt;
+  }
+  return fmt::format("lost: a miss though {} was acknowledged, and nothing gives a reason", describe(present));
+}
+
+}  // namespace memkv::sim

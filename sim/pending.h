@@ -1,0 +1,37 @@
+#pragma once
+/// A batch under way, and what it is expected to bring.
+
+#include <memory>
+#include <vector>
+
+#include "client/records.h"
+#include "sim/model.h"
+#include "sim/run.h"
+
+namespace memkv::sim {
+
+struct Run::OpInfo {
+  enum class Kind : uint8_t { kChange, kGet, kExists, kStat, kTouch } kind = Kind::kChange;
+  uint32_t key = 0;
+  Version version = 0;  ///< of a change
+  uint64_t offset = 0, length = 0;
+  std::unique_ptr<std::byte[]> buffer;  ///< what a put reads or a get fills
+  uint64_t hash = 0;                    ///< of the buffer when its op completed: it never changes again
+};
+
+struct Run::Pending {
+  Run* run = nullptr;
+  ClientProcess* client = nullptr;  ///< null: it died
+  size_t seat = 0;
+  uint32_t tenant = 0;
+  Batch batch;
+  client::Call call;
+  std::vector<Outcome> outcomes;
+  std::vector<uint32_t> completed;
+  std::vector<OpInfo> ops;
+  std::vector<client::AdminSlot> admin;
+  uint64_t start_ns = 0, end_ns = 0, deadline_ns = 0;
+  uint32_t times_done = 0;
+};
+
+}  // namespace memkv::sim

@@ -1,0 +1,143 @@
+#include "sim/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/random.h"
+#include "sim/world.h"
+
+namespace memkv::sim {
+namespace {
+
+using Kind = Action::Kind;
+constexpr uint64_t kMiB = 1 << 20;
+
+struct Weighted {
+  Kind kind;
+  uint32_t weight;
+};
+
+/// What a seed may meet besides its workload. Each seed draws a few of these groups, so that most runs are simple
+/// enough for strict answers (a miss needs a reason).
+const std::vector<std::vector<Weighted>>& groups() {
+  static const std::vector<std::vector<Weighted>> kGroups = {
+      {{Kind::kKillServer, 3}, {Kind::kStopServer, 1}},
+      {{Kind::kPowerCut, 2}, {Kind::kKillServer, 1}},
+      {{Kind::kPauseServer, 3}, {Kind::kStallThread, 2}},
+      {{Kind::kCutNetwork, 2}, {Kind::kHalfOpen, 1}, {Kind::kBlackhole, 2}},
+      {{Kind::kPauseClient, 1}, {Kind::kKillClient, 2}, {Kind::kWallClock, 1}},
+      {{Kind::kDriveErrors, 2}, {Kind::kDriveSlow, 2}, {Kind::kDriveDead, 1}, {Kind::kDriveBack, 2}},
+      {{Kind::kReadsOnceBad, 1}, {Kind::kKillServer, 2}},
+      {{Kind::kRot, 3}, {Kind::kZero, 1}, {Kind::kKillServer, 2}, {Kind::kReadFlips, 1}},
+      {{Kind::kLostWrites, 1}, {Kind::kMisdirected, 1}, {Kind::kKillServer, 1}},
+      {{Kind::kHostile, 3}},
+  };
+  return kGroups;
+}
+
+Setup make_setup(base::Random& random) {
+  Setup setup;
+  setup.drives = random.chance(1, 2) ? 1 : static_cast<uint32_t>(random.between(2, 3));
+  setup.shards = random.chance(2, 3) ? 1 : 2;
+  setup.workers = static_cast<uint32_t>(random.between(1, 2));
+  setup.drive_bytes = (1 + setup.shards * random.between(17, 40)) * kMiB;
+  setup.volatile_cache = random.chance(1, 2);
+  setup.index_entries_max = random.chance(1, 6) ? random.between(8, 40) : 20'000;
+  setup.tenants = random.chance(2, 3) ? 1 : 2;
+  setup.clients = static_cast<uint32_t>(random.between(1, 3));
+  setup.contexts = static_cast<uint32_t>(random.between(1, 2));
+  setup.connections_per_worker = static_cast<uint32_t>(random.between(1, 2));
+  setup.keys = static_cast<uint32_t>(random.between(3, 24));
+  setup.large_blocks = random.chance(1, 10);
+  setup.slow_network = random.chance(1, 5);
+  setup.window_bytes = static_cast<uint32_t>(8192u << random.below(7));
+  return setup;
+}
+
+uint64_t log_uniform(base::Random& random, uint64_t low, uint64_t high) {
+  uint64_t top = low;
+  while (top < high && random.chance(3, 4)) top *= 2;
+  return std::min(high, top / 2 + random.below(top / 2 + 1));
+}
+
+Action make_fault(base::Random& random, Kind kind, const Setup& setup) {
+  Action action;
+  action.kind = kind;
+  action.seed = random.next_u64();
+  switch (kind) {
+    case Kind::kPauseClient:
+    case Kind::kKillClient:
+    case Kind::kCutNetwork:
+    case Kind::kHalfOpen:
+    case Kind::kBlackhole:
+      action.a = static_cast<uint32_t>(random.below(setup.clients));
+      break;
+    default:
+      action.a = static_cast<uint32_t>(random.below(setup.drives));
+      break;
+  }
+  action.b = log_uniform(random, 10 * kMs, 4 * kSecond);
+  if (kind == Kind::kWallClock) action.b = random.below(100'000) - 50'000;
+  action.wait_ns = log_uniform(random, 100 * kUs, 100 * kMs);
+  return action;
+}
+
+}  // namespace
+
+Plan make_plan(uint64_t seed) {
+  base::Random random(base::mix64(seed));
+  Plan plan;
+  plan.setup = make_setup(random);
+  std::vector<Weighted> faults;
+  const auto chosen = random.below(4);  // of the groups; none: nothing goes wrong
+  for (uint64_t i = 0; i < chosen; i++) {
+    const auto& group = groups()[random.below(groups().size())];
+    faults.insert(faults.end(), group.begin(), group.end());
+  }
+  uint64_t weight = 0;
+  for (const Weighted& fault : faults) weight += fault.weight;
+  const uint64_t rounds = random.between(1, 3);
+  for (uint64_t round = 0; round < rounds; round++) {
+    const uint64_t batches = random.between(10, plan.setup.large_blocks ? 25 : 60);
+    for (uint64_t i = 0; i < batches; i++) {
+      Action batch;
+      batch.a = static_cast<uint32_t>(random.below(plan.setup.clients));
+      batch.seed = random.next_u64();
+      batch.wait_ns = random.chance(1, 3) ? 0 : log_uniform(random, 50 * kUs, 20 * kMs);
+      plan.actions.push_back(batch);
+      if (weight == 0 || !random.chance(1, 9)) continue;
+      uint64_t pick = random.below(weight);
+      for (const Weighted& fault : faults) {
+        if (pick < fault.weight) {
+          plan.actions.push_back(make_fault(random, fault.kind, plan.setup));
+          break;
+        }
+        pick -= fault.weight;
+      }
+    }
+    plan.actions.push_back({.kind = Kind::kSettle});
+  }
+  return plan;
+}
+
+std::string describe(const Action& action) {
+  constexpr const char* kNames[] = {"batch",       "pause server", "stall thread", "pause client", "kill server",
+                                    "stop server", "power cut",    "kill client",  "cut network",  "half open",
+                                    "blackhole",   "drive errors", "drive dead",   "drive slow",   "drive back",
+                                    "reads fail",  "rot",          "zero",         "lost writes",  "misdirected",
+                                    "read flips",  "hostile",      "wall clock",   "settle"};
+  return fmt::format("{} {} for {:.3f} ms", kNames[static_cast<size_t>(action.kind)], action.a,
+                     static_cast<double>(action.b) * 1e-6);
+}
+
+std::string describe(const Setup& s) {
+  return fmt::format(
+      "{} drives of {} MiB, cache {}, {} shards, {} workers, {} index entries, {} tenants, {} clients with {} contexts "
+      "and {} connections, {} keys{}{}",
+      s.drives, s.drive_bytes >> 20, s.volatile_cache ? "volatile" : "safe", s.shards, s.workers, s.index_entries_max,
+      s.tenants, s.clients, s.contexts, s.connections_per_worker, s.keys, s.large_blocks ? ", large blocks" : "",
+      s.slow_network ? ", slow network" : "");
+}
+
+}  // namespace memkv::sim

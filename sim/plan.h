@@ -1,0 +1,66 @@
+#pragma once
+/// What a run does, drawn from its seed before it begins: so that parts of it can be left out when it is shrunk.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace memkv::sim {
+
+/// The machines of a run.
+struct Setup {
+  uint32_t drives = 1, shards = 1, workers = 1;
+  uint64_t drive_bytes = 0;
+  bool volatile_cache = false;
+  uint64_t index_entries_max = 20'000;
+  uint32_t tenants = 1, clients = 2, contexts = 2, connections_per_worker = 1;
+  uint32_t keys = 16;
+  bool large_blocks = false;  ///< many of a chunk and more
+  bool slow_network = false;
+  uint32_t window_bytes = 256 * 1024;
+};
+
+struct Action {
+  enum class Kind : uint8_t {
+    kBatch,         ///< client `a` submits ops drawn from `seed`
+    kPauseServer,   ///< SIGSTOP for `b`
+    kStallThread,   ///< one thread of the server for `b`
+    kPauseClient,   ///< client `a`, for `b`
+    kKillServer,    ///< kill -9, and a start `b` later
+    kStopServer,    ///< SIGTERM, and a start `b` later
+    kPowerCut,      ///< of the server's machine, and a start `b` later
+    kKillClient,    ///< client `a`; another process takes its place
+    kCutNetwork,    ///< connections of client `a` are reset
+    kHalfOpen,      ///< one connection of client `a`
+    kBlackhole,     ///< nothing passes to or from client `a` for `b`
+    kDriveErrors,   ///< drive `a`, for `b`: reads and writes fail by chance
+    kDriveDead,     ///< drive `a` fails for good
+    kDriveSlow,     ///< drive `a`, for `b`: up to seconds an op
+    kDriveBack,     ///< drive `a` is there again at the next start
+    kReadsOnceBad,  ///< drive `a`: the first reads of the next start fail
+    kRot,           ///< drive `a`: a bit turns over in a written sector
+    kZero,          ///< drive `a`: a written sector is zeroed
+    kLostWrites,    ///< drive `a`, for `b`: a write by chance never lands
+    kMisdirected,   ///< drive `a`, for `b`: a write by chance lands elsewhere
+    kReadFlips,     ///< drive `a`, for `b`: reads come with a bit turned over, by chance
+    kHostile,       ///< somebody who means no good does what `seed` says
+    kWallClock,     ///< jumps by `b` seconds, as signed
+    kSettle,        ///< all faults end, and everything is checked
+  };
+  Kind kind = Kind::kBatch;
+  uint32_t a = 0;
+  uint64_t b = 0;
+  uint64_t seed = 0;
+  uint64_t wait_ns = 0;  ///< until the next
+};
+
+struct Plan {
+  Setup setup;
+  std::vector<Action> actions;
+};
+
+Plan make_plan(uint64_t seed);
+std::string describe(const Action& action);
+std::string describe(const Setup& setup);
+
+}  // namespace memkv::sim

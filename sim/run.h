@@ -1,0 +1,115 @@
+#pragma once
+/// One seed's run: the plan's actions against simulated processes, every answer checked.
+
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sim/client.h"
+#include "sim/drive.h"
+#include "sim/hostile.h"
+#include "sim/model.h"
+#include "sim/network.h"
+#include "sim/plan.h"
+#include "sim/server.h"
+#include "sim/world.h"
+
+namespace memkv::sim {
+
+struct RunResult {
+  std::string violation;  ///< empty: all was well
+  uint64_t trace_hash = 0, trace_lines = 0;
+  uint64_t ops = 0, reads = 0, changes = 0, given_up = 0, misses_excused = 0, stale_excused = 0;
+  uint64_t kills = 0, faults = 0;
+  uint64_t simulated_ns = 0;
+};
+
+/// Thread: the world's.
+class Run {
+ public:
+  struct Options {
+    bool log = false;
+  };
+  Run(uint64_t seed, const Plan& plan, const Options& options);
+  ~Run();
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+  RunResult go();
+
+ private:
+  struct OpInfo;
+  struct Pending;
+  struct ClientSeat {
+    std::unique_ptr<ClientProcess> process;
+    uint32_t id = 0;  ///< of this process, for the model
+    uint32_t tenant = 0;
+    uint64_t disturbed_ns = 0;  ///< it, or a thread of it, stood still until then
+    uint64_t ops_done = 0;
+  };
+
+  void act(const Action& action);
+  void act_on_server(const Action& action);
+  void act_on_network(const Action& action);
+  void act_on_drive(const Action& action);
+  void seat_client(size_t seat, uint32_t tenant);
+  bool start_server();
+  void server_goes(const char* how, uint64_t down_ns);
+  void kill_server(bool power);
+  void watch_counters();
+  void settle();
+  void heal();
+  void audit(size_t seat);
+  void check_damage_counted();
+  /// Submits one op of an honest client, again while it is refused for now; false: there is no answer.
+  bool ask_until_answered(size_t seat, const std::function<void(Pending&)>& add);
+  void finish();
+
+  // The workload.
+  void submit_batch(size_t seat, uint64_t seed);
+  void add_op(Pending& pending, base::Random& random, bool first);
+  void add_change(Pending& pending, base::Random& random, Change::Kind kind, uint32_t key);
+  void add_read(Pending& pending, uint32_t key, uint64_t offset, uint64_t length);
+  void start(std::unique_ptr<Pending> pending, uint64_t deadline_ns, size_t context);
+  void on_done(Pending& pending);
+  void on_op_done(Pending& pending, OpInfo& op, const Outcome& outcome);
+  void check_quiet(Pending& pending);
+  void forget_old();
+  uint64_t draw_size(base::Random& random) const;
+  std::string key_name(uint32_t key) const;
+  void abandon_ops(const ClientProcess& client);
+
+  void fail(std::string what);
+  bool failed() const { return !result_.violation.empty(); }
+  void log(std::string_view text) { world_.trace().add(world_.now_ns(), text); }
+
+  const Plan plan_;
+  const Options options_;
+  World world_;
+  Network network_;
+  Model model_;
+  RunResult result_;
+  std::vector<std::unique_ptr<Drive>> drives_;
+  std::vector<Tenant> tenants_;
+  ServerSpec spec_;
+  std::unique_ptr<ServerProcess> server_;
+  std::vector<std::unique_ptr<ServerProcess>> graves_;  ///< killed ones
+  std::vector<std::unique_ptr<ClientProcess>> client_graves_;
+  uint64_t start_at_ns_ = 0;  ///< when the server comes back; 0: it is up
+  std::vector<ClientSeat> seats_;
+  uint32_t client_ids_ = 0;
+  std::list<std::unique_ptr<Pending>> pending_, done_;
+  uint64_t dropped_before_ = 0;
+  bool damaged_ = false;          ///< rot, lost or misdirected writes: what a start finds gone has a reason
+  bool io_errors_ = false;        ///< reads failed: what cannot be read counts as corrupt
+  bool drives_were_out_ = false;  ///< and come back empty
+  std::unique_ptr<Hostiles> hostiles_;
+};
+
+/// Runs one seed in this process. `keep`: places of the plan's actions that are not left out; null: all.
+RunResult run_seed(uint64_t seed, const Run::Options& options, const std::vector<size_t>* keep = nullptr);
+
+}  // namespace memkv::sim

@@ -1,0 +1,11 @@
+#pragma once
+/// Makes a failing seed small: leaves out actions while it fails in the same way.
+
+#include <cstdint>
+
+namespace memkv::sim {
+
+/// Prints the command that replays what is left. False: the seed does not fail.
+bool shrink_seed(uint64_t seed);
+
+}  // namespace memkv::sim

@@ -1,0 +1,254 @@
+/// The ops of a run: how they are drawn, and what their outcomes are held to.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/assert.h"
+#include "base/bytes.h"
+#include "base/hash.h"
+#include "sim/pending.h"
+#include "sim/run.h"
+
+namespace memkv::sim {
+namespace {
+
+constexpr uint64_t kReadMax = 6 << 20;
+/// An op completes by its deadline; a frame that holds its memory gets a moment to leave.
+constexpr uint64_t kLateNs = 60 * kMs;
+constexpr uint64_t kAnswerNs = 20 * kSecond;
+constexpr uint64_t kKeepNs = 2 * kSecond;  ///< buffers of completed ops are looked at again after that
+
+uint64_t hash_of(const std::byte* data, uint64_t length) { return base::xxh3({data, length}, 1); }
+
+}  // namespace
+
+std::string Run::key_name(uint32_t key) const { return fmt::format("key{}", key); }
+
+uint64_t Run::draw_size(base::Random& random) const {
+  const uint64_t kind = random.below(plan_.setup.large_blocks ? 12 : 100);
+  if (plan_.setup.large_blocks && kind < 3) return (2 << 20) + random.below(3 << 20);
+  if (plan_.setup.large_blocks && kind < 6) return (2 << 20) - random.below(2) * 8;
+  if (kind < 8) return random.below(16);
+  if (kind < 60) return random.below(4096);
+  if (kind < 75) return 4096 * random.between(1, 4);
+  if (kind < 92) return random.below(70'000);
+  return random.below(300'000);
+}
+
+void Run::add_change(Pending& pending, base::Random& random, Change::Kind kind, uint32_t key) {
+  OpInfo op;
+  op.key = key;
+  op.length = kind == Change::Kind::kPut || kind == Change::Kind::kWrite ? draw_size(random) : 0;
+  if (kind == Change::Kind::kWrite) {
+    op.offset = random.below(3) * 8 * random.below(1000);
+    op.length = op.length / 8 * 8 + 8;  // eight bytes are of one version
+  }
+  Change change;
+  change.kind = kind;
+  change.if_absent = kind == Change::Kind::kPut && random.chance(1, 8);
+  change.client = seats_[pending.seat].id;
+  change.key = key;
+  change.tenant = pending.tenant;
+  change.offset = op.offset;
+  change.length = op.length;
+  change.start_ns = world_.now_ns();
+  change.deadline_ns = world_.now_ns() + pending.deadline_ns;
+  op.version = model_.begin(change);
+  op.buffer = std::make_unique_for_overwrite<std::byte[]>(op.length + 1);
+  fill_content({op.buffer.get(), op.length}, key, op.version, op.offset);
+  const std::string name = key_name(key);
+  const Gather bytes(op.buffer.get(), op.length);
+  if (kind == Change::Kind::kPut)
+    change.if_absent ? pending.batch.put_if_absent(name, bytes) : pending.batch.put(name, bytes);
+  else if (kind == Change::Kind::kWrite)
+    pending.batch.write(name, bytes, op.offset);
+  else
+    pending.batch.remove(name);
+  pending.ops.push_back(std::move(op));
+}
+
+void Run::add_read(Pending& pending, uint32_t key, uint64_t offset, uint64_t length) {
+  OpInfo op;
+  op.kind = OpInfo::Kind::kGet;
+  op.key = key;
+  op.offset = offset;
+  op.length = length;
+  op.buffer = std::make_unique_for_overwrite<std::byte[]>(length + 1);
+  pending.batch.get(key_name(key), Scatter(op.buffer.get(), length), offset);
+  pending.ops.push_back(std::move(op));
+}
+
+void Run::add_op(Pending& pending, base::Random& random, bool first) {
+  const auto key = static_cast<uint32_t>(random.below(plan_.setup.keys));
+  const uint64_t kind = random.below(100);
+  const bool change = kind < 55;
+  if (kind < 36) {
+    add_change(pending, random, Change::Kind::kPut, key);
+  } else if (kind < 44) {
+    add_change(pending, random, Change::Kind::kWrite, key);
+  } else if (kind < 55) {
+    add_change(pending, random, Change::Kind::kRemove, key);
+  } else if (kind < 88) {
+    const bool all = random.chance(1, 2);
+    add_read(pending, key, all ? 0 : random.below(5000),
+             all ? (plan_.setup.large_blocks ? kReadMax : 310'000) : random.below(9000));
+  } else {
+    OpInfo op;
+    op.key = key;
+    op.kind = kind < 94 ? OpInfo::Kind::kExists : kind < 97 ? OpInfo::Kind::kStat : OpInfo::Kind::kTouch;
+    const std::string name = key_name(key);
+    if (op.kind == OpInfo::Kind::kExists)
+      pending.batch.exists(name);
+    else if (op.kind == OpInfo::Kind::kStat)
+      pending.batch.stat(name);
+    else
+      pending.batch.touch(name);
+    pending.ops.push_back(std::move(op));
+  }
+  if (!first && change && random.chance(1, 4)) pending.batch.chained();
+}
+
+void Run::submit_batch(size_t seat, uint64_t seed) {
+  base::Random random(seed);
+  auto pending = std::make_unique<Pending>();
+  pending->seat = seat;
+  pending->tenant = seats_[seat].tenant;
+  // Short ones are given up now and then even when nothing is wrong.
+  const uint64_t way = random.below(10);
+  pending->deadline_ns = way < 2 ? random.between(1, 5) * kMs : way < 6 ? random.between(20, 300) * kMs : kSecond;
+  if (random.chance(1, 60)) {
+    Change change{.kind = Change::Kind::kFlush, .client = seats_[seat].id, .tenant = pending->tenant};
+    change.start_ns = world_.now_ns();
+    change.deadline_ns = world_.now_ns() + pending->deadline_ns;
+    OpInfo op;
+    op.version = model_.begin(change);
+    pending->admin.resize(1);
+    pending->batch.impl().add(client::Kind::kFlush, {}).admin = &pending->admin[0];
+    pending->ops.push_back(std::move(op));
+  } else {
+    const uint64_t count = random.chance(1, 2) ? 1 : random.between(2, 6);
+    for (uint64_t i = 0; i < count; i++) add_op(*pending, random, i == 0);
+  }
+  const size_t context = random.below(seats_[seat].process->contexts());
+  const uint64_t deadline = pending->deadline_ns;
+  start(std::move(pending), deadline, context);
+}
+
+void Run::start(std::unique_ptr<Pending> pending, uint64_t deadline_ns, size_t context) {
+  Pending& p = *pending;
+  p.run = this;
+  p.client = seats_[p.seat].process.get();
+  p.start_ns = world_.now_ns();
+  p.call.batch = &p.batch.impl();
+  p.call.outcomes = &p.outcomes;
+  p.call.completed = &p.completed;
+  p.call.timeout_ns = deadline_ns;
+  p.call.context = &p;
+  p.call.on_done = [](client::Call& call) {
+    auto& done = *static_cast<Pending*>(call.context);
+    done.run->on_done(done);
+  };
+  pending_.push_back(std::move(pending));
+  p.client->submit(context, p.call);
+}
+
+void Run::on_done(Pending& pending) {
+  watch_counters();
+  ClientSeat& seat = seats_[pending.seat];
+  pending.end_ns = world_.now_ns();
+  if (++pending.times_done != 1) return fail("a batch completed twice");
+  const uint64_t due = std::max(pending.start_ns + pending.deadline_ns, seat.disturbed_ns) + kLateNs;
+  if (pending.end_ns > due) {
+    fail(fmt::format("late: a batch of {} ops with {} ms took {:.3f} ms", pending.ops.size(), pending.deadline_ns / kMs,
+                     static_cast<double>(pending.end_ns - pending.start_ns) * 1e-6));
+  }
+  std::vector<uint32_t> times(pending.ops.size(), 0);
+  for (const uint32_t op : pending.completed) times[op]++;
+  if (std::any_of(times.begin(), times.end(), [](uint32_t n) { return n != 1; })) {
+    fail("an op of a batch did not complete exactly once");
+  }
+  for (size_t i = 0; i < pending.ops.size(); i++) on_op_done(pending, pending.ops[i], pending.outcomes[i]);
+  seat.ops_done += pending.ops.size();
+  result_.ops += pending.ops.size();
+  const auto at = std::find_if(pending_.begin(), pending_.end(), [&](const auto& p) { return p.get() == &pending; });
+  MEMKV_ASSERT(at != pending_.end());
+  done_.splice(done_.end(), pending_, at);
+  forget_old();
+}
+
+void Run::on_op_done(Pending& pending, OpInfo& op, const Outcome& outcome) {
+  log(fmt::format("c{} {} key{} v{} [{}+{}]: {}, generation {}, {} bytes", seats_[pending.seat].id,
+                  static_cast<int>(op.kind), op.key, op.version, op.offset, op.length, to_string(outcome.status),
+                  outcome.generation, outcome.bytes));
+  if (op.kind == OpInfo::Kind::kChange) {
+    model_.end(op.version, outcome.status, outcome.generation, world_.now_ns());
+    if (model_.change(op.version).fate == Change::Fate::kMaybe) result_.given_up++;
+    // The bytes are the caller's again: nothing of ours may read them any more.
+    if (op.length > 0) std::memset(op.buffer.get(), 0xee, op.length);
+  } else {
+    Model::Read read;
+    read.key = op.key;
+    read.tenant = pending.tenant;
+    read.offset = op.offset;
+    read.start_ns = pending.start_ns;
+    read.end_ns = world_.now_ns();
+    read.outcome = outcome;
+    read.length = op.length;
+    if (op.kind == OpInfo::Kind::kGet) {
+      if (outcome.bytes > op.length) return fail("a get delivered more than was asked for");
+      read.bytes = {op.buffer.get(), outcome.status == Status::kOk ? outcome.bytes : 0};
+    }
+    if (op.kind == OpInfo::Kind::kExists || op.kind == OpInfo::Kind::kTouch) read.outcome.generation = 0;
+    if (auto wrong = model_.check(read)) fail(fmt::format("key{} of tenant {}: {}", op.key, pending.tenant, *wrong));
+  }
+  if (op.buffer) op.hash = hash_of(op.buffer.get(), op.length);
+}
+
+/// A completed op leaves the caller's memory quiet.
+void Run::check_quiet(Pending& pending) {
+  for (const OpInfo& op : pending.ops) {
+    if (op.buffer && hash_of(op.buffer.get(), op.length) != op.hash) {
+      fail(fmt::format("memory of a completed op changed (key{})", op.key));
+    }
+  }
+}
+
+void Run::forget_old() {
+  while (!done_.empty() && (done_.front()->end_ns + kKeepNs < world_.now_ns())) {
+    check_quiet(*done_.front());
+    done_.pop_front();
+  }
+}
+
+void Run::abandon_ops(const ClientProcess& client) {
+  for (auto at = pending_.begin(); at != pending_.end();) {
+    const auto next = std::next(at);
+    if ((*at)->client == &client) {
+      (void)at->release();  // the dead process's own memory
+      pending_.erase(at);
+    }
+    at = next;
+  }
+}
+
+bool Run::ask_until_answered(size_t seat, const std::function<void(Pending&)>& add) {
+  const uint64_t until = world_.now_ns() + kAnswerNs;
+  while (world_.now_ns() < until && !failed()) {
+    auto pending = std::make_unique<Pending>();
+    pending->seat = seat;
+    pending->tenant = seats_[seat].tenant;
+    pending->deadline_ns = 2 * kSecond;
+    Pending& p = *pending;
+    add(p);
+    start(std::move(pending), p.deadline_ns, world_.random().below(seats_[seat].process->contexts()));
+    world_.run_until(until, [&] { return p.times_done > 0; });
+    if (p.times_done == 0) return false;
+    if (is_outcome(p.outcomes[0].status)) return true;
+    world_.run_for(50 * kMs);
+  }
+  return failed();
+}
+
+}  // namespace memkv::sim
