@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -69,12 +70,13 @@ class Rig {
     if (!folder_.empty()) std::filesystem::remove_all(folder_);
   }
 
-  void open() {
+  void open() { ASSERT_EQ(try_open(), Status::kOk); }
+  Status try_open() {
     store_.reset();
     devices_.clear();
     StoreOptions o;
     std::memset(o.store_id, 7, sizeof o.store_id);
-    o.index_entries_max = 20000;
+    o.index_entries_max = index_entries_max_;
     o.memory_mode = kind_ == RigKind::kMemory;
     o.on_drive_out = on_drive_out_;
     o.on_drive_out_context = on_drive_out_context_;
@@ -96,9 +98,10 @@ class Rig {
       s.dsync = dsync_;
       o.slices.push_back(s);
     }
+    if (before_open_) before_open_(*this);
     store_ = Store::make(*reactor_, o);
     StoreOp op;
-    ASSERT_EQ(run(op, [&] { store_->open(op); }), Status::kOk);
+    return run(op, [&] { store_->open(op); });
   }
   void close() {
     if (!store_) return;
@@ -281,6 +284,8 @@ class Rig {
   uint64_t missing_ = 0;                     ///< bitmap of drives that the store is opened without
   std::array<uint64_t, kDrivesMax> life_{};  ///< of each drive
   bool dsync_ = false;
+  uint64_t index_entries_max_ = 20000;
+  std::function<void(Rig&)> before_open_;  ///< its devices are there
 
   static constexpr int kTurnsMax = 1'000'000;
 

@@ -59,11 +59,12 @@ struct StoreOp {
   using Fn = void (*)(StoreOp& op);
   Fn on_done = nullptr;
   void* context = nullptr;
-  Status status = Status::kInternal;    ///< result
-  Generation generation = 0;            ///< result: of the block after a change, of the block read
-  uint64_t deadline_ns = ~uint64_t{0};  ///< a put waits for room up to here, then kNoSpace/kDeadline
-  StoreOp* next = nullptr;              ///< private: queues
-  uint64_t private_state[24] = {};      ///< private to the store
+  Status status = Status::kInternal;  ///< result
+  Generation generation = 0;          ///< result: of the block after a change, of the block read
+  uint64_t deadline_ns =
+      ~uint64_t{0};                 ///< a put waits up to here: then kNoSpace where there was no room, else kDeadline
+  StoreOp* next = nullptr;          ///< private: queues
+  uint64_t private_state[24] = {};  ///< private to the store
 };
 
 /// Bytes of one record on their way in. `data` is slot memory: 4 KiB aligned, io::kSlotHeadroom writable bytes in front
@@ -163,6 +164,8 @@ struct StoreCounters {
   uint64_t dropped_evicted, dropped_corrupt, dropped_drive_out, dropped_index_full;
   uint64_t segments_reclaimed, index_entries, index_entries_max;
   uint64_t recovered_records, recovered_torn, recovered_rot, recovery_ns;
+  uint64_t recovered_lost;  ///< places where recovery did not know what had been there, and dropped what was older
+  uint64_t logs_refusing;   ///< now: the drive is the last one, and takes no writes
 };
 
 /// Thread: worker (all calls). Every asynchronous op completes exactly once, later, from the reactor's loop.
@@ -173,7 +176,8 @@ class Store {
 
   /// Recovers the index, then on_done. Nothing else may be called before. Progress: counters().recovered_records.
   virtual void open(StoreOp& op) = 0;
-  /// Waits for all ops in flight; later ops get kCanceled... then on_done. Seals nothing: tails are resumed.
+  /// Waits for all ops in flight, however long; later ops get kCanceled. Then on_done. Seals nothing: tails are
+  /// resumed.
   virtual void close(StoreOp& op) = 0;
 
   virtual void put(PutOp& op) = 0;
