@@ -1,6 +1,6 @@
 #!/bin/bash
-# Kills a server again and again under write load and checks it after each restart: ./dev torture [--kills N] [--seed S] [--drives D]
+# Kills servers again and again under the load of client processes and compares every block with a model: ./dev torture --help
 set -euo pipefail
 cd "$(dirname "$0")/.."
-./dev build release >/dev/null
+./dev build release --target memkv memkv-torture >/dev/null
 exec build/release/tests/memkv-torture "$@"

@@ -22,6 +22,7 @@ BatchOp& Batch::Impl::add(Kind kind, std::string_view key) {
 void Batch::Impl::add_piece(BatchOp& op, const void* data, size_t size) {
   if (size == 0) return;
   pieces.push_back({const_cast<void*>(data), size});
+  bytes += size;
   op.piece_count++;
 }
 

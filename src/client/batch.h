@@ -51,6 +51,7 @@ struct Batch::Impl {
   std::vector<client::BatchOp> ops;
   std::string keys;
   std::vector<iovec> pieces;
+  uint64_t bytes = 0;  ///< of all pieces
 
   client::BatchOp& add(client::Kind kind, std::string_view key);
   void add_piece(client::BatchOp& op, const void* data, size_t size);
@@ -64,6 +65,7 @@ struct Batch::Impl {
     ops.clear();
     keys.clear();
     pieces.clear();
+    bytes = 0;
   }
 };
 

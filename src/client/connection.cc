@@ -70,12 +70,13 @@ void Connection::adopt(std::unique_ptr<transport::Link> link, std::string_view s
   state_since_ns_ = heard_ns_ = context_.now_ns();
   epoch_++;
   pinged_ns_ = 0;
-  credit_used_ = eager_used_ = 0;
+  MEMKV_ASSERT(credit_used_ == 0 && eager_used_ == 0 && ops_used_ == 0 && get_bytes_ == 0 && exists_frames_ == 0);
   context_.watch();
   if (!server_.accept_name(server_name)) {
     goodbye_ = {Status::kInvalid, "it calls itself '" + std::string(server_name) + "', not '" + server_.name() + "'"};
-    link_->close(Status::kInvalid);
+    return link_->close(Status::kInvalid);
   }
+  introduce();
 }
 
 void Connection::close(Status why) {
@@ -107,14 +108,13 @@ void Connection::on_closed(transport::Link&, const Error& why) {
     for (size_t i = 0; i < frame->units.size(); i++) {
       Unit* unit = frame->units[i];
       if (!unit) continue;
-      frame->units[i] = nullptr;
-      unit->frame = nullptr;
+      take_unit(*frame, static_cast<uint32_t>(i));
       context_.on_lost(*unit, !frame->never_left);
     }
     MEMKV_ASSERT(!frame->on_link, "the link gave all frames back before it closed");
     free_frame(*frame);
   }
-  credit_used_ = eager_used_ = 0;
+  MEMKV_ASSERT(credit_used_ == 0 && eager_used_ == 0 && ops_used_ == 0 && get_bytes_ == 0, "credit is left");
   UnitQueue queued;
   take_queued(queued);
   while (Unit* unit = queued.front()) context_.on_lost(*unit, false);
@@ -126,7 +126,7 @@ void Connection::on_closed(transport::Link&, const Error& why) {
 
 /// Hands over all that is queued, in no particular order between kinds.
 void Connection::take_queued(UnitQueue& into) {
-  for (UnitQueue* queue : {&exists_, &ops_, &small_, &large_, &gpu_, &admin_}) {
+  for (UnitQueue* queue : {&exists_, &ops_, &gets_, &small_, &large_, &gpu_, &admin_}) {
     while (Unit* unit = queue->pop_front()) {
       unit->take_off();
       unit->queue = &into;
@@ -155,7 +155,9 @@ Frame* Connection::frame_of(uint64_t request_id, Opcode asked) {
 /// The unit at an index of the frame; null if it was given up. The caller checked the index.
 Unit* Connection::take_unit(Frame& frame, uint32_t index) {
   Unit* unit = std::exchange(frame.units[index], nullptr);
-  if (unit) unit->frame = nullptr, unit->take_off();
+  if (!unit) return nullptr;
+  if (is_large_get(*unit)) get_bytes_ -= unit->length;
+  unit->frame = nullptr, unit->take_off();
   return unit;
 }
 
@@ -166,6 +168,7 @@ void Connection::answered(Frame& frame, uint32_t replies) {
     return protocol_error("an op was answered twice");  // the frame ends with the connection, as do those that wait
   }
   frame.unanswered -= replies;
+  if (frame.counts_ops) ops_used_ -= replies;
   free_if_done(frame);
 }
 
@@ -174,8 +177,11 @@ void Connection::free_if_done(Frame& frame) {
 }
 
 void Connection::free_frame(Frame& frame) {
-  credit_used_ -= std::min(credit_used_, frame.credit);
-  eager_used_ -= std::min(eager_used_, frame.eager_bytes);
+  MEMKV_ASSERT(credit_used_ >= frame.credit && eager_used_ >= frame.eager_bytes);
+  credit_used_ -= frame.credit;
+  eager_used_ -= frame.eager_bytes;
+  if (frame.counts_ops) ops_used_ -= frame.unanswered;
+  if (frame.out.opcode == Opcode::kExists) exists_frames_--;
   frames_.remove(frame);
   frame.connection = nullptr;
   frame.units.clear();
@@ -186,7 +192,7 @@ void Connection::free_frame(Frame& frame) {
   frame.offered.release();
   frame.payload.clear();
   frame.unanswered = 0;
-  frame.never_left = false;
+  frame.never_left = frame.counts_ops = false;
   frame.credit = frame.eager_bytes = 0;
   context_.give_back(frame);
 }

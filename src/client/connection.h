@@ -10,6 +10,14 @@ class Context;
 /// A request id holds the slot of its frame in the lowest bits.
 inline constexpr uint32_t kSlotBits = 20;
 
+/// EXISTS frames without a reply; a server takes them in steps.
+inline constexpr uint32_t kExistsFramesMax = 4;
+
+/// Its bytes count against the credit for gets.
+inline bool is_large_get(const Unit& unit) {
+  return unit.kind == wire::OpKind::kGet && unit.length > wire::kEagerPayloadMax;
+}
+
 inline uint32_t in_chunk(uint64_t offset) { return static_cast<uint32_t>(offset % kChunkBytesMax); }
 
 /// Thread: the context's. Lives as long as its server; links come and go.
@@ -28,8 +36,13 @@ class Connection final : public transport::LinkOwner {
   Transport transport() const { return transport_; }
   uint16_t worker() const { return worker_; }
   uint64_t epoch() const { return epoch_; }
-  bool has_queued() const {
-    return !(ops_.empty() && small_.empty() && large_.empty() && gpu_.empty() && exists_.empty() && admin_.empty());
+  bool has_queued() const { return queued() > 0 || !(exists_.empty() && admin_.empty()); }
+  /// Ops that have not left.
+  size_t queued() const { return ops_.size() + gets_.size() + small_.size() + large_.size() + gpu_.size(); }
+  /// At most that many quarters of what may be under way are.
+  bool has_room(uint32_t quarters) const {
+    const uint64_t bytes = uint64_t{std::max(limit_.gets, limit_.puts)} * wire::kCreditUnit;
+    return (ops_used_ + queued() + 1) * 4 <= size_t{limit_.ops} * quarters + 3 && load_bytes_ * 4 <= bytes * quarters;
   }
 
   /// Starts an attempt on one address. Outcome: Server::on_welcome or on_connect_failed.
@@ -55,6 +68,8 @@ class Connection final : public transport::LinkOwner {
   /// Stops the reply under way from being written into the memory of `op`, if it is.
   void quiet(Op& op);
   bool holds_memory_of(const Op& op) const;
+  /// The unit is in a frame, and ends: its reply goes nowhere.
+  void forget(Unit& unit) { take_unit(*unit.frame, unit.index); }
 
   void send_suspect(std::string_view key, uint64_t offset);
   void send_abort(uint64_t upload);
@@ -93,13 +108,20 @@ class Connection final : public transport::LinkOwner {
   void adopt(std::unique_ptr<transport::Link> link, std::string_view server_name);
   void connected(Result<std::unique_ptr<transport::Link>> link, std::string_view server_name, std::string_view goodbye);
 
+  void introduce();
   bool may_send() const;
   bool send_ops();
+  bool send_gets();
+  Frame& frame_for(std::initializer_list<const UnitQueue*> queues);
+  uint32_t ops_left() const { return limit_.ops > ops_used_ ? limit_.ops - ops_used_ : 0; }
+  bool has_get_credit(uint64_t bytes) const {
+    return get_bytes_ == 0 || get_bytes_ + bytes <= uint64_t{limit_.gets} * wire::kCreditUnit;
+  }
   bool send_exists();
   bool send_large();
   bool send_gpu();
   void send_alone(Frame& frame, Unit& unit, uint32_t credit);
-  bool has_credit(uint32_t units) const { return credit_used_ == 0 || credit_used_ + units <= credit_limit_; }
+  bool has_credit(uint32_t units) const { return credit_used_ == 0 || credit_used_ + units <= limit_.puts; }
   bool send_admin();
   Frame& new_frame(size_t body_bytes);
   bool add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit);
@@ -149,15 +171,20 @@ class Connection final : public transport::LinkOwner {
   uint64_t state_since_ns_ = 0;
   uint64_t request_counter_ = 0;
 
-  UnitQueue ops_;    // without payload
+  UnitQueue ops_;    // without payload, and gets up to kEagerPayloadMax
+  UnitQueue gets_;   // larger ones
   UnitQueue small_;  // payload up to kEagerPayloadMax
   UnitQueue large_;
   UnitQueue gpu_;  // whatever their size: their memory is exposed, for a get and for a payload
   UnitQueue exists_;
   UnitQueue admin_;  // status, list: a frame of its own kind each
   FrameList frames_;
-  uint32_t credit_limit_ = 1;
-  uint32_t credit_used_ = 0;
+  wire::Credit limit_;        // what the server grants
+  uint32_t credit_used_ = 0;  // by payloads of puts
+  uint32_t ops_used_ = 0;     // ops in frames, not answered
+  uint64_t get_bytes_ = 0;    // that large gets in frames ask for
+  uint32_t exists_frames_ = 0;
+  bool gets_first_ = false;  // large gets and other ops go first in turn
   uint32_t eager_used_ = 0;
   uint64_t link_payload_bytes_ = 0;
   uint64_t load_bytes_ = 0;

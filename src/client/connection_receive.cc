@@ -53,7 +53,7 @@ PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& he
       break;
     case Opcode::kCredit:
       if (auto credit = wire::decode_credit(body))
-        credit_limit_ = credit->limit;
+        limit_ = *credit;
       else
         protocol_error(credit.error().what);
       break;
@@ -67,7 +67,7 @@ PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& he
     default:
       protocol_error("a frame that no server sends");
   }
-  pump();
+  server_.on_room(*this);
   return target;
 }
 
@@ -78,7 +78,7 @@ void Connection::on_welcome(std::span<const std::byte> body) {
     return protocol_error("another worker than was asked for");
   }
   state_ = State::kOpen;
-  credit_limit_ = welcome->credit;
+  limit_ = welcome->credit;
   worker_ = welcome->worker;
   server_.on_welcome(*this, *welcome);
 }
@@ -145,6 +145,7 @@ PayloadTarget Connection::on_reply(const wire::FrameHeader& header, std::span<co
     if (reply.payload_bytes > 0 && unasked) {
       frame->units[reply.index] = unit;  // lost with the connection
       unit->frame = frame;
+      if (is_large_get(*unit)) get_bytes_ += unit->length;
       return protocol_error("a payload that nobody asked for"), PayloadTarget::sink();
     }
     if (!unit) {
@@ -190,7 +191,7 @@ void Connection::on_payload(transport::Link&) {
   }
   complete.clear();
   if (arriving_.empty()) arriving_.swap(complete);  // keeps its room
-  pump();
+  server_.on_room(*this);
 }
 
 /// Out of the slot that it arrived in, if it did.

@@ -43,6 +43,8 @@ void Connection::enqueue(Unit& unit) {
     queue = &gpu_;
   else if (wire::has_payload(unit.kind))
     queue = unit.length > wire::kEagerPayloadMax ? &large_ : &small_;
+  else if (is_large_get(unit))
+    queue = &gets_;
   unit.queue = queue;
   queue->push_back(unit);
   // A begin stands for the chunks that will follow it here.
@@ -54,7 +56,10 @@ void Connection::enqueue(Unit& unit) {
 bool Connection::may_send() const { return state_ == State::kOpen && pinged_ns_ == 0; }
 
 void Connection::pump() {
-  while (may_send() && (send_exists() || send_ops() || send_large() || send_gpu() || send_admin())) {
+  // A window that small ops fill belongs to the large gets that wait every second time.
+  const bool gets_first = std::exchange(gets_first_, !gets_first_);
+  while (may_send() && (send_exists() || (gets_first && send_gets()) || send_ops() || send_gets() || send_large() ||
+                        send_gpu() || send_admin())) {
   }
 }
 
@@ -175,24 +180,30 @@ uint64_t Connection::link_payload_max() const {
   return transport_ == Transport::kRdma ? kLinkPayloadMaxRdma : kLinkPayloadMax;
 }
 
-bool Connection::send_ops() {
-  const auto small_fits = [&](uint32_t in_frame) {
-    return !small_.empty() && eager_used_ + in_frame + small_.front()->length <= wire::kEagerBytesMax;
-  };
-  if (ops_.empty() && !small_fits(0)) return false;
+/// Large enough for what stands in these queues, or the largest.
+Frame& Connection::frame_for(std::initializer_list<const UnitQueue*> queues) {
   size_t bytes = 2;
   size_t count = 0;
-  for (const UnitQueue* queue : {&ops_, &small_}) {
+  for (const UnitQueue* queue : queues) {
     for (Unit& unit : *queue) {
       if (++count > Frame::kSmallUnits) break;
       bytes += body_bytes(unit);
     }
   }
-  Frame& frame = new_frame(count > Frame::kSmallUnits ? wire::kBodyBytesMax : bytes);
+  return new_frame(count > Frame::kSmallUnits ? wire::kBodyBytesMax : bytes);
+}
+
+bool Connection::send_ops() {
+  const uint32_t ops = ops_left();
+  const auto small_fits = [&](uint32_t in_frame) {
+    return !small_.empty() && eager_used_ + in_frame + small_.front()->length <= wire::kEagerBytesMax;
+  };
+  if (ops == 0 || (ops_.empty() && !small_fits(0))) return false;
+  Frame& frame = frame_for({&ops_, &small_});
   wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
-  while (!ops_.empty() && add_op(frame, encoder, *ops_.front())) {
+  while (!ops_.empty() && encoder.count() < ops && add_op(frame, encoder, *ops_.front())) {
   }
-  while (small_fits(frame.eager_bytes)) {
+  while (encoder.count() < ops && small_fits(frame.eager_bytes)) {
     const uint32_t length = small_.front()->length;
     if (!add_op(frame, encoder, *small_.front())) break;
     frame.eager_bytes += length;
@@ -203,8 +214,23 @@ bool Connection::send_ops() {
   return true;
 }
 
+/// Gets whose bytes count: as many as the server keeps room for.
+bool Connection::send_gets() {
+  const uint32_t ops = ops_left();
+  if (gets_.empty() || ops == 0 || !has_get_credit(gets_.front()->length)) return false;
+  Frame& frame = frame_for({&gets_});
+  wire::OpsEncoder encoder({frame.body.get(), frame.body_capacity});
+  while (!gets_.empty() && encoder.count() < ops && has_get_credit(gets_.front()->length)) {
+    const uint32_t length = gets_.front()->length;
+    if (!add_op(frame, encoder, *gets_.front())) break;
+    get_bytes_ += length;
+  }
+  send(frame, Opcode::kOps, encoder.finish());
+  return true;
+}
+
 bool Connection::send_large() {
-  if (large_.empty() || link_payload_bytes_ >= link_payload_max()) return false;
+  if (large_.empty() || ops_left() == 0 || link_payload_bytes_ >= link_payload_max()) return false;
   Unit& unit = *large_.front();
   const uint32_t credit = wire::credit_units(unit.length);
   if (!has_credit(credit)) return false;
@@ -225,11 +251,12 @@ void Connection::send_alone(Frame& frame, Unit& unit, uint32_t credit) {
 /// A unit of GPU memory, in a frame of its own: the server writes or reads the memory, and nothing here touches it.
 /// Where that cannot be, the op ends, so that its caller stages.
 bool Connection::send_gpu() {
-  if (gpu_.empty()) return false;
+  if (gpu_.empty() || ops_left() == 0) return false;
   Unit& unit = *gpu_.front();
   const bool payload = wire::has_payload(unit.kind);
   const uint32_t credit = payload ? wire::credit_units(unit.length) : 0;
   if (payload && (link_payload_bytes_ >= link_payload_max() || !has_credit(credit))) return false;
+  if (is_large_get(unit) && !has_get_credit(unit.length)) return false;
   slices_.clear();
   slice(unit.op->pieces, unit.place, unit.length, slices_);
   transport::Exposure memory;
@@ -243,12 +270,13 @@ bool Connection::send_gpu() {
     frame.offered = memory;
   else
     add_exposure(frame, unit, memory);
+  if (is_large_get(unit)) get_bytes_ += unit.length;
   send_alone(frame, unit, credit);
   return true;
 }
 
 bool Connection::send_exists() {
-  if (exists_.empty()) return false;
+  if (exists_.empty() || exists_frames_ == kExistsFramesMax) return false;
   size_t bytes = 8;
   size_t count = 0;
   for (const Unit& unit : exists_) {
@@ -300,6 +328,9 @@ void Connection::send(Frame& frame, Opcode opcode, std::span<const std::byte> bo
   const uint64_t now = context_.now_ns();
   if (frames_.empty()) heard_ns_ = now;  // silence counts from here
   frame.unanswered = static_cast<uint32_t>(frame.units.size());
+  frame.counts_ops = opcode == Opcode::kOps;
+  if (frame.counts_ops) ops_used_ += frame.unanswered;
+  if (opcode == Opcode::kExists) exists_frames_++;
   frame.sent_ns = now;
   frames_.push_back(frame);
   transport::OutFrame& out = frame.out;
@@ -344,6 +375,15 @@ void Connection::on_sent(Frame& frame, bool sent) {
   }
   free_if_done(frame);
   pump();
+}
+
+/// The connection's first frame. The server answers it with WELCOME.
+void Connection::introduce() {
+  constexpr size_t kBytes = 64;
+  Frame& frame = new_frame(kBytes);
+  const wire::Introduce introduce{.client_id = context_.identity().id, .epoch = 0};
+  const std::span<std::byte> body(frame.body.get(), kBytes);
+  send(frame, Opcode::kIntroduce, body.first(wire::encode(introduce, body)));
 }
 
 void Connection::send_control(Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id) {

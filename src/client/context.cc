@@ -3,6 +3,8 @@
 #include "client/context.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "base/log.h"
 #include "client/rdma_host.h"
@@ -16,6 +18,14 @@ constexpr uint64_t kTickNs = 50'000'000;
 constexpr uint64_t kRetryNsMin = 50'000, kRetryNsMax = 5'000'000;
 constexpr uint64_t kDrainOneSidedNs = 200'000'000;  // for the server to say that it is done with memory
 constexpr uint32_t kReactorOpsMax = 65536;
+/// A batch of more ops takes turns with others, a few ops each time.
+constexpr size_t kOpsAtOnce = 16;
+constexpr size_t kTurnOps = 16;
+constexpr uint64_t kTurnBytes = 64 * 1024;
+/// Default deadlines: the slowest server, network and machine that they allow for, in bytes a second of one I/O
+/// context; and what an op counts beside its bytes (docs/operating.md).
+constexpr uint64_t kSlowestBytesPerSecond = 64u << 20;
+constexpr uint64_t kOpWeight = 512;
 /// For memory that is not registered. When none is free, payloads go through the stream.
 constexpr io::SlotClass kStaging[] = {{64u << 10, 32}, {256u << 10, 16}, {2u << 20, 12}};
 
@@ -50,7 +60,10 @@ void Counters::add_to(ClientCounters& sum) const {
 }
 
 Context::Context(const Settings& settings)
-    : settings_(settings), placement_(names_of(settings)), random_(random_seed()) {
+    : settings_(settings),
+      identity_(settings.identity != nullptr ? *settings.identity : process_identity()),
+      placement_(names_of(settings)),
+      random_(random_seed()) {
   deadline_timer_.context = retry_timer_.context = tick_timer_.context = this;
   deadline_timer_.on_done = [](io::Timer& timer) { static_cast<Context*>(timer.context)->on_deadline(); };
   retry_timer_.on_done = [](io::Timer& timer) { static_cast<Context*>(timer.context)->on_retry(); };
@@ -67,8 +80,10 @@ Result<void, Message> Context::open() {
   auto reactor =
       io::make_epoll_reactor({.kind = io::ReactorKind::kEpoll, .ops_max = kReactorOpsMax, .device_threads = 0});
   if (!reactor) {
-    return Message{reactor.error().status, std::string("the client cannot open its event loop: ") +
-                                               reactor.error().what + " (too many open files? see ulimit -n)"};
+    const Error& error = reactor.error();
+    const char* hint = error.sys_errno == EMFILE || error.sys_errno == ENFILE ? ": see ulimit -n" : "";
+    return Message{error.status, std::string("the client cannot open its event loop: ") + error.what + ": " +
+                                     std::strerror(error.sys_errno) + hint};
   }
   reactor_ = std::move(*reactor);
   reactor_->set_on_wake([](void* self) { static_cast<Context*>(self)->on_wake(); }, this);
@@ -149,17 +164,120 @@ void Context::submit(Call& call) {
   call.left = call.batch->ops.size() + 1;  // one for this loop
   call.outcomes->assign(call.batch->ops.size(), Outcome{});
   calls_.push_back(call);
-  for (uint32_t i = 0; i < call.batch->ops.size(); i++) {
-    if (!call.batch->ops[i].chained || i == 0) start_op(call, i);
+  allow_for_bytes(call);
+  if (call.batch->ops.size() > kOpsAtOnce) {
+    start_in_turn(call);
+  } else {
+    for (uint32_t i = 0; i < call.batch->ops.size(); i++) {
+      if (!call.batch->ops[i].chained || i == 0) start_op(call, i);
+    }
   }
   pump();
   op_done(call);
+}
+
+/// A default deadline is a floor and the time that the bytes under way take at the slowest rate that it allows for.
+void Context::allow_for_bytes(Call& call) {
+  call.weight = call.batch->bytes + call.batch->ops.size() * kOpWeight;
+  weight_ += call.weight;
+  call.allowance_ns = static_cast<uint64_t>(static_cast<double>(weight_) * (1e9 / kSlowestBytesPerSecond));
+}
+
+/// A long list gets records for as many ops as its servers' connections take, and for the next ones as replies come.
+/// What needs no server, or is spoken of by index while it is under way, starts at once; questions share large frames.
+void Context::start_in_turn(Call& call) {
+  if (call.lanes.size() != servers_.size()) call.lanes = std::vector<Lane>(servers_.size());
+  const auto& ops = call.batch->ops;
+  for (uint32_t i = 0; i < ops.size(); i++) {
+    const BatchOp& spec = ops[i];
+    if (spec.chained && i > 0) continue;
+    if (spec.invalid || spec.fed || spec.admin || spec.kind == Kind::kExists) {
+      start_op(call, i);
+      continue;
+    }
+    Lane& lane = call.lanes[servers_.size() > 1 ? placement_.server_of(call.batch->key_of(spec)) : 0];
+    lane.ops.push_back(i);
+    call.waiting++;
+  }
+  for (size_t i = 0; i < servers_.size(); i++) {
+    Lane& lane = call.lanes[i];
+    lane.call = &call;
+    if (!lane.ops.empty()) servers_[i]->add_lane(lane);
+  }
+  if (call.waiting > 0) arm_deadline(next_expiry_ns(call, call.started_ns));
+}
+
+/// A deadline that the caller stated is kept to the letter.
+uint64_t Context::deadline_of(const Call& call, Kind kind) const {
+  const bool read = kind == Kind::kGet || kind == Kind::kExists || kind == Kind::kStat;
+  const uint64_t usual = (read ? settings_.get_timeout_ns : settings_.put_timeout_ns) + call.allowance_ns;
+  return call.started_ns + std::min<uint64_t>(call.timeout_ns != 0 ? call.timeout_ns : usual, uint64_t{1} << 60);
+}
+
+/// Of its ops that wait for their turn, the first one's that is not due at `now_ns`.
+uint64_t Context::next_expiry_ns(const Call& call, uint64_t now_ns) const {
+  const uint64_t read = deadline_of(call, Kind::kGet), change = deadline_of(call, Kind::kPut);
+  if (std::min(read, change) > now_ns) return std::min(read, change);
+  return std::max(read, change) > now_ns ? std::max(read, change) : ~uint64_t{0};
+}
+
+bool Context::start_some(Lane& lane) {
+  Call& call = *lane.call;
+  call.left++;  // it does not end in here
+  const auto& ops = call.batch->ops;
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < kTurnOps && bytes < kTurnBytes && lane.next < lane.ops.size(); i++) {
+    const uint32_t index = lane.ops[lane.next++];
+    call.waiting--;
+    bytes += total_bytes(call.batch->pieces_of(ops[index]));
+    start_op(call, index);
+  }
+  const bool more = lane.next < lane.ops.size();
+  if (!more) lane.ops.clear(), lane.next = 0;
+  op_done(call);
+  return more;
+}
+
+/// Ends those ops that wait for their turn and whose deadline lies no later.
+void Context::end_waiting(Call& call, Status status, uint64_t due_until_ns) {
+  if (call.waiting == 0) return;
+  call.left++;
+  for (size_t i = 0; i < call.lanes.size(); i++) {
+    Lane& lane = call.lanes[i];
+    if (!lane.link.linked()) continue;
+    size_t kept = lane.next;
+    for (size_t at = lane.next; at < lane.ops.size(); at++) {
+      const uint32_t index = lane.ops[at];
+      if (deadline_of(call, call.batch->ops[index].kind) > due_until_ns) {
+        lane.ops[kept++] = index;
+        continue;
+      }
+      call.waiting--;
+      end_unstarted(call, index, status);
+    }
+    lane.ops.resize(kept);
+    if (lane.next < kept) continue;
+    servers_[i]->remove_lane(lane);
+    lane.ops.clear(), lane.next = 0;
+  }
+  op_done(call);
+}
+
+/// An op without a record: nothing of it has left. What is chained to it ends as well.
+void Context::end_unstarted(Call& call, uint32_t index, Status status) {
+  (*call.outcomes)[index].status = status;
+  tell(call, index);
+  counters_.ops.add();
+  counters_.failures.add();
+  start_next(call, index, status);
+  call.left--;
 }
 
 void Context::cancel(Call& call) {
   if (!call.link.linked()) return;
   call.canceled = true;
   call.left++;
+  end_waiting(call, Status::kCanceled, ~uint64_t{0});
   std::vector<Op*> ops;
   for (Op& op : call.ops) ops.push_back(&op);
   for (Op* op : ops) give_up(*op, Status::kCanceled);
@@ -169,6 +287,7 @@ void Context::cancel(Call& call) {
 void Context::op_done(Call& call) {
   if (--call.left > 0) return;
   calls_.remove(call);
+  weight_ -= call.weight;
   call.on_done(call);
 }
 
@@ -293,7 +412,7 @@ void Context::drain(Op& op) {
 
 void Context::drop_unit(Unit& unit) {
   if (unit.queue) unit.queue->remove(unit);
-  if (unit.frame) unit.frame->units[unit.index] = nullptr;
+  if (unit.frame) unit.frame->connection->forget(unit);
   unit.op->units.remove(unit);
   unit.take_off();
   unit = Unit{};
@@ -311,7 +430,13 @@ void Context::on_deadline() {
   const uint64_t now = now_ns();
   uint64_t next = ~uint64_t{0};
   expired_.clear();
+  expired_calls_.clear();
   for (Call& call : calls_) {
+    if (call.waiting > 0) {
+      if (std::min(deadline_of(call, Kind::kGet), deadline_of(call, Kind::kPut)) <= now)
+        expired_calls_.push_back(&call);
+      next = std::min(next, next_expiry_ns(call, now));
+    }
     for (Op& op : call.ops) {
       const uint64_t due = op.drain_until_ns != 0 ? op.drain_until_ns : op.deadline_ns;
       if (due <= now)
@@ -321,6 +446,7 @@ void Context::on_deadline() {
     }
   }
   if (next != ~uint64_t{0}) arm_deadline(next);
+  for (Call* call : expired_calls_) end_waiting(*call, Status::kDeadline, now);
   for (Op* op : expired_) {
     if (op->drain_until_ns == 0) {
       give_up(*op, Status::kDeadline);

@@ -7,6 +7,7 @@
 
 #include "base/metrics.h"
 #include "base/random.h"
+#include "client/client_identity.h"
 #include "client/placement.h"
 #include "client/records.h"
 #include "client/server.h"
@@ -56,6 +57,7 @@ class Context {
   /// Rails whose devices know all of this GPU memory, as bits.
   uint32_t gpu_rails(std::span<const iovec> pieces);
   const Settings& settings() const { return settings_; }
+  ClientIdentity& identity() { return identity_; }
   Counters& counters() { return counters_; }
   const Counters& counters() const { return counters_; }
   uint64_t now_ns() const { return reactor_->now_ns(); }
@@ -86,6 +88,8 @@ class Context {
   /// Not now: the unit is routed again in a short while.
   void retry_later(Unit& unit);
   void drop_unit(Unit& unit);  ///< from whatever list or frame it is in
+  /// Starts the next few ops of a lane. False: it has no more, or its call is over.
+  bool start_some(Lane& lane);
 
  private:
   explicit Context(const Settings& settings);
@@ -94,6 +98,12 @@ class Context {
   enum class MemoryOf : uint8_t { kHost, kGpu, kMixed };
   MemoryOf memory_of(std::span<const iovec> pieces);
 
+  void allow_for_bytes(Call& call);
+  void start_in_turn(Call& call);
+  void end_waiting(Call& call, Status status, uint64_t due_until_ns);
+  uint64_t deadline_of(const Call& call, Kind kind) const;
+  uint64_t next_expiry_ns(const Call& call, uint64_t now_ns) const;
+  void end_unstarted(Call& call, uint32_t index, Status status);
   void start_op(Call& call, uint32_t index);
   void start_units(Op& op);
   void start_get(Op& op);
@@ -129,6 +139,7 @@ class Context {
   void pump();
 
   const Settings settings_;
+  ClientIdentity& identity_;
   const Placement placement_;
   std::unique_ptr<io::Reactor> reactor_;
   std::shared_ptr<transport::rdma::Host> rdma_host_;
@@ -143,8 +154,10 @@ class Context {
   std::vector<Frame*> frame_table_;
   std::unique_ptr<std::byte[]> sink_;
   base::IntrusiveList<Call, &Call::link> calls_;
+  uint64_t weight_ = 0;  ///< of all calls
   UnitQueue waiting_;
   std::vector<Op*> expired_;
+  std::vector<Call*> expired_calls_;
   io::Timer deadline_timer_, retry_timer_, tick_timer_;
   void (*on_wake_)(void*) = nullptr;
   void* on_wake_context_ = nullptr;

@@ -80,10 +80,7 @@ void Context::start_op(Call& call, uint32_t index) {
   op.bytes = total_bytes(op.pieces);
   op.ready_bytes = spec.fed ? 0 : op.bytes;
   call.ops.push_back(op);
-  const bool read = spec.kind == Kind::kGet || spec.kind == Kind::kExists || spec.kind == Kind::kStat;
-  const uint64_t usual = read ? settings_.get_timeout_ns : settings_.put_timeout_ns;
-  const uint64_t timeout = std::min<uint64_t>(call.timeout_ns != 0 ? call.timeout_ns : usual, uint64_t{1} << 60);
-  op.deadline_ns = call.started_ns + timeout;
+  op.deadline_ns = deadline_of(call, spec.kind);
   const MemoryOf memory = memory_of(op.pieces);
   op.gpu = memory == MemoryOf::kGpu;
   const bool wrong = (spec.invalid && !spec.admin) || memory == MemoryOf::kMixed;

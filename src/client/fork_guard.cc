@@ -16,10 +16,12 @@ void watch_forks() {
 
 }  // namespace
 
-ForkGuard::ForkGuard() {
+uint64_t fork_count() {
   watch_forks();
-  generation_ = forks.load(std::memory_order_relaxed);
+  return forks.load(std::memory_order_relaxed);
 }
+
+ForkGuard::ForkGuard() : generation_(fork_count()) {}
 
 bool ForkGuard::forked() const { return forks.load(std::memory_order_relaxed) != generation_; }
 

@@ -10,6 +10,9 @@ namespace memkv::client {
 inline constexpr Error kForkedError{Status::kForked, 0,
                                     "this process is the child of a fork: connect a client of its own"};
 
+/// How many forks lie between the program's start and this process. Thread: any.
+uint64_t fork_count();
+
 /// Thread: any.
 class ForkGuard {
  public:

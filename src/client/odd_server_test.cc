@@ -57,7 +57,7 @@ std::string welcome_body(uint16_t worker = 0) {
   welcome.shard_count = 2;
   welcome.worker_of_shard[1] = 1;
   welcome.ready = 1;
-  welcome.credit = 64;
+  welcome.credit = {64, 64, 64};
   welcome.block_bytes_max = 16 << 20;
   std::string body(256, 0);
   body.resize(wire::encode(welcome, base::mut_bytes_of(body.data(), body.size())));

@@ -90,6 +90,15 @@ struct Op {
   void reset();
 };
 
+/// The ops of one call that wait for their turn at one server: they have no records yet. Calls take turns there, so
+/// that a small one never stands behind a list of a million.
+struct Lane {
+  base::ListLink<Lane> link;  ///< in its server's; not linked: nothing waits
+  Call* call = nullptr;
+  std::vector<uint32_t> ops;  ///< places in the batch
+  size_t next = 0;            ///< the first of them that has not started
+};
+
 /// A batch under way. Owned by who submits it, untouched until on_done.
 struct Call {
   using Fn = void (*)(Call& call);
@@ -106,6 +115,10 @@ struct Call {
   std::vector<uint32_t> to_start;  ///< ops whose turn came while another was being started
   bool starting = false;
   uint64_t started_ns = 0;
+  uint64_t weight = 0;        ///< what its bytes and ops count for default deadlines
+  uint64_t allowance_ns = 0;  ///< what default deadlines get on top for the bytes that are under way
+  std::vector<Lane> lanes;    ///< by server; empty unless the batch is a long list
+  size_t waiting = 0;         ///< ops in lanes
   bool canceled = false;
 };
 
@@ -134,6 +147,7 @@ struct Frame {
   bool on_link = false;
   bool never_left = false;  ///< the link was dying already
   uint32_t credit = 0;      ///< what its payload takes of the connection's
+  bool counts_ops = false;  ///< its ops without a reply count against the connection's limit
   uint32_t eager_bytes = 0;
   uint64_t sent_ns = 0;
   std::vector<iovec> payload;

@@ -17,6 +17,7 @@ constexpr uint64_t kConnectNs = 1500 * kMs;  // one attempt, handshake included;
 constexpr uint64_t kBackoffMin = 100 * kMs;
 constexpr uint64_t kBackoffMax = 5000 * kMs;
 constexpr uint64_t kShortLifeNs = 1000 * kMs;
+constexpr size_t kQueuedMax = 64;  // units of lists that wait at a connection, for a worker that is slower than others
 constexpr uint64_t kReconnectGapMaxNs = 200 * kMs;
 constexpr uint64_t kReconnectGapNs = 20 * kMs;  // after a failure with other connections open
 
@@ -93,8 +94,40 @@ void Server::route_gpu(Unit& unit) {
 }
 
 void Server::pump() {
+  start_waiting();
   if (!std::exchange(dirty_, false)) return;
   for (size_t i = 0; i < connections_.size(); i++) connections_[i]->pump();
+}
+
+void Server::on_room(Connection& connection) {
+  connection.pump();
+  if (!lanes_.empty()) pump();
+}
+
+/// Starts ops that wait for their turn, a few of each call, once a quarter of a connection's room is free: so that they
+/// share frames.
+void Server::start_waiting() {
+  if (lanes_.empty() || starting_ || !has_room(3)) return;
+  starting_ = true;  // what is done at once may start what is chained to it, and pump
+  do {
+    Lane& lane = *lanes_.pop_front();
+    if (context_.start_some(lane)) lanes_.push_back(lane);
+  } while (!lanes_.empty() && has_room(4));
+  starting_ = false;
+}
+
+/// A connection of the transport in use has that many quarters of its room taken, at most, and none has a queue. While
+/// the server refuses ops, or answers are not awaited, there is room: each op ends at once.
+bool Server::has_room(uint32_t quarters) const {
+  if (refusal_ != Status::kOk) return true;
+  if (!welcomed_) return unrouted_.size() < kQueuedMax;
+  bool room = false;
+  for (const auto& connection : connections_) {
+    if (connection->queued() >= kQueuedMax) return false;
+    const bool used = connection->open() && connection->transport() == choice_.now();
+    room = room || (used && connection->has_room(quarters));
+  }
+  return room || !any_open();
 }
 
 void Server::reroute_all() {

@@ -35,6 +35,11 @@ class Server {
   /// Sends the unit on its way: to a connection's queue, or to wait for the first connection.
   void route(Unit& unit);
   void pump();
+  /// Ops that take turns with those of other calls.
+  void add_lane(Lane& lane) { lanes_.push_back(lane); }
+  void remove_lane(Lane& lane) { lanes_.remove(lane); }
+  /// Replies made room at a connection.
+  void on_room(Connection& connection);
   /// The resolver may have an answer.
   void on_resolved();
   /// Once per tick while ops are under way.
@@ -64,6 +69,8 @@ class Server {
   void reroute_all();
   void retry_queued(Connection& connection);
   bool any_open() const;
+  void start_waiting();
+  bool has_room(uint32_t quarters) const;
 
   // Choice of the transport (server_transports.cc).
   void rule_out_one_sided();
@@ -104,6 +111,8 @@ class Server {
   std::deque<std::unique_ptr<Connection>> connections_;
   size_t round_ = 0;
   UnitQueue unrouted_;  // until the first WELCOME
+  base::IntrusiveList<Lane, &Lane::link> lanes_;
+  bool starting_ = false;
   io::Timer timer_;
   io::Timer one_sided_timer_;
   Status refusal_ = Status::kOk;

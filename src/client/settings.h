@@ -11,6 +11,8 @@
 
 namespace memkv::client {
 
+struct ClientIdentity;
+
 /// One entry of the server list. Keys are placed by `name`, never by address.
 struct ServerAddress {
   std::string name;
@@ -40,6 +42,7 @@ struct Settings {
   bool verify = true;
   std::string congestion;  ///< empty: the system's
   std::string client_name;
+  ClientIdentity* identity = nullptr;  ///< null: that of the process (a simulator has several clients in one)
 };
 
 Result<Settings, Message> resolve_settings(ClientOptions options);

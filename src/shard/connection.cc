@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -16,7 +17,7 @@ void Connection::open(Worker& worker, uint64_t namespace_id) {
   worker_ = &worker;
   namespace_id_ = namespace_id;
   closing_ = closed_ = owes_map_ = leaving_ = paused_ = false;
-  credit_told_ = worker.credit_now();
+  opened_ns_ = worker.now_ns();
 }
 
 void Connection::attach(std::unique_ptr<transport::Link> link, Transport transport) {
@@ -24,6 +25,20 @@ void Connection::attach(std::unique_ptr<transport::Link> link, Transport transpo
   transport_ = transport;
   send_room_ = link_->send_room();
   worker_->count_connection(transport, 1);
+}
+
+/// The first frame of a connection. Ops follow only behind WELCOME, so no op is ever on its way over a connection whose
+/// client the worker does not know.
+void Connection::on_introduce(const wire::FrameHeader& header, std::span<const std::byte> body) {
+  if (header.opcode != wire::Opcode::kIntroduce) return protocol_error("another frame came before INTRODUCE");
+  const auto introduce = wire::decode_introduce(body);
+  if (!introduce) return protocol_error(introduce.error().what);
+  client_ = &worker_->clients().join(namespace_id_, introduce->client_id);
+  welcome();
+}
+
+void Connection::welcome() {
+  credit_told_ = worker_->credit_now();
   const Identity& identity = worker_->identity();
   wire::Welcome welcome;
   welcome.boot_id = identity.boot_id;
@@ -46,15 +61,20 @@ void Connection::recycle() {
   MEMKV_ASSERT(reapable(), "recycled while in use");
   MEMKV_ASSERT(uploads_.empty() && replying_.empty() && loaded_.empty());
   MEMKV_ASSERT(waits_send_.empty() && send_room_used_.requests == 0 && send_room_used_.bytes == 0);
+  if (client_ != nullptr) worker_->clients().leave(*std::exchange(client_, nullptr));
   link_.reset();
 }
 
 PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& header, std::span<const std::byte> body) {
   if (closing_ || leaving_) return PayloadTarget::sink();
   MEMKV_ASSERT(incoming_count_ == 0, "a frame before the payload of the last one");
-  if (header.opcode == wire::Opcode::kOps) return on_ops(header, body);
+  if (header.opcode == wire::Opcode::kOps && client_ != nullptr) return on_ops(header, body);
   if (header.payload_bytes > 0) {
     protocol_error("a payload where none belongs");
+    return PayloadTarget::sink();
+  }
+  if (client_ == nullptr) {
+    on_introduce(header, body);
     return PayloadTarget::sink();
   }
   switch (header.opcode) {
@@ -356,13 +376,13 @@ void Connection::protocol_error(const char* what) {
 }
 
 void Connection::say_ready() {
-  if (!closing_) (void)send_empty(wire::Opcode::kReady);
+  if (!closing_ && client_ != nullptr) (void)send_empty(wire::Opcode::kReady);
 }
 
-void Connection::say_credit(uint16_t limit) {
-  if (closing_ || limit == credit_told_) return;
-  if (send_control(wire::Opcode::kCredit, 0, [&](auto body) { return wire::encode(wire::Credit{limit}, body); })) {
-    credit_told_ = limit;
+void Connection::say_credit(const wire::Credit& credit) {
+  if (closing_ || client_ == nullptr || credit == credit_told_) return;
+  if (send_control(wire::Opcode::kCredit, 0, [&](auto body) { return wire::encode(credit, body); })) {
+    credit_told_ = credit;
   }
 }
 
@@ -411,7 +431,8 @@ void Connection::abort_uploads() {
   }
 }
 
-const char* Connection::stalls(uint64_t now_ns, uint64_t ns) {
+const char* Connection::stalls(uint64_t now_ns, uint64_t ns, uint64_t introduce_ns) {
+  if (client_ == nullptr && now_ns >= opened_ns_ + introduce_ns) return "introduce itself";
   if (link_->bytes_queued() == 0) nothing_out_ns_ = now_ns;
   if (!in_payload()) nothing_in_ns_ = now_ns;
   if (now_ns >= std::max(nothing_out_ns_, link_->last_sent_ns()) + ns) return "read its replies";

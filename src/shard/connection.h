@@ -8,6 +8,7 @@
 
 #include "base/intrusive_list.h"
 #include "shard/frame_out.h"
+#include "shard/known_clients.h"
 #include "shard/op.h"
 #include "transport/link.h"
 #include "wire/messages.h"
@@ -28,7 +29,7 @@ class Connection final : public transport::LinkOwner {
 
   /// A new life, without a link.
   void open(Worker& worker, uint64_t namespace_id);
-  /// Sends WELCOME.
+  /// WELCOME follows when the client has introduced itself.
   void attach(std::unique_ptr<transport::Link> link, Transport transport);
   /// Nothing of it is in use any more: ready for the pool.
   void recycle();
@@ -42,6 +43,7 @@ class Connection final : public transport::LinkOwner {
 
   Worker& worker() { return *worker_; }
   uint64_t namespace_id() const { return namespace_id_; }
+  KnownClient* client() { return client_; }  ///< null until it has introduced itself
   Transport transport() const { return transport_; }
   transport::Link* link() { return link_.get(); }
 
@@ -68,7 +70,7 @@ class Connection final : public transport::LinkOwner {
   bool send(FrameOut& frame);
   FrameOut* take_control_frame();
   void say_ready();
-  void say_credit(uint16_t limit);
+  void say_credit(const wire::Credit& credit);
   /// GOODBYE, and once it has left, close. What was sent before leaves first.
   void leave(Status status, std::string_view text);
   void close(Status why);
@@ -86,8 +88,8 @@ class Connection final : public transport::LinkOwner {
 
   bool closed() const { return closed_; }
   bool in_payload() const { return incoming_count_ > 0 && !paused_; }  ///< part of a payload is to come, and has room
-  /// What the client has not done for `ns`, or null. Asked at every tick.
-  const char* stalls(uint64_t now_ns, uint64_t ns);
+  /// What the client has not done for `ns` (or `introduce_ns`), or null. Asked at every tick.
+  const char* stalls(uint64_t now_ns, uint64_t ns, uint64_t introduce_ns);
   bool closing() const { return closing_; }
   bool leaving() const { return leaving_; }
   bool idle() const { return live_.empty() && frames_out_ == 0 && incoming_count_ == 0; }
@@ -108,6 +110,8 @@ class Connection final : public transport::LinkOwner {
     uint32_t length = 0;
   };
 
+  void on_introduce(const wire::FrameHeader& header, std::span<const std::byte> body);
+  void welcome();
   transport::PayloadTarget on_ops(const wire::FrameHeader& header, std::span<const std::byte> body);
   Op* admit(const wire::Op& wire_op, Request& request, uint64_t now_ns);
   Status check(Op& op);
@@ -140,6 +144,8 @@ class Connection final : public transport::LinkOwner {
   Worker* worker_ = nullptr;
   std::unique_ptr<transport::Link> link_;
   uint64_t namespace_id_ = 0;
+  KnownClient* client_ = nullptr;
+  uint64_t opened_ns_ = 0;
   Transport transport_ = Transport::kTcp;
   transport::SendRoom send_room_;       ///< of the link, all of it
   transport::SendRoom send_room_used_;  ///< by gets from before their read until their reply has left
@@ -147,7 +153,7 @@ class Connection final : public transport::LinkOwner {
   uint32_t frames_out_ = 0;
   uint64_t payload_bytes_out_ = 0;  ///< in those frames
   uint32_t extra_ = 0;
-  uint16_t credit_told_ = 0;
+  wire::Credit credit_told_;
   bool closing_ = false;  ///< close() was called: no more replies
   bool closed_ = false;   ///< the link said so
   bool owes_map_ = false;

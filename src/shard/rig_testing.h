@@ -20,6 +20,7 @@
 namespace memkv::shard {
 
 inline constexpr uint64_t kTestNamespace = 77;
+inline constexpr ClientId kTestClient = {7, 7, 7};
 inline const wire::SessionKeys kTestKeys = {{1, 2}, {3, 4}};
 
 inline std::string pattern(size_t bytes, uint32_t seed = 1) {
@@ -109,6 +110,11 @@ class TestClient final : public transport::LinkOwner {
     out.frame.on_done = [](transport::OutFrame&, bool) {};
     EXPECT_TRUE(link->send(out.frame).ok());
     return last_request;
+  }
+  /// The first frame of a connection: which client it is of.
+  void introduce(const ClientId& id = kTestClient) {
+    send_plain(wire::Opcode::kIntroduce,
+               [&](std::span<std::byte> body) { return wire::encode(wire::Introduce{.client_id = id}, body); });
   }
   const Reply* find(uint64_t request, uint16_t index = 0) const {
     for (const Reply& reply : replies) {

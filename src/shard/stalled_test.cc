@@ -23,7 +23,7 @@ class StalledTest : public testing::Test {
     identity = test_identity(1);
     identity.worker_count = 1;
     WorkerOptions options = test_worker_options();
-    options.stalled_ns = kStalledNs;
+    options.stalled_ns = options.introduce_ns = kStalledNs;
     worker = Worker::make(test_reactor(), identity, options).value();
     worker->plan_shard(memory_plan(*worker, io::make_memory_storage(kBytes), kBytes, 0, 1));
     worker->start();
@@ -36,6 +36,12 @@ class StalledTest : public testing::Test {
     connection->attach(
         transport::make_tcp_link(worker->reactor(), ends[1], transport::Role::kServer, kTestKeys, *connection),
         Transport::kTcp);
+  }
+  void introduce() {
+    std::array<std::byte, 64> body;
+    const size_t bytes = wire::encode(wire::Introduce{.client_id = kTestClient}, body);
+    send(wire::Opcode::kIntroduce, std::span(body).first(bytes), "", 0);
+    until([&] { return connection->client() != nullptr; });
   }
   void TearDown() override {
     WorkerMessage message;
@@ -90,7 +96,15 @@ class StalledTest : public testing::Test {
   uint64_t sequence = 0, request = 0;
 };
 
+TEST_F(StalledTest, WhoDoesNotIntroduceItselfIsCut) {
+  turn_for(kStalledNs / 2);
+  EXPECT_FALSE(connection->closing());
+  until([&] { return connection->closing(); });
+  EXPECT_EQ(worker->clients().count(), 0u);
+}
+
 TEST_F(StalledTest, WhoSendsHalfABlockIsCutAndItsRoomComesBack) {
+  introduce();
   const std::string data = pattern(64 * 1024);
   send_put("k", data, data.size() / 2);
   until([&] { return connection->in_payload(); });
@@ -104,6 +118,7 @@ TEST_F(StalledTest, WhoSendsHalfABlockIsCutAndItsRoomComesBack) {
 }
 
 TEST_F(StalledTest, WhoDoesNotReadIsCutHoweverMuchItSends) {
+  introduce();
   const std::string data = pattern(64 * 1024);
   send_put("k", data, data.size());
   send_gets("k", 64 * 1024, 32);
@@ -117,6 +132,7 @@ TEST_F(StalledTest, WhoDoesNotReadIsCutHoweverMuchItSends) {
 }
 
 TEST_F(StalledTest, WhoAsksAfterALongSilenceIsNotCut) {
+  introduce();
   const std::string data = pattern(64 * 1024);
   send_put("k", data, data.size());
   std::vector<char> room(1 << 20);

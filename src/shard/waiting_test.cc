@@ -67,6 +67,7 @@ class WaitingTest : public testing::Test {
     auto narrow = std::make_unique<NarrowLink>(std::move(links.server), room);
     link = narrow.get();
     connection->attach(std::move(narrow), Transport::kTcp);
+    client.introduce();
     until([&] { return client.count(wire::Opcode::kWelcome) == 1; });
   }
   void TearDown() override {

@@ -22,6 +22,8 @@ constexpr size_t kStatusOps = 8;
 constexpr uint64_t kTickNs = 100'000'000;
 constexpr uint64_t kSleepNs = 1'000'000'000;
 constexpr uint64_t kCreditMin = kChunkBytesMax / wire::kCreditUnit * 2, kCreditMax = 512;
+/// Ops: enough to keep a link and drives busy with small ones. More would only stand in front of what comes next.
+constexpr uint64_t kCreditOpsMin = 8, kCreditOpsMax = 256;
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, newer than the headers of Debian 12's kernel
 
 /// Takes the pages of a memory device now: a first touch costs up to 0.27 ms for 2 MiB.
@@ -76,12 +78,25 @@ Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotAre
       list_ops_(kListOps),
       status_ops_(kStatusOps),
       connections_(options_.connections_max),
+      clients_(options_.connections_max),
       scratch_(new std::byte[kChunkBytesMax]) {
   shards_.reserve(32);  // ops and uploads point into it
   uint64_t total = 0;
   for (const io::SlotClass& shape : options_.slots) total += shape.count;
   stats_.slots_total.store(total, std::memory_order_relaxed);
   credit_ = compute_credit();
+}
+
+uint64_t Worker::pool_bytes(const WorkerOptions& options) {
+  constexpr uint64_t kReactorBytes = 4 << 20;  // rings, heap of timers, table of descriptors
+  return options.ops_max * (sizeof(Op) + sizeof(Request)) + options.uploads_max * sizeof(Upload) +
+         options.frames_max * sizeof(FrameOut) + kListOps * sizeof(ListOp) + kStatusOps * sizeof(StatusOp) +
+         kMailboxCapacity * sizeof(WorkerMessage) + kChunkBytesMax + kReactorBytes;
+}
+
+uint64_t Worker::connection_bytes() {
+  constexpr uint64_t kLinkBytes = 64 << 10;  // received and not yet looked at
+  return sizeof(Connection) + kLinkBytes;
 }
 
 Worker::~Worker() {
@@ -304,9 +319,10 @@ void Worker::tick() {
   for (Op& op : waiting_ops_) op.connection->expire(op);
   for (Connection& connection : open_) connection.expire_waiting();
   publish();
-  const uint16_t credit = compute_credit();
+  const wire::Credit credit = compute_credit();
   // Small moves are not worth a frame to everybody.
-  if (credit * 4 <= credit_ * 3 || credit * 3 >= credit_ * 4) {
+  const auto moved = [](uint32_t now, uint32_t before) { return now * 4 <= before * 3 || now * 3 >= before * 4; };
+  if (moved(credit.puts, credit_.puts) || moved(credit.gets, credit_.gets) || moved(credit.ops, credit_.ops)) {
     credit_ = credit;
     for (Connection& connection : open_) connection.say_credit(credit_);
   }
@@ -316,7 +332,7 @@ void Worker::cut_stalled() {
   const uint64_t now = now_ns();
   for (Connection& connection : open_) {
     if (connection.link() == nullptr || connection.closing()) continue;
-    const char* what = connection.stalls(now, options_.stalled_ns);
+    const char* what = connection.stalls(now, options_.stalled_ns, options_.introduce_ns);
     if (what == nullptr) continue;
     MEMKV_LOG_EVERY(10, kWarn, "worker {}: a client that does not {} is cut", index(), what);
     count(stats_.connections_cut);
@@ -324,13 +340,16 @@ void Worker::cut_stalled() {
   }
 }
 
-/// Every connection's share of the slots, half of them kept for gets. What finds no slot of its size waits in the
-/// socket.
-uint16_t Worker::compute_credit() const {
+/// Every connection's share of the slots, one half of them for puts and one for gets, and of half of the ops. What
+/// finds no slot of its size waits.
+wire::Credit Worker::compute_credit() const {
   uint64_t bytes = 0;
   for (const io::SlotClass& shape : options_.slots) bytes += uint64_t{shape.payload_bytes} * shape.count;
   const size_t connections = std::max<size_t>(connections_.in_use(), 4);
-  return static_cast<uint16_t>(std::clamp(bytes / 2 / connections / wire::kCreditUnit, kCreditMin, kCreditMax));
+  const uint64_t units = std::clamp(bytes / 2 / connections / wire::kCreditUnit, kCreditMin, kCreditMax);
+  const uint64_t ops = std::clamp(ops_.size() / 2 / connections, kCreditOpsMin, kCreditOpsMax);
+  return {
+      .puts = static_cast<uint16_t>(units), .gets = static_cast<uint16_t>(units), .ops = static_cast<uint16_t>(ops)};
 }
 
 void Worker::publish() {
@@ -411,7 +430,7 @@ void Worker::close_stores() {
 
 void Worker::check_whole() const {
   MEMKV_ASSERT(ops_.in_use() == 0 && requests_.in_use() == 0 && uploads_.in_use() == 0);
-  MEMKV_ASSERT(frames_.in_use() == 0 && connections_.in_use() == 0);
+  MEMKV_ASSERT(frames_.in_use() == 0 && connections_.in_use() == 0 && clients_.count() == 0);
   MEMKV_ASSERT(list_ops_.in_use() == 0 && status_ops_.in_use() == 0);
   MEMKV_ASSERT(slots_->in_use() == 0);
   for (const Shard& shard : shards_) MEMKV_ASSERT(shard.store->ops_in_flight() == 0);

@@ -17,6 +17,7 @@
 #include "io/reactor.h"
 #include "shard/connection.h"
 #include "shard/frame_out.h"
+#include "shard/known_clients.h"
 #include "shard/op.h"
 #include "shard/pool.h"
 #include "shard/request_ops.h"
@@ -83,6 +84,7 @@ struct WorkerOptions {
   uint64_t spin_ns = 50'000;  ///< poll at least this long after the last event before sleeping; 0 on one CPU
   uint64_t drain_ns = 5'000'000'000;
   uint64_t stalled_ns = 10'000'000'000;   ///< a client that takes no replies, or sends half a payload, is cut
+  uint64_t introduce_ns = 5'000'000'000;  ///< a connection that does not say which client it is of is cut
   transport::rdma::Host* rdma = nullptr;  ///< outlives the worker; null: this server has none
   bool prefault_devices = false;          ///< memory mode: touch all of the shards' memory before opening
 };
@@ -102,6 +104,9 @@ class Worker {
   static Result<std::unique_ptr<Worker>> make(std::unique_ptr<io::Reactor> reactor, const Identity& identity,
                                               WorkerOptions options);
   ~Worker();
+  /// What a worker takes of memory at start, beside its slots; and what a client's connection takes of it at most.
+  static uint64_t pool_bytes(const WorkerOptions& options);
+  static uint64_t connection_bytes();
   /// Thread: main, before run(). Devices of the plan's slices must be bound to reactor().
   void plan_shard(ShardPlan plan) { plans_.push_back(std::move(plan)); }
   void keep(std::unique_ptr<io::BlockDevice> device) { devices_.push_back(std::move(device)); }
@@ -148,6 +153,7 @@ class Worker {
   Pool<Upload>& uploads() { return uploads_; }
   Pool<ListOp>& list_ops() { return list_ops_; }
   Pool<StatusOp>& status_ops() { return status_ops_; }
+  KnownClients& clients() { return clients_; }
   /// One connection more, or less.
   void count_connection(Transport transport, int32_t change) {
     stats_.connections_by_transport[static_cast<size_t>(transport)].fetch_add(static_cast<uint32_t>(change),
@@ -171,7 +177,7 @@ class Worker {
   std::byte* scratch() { return scratch_.get(); }  ///< 2 MiB that nobody reads: payloads of rejected ops
   uint64_t new_upload_id(const Upload& upload);
   Upload* find_upload(uint64_t id);
-  uint16_t credit_now() const { return credit_; }
+  const wire::Credit& credit_now() const { return credit_; }
   uint64_t block_bytes_max() const { return block_bytes_max_; }
   void count(std::atomic<uint64_t>& counter, uint64_t by = 1) {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
@@ -189,7 +195,7 @@ class Worker {
   void reap();
   void tick();
   void cut_stalled();
-  uint16_t compute_credit() const;
+  wire::Credit compute_credit() const;
   void set_state(State state);
   void on_opened(engine::StoreOp& op);
   void begin_drain();
@@ -223,9 +229,10 @@ class Worker {
   Pool<ListOp> list_ops_;
   Pool<StatusOp> status_ops_;
   Pool<Connection> connections_;
+  KnownClients clients_;
   std::unique_ptr<std::byte[]> scratch_;
   uint64_t upload_serial_ = 0;
-  uint16_t credit_ = 1;
+  wire::Credit credit_;
 
   OpQueue ready_;
   OpQueue waiting_ops_;

@@ -29,12 +29,13 @@ class WorkerTest : public testing::Test {
     until([&] { return worker->ready(); });
     connect(client);
   }
-  void connect(TestClient& to) {
+  void connect(TestClient& to, const ClientId& id = kTestClient) {
     Connection* connection = worker->open_connection(kTestNamespace);
     ASSERT_NE(connection, nullptr);
     auto links = transport::make_loopback_links(worker->reactor(), kTestKeys, to, *connection);
     to.link = std::move(links.client);
     connection->attach(std::move(links.server), Transport::kTcp);
+    to.introduce(id);
     until([&] { return to.count(wire::Opcode::kWelcome) == 1; });
   }
   void TearDown() override { stop(); }
@@ -83,8 +84,44 @@ TEST_F(WorkerTest, WelcomeNamesShardsAndCredit) {
   EXPECT_EQ(client.welcome.shard_count, 1);
   EXPECT_EQ(client.welcome.namespace_id, kTestNamespace);
   EXPECT_EQ(client.welcome.ready, 1);
-  EXPECT_GE(client.welcome.credit, 2 * wire::credit_units(kChunkBytesMax)) << "two chunks, or 64 blocks of 64 KiB";
+  EXPECT_GE(client.welcome.credit.puts, 2 * wire::credit_units(kChunkBytesMax)) << "two chunks, or 64 blocks of 64 KiB";
   EXPECT_GT(client.welcome.block_bytes_max, 0u);
+}
+
+TEST_F(WorkerTest, AClientIsKnownFromItsFirstConnectionToItsLast) {
+  TestClient second, other;
+  connect(second);
+  connect(other, {8});
+  EXPECT_EQ(worker->clients().count(), 2u);
+  client.link->close(Status::kOk);
+  until([&] { return worker->stats().connections == 2; });
+  EXPECT_EQ(worker->clients().count(), 2u) << "a connection of it is left";
+  second.link->close(Status::kOk);
+  other.link->close(Status::kOk);
+  until([&] { return client.closed && second.closed && other.closed && worker->clients().count() == 0; });
+}
+
+TEST_F(WorkerTest, NothingIsTakenBeforeAnIntroduction) {
+  for (const auto& say :
+       {+[](TestClient& to) { to.op({.kind = OpKind::kRemove, .key = "k"}).send(); },
+        +[](TestClient& to) { to.send_plain(wire::Opcode::kPing, [](auto) { return size_t{0}; }); }}) {
+    TestClient rude;
+    Connection* connection = worker->open_connection(kTestNamespace);
+    ASSERT_NE(connection, nullptr);
+    auto links = transport::make_loopback_links(worker->reactor(), kTestKeys, rude, *connection);
+    rude.link = std::move(links.client);
+    connection->attach(std::move(links.server), Transport::kTcp);
+    say(rude);
+    until([&] { return rude.closed; });
+    EXPECT_EQ(rude.goodbye, Status::kInvalid);
+    EXPECT_EQ(rude.count(wire::Opcode::kWelcome), 0u);
+  }
+}
+
+TEST_F(WorkerTest, AnIntroductionStandsOnce) {
+  client.introduce();
+  until([&] { return client.closed; });
+  EXPECT_EQ(client.goodbye, Status::kInvalid);
 }
 
 TEST_F(WorkerTest, PutAndGetOfManySizes) {

@@ -191,7 +191,7 @@ TEST_P(Opening, BadFramesCloseTheLink) {
       {"wrong mac", Status::kUnauthorized, [](wire::FrameHeader& h) { h.mac[3] ^= 1; }, false},
       {"changed id", Status::kUnauthorized, [](wire::FrameHeader& h) { h.request_id++; }, false},
       {"sequence", Status::kInvalid, [](wire::FrameHeader& h) { h.sequence = 1; }, true},
-      {"version", Status::kInvalid, [](wire::FrameHeader& h) { h.version = 2; }, true},
+      {"version", Status::kInvalid, [](wire::FrameHeader& h) { h.version = wire::kVersionMax + 1; }, true},
       {"handshake opcode", Status::kInvalid, [](wire::FrameHeader& h) { h.opcode = Opcode::kHello; }, true},
       {"unknown opcode", Status::kInvalid, [](wire::FrameHeader& h) { h.opcode = static_cast<Opcode>(99); }, true},
       {"body too large", Status::kInvalid, [](wire::FrameHeader& h) { h.body_bytes = wire::kBodyBytesMax + 1; }, true},

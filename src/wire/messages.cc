@@ -22,6 +22,7 @@ bool known(Opcode opcode) {
     case Opcode::kHelloReply:
     case Opcode::kProof:
     case Opcode::kWelcome:
+    case Opcode::kIntroduce:
     case Opcode::kOps:
     case Opcode::kReply:
     case Opcode::kExists:
@@ -194,6 +195,43 @@ Result<Proof> decode_proof(std::span<const std::byte> body) {
   return proof;
 }
 
+size_t encode(const Introduce& introduce, std::span<std::byte> out) {
+  Writer to(out);
+  to.array(introduce.client_id);
+  to.u64(introduce.epoch);
+  return to.size();
+}
+
+Result<Introduce> decode_introduce(std::span<const std::byte> body) {
+  Reader in(body);
+  Introduce introduce;
+  in.array(introduce.client_id);
+  introduce.epoch = in.u64();
+  if (!in.at_end()) return malformed("introduce: bad length");
+  return introduce;
+}
+
+namespace {
+
+void put(Writer& to, const Credit& credit) {
+  to.u16(credit.puts);
+  to.u16(credit.gets);
+  to.u16(credit.ops);
+}
+
+Credit take_credit(Reader& in) {
+  Credit credit;
+  credit.puts = in.u16();
+  credit.gets = in.u16();
+  credit.ops = in.u16();
+  return credit;
+}
+
+/// A limit of 0 would stop a client for good: the pools' owner never shrinks one below 1.
+bool sane(const Credit& credit) { return credit.puts > 0 && credit.gets > 0 && credit.ops > 0; }
+
+}  // namespace
+
 size_t encode(const Welcome& welcome, std::span<std::byte> out) {
   Writer to(out);
   to.array(welcome.boot_id);
@@ -203,7 +241,7 @@ size_t encode(const Welcome& welcome, std::span<std::byte> out) {
   to.u64(welcome.block_bytes_max);
   to.u16(welcome.worker);
   to.u16(welcome.worker_count);
-  to.u16(welcome.credit);
+  put(to, welcome.credit);
   to.u8(welcome.ready);
   to.u8(welcome.shard_count);
   to.array(welcome.worker_of_shard);
@@ -220,7 +258,7 @@ Result<Welcome> decode_welcome(std::span<const std::byte> body) {
   welcome.block_bytes_max = in.u64();
   welcome.worker = in.u16();
   welcome.worker_count = in.u16();
-  welcome.credit = in.u16();
+  welcome.credit = take_credit(in);
   welcome.ready = in.u8();
   welcome.shard_count = in.u8();
   in.array(welcome.worker_of_shard);
@@ -228,7 +266,7 @@ Result<Welcome> decode_welcome(std::span<const std::byte> body) {
   if (!sane_map(welcome.worker_count, welcome.shard_count, welcome.worker_of_shard)) {
     return malformed("welcome: bad worker map");
   }
-  if (welcome.worker >= welcome.worker_count || welcome.credit == 0 || welcome.ready > 1) {
+  if (welcome.worker >= welcome.worker_count || !sane(welcome.credit) || welcome.ready > 1) {
     return malformed("welcome: out of range");
   }
   return welcome;
@@ -252,16 +290,14 @@ Result<Cancel> decode_cancel(std::span<const std::byte> body) {
 
 size_t encode(const Credit& credit, std::span<std::byte> out) {
   Writer to(out);
-  to.u16(credit.limit);
+  put(to, credit);
   return to.size();
 }
 
-/// A limit of 0 would stop a client for good: the pool's owner never shrinks below one.
 Result<Credit> decode_credit(std::span<const std::byte> body) {
   Reader in(body);
-  Credit credit;
-  credit.limit = in.u16();
-  if (!in.at_end() || credit.limit == 0) return malformed("credit: malformed");
+  const Credit credit = take_credit(in);
+  if (!in.at_end() || !sane(credit)) return malformed("credit: malformed");
   return credit;
 }
 

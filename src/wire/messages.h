@@ -16,7 +16,7 @@
 namespace memkv::wire {
 
 inline constexpr uint32_t kMagic = 0x31564b4d;  // "MKV1"
-inline constexpr uint8_t kVersionMin = 1, kVersionMax = 1;
+inline constexpr uint8_t kVersionMin = 2, kVersionMax = 2;
 inline constexpr uint32_t kHeaderBytes = 48;
 inline constexpr uint32_t kBodyBytesMax = 256 * 1024;
 inline constexpr uint32_t kPayloadBytesMax = 2 * 1024 * 1024;
@@ -24,7 +24,7 @@ inline constexpr uint32_t kHelloBytesMax = 4096;  ///< whole frame, before WELCO
 inline constexpr uint32_t kOpsPerFrameMax = 512;
 inline constexpr uint32_t kKeysPerExistsMax = 16384;    ///< and what fits kBodyBytesMax
 inline constexpr uint32_t kEagerBytesMax = 64 * 1024;   ///< put payloads without credit in flight on a connection
-inline constexpr uint32_t kEagerPayloadMax = 8 * 1024;  ///< payloads up to here need no credit
+inline constexpr uint32_t kEagerPayloadMax = 8 * 1024;  ///< payloads up to here need no credit, but for their op
 inline constexpr uint32_t kCreditUnit = 64 * 1024;      ///< what credit counts: a payload takes as many as it begins
 constexpr uint32_t credit_units(uint32_t payload_bytes) { return (payload_bytes + kCreditUnit - 1) / kCreditUnit; }
 inline constexpr uint16_t kAnyWorker = 0xffff;
@@ -36,6 +36,7 @@ enum class Opcode : uint8_t {
   kHelloReply = 2,
   kProof = 3,
   kWelcome = 4,
+  kIntroduce = 5,
   kOps = 16,
   kReply = 17,
   kExists = 18,
@@ -273,6 +274,19 @@ struct HelloReply {
 struct Proof {
   std::array<uint8_t, 32> proof{};
 };
+/// INTRODUCE: which client this connection belongs to, before the server welcomes it.
+/// 0 client id 16 · 16 epoch 8
+struct Introduce {
+  std::array<uint8_t, 16> client_id{};  ///< random, one for each client process
+  uint64_t epoch = 0;                   ///< the client's present one; see Op
+};
+/// What a client may have under way on a connection, each at least 1. 0 puts 2 · 2 gets 2 · 4 ops 2
+struct Credit {
+  uint16_t puts = 1;  ///< payloads of puts without a reply, in units of kCreditUnit
+  uint16_t gets = 1;  ///< bytes that gets above kEagerPayloadMax without a reply ask for, in units of kCreditUnit
+  uint16_t ops = 1;   ///< ops of OPS frames without a reply
+  bool operator==(const Credit&) const = default;
+};
 struct Welcome {
   std::array<uint8_t, 16> boot_id{};
   std::array<uint8_t, 16> store_id{};
@@ -281,7 +295,7 @@ struct Welcome {
   uint64_t block_bytes_max = 0;
   uint16_t worker = 0;  ///< the one that this connection belongs to
   uint16_t worker_count = 1;
-  uint16_t credit = 1;  ///< at least 1
+  Credit credit;
   uint8_t ready = 0;
   uint8_t shard_count = 1;  ///< 1..32
   std::array<uint8_t, 32> worker_of_shard{};
@@ -290,9 +304,6 @@ struct Welcome {
 struct Cancel {
   uint64_t request_id = 0;
   uint16_t op_index = 0;
-};
-struct Credit {
-  uint16_t limit = 1;  ///< at least 1
 };
 /// WINDOWS: the rings of a shm connection (docs/shm.md). Comes with their two descriptors.
 struct Windows {
@@ -341,6 +352,7 @@ struct ListItem {
 size_t encode(const Hello&, std::span<std::byte> out);
 size_t encode(const HelloReply&, std::span<std::byte> out);
 size_t encode(const Proof&, std::span<std::byte> out);
+size_t encode(const Introduce&, std::span<std::byte> out);
 size_t encode(const Welcome&, std::span<std::byte> out);
 size_t encode(const Cancel&, std::span<std::byte> out);
 size_t encode(const Credit&, std::span<std::byte> out);
@@ -357,6 +369,7 @@ Segment load_segment(const std::byte* at);
 Result<Hello> decode_hello(std::span<const std::byte> body);
 Result<HelloReply> decode_hello_reply(std::span<const std::byte> body);
 Result<Proof> decode_proof(std::span<const std::byte> body);
+Result<Introduce> decode_introduce(std::span<const std::byte> body);
 Result<Welcome> decode_welcome(std::span<const std::byte> body);
 Result<Cancel> decode_cancel(std::span<const std::byte> body);
 Result<Credit> decode_credit(std::span<const std::byte> body);

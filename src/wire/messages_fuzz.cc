@@ -108,6 +108,8 @@ void see_body(const FrameHeader& header, Body body) {
       return see_plain(decode_hello_reply(body), decode_hello_reply);
     case Opcode::kProof:
       return see_plain(decode_proof(body), decode_proof);
+    case Opcode::kIntroduce:
+      return see_plain(decode_introduce(body), decode_introduce);
     case Opcode::kWelcome:
       return see_plain(decode_welcome(body), decode_welcome);
     case Opcode::kOps:

@@ -87,7 +87,7 @@ inline Hello sample_hello() {
 }
 
 inline HelloReply sample_hello_reply() {
-  HelloReply reply{.version = 1, .features = 1};
+  HelloReply reply{.version = 2, .features = 1};
   reply.nonce = counting<32>(0xa0);
   reply.server_name = "kv-a";
   return reply;
@@ -100,7 +100,8 @@ inline Welcome sample_welcome() {
   welcome.namespace_id = 0x5555555555555555;
   welcome.shard_seed = 0x6666666666666666;
   welcome.block_bytes_max = uint64_t{1} << 30;
-  welcome.worker = 1, welcome.worker_count = 2, welcome.credit = 16, welcome.ready = 1, welcome.shard_count = 4;
+  welcome.worker = 1, welcome.worker_count = 2, welcome.credit = {16, 24, 32}, welcome.ready = 1,
+  welcome.shard_count = 4;
   welcome.worker_of_shard = {0, 1, 0, 1};
   return welcome;
 }
@@ -204,8 +205,9 @@ inline std::vector<Sample> samples() {
   add("ops", Opcode::kOps, 20, ops, payload);
   const auto reply = sample_reply(payload);
   add("reply", Opcode::kReply, 20, reply, payload);
+  add("introduce", Opcode::kIntroduce, 0, encoded(Introduce{counting<16>(0x50), 3}));
   add("welcome", Opcode::kWelcome, 0, encoded(sample_welcome()));
-  add("credit", Opcode::kCredit, 0, encoded(Credit{12}));
+  add("credit", Opcode::kCredit, 0, encoded(Credit{12, 18, 256}));
   add("cancel", Opcode::kCancel, 24, encoded(Cancel{20, 3}));
   add("canceled", Opcode::kCanceled, 24, encoded(Cancel{20, 3}));
   add("ping", Opcode::kPing, 25, {});

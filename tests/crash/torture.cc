@@ -1,225 +1,247 @@
-/// Kills a real server with SIGKILL under write load, again and again, and checks after each reopen: every acknowledged
-/// block is there byte-exact, nothing half-written is served, removed blocks stay removed. Last line: the verdict in
-/// figures. `memkv-torture [--kills N] [--seed S] [--drives D]`.
+/// Kills real servers under the load of client processes, again and again, and compares every block with a model.
 
-#include <atomic>
+#include <signal.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
+#include <memory>
 #include <random>
-#include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "memkv/client.h"
-#include "tests/support/pattern.h"
-#include "tests/support/server_process.h"
+#include "tests/crash/client.h"
+#include "tests/crash/fleet.h"
+#include "tests/crash/plan.h"
+#include "tests/crash/resets.h"
+#include "tests/crash/store.h"
 
 namespace memkv::test {
 namespace {
 
-using Bytes = std::vector<unsigned char>;
-constexpr int kWriters = 4;
-constexpr int kKeysPerWriter = 24;
-constexpr uint64_t kAbsent = 0;
-constexpr int kKillsPerStore =
-    20;  // then a fresh store, so that the log never wraps: nothing is evicted, so nothing may be missing
-constexpr uint64_t kDriveBytes = 1ull << 30;
-const size_t kSizes[] = {1, 100, 4096, 40'000, 65'536, 65'537, 562'176, 1'048'576, 2'097'152, 2'097'153, 5'000'000};
+using Clock = std::chrono::steady_clock;
 
-size_t size_of(uint64_t version) { return kSizes[mix(version) % std::size(kSizes)]; }
+constexpr int kClients = 4;           ///< processes, half of them of each tenant
+constexpr int kKillsPerStore = 7;     ///< then a fresh one
+constexpr uint64_t kBudgetShare = 6;  ///< where nothing may be evicted, clients write this part of the drives in all
+constexpr uint64_t kAcknowledgedPerLife = 50;  ///< a busy machine gets more time for its load, up to kLoadMax
+constexpr auto kLoadMax = std::chrono::seconds(4);
 
-/// What a key may hold: exactly the last acknowledged version, or one of those whose reply never came.
-struct KeyState {
-  std::set<uint64_t> may_be{kAbsent};
+volatile sig_atomic_t interrupted = 0;
+
+struct Options {
+  int kills = 20;
+  int minutes = 0;
+  int drives = 0;
+  uint64_t seed = std::random_device{}();
+  Features features;
 };
 
-struct Totals {
-  std::atomic<int64_t> budget{0};  ///< bytes that may still be written in this round
-  std::atomic<uint64_t> acknowledged{0}, unknown{0}, checked{0}, removed_checked{0}, refused{0}, lost{0}, wrong{0},
-      revived{0};
-};
+unsigned long ul(uint64_t value) { return value; }
 
-ClientOptions options_for(const std::string& address, const std::string& credential) {
-  ClientOptions options;
-  options.servers = {address};
-  options.namespace_key = credential;
-  options.put_timeout = options.get_timeout = std::chrono::seconds(10);
-  return options;
-}
-
-class Writer {
+/// One store, from its format to the last check.
+class Torture {
  public:
-  explicit Writer(int id) : id_(id), random_(mix(static_cast<uint64_t>(id) + 77)) {}
-
-  void run(const std::string& address, const std::string& credential, const std::atomic<bool>& stop, Totals& totals) {
-    auto session = Session::connect(options_for(address, credential));
-    if (!session) return;
-    while (!stop) one_change(*session, totals);
+  Torture(const Options& options, Planner& planner, Totals& totals)
+      : planner_(planner),
+        totals_(totals),
+        plan_(planner.next_store()),
+        store_(plan_),
+        fleet_({.ordered = options.features.has(Feature::kOrder), .may_miss = plan_.evicts}, totals) {
+    std::printf("store %d: %d drives of %lu MiB, %d shards%s\n", totals.stores, plan_.drives,
+                ul(plan_.drive_bytes >> 20), plan_.shards, plan_.evicts ? ", evicts" : "");
   }
 
-  void check(Client& client, Totals& totals) {
-    for (int k = 0; k < kKeysPerWriter; ++k) check_key(client, k, totals);
+  /// Rounds until `kills_wanted` kills are done in all, or this store has had its share.
+  void run(int kills_wanted, Clock::time_point end) {
+    int kills = 0;
+    while (totals_.good() && kills < kKillsPerStore && totals_.kills < kills_wanted && Clock::now() < end &&
+           interrupted == 0) {
+      const RoundPlan round = planner_.next_round(plan_);
+      if (!one_round(round)) break;
+      kills += round.kills();
+      ++round_;
+      std::printf("kill %d of %d: %s\n", totals_.kills, kills_wanted, totals_.figures().c_str());
+      std::fflush(stdout);
+    }
+    if (totals_.good()) last_check();
+    if (!totals_.good()) store_.keep_folder();
   }
+
+  const std::string& folder() const { return store_.folder(); }
 
  private:
-  std::string key(int k) const { return "w" + std::to_string(id_) + "/k" + std::to_string(k); }
+  bool broken(const std::string& what) {
+    if (interrupted != 0) return false;  // Ctrl-C goes to servers and clients as well
+    std::printf("%s\n", what.c_str());
+    ++totals_.broken;
+    return false;
+  }
 
-  void one_change(Session& session, Totals& totals) {
-    random_ = mix(random_);
-    const int k = static_cast<int>(random_ % kKeysPerWriter);
-    const bool removes = random_ / 64 % 5 == 0;
-    KeyState& state = keys_[k];
-    const uint64_t version = removes ? kAbsent : next_version(totals);
-    const Bytes bytes = removes ? Bytes() : pattern(key(k), version, size_of(version));
-    Batch batch;
-    removes ? batch.remove(key(k)) : batch.put(key(k), bytes);
-    const Status status = session.run(batch)[0].status;
-    if (status == Status::kOk || (removes && status == Status::kMiss)) {
-      state.may_be = {version};
-      ++totals.acknowledged;
-    } else if (status == Status::kRefused) {
-      ++totals.refused;
-    } else {
-      state.may_be.insert(version);
-      ++totals.unknown;
+  bool start(const RoundPlan& round, bool same_address) {
+    std::string why;
+    return store_.start(round, same_address, why) || broken("the server did not get ready: " + why);
+  }
+
+  bool stop_server() {
+    ++totals_.stops;
+    const int code = store_.server().stop();
+    return code == 0 || broken("the server ended with " + std::to_string(code) + " after SIGTERM");
+  }
+
+  Access access() { return {store_.server().address(), store_.folder(), {store_.credential(0), store_.credential(1)}}; }
+
+  bool check() {
+    fleet_.check(access());
+    return totals_.good();
+  }
+
+  bool one_round(const RoundPlan& round) {
+    if (store_.damage(round)) fleet_.rules().may_miss = true;
+    if (round.killed_while_starting) {
+      store_.kill_while_starting(round);
+      ++totals_.kills;
     }
-  }
-
-  /// Once the round's bytes are spent only small blocks follow, slowly.
-  uint64_t next_version(Totals& totals) {
-    const bool spent = totals.budget <= 0;
-    if (spent) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    do ++version_;
-    while (spent && size_of(version_) > 4096);
-    totals.budget -= static_cast<int64_t>(size_of(version_));
-    return version_;
-  }
-
-  void check_key(Client& client, int k, Totals& totals) {
-    KeyState& state = keys_[k];
-    Bytes buffer(6'000'000);
-    const Outcome got = client.get(key(k), buffer);
-    uint64_t found = kAbsent;
-    if (got.status == Status::kOk) {
-      found = ~uint64_t{0};
-      for (const uint64_t version : state.may_be) {
-        if (version != kAbsent && got.bytes == size_of(version) &&
-            first_mismatch(buffer.data(), got.bytes, pattern_seed(key(k), version)) == -1) {
-          found = version;
-        }
-      }
-    } else if (got.status != Status::kMiss) {
-      std::printf("%s: %s instead of a hit or a miss\n", key(k).c_str(), std::string(to_string(got.status)).c_str());
-      ++totals.lost;
-      return;
+    if (!start(round, false) || !check()) return false;
+    fleet_.start(access(), {.seed = round.damage_seed, .run = round_, .budget = budget(), .journals = ""});
+    for (size_t i = 0; i < round.lives.size(); ++i) {
+      const bool last = i + 1 == round.lives.size();
+      load(round.lives[i]);
+      if (last && round.clients_end_first) fleet_.finish();
+      if (!end_life(round.lives[i])) return false;
+      if (!last && !start(round, true)) return false;
     }
-    report(k, found, got.bytes, state, totals);
-    state.may_be = {found};
+    fleet_.finish();
+    fleet_.at_rest();
+    return totals_.good();
   }
 
-  void report(int k, uint64_t found, uint64_t bytes, const KeyState& state, Totals& totals) {
-    state.may_be.count(kAbsent) != 0 && state.may_be.size() == 1 ? ++totals.removed_checked : ++totals.checked;
-    if (state.may_be.count(found) != 0) return;
-    if (found == kAbsent) {
-      std::printf("%s: an acknowledged block is gone\n", key(k).c_str());
-      ++totals.lost;
-    } else if (state.may_be.count(kAbsent) != 0 && state.may_be.size() == 1) {
-      std::printf("%s: a removed block is back (%lu bytes)\n", key(k).c_str(), static_cast<unsigned long>(bytes));
-      ++totals.revived;
-    } else {
-      std::printf("%s: wrong bytes (%lu of them)\n", key(k).c_str(), static_cast<unsigned long>(bytes));
-      ++totals.wrong;
+  void last_check() {
+    const RoundPlan plain;
+    store_.damage(plain);
+    if (start(plain, false) && check()) stop_server();
+  }
+
+  /// Bytes of one round: so few that a store that is not to evict never has to.
+  uint64_t budget() const {
+    const uint64_t bytes = plan_.drive_bytes * static_cast<uint64_t>(plan_.drives);
+    return plan_.evicts ? bytes : bytes / kBudgetShare / kKillsPerStore;
+  }
+
+  void load(const LifePlan& life) {
+    const auto begin = Clock::now();
+    const uint64_t wanted = totals_.changes.acknowledged + kAcknowledgedPerLife;
+    usleep(static_cast<useconds_t>(life.load_ms) * 500);
+    if (life.kills_client) fleet_.kill_first();
+    if (life.stall_ms > 0) {
+      store_.server().freeze();
+      usleep(static_cast<useconds_t>(life.stall_ms) * 1000);
+      store_.server().thaw();
     }
+    usleep(static_cast<useconds_t>(life.load_ms) * 500);
+    while (totals_.changes.acknowledged < wanted && Clock::now() - begin < kLoadMax) usleep(5000);
   }
 
-  int id_;
-  uint64_t random_;
-  uint64_t version_ = 0;
-  std::map<int, KeyState> keys_;
+  bool end_life(const LifePlan& life) {
+    if (life.end == LifePlan::End::kTerminate) return stop_server();
+    if (life.end == LifePlan::End::kFreezeAndKill) store_.server().freeze();
+    store_.server().kill_now();
+    ++totals_.kills;
+    return true;
+  }
+
+  Planner& planner_;
+  Totals& totals_;
+  StorePlan plan_;
+  TortureStore store_;
+  Fleet fleet_;
+  int round_ = 0;
 };
 
-void run_writers(std::vector<Writer>& writers, ServerProcess& server, const std::string& credential, int load_ms,
-                 Totals& totals) {
-  std::atomic<bool> stop{false};
-  std::vector<std::thread> threads;
-  for (Writer& w : writers) threads.emplace_back([&] { w.run(server.address(), credential, stop, totals); });
-  std::this_thread::sleep_for(std::chrono::milliseconds(load_ms));
-  server.kill_now();
-  stop = true;
-  for (auto& t : threads) t.join();
-}
-
-uint64_t bad(const Totals& totals) { return totals.lost + totals.wrong + totals.revived; }
-
-/// One store: `kills` rounds of load, kill, reopen, check.
-void torture_store(int kills, uint64_t seed, int drives, Totals& totals) {
-  const TempDir dir;
-  const std::string config = setup_file_drives(dir, drives, std::to_string(kDriveBytes >> 20) + "MiB", 2);
-  const std::string credential = credential_of(dir);
-  std::vector<Writer> writers;
-  for (int w = 0; w < kWriters; ++w) writers.emplace_back(w + static_cast<int>(seed % 1000) * kWriters);
-  uint64_t random = mix(seed);
-  for (int round = 0; round <= kills && bad(totals) == 0; ++round) {
-    auto server = ServerProcess::start({.args = {"--config", config}, .dir = dir.path()});
-    {
-      Client client = Client::connect(options_for(server->address(), credential)).value();
-      for (Writer& w : writers) w.check(client, totals);
-    }
-    if (bad(totals) > 0) break;
-    if (round == kills) {
-      if (server->stop() != 0) ++totals.lost;
-      break;
-    }
-    random = mix(random);
-    totals.budget = static_cast<int64_t>(kDriveBytes * static_cast<uint64_t>(drives) / kKillsPerStore / 2);
-    run_writers(writers, *server, credential, 100 + static_cast<int>(random % 500), totals);
-    std::printf("kill %d: %lu changes acknowledged, %lu unknown so far\n", round + 1,
-                static_cast<unsigned long>(totals.acknowledged), static_cast<unsigned long>(totals.unknown));
-    std::fflush(stdout);
-  }
-}
-
-int torture(int kills, uint64_t seed, int drives) {
+int torture(const Options& options) {
   Totals totals;
-  for (int done = 0; done < kills && bad(totals) == 0; done += kKillsPerStore) {
-    torture_store(std::min(kKillsPerStore, kills - done), mix(seed + static_cast<uint64_t>(done)), drives, totals);
+  Planner planner(options.seed, options.features, options.drives);
+  const auto end =
+      options.minutes > 0 ? Clock::now() + std::chrono::minutes(options.minutes) : Clock::time_point::max();
+  std::string evidence;
+  while (totals.good() && totals.kills < options.kills && Clock::now() < end && interrupted == 0) {
+    ++totals.stores;
+    Torture store(options, planner, totals);
+    store.run(options.kills, end);
+    if (!totals.good()) evidence = store.folder();
   }
-  const bool passed = bad(totals) == 0 && totals.acknowledged > 0;
-  std::printf(
-      "torture: %s: %d kills, %lu changes acknowledged, %lu unknown, %lu blocks and %lu removals checked, %lu lost, "
-      "%lu wrong, %lu revived\n",
-      passed ? "passed" : "FAILED", kills, static_cast<unsigned long>(totals.acknowledged),
-      static_cast<unsigned long>(totals.unknown), static_cast<unsigned long>(totals.checked),
-      static_cast<unsigned long>(totals.removed_checked), static_cast<unsigned long>(totals.lost),
-      static_cast<unsigned long>(totals.wrong), static_cast<unsigned long>(totals.revived));
+  const bool passed = totals.good() && totals.changes.acknowledged > 0;
+  if (!evidence.empty()) {
+    std::printf("torture: drives, configuration and logs are in %s; again with --seed %lu\n", evidence.c_str(),
+                ul(options.seed));
+  }
+  std::printf("torture: %s: seed %lu, %d kills, %d stops, %d stores, %s\n", passed ? "passed" : "FAILED",
+              ul(options.seed), totals.kills, totals.stops, totals.stores, totals.figures().c_str());
   return passed ? 0 : 1;
+}
+
+int usage(FILE* to) {
+  std::fprintf(
+      to,
+      "usage: ./dev torture [--kills N] [--seed S] [--minutes M] [--drives D] [--with LIST] [--without LIST]\n"
+      "  Kills a server N times (20) under the load of four client processes of two tenants, over tcp and shm,\n"
+      "  and compares every block with a model of what was acknowledged.\n"
+      "  --seed S        what is done is drawn from S (random); runs with distinct seeds add up\n"
+      "  --minutes M     ends after M minutes, also with fewer kills\n"
+      "  --drives D      of every store (by turns 3, 1 and 12)\n"
+      "  --with LIST, --without LIST    comma lists of:\n%s"
+      "  The last line is the verdict in figures. After a failure the store's folder stays. Exit: 0 passed, 1 failed,\n"
+      "  2 wrong command line.\n",
+      Features::help().c_str());
+  return to == stdout ? 0 : 2;
+}
+
+bool parse(int argc, char** argv, Options& options) {
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string name = argv[i];
+    const char* value = argv[i + 1];
+    char* rest = nullptr;
+    const uint64_t number = std::strtoull(value, &rest, 10);
+    const bool is_number = rest != value && *rest == '\0';
+    if (name == "--with" || name == "--without") {
+      if (!options.features.set(value, name == "--with")) return false;
+    } else if (!is_number) {
+      return false;
+    } else if (name == "--kills") {
+      options.kills = static_cast<int>(number);
+    } else if (name == "--seed") {
+      options.seed = number;
+    } else if (name == "--minutes") {
+      options.minutes = static_cast<int>(number);
+    } else if (name == "--drives" && number >= 1 && number <= 12) {
+      options.drives = static_cast<int>(number);
+    } else {
+      return false;
+    }
+  }
+  return argc % 2 == 1;
+}
+
+int run(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv, argv + argc);
+  if (argc > 1 && arguments[1] == "client") {
+    ClientPlan plan;
+    return ClientPlan::parse(arguments, plan) ? run_client(plan) : 2;
+  }
+  if (argc > 1 && arguments[1] == "reset") return run_until_reset(arguments);
+  if (argc > 1 && (arguments[1] == "--help" || arguments[1] == "-h")) return usage(stdout);
+  Options options;
+  if (!parse(argc, argv, options)) return usage(stderr);
+  signal(SIGINT, [](int) { interrupted = 1; });
+  signal(SIGTERM, [](int) { interrupted = 1; });
+  signal(SIGPIPE, SIG_IGN);
+  std::printf("torture: seed %lu\n", ul(options.seed));
+  return torture(options);
 }
 
 }  // namespace
 }  // namespace memkv::test
 
-int main(int argc, char** argv) {
-  int kills = 20, drives = 3;
-  uint64_t seed = std::random_device{}();
-  for (int i = 1; i < argc; i += 2) {
-    const char* value = i + 1 < argc ? argv[i + 1] : nullptr;
-    if (value != nullptr && std::strcmp(argv[i], "--kills") == 0) {
-      kills = std::atoi(value);
-    } else if (value != nullptr && std::strcmp(argv[i], "--seed") == 0) {
-      seed = std::strtoull(value, nullptr, 10);
-    } else if (value != nullptr && std::strcmp(argv[i], "--drives") == 0) {
-      drives = std::atoi(value);
-    } else {
-      std::fprintf(stderr,
-                   "usage: memkv-torture [--kills N] [--seed S] [--drives D]\n  kills a server N times (20) under "
-                   "write load and checks it after each restart\n");
-      return 2;
-    }
-  }
-  std::printf("torture: seed %lu\n", static_cast<unsigned long>(seed));
-  return memkv::test::torture(kills, seed, drives);
-}
+int main(int argc, char** argv) { return memkv::test::run(argc, argv); }

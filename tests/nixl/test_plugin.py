@@ -98,9 +98,9 @@ def at_the_first_transfer(stage, parameters):
 
 
 def test_a_wrong_credential_is_said_clearly(play, place):
-    played = play(at_the_first_transfer, place, parameters={"auth_key": "ab" * 32})
+    played = play(at_the_first_transfer, place, parameters={"auth_key": DRAWN_KEY})
     assert played.value == "nixlBackendError", played.err
-    assert "credential" in said(played)[0] and "ab" * 32 not in played.err
+    assert "credential" in said(played)[0] and DRAWN_KEY not in played.err
 
 
 def test_a_server_that_is_not_there_is_said_clearly(play, place):

@@ -62,6 +62,7 @@ TempDir::TempDir() {
 }
 
 TempDir::~TempDir() {
+  if (is_kept_) return;
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
 }
@@ -98,28 +99,45 @@ std::string setup_file_drives(const TempDir& dir, int drives, const std::string&
 
 std::string credential_of(const TempDir& dir, const std::string& name) { return "@" + (dir / (name + ".key")); }
 
-std::unique_ptr<ServerProcess> ServerProcess::start(const Options& options) {
+std::unique_ptr<ServerProcess> ServerProcess::launch(const Options& options) {
   static int count = 0;
   const std::string tag = std::to_string(getpid()) + "-" + std::to_string(count++);
-  const std::string ready = options.dir + "/ready-" + tag;
   std::unique_ptr<ServerProcess> server(new ServerProcess);
+  server->ready_path_ = options.dir + "/ready-" + tag;
+  server->ready_timeout_s_ = options.ready_timeout_s;
   server->log_path_ = options.dir + "/server-" + tag + ".log";
-  std::vector<std::string> argv = {bin_dir() + "/memkv", "start", "--address", options.address, "--ready-file", ready};
+  std::vector<std::string> argv = {bin_dir() + "/memkv", "start",        "--address",
+                                   options.address,      "--ready-file", server->ready_path_};
   argv.insert(argv.end(), options.args.begin(), options.args.end());
   server->pid_ = spawn(argv, server->log_path_, server->log_path_, options.dir);
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(options.ready_timeout_s);
+  return server;
+}
+
+bool ServerProcess::wait_until_ready(std::string& why) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(ready_timeout_s_);
   for (;;) {
-    server->address_ = slurp(ready);
-    if (!server->address_.empty() && server->address_.back() == '\n') break;
+    address_ = slurp(ready_path_);
+    if (!address_.empty() && address_.back() == '\n') break;
     int status = 0;
-    if (waitpid(server->pid_, &status, WNOHANG) == server->pid_) {
-      server->pid_ = -1;
-      give_up("server ended with " + std::to_string(exit_code(status)) + " before it was ready:\n" + server->log());
+    if (waitpid(pid_, &status, WNOHANG) == pid_) {
+      pid_ = -1;
+      why = "server ended with " + std::to_string(exit_code(status)) + " before it was ready:\n" + log();
+      return false;
     }
-    if (std::chrono::steady_clock::now() > deadline) give_up("server not ready in time:\n" + server->log());
+    if (std::chrono::steady_clock::now() > deadline) {
+      why = "server not ready in time:\n" + log();
+      return false;
+    }
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  server->address_.pop_back();
+  address_.pop_back();
+  return true;
+}
+
+std::unique_ptr<ServerProcess> ServerProcess::start(const Options& options) {
+  auto server = launch(options);
+  std::string why;
+  if (!server->wait_until_ready(why)) give_up(why);
   return server;
 }
 
@@ -150,10 +168,13 @@ void ServerProcess::kill_now() {
 }
 
 void ServerProcess::freeze() {
+  if (pid_ <= 0) return;  // kill(-1) would stop every process there is
   kill(pid_, SIGSTOP);
   waitpid(pid_, nullptr, WUNTRACED);  // the signal alone leaves it time for an answer
 }
-void ServerProcess::thaw() { kill(pid_, SIGCONT); }
+void ServerProcess::thaw() {
+  if (pid_ > 0) kill(pid_, SIGCONT);
+}
 std::string ServerProcess::log() const { return slurp(log_path_); }
 
 std::unique_ptr<ServerProcess> start_memory_server(const TempDir& dir, const std::string& memory,

@@ -17,9 +17,11 @@ class TempDir {
   TempDir(const TempDir&) = delete;
   const std::string& path() const { return path_; }
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  void keep() { is_kept_ = true; }  ///< evidence: it stays
 
  private:
   std::string path_;
+  bool is_kept_ = false;
 };
 
 /// The folder of the programs built beside this test.
@@ -42,6 +44,10 @@ class ServerProcess {
   };
   /// Starts and waits until ready; aborts the test with the server's log when it does not come up.
   static std::unique_ptr<ServerProcess> start(const Options& options);
+  /// Starts and does not wait; address() is known once wait_until_ready() says true.
+  static std::unique_ptr<ServerProcess> launch(const Options& options);
+  /// False: it ended, or did not get ready in time; `why` then says so, with its log.
+  bool wait_until_ready(std::string& why);
   ~ServerProcess();  ///< SIGKILL if still there
 
   const std::string& address() const { return address_; }  ///< "127.0.0.1:PORT"
@@ -57,6 +63,8 @@ class ServerProcess {
   pid_t pid_ = -1;
   std::string address_;
   std::string log_path_;
+  std::string ready_path_;
+  int ready_timeout_s_ = 0;
 };
 
 /// RAM-mode server of `memory` bytes ("256MiB").

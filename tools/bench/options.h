@@ -10,7 +10,7 @@ namespace memkv::bench {
 /// Texts are as typed: sizes "64KiB", durations "2s".
 struct TargetOptions {
   std::vector<std::string> servers;  ///< empty and no MEMKV_SERVERS: an own server
-  std::string auth_key, config, transport, congestion = "cubic";
+  std::string auth_key, config, transport, congestion;
   std::string rails;  ///< of rdma, a list; empty: not asked
   std::string put_checksum = "client";
   std::string own = "file";  ///< file, memory: of the own server
@@ -40,12 +40,12 @@ struct ScalingOptions {
 
 struct CeilingOptions {
   std::vector<std::string> sizes = {"64KiB", "1MiB", "4MiB"};
-  std::string congestion = "cubic", dir, json;
+  std::string congestion, dir, json;
 };
 
 struct CompareOptions {
   std::vector<std::string> sizes = {"4KiB", "64KiB", "1MiB"};
-  std::string congestion = "cubic", dir, json, drive;
+  std::string congestion, dir, json, drive;
   uint32_t repeat = 3, workers = 0;
   bool no_peers = false;
 };
@@ -61,10 +61,18 @@ struct NixlOptions {
   bool recreate_xfer = false, check_consistency = true, no_client = false;
 };
 
+struct ListsOptions {
+  TargetOptions target;
+  std::string block = "4KiB", json;
+  uint64_t count = 1'000'000, keys = 16'384, batch = 128;
+  uint32_t repeat = 3;
+};
+
 /// Return the exit code: 0 done, 1 wrong bytes or failed ops, 2 bad command line, 3 no server.
 int run_sweep(const SweepOptions& options);
 int run_scaling(const ScalingOptions& options);
 int run_ceiling(const CeilingOptions& options);
+int run_lists(const ListsOptions& options);
 int run_compare(const CompareOptions& options);
 int run_nixl_command(const NixlOptions& options);
 

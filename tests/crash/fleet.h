@@ -1,0 +1,73 @@
+#pragma once
+/// The client processes of the torture and the models of all their blocks.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "memkv/client.h"
+#include "tests/crash/client.h"
+#include "tests/crash/model.h"
+
+namespace memkv::test {
+
+inline constexpr int kTenants = 2;
+inline constexpr int kClientCount = 4;  ///< processes, half of them of each tenant
+
+/// The figures of the verdict.
+struct Totals {
+  int kills = 0, stops = 0, stores = 0;
+  uint64_t hits = 0, misses = 0;
+  uint64_t findings[5] = {};  ///< by Finding
+  uint64_t broken = 0;        ///< servers that did not start, or did not end as asked; gets that failed
+  ClientCounts changes;
+
+  bool good() const;
+  uint64_t of(Finding finding) const { return findings[static_cast<size_t>(finding)]; }
+  /// "3 changes acknowledged, ...".
+  std::string figures() const;
+};
+
+/// Where the server is, and how its tenants get in.
+struct Access {
+  std::string address;
+  std::string shm_dir;
+  std::string credentials[kTenants];
+};
+
+/// How a run of the clients differs from the others.
+struct FleetPlan {
+  uint64_t seed = 0;
+  int run = 0;           ///< counts up: versions of one run are above those of the run before
+  uint64_t budget = 0;   ///< bytes that all clients together may write
+  std::string journals;  ///< not empty: each client keeps its reports in a file that begins so, too
+};
+
+class Fleet {
+ public:
+  Fleet(const Rules& rules, Totals& totals);
+
+  void start(const Access& access, const FleetPlan& plan);
+  void kill_first();
+  /// Asks all to end, kills who does not, and waits for the last report.
+  void finish();
+  /// Server and clients are gone.
+  void at_rest();
+  /// Reads every block and compares it. Server and clients are at rest.
+  void check(const Access& access);
+  /// Replays what the clients of an earlier run, ended by a reset of the machine, reported.
+  void load_journals(const std::string& journals);
+  Rules& rules() { return rules_; }
+
+ private:
+  ClientPlan plan_of(int client, const Access& access, const FleetPlan& plan) const;
+  void check_client(Client& reader, int client);
+  void check_block(BlockModel& block, const Outcome& got, const unsigned char* data);
+
+  Rules rules_;
+  Totals& totals_;
+  std::vector<std::vector<BlockModel>> blocks_;  ///< by client, by key
+  std::vector<std::unique_ptr<ClientProcess>> clients_;
+};
+
+}  // namespace memkv::test

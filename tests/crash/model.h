@@ -1,0 +1,84 @@
+#pragma once
+/// What each block of the torture may hold, by what was acknowledged and what was given up.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/crash/change.h"
+
+namespace memkv::test {
+
+/// What a block holds: nothing, or bytes that are each of one version.
+struct Content {
+  struct Part {
+    uint64_t end = 0;
+    uint64_t version = 0;  ///< 0: a hole, no byte was ever written here
+    bool operator==(const Part&) const = default;
+  };
+  bool present = false;
+  std::vector<Part> parts;  ///< front to back, without gaps
+
+  uint64_t bytes() const { return parts.empty() ? 0 : parts.back().end; }
+  bool has_hole() const;
+  bool operator==(const Content&) const = default;
+};
+
+/// The content after `change` was applied to `before`.
+Content after(const Change& change, const Content& before);
+
+/// What a get of the whole block answered.
+struct Found {
+  bool hit = false;
+  const unsigned char* data = nullptr;
+  uint64_t bytes = 0;
+};
+
+enum class Finding { kAllowed, kLost, kOld, kRevived, kWrong };
+const char* name_of(Finding finding);
+
+/// The rules that a store is held to.
+struct Rules {
+  /// A change that was given up is never applied once a newer one of the same block is acknowledged. Without this rule
+  /// it may be applied until server and client are gone.
+  bool ordered = true;
+  /// Blocks may be missing: the store evicts, or drives rotted or were taken away. They are never older.
+  bool may_miss = false;
+};
+
+/// One block, changed by one client, one change at a time.
+class BlockModel {
+ public:
+  explicit BlockModel(std::string name) : name_(std::move(name)) {}
+
+  void begun(const Change& change);
+  void ended(Status status, const Rules& rules);
+  /// Server and client are gone: nothing is under way any more, and what was given up has happened by now or never
+  /// will.
+  void at_rest();
+  /// Compares what was read at rest; from now on the block holds what was found.
+  Finding check(const Found& found, const Rules& rules);
+
+  const std::string& name() const { return name_; }
+  bool removed() const;
+  /// The last changes and their outcomes, one a line.
+  std::string history() const;
+
+ private:
+  struct Event {
+    Change change;
+    std::optional<Status> outcome;
+  };
+  std::vector<Content> possible() const;
+  bool reads_as(const Found& found, const Content& content) const;
+  Finding finding_of(const Found& found) const;
+
+  std::string name_;
+  std::vector<Content> base_{Content{}};  ///< what it may hold, were none of `given_up_` applied
+  std::vector<Change> given_up_;          ///< each may have been applied, in any order
+  std::optional<Change> under_way_;
+  std::vector<Event> events_;
+};
+
+}  // namespace memkv::test

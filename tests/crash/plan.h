@@ -1,0 +1,76 @@
+#pragma once
+/// What the torture does, drawn from its seed: the stores, and for each the rounds of lives that a server gets.
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace memkv::test {
+
+/// What can be left out (--without) or put in (--with).
+enum class Feature : uint8_t { kOrder, kStalls, kStops, kStarts, kClients, kDrives, kEviction, kRot };
+inline constexpr size_t kFeatureCount = 8;
+
+class Features {
+ public:
+  bool has(Feature feature) const { return on_[static_cast<size_t>(feature)]; }
+  /// Switches those of a comma list; false: one of them has no such name.
+  bool set(const std::string& names, bool on);
+  /// One line for each: name, whether it is on without being asked for, what it does.
+  static std::string help();
+  Features();
+
+ private:
+  bool on_[kFeatureCount];
+};
+
+/// How one life of the server goes: clients write for a while, then it ends.
+struct LifePlan {
+  enum class End : uint8_t { kKill, kFreezeAndKill, kTerminate };
+  int load_ms = 0;
+  int stall_ms = 0;  ///< stopped by SIGSTOP for so long in the middle; 0: not at all
+  bool kills_client = false;
+  End end = End::kKill;
+};
+
+/// From one check of all blocks to the next. Clients live through all lives of a round.
+struct RoundPlan {
+  enum class Damage : uint8_t { kNone, kRot, kDriveLeaves };
+  Damage damage = Damage::kNone;  ///< done while the server is down, before the round
+  uint64_t damage_seed = 0;
+  int workers = 1;
+  const char* io = "uring";
+  bool killed_while_starting = false;
+  int starting_ms = 0;
+  bool clients_end_first = false;  ///< the last end comes when nothing is under way
+  std::vector<LifePlan> lives;
+
+  int kills() const;
+};
+
+struct StorePlan {
+  int drives = 1;
+  uint64_t drive_bytes = 0;
+  int shards = 1;
+  bool evicts = false;  ///< so small that its logs wrap
+};
+
+/// Draws plans. The same seed gives the same plans whatever features are on: what is off is drawn and dropped.
+class Planner {
+ public:
+  Planner(uint64_t seed, const Features& features, int drives) : random_(seed), features_(features), drives_(drives) {}
+  StorePlan next_store();
+  RoundPlan next_round(const StorePlan& store);
+
+ private:
+  uint64_t below(uint64_t n) { return random_() % n; }
+  LifePlan next_life();
+
+  std::mt19937_64 random_;
+  const Features& features_;
+  int drives_;  ///< of each store; 0: 3, 1 and 12 in turn
+  int stores_ = 0;
+};
+
+}  // namespace memkv::test
