@@ -80,10 +80,11 @@ Entry* StoreImpl::install(Digest digest, uint64_t ns, const RecordRef& ref, uint
   return e;
 }
 
-/// The one step in which a new version becomes the block: its head (or whole record) and all its chunks.
-void StoreImpl::install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s,
+/// The one step in which a new version becomes the block: its head (or whole record) and all its chunks. False: the
+/// index has no room for it, and no version of the block is there any more.
+bool StoreImpl::install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s,
                               uint64_t block_bytes, std::span<const std::pair<uint32_t, RecordRef>> chunks) {
-  if (ref.sequence < flushed_[namespace_index(ns)]) return;  // flushed on its way
+  if (ref.sequence < flushed_[namespace_index(ns)]) return true;  // flushed on its way
   const Entry* old = index_.find(st.digest);
   if (old == nullptr) ++counters_.blocks;
   if (old != nullptr && old->has(kHead)) {
@@ -101,7 +102,8 @@ void StoreImpl::install_block(OpState& st, const RecordRef& ref, bool head, uint
   RecordRef entry = ref;
   if (head) entry.checksum = block_bytes;
   ok = ok && install(st.digest, ns, entry, head ? kHead : 0, expiry_s) != nullptr;
-  if (ok) return;
+  if (ok) return true;
+  uint64_t not_counted = 0;
   ++counters_.dropped_index_full;
   for (const auto& [n, c] : chunks) {
     if (Entry* e = index_.find(chunk_digest(st.digest, n))) {
@@ -112,7 +114,8 @@ void StoreImpl::install_block(OpState& st, const RecordRef& ref, bool head, uint
   if (index_.find(st.digest) == nullptr)
     --counters_.blocks;
   else
-    drop_block(st.digest, counters_.dropped_index_full);
+    drop_block(st.digest, not_counted);
+  return false;
 }
 
 bool StoreImpl::exists(const BlockKey& key) { return live(key.digest) != nullptr; }

@@ -106,6 +106,7 @@ class Crawl : public testing::Test {
 
 TEST_F(Crawl, ADriveThatHangsGetsNoNewRecordsAndFewReads) {
   make(3);
+  pass(2000 * kMs);  // closing marks and anchors are written
   hang(1);
   std::list<Get> gets;
   gets.emplace_back(*rig, sick[0]);

@@ -58,6 +58,13 @@ Status StoreImpl::landed(const Append& a) const {
   return a.status == Status::kOk && usable_log(a.place.drive) == nullptr ? Status::kIo : a.status;
 }
 
+bool StoreImpl::is_last_drive(uint8_t drive) const {
+  for (size_t d = 0; d < logs_.size(); ++d) {
+    if (d != drive && usable_log(static_cast<uint8_t>(d)) != nullptr) return false;
+  }
+  return true;
+}
+
 bool StoreImpl::all_out() const {
   return !closing_ && std::all_of(logs_.begin(), logs_.end(), [](const auto& log) { return !log || log->out(); });
 }

@@ -47,5 +47,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto more = reader.next(record);
   for (; more.ok() && *more; more = reader.next(record), ++records) visit(record);
   MEMKV_ASSERT(!more.ok() || records == extent->record_count);
+  const auto note = read_note(*extent, bytes);
+  for (size_t i = 0; note && i < note->size(); ++i) MEMKV_ASSERT(note->entry(i).sequence < kSequenceMax);
   return 0;
 }

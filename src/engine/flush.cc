@@ -22,19 +22,23 @@ void StoreImpl::start_flush(OpState* st) {
   op.generation = sequence;
   struct Flush : Append {
     OpState* st;
+    uint8_t drive;
   };
   st->left = 1;
   for (auto& log : logs_) {
     if (!log || log->out()) continue;
     auto* a = new Flush;  // rare
     a->st = st;
+    a->drive = log->config().slice.drive_index;
     a->header.kind = RecordKind::kFlush;
     a->header.namespace_id = op.namespace_id;
     a->header.sequence = sequence;
     a->on_done = [](Append& done) {
       auto* flush = static_cast<Flush*>(&done);
       OpState& state = *flush->st;
-      if (done.status != Status::kOk && done.status != Status::kIo) state.status = done.status;
+      // A log that went out meanwhile needs no tombstone.
+      const bool left = done.status == Status::kIo && state.store->usable_log(flush->drive) == nullptr;
+      if (done.status != Status::kOk && !left) state.status = done.status;
       delete flush;
       if (--state.left == 0) state.store->finish(state, state.status);
     };

@@ -22,7 +22,8 @@ inline constexpr uint32_t kBlockBytes = 4096;  ///< format unit
 inline constexpr uint32_t kPackBytes = 64;     ///< granularity of places
 inline constexpr uint64_t kSuperblockOffsets[2] = {0, 512 * 1024};
 inline constexpr uint64_t kSlicesOffset = 1024 * 1024;
-inline constexpr uint32_t kFormatVersion = 1;
+/// Version 2 uses fields that version 1 kept zero; a store of version 1 is opened, and is of version 2 from then on.
+inline constexpr uint32_t kFormatVersion = 2;
 inline constexpr uint32_t kDrivesMax = 48;
 inline constexpr uint32_t kShardsMax = 32;
 inline constexpr uint32_t kNamespacesMax = 64;
@@ -42,10 +43,6 @@ inline constexpr uint64_t kFooterMagic = 0x31544f465f564b4d;      // "MKV_FOT1"
 
 /// Checksums of all format structures: XXH3-64 over the structure with its checksum field zero. Seeds: superblock 0,
 /// anchor the StoreId's first 8 bytes, structures of a log those xor the drive's life.
-struct StoreIdBytes {
-  uint8_t bytes[16];
-};
-
 struct SuperblockMember {  // 24 bytes
   uint8_t drive_id[16];
   uint64_t size_bytes;
@@ -82,7 +79,8 @@ struct Superblock {
   uint8_t reserved1[72];
 };
 
-/// 4096 bytes, two alternating copies per (shard, drive): the shard's durable sequence reservation (rule 6).
+/// 4096 bytes, two alternating copies per (shard, drive): the shard's durable sequence reservation (rule 6), and what
+/// is known of the slice's log beside what stands in it. All facts only ever grow; of two copies the larger one counts.
 struct Anchor {
   uint64_t magic;
   uint64_t write_counter;
@@ -91,7 +89,14 @@ struct Anchor {
   uint32_t drive_index;
   uint32_t shard;
   uint64_t sequence_end;  // no sequence at or above this was ever given out
-  uint8_t reserved[4096 - 56];
+  // Since version 2. Facts about the log of this life of the drive; those of another life are void.
+  uint64_t life;
+  uint64_t complete_epoch;  // all before (complete_epoch, complete_block) was complete: recovery has to find as much
+  uint64_t oldest_epoch;    // of the log
+  uint64_t cut_epoch;       // all before (cut_epoch, cut_block) was dropped for good
+  uint32_t complete_block;
+  uint32_t cut_block;
+  uint8_t reserved[4096 - 96];
 };
 
 /// 4096 bytes, first block of a segment.
@@ -151,7 +156,7 @@ struct HeadPayload {
   uint32_t reserved;
 };
 
-/// 64 bytes at the start of every extent (4 KiB aligned).
+/// 64 bytes at the start of every extent (4 KiB aligned). Records follow, then zeros, then the note.
 struct ExtentHeader {
   uint64_t magic;
   uint64_t checksum;  // over all header_bytes
@@ -160,11 +165,22 @@ struct ExtentHeader {
   uint32_t block_in_segment;   // own location, 4 KiB units from the segment's start
   uint32_t header_bytes;       // multiple of 4096
   uint32_t extent_bytes;       // header + payloads, multiple of 4096
-  uint16_t record_count;
-  uint16_t reserved;
+  uint16_t record_count;       // 0: a closing mark; all it says is that what lies before it was complete
+  uint16_t note_words;         // since version 2: of 8 bytes, at the header's end; see ExtentNote
   uint64_t complete_epoch;  // everything before (complete_epoch, complete_block) had completed when this was submitted
   uint32_t complete_block;
-  uint32_t reserved1;
+  uint32_t live_epochs;  // since version 2: epoch - oldest live epoch + 1; 0 = not told
+};
+
+/// The last note_words * 8 bytes of an extent's header tell of the extent before it in the segment: its first block, then
+/// a NoteEntry for each of its records that replaces or kills others. So if that extent is lost, one knows what has to be
+/// dead. There is no note where the list has no room, or a flush is among the records.
+struct ExtentNote {
+  uint64_t block;  // in the segment
+};
+struct NoteEntry {
+  uint64_t digest[2];
+  uint64_t sequence;
 };
 
 /// Last 64 bytes of a sealed segment. The footer is [segment end - footer_bytes, segment end): entries first, zero
@@ -189,6 +205,7 @@ static_assert(sizeof(SegmentHeader) == 4096);
 static_assert(sizeof(RecordHeader) == 64);
 static_assert(sizeof(ExtentHeader) == 64);
 static_assert(sizeof(FooterTrailer) == 64);
+static_assert(sizeof(ExtentNote) == 8 && sizeof(NoteEntry) == 24);
 static_assert(sizeof(HeadPayload) == 16 && sizeof(PresentRange) == 8);
 static_assert(std::is_trivially_copyable_v<Superblock> && std::is_trivially_copyable_v<RecordHeader>);
 

@@ -223,12 +223,42 @@ bool ExtentBuilder::append(const RecordHeader& header, std::string_view key, std
   return true;
 }
 
+bool ExtentBuilder::note(uint32_t block, std::span<const NoteEntry> entries) {
+  const size_t bytes = sizeof(ExtentNote) + entries.size_bytes();
+  if (bytes > buffer_.size() - used_) return false;
+  std::byte* to = buffer_.data() + buffer_.size() - bytes;
+  const ExtentNote head{block};
+  std::memcpy(to, &head, sizeof head);
+  if (!entries.empty()) std::memcpy(to + sizeof head, entries.data(), entries.size_bytes());
+  note_words_ = static_cast<uint16_t>(bytes / 8);
+  return true;
+}
+
+Result<NoteView> read_note(const ExtentHeader& extent, base::Bytes bytes) {
+  MEMKV_ASSERT(bytes.size() >= extent.header_bytes);
+  NoteView note;
+  if (extent.note_words == 0) return note;
+  const size_t size = size_t{8} * extent.note_words;
+  if (size > extent.header_bytes - sizeof(ExtentHeader)) return corrupt("note larger than its header");
+  if ((size - sizeof(ExtentNote)) % sizeof(NoteEntry) != 0) return corrupt("note cut short");
+  const base::Bytes all = bytes.first(extent.header_bytes).last(size);
+  const uint64_t block = load<ExtentNote>(all).block;
+  if (block == 0 || block >= extent.block_in_segment) return corrupt("note of an extent that is not before");
+  note.block = static_cast<uint32_t>(block);
+  note.entries = all.subspan(sizeof(ExtentNote));
+  for (size_t i = 0; i < note.size(); ++i) {
+    if (note.entry(i).sequence >= kSequenceMax) return corrupt("note's sequence out of bounds");
+  }
+  return note;
+}
+
 uint64_t ExtentBuilder::finish(ExtentHeader header, uint64_t seed) {
   header.magic = kExtentMagic;
   header.checksum = 0;
   header.header_bytes = static_cast<uint32_t>(buffer_.size());
   header.record_count = records_;
-  std::memset(buffer_.data() + used_, 0, buffer_.size() - used_);
+  header.note_words = note_words_;
+  std::memset(buffer_.data() + used_, 0, buffer_.size() - used_ - size_t{8} * note_words_);
   std::memcpy(buffer_.data(), &header, sizeof header);
   const uint64_t checksum = base::xxh3(buffer_, seed);
   base::store_u64(buffer_.data() + offsetof(ExtentHeader, checksum), checksum);

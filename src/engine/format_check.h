@@ -4,6 +4,7 @@
 /// touched.
 
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 
@@ -90,15 +91,33 @@ class ExtentBuilder {
   bool append(const RecordHeader& header, std::string_view key, std::span<const uint64_t> grain_sums,
               std::span<const PresentRange> ranges = {});
   uint16_t record_count() const { return records_; }
-  /// Sets magic, checksum, header_bytes (the buffer's size) and record_count; everything else is the caller's. Returns
-  /// the checksum: the next extent's previous_checksum.
+  /// The note of the extent before (format.h ExtentNote), at the header's end. False: no room, nothing was written.
+  bool note(uint32_t block, std::span<const NoteEntry> entries);
+  /// Sets magic, checksum, header_bytes (the buffer's size), record_count and note_words; everything else is the
+  /// caller's. Returns the checksum: the next extent's previous_checksum.
   uint64_t finish(ExtentHeader header, uint64_t seed);
 
  private:
   base::MutBytes buffer_;
   size_t used_ = sizeof(ExtentHeader);
   uint16_t records_ = 0;
+  uint16_t note_words_ = 0;
 };
+
+/// What an extent says of the one before it. Empty and `block` 0 where it says nothing. Borrows.
+struct NoteView {
+  uint32_t block = 0;
+  base::Bytes entries;
+  size_t size() const { return entries.size() / sizeof(NoteEntry); }
+  NoteEntry entry(size_t i) const {
+    NoteEntry out;
+    std::memcpy(&out, entries.data() + i * sizeof out, sizeof out);
+    return out;
+  }
+};
+/// `extent` and `bytes` as of open_extent. kCorrupt: it does not fit the header, or speaks of a later extent.
+Result<NoteView> read_note(const ExtentHeader& extent, base::Bytes bytes);
+
 
 // --- heads -----------------------------------------------------------------------------------------------------------
 

@@ -101,7 +101,7 @@ TEST(FormatCheck, SuperblockFieldsOutOfBoundsAreNamed) {
     const auto result = check_fields(block);
     return result.ok() ? std::string("none") : std::string(result.error().what);
   };
-  EXPECT_EQ(flaw([](auto& b) { b.format_version = 2; }), "superblock of a newer format");
+  EXPECT_EQ(flaw([](auto& b) { b.format_version = kFormatVersion + 1; }), "superblock of a newer format");
   EXPECT_EQ(flaw([](auto& b) { b.shard_count = 3; }), "shard count out of bounds");
   EXPECT_EQ(flaw([](auto& b) { b.shard_count = 64; }), "shard count out of bounds");
   EXPECT_EQ(flaw([](auto& b) { b.member_count = kDrivesMax + 1; }), "member count out of bounds");

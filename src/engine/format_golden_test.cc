@@ -21,7 +21,7 @@ const uint64_t kSeed = log_seed(kStoreId, kLife);
 
 std::string superblock() {
   Superblock block{};
-  block.format_version = 1;
+  block.format_version = kFormatVersion;
   block.shard_count = 4;
   block.write_counter = 5;
   std::copy_n(kStoreId, 16, block.store_id);
@@ -55,6 +55,12 @@ std::string anchor() {
   block.drive_index = 1;
   block.shard = 3;
   block.sequence_end = 2 * kSequenceReservation;
+  block.life = kLife;
+  block.complete_epoch = 71;
+  block.complete_block = 12;
+  block.oldest_epoch = 9;
+  block.cut_epoch = 10;
+  block.cut_block = 5;
   seal(block);
   return {reinterpret_cast<const char*>(&block), sizeof block};
 }
@@ -65,7 +71,7 @@ std::string segment() {
   block.drive_index = 1;
   block.shard = 3;
   block.segment_index = 7;
-  block.format_version = 1;
+  block.format_version = kFormatVersion;
   block.epoch = 71;
   block.oldest_epoch = 9;
   block.previous_checksum = 0x5555555555555555;
@@ -110,10 +116,13 @@ std::string extent() {
   ExtentHeader fields{};
   fields.epoch = 71;
   fields.previous_checksum = 0xaaaaaaaaaaaaaaaa;
-  fields.block_in_segment = 1;
+  fields.block_in_segment = 9;
   fields.extent_bytes = 2 * kBlockBytes;
   fields.complete_epoch = 70;
   fields.complete_block = 12;
+  fields.live_epochs = 63;
+  const NoteEntry entries[] = {{{0xdd, 0xde}, 0xf0}, {{0xee, 0xef}, 0xf1}};
+  EXPECT_TRUE(builder.note(7, entries));
   builder.finish(fields, kSeed);
   return {reinterpret_cast<const char*>(buffer), sizeof buffer};
 }
@@ -192,6 +201,11 @@ TEST(FormatGolden, GoldenExtentAndFooterParse) {
     EXPECT_EQ(entry.header.kind, RecordKind{kind});
   }
   EXPECT_FALSE(records_in.next(record).value());
+  const NoteView note = read_note(open_extent(extent_bytes, kSeed).value(), extent_bytes).value();
+  ASSERT_EQ(note.size(), 2u);
+  EXPECT_EQ(note.block, 7u);
+  EXPECT_EQ(note.entry(1).digest[1], 0xefu);
+  EXPECT_EQ(note.entry(1).sequence, 0xf1u);
   EXPECT_FALSE(entries_in.next(entry).value());
 }
 

@@ -56,6 +56,7 @@ Log::Log(io::Reactor& reactor, const Config& config, LogOwner& owner, StoreCount
       counters_(counters),
       seed_(log_seed(config_.store_id, config_.slice.life)),
       segments_((config.slice.size_bytes - 2 * kBlockBytes) / config.slice.segment_bytes),
+      evicted_filter_(kFilterBits / 64),
       writes_(config.writes_max) {
   MEMKV_ASSERT(!segments_.empty());
   footer_capacity_ = static_cast<uint32_t>(
@@ -63,6 +64,7 @@ Log::Log(io::Reactor& reactor, const Config& config, LogOwner& owner, StoreCount
   footer_memory_.reset(new std::byte[footer_capacity_]);
   header_block_ = aligned_block(kBlockBytes);
   footer_block_ = aligned_block(footer_capacity_);
+  mark_block_ = aligned_block(kBlockBytes);
   for (Write& w : writes_) w.log = this;
   footer_write_.log = header_write_.log = this;
 }
@@ -74,15 +76,25 @@ Log::~Log() {
   reactor_.stop(header_write_.again);
   std::free(header_block_);
   std::free(footer_block_);
+  std::free(mark_block_);
 }
 
 void Log::start(const Position& position) {
   newest_ = position.newest_epoch;
   oldest_ = evicted_ = durable_oldest_ = position.oldest_epoch;
+  header_oldest_ = extent_oldest_ = anchor_oldest_ = oldest_;  // recovery writes both anchors before it is done
+  cut_epoch_ = position.cut_epoch;
+  cut_block_ = position.cut_block;
+  marked_ = position.marked || config_.memory_mode;
+  note_block_ = position.last_note.size() <= kNoteMax ? position.last_block : 0;
+  note_count_ = note_block_ == 0 ? 0 : position.last_note.size();
+  std::copy_n(position.last_note.begin(), note_count_, note_.begin());
   cursor_ = position.cursor_block;
   chain_ = position.chain;
   complete_epoch_ = newest_;
   complete_block_ = cursor_;
+  told_epoch_ = newest_;
+  told_block_ = position.told_block;
   phase_ = newest_ == 0 || position.sealed ? Phase::kNeedSegment : Phase::kOpen;
   if (!footer_) footer_ = std::make_unique<FooterBuilder>(base::MutBytes(footer_memory_.get(), footer_capacity_));
 }
@@ -136,6 +148,7 @@ void Log::enqueue(Append& a) {
     finish(a, stopped_ ? Status::kCanceled : Status::kIo);
     return;
   }
+  if (refuses()) return finish(a, refusal_);
   if (a.sums.size() > 1 || !a.ranges.empty()) a.lone = true;
   if (a.reserved_block != 0) {  // memory mode: it lies there already, only its header is missing
     std::byte* header = a.payload - kBlockBytes;
@@ -192,7 +205,8 @@ bool Log::fits(uint32_t blocks, uint32_t footer_more) const {
 AppendQueue& Log::next_queue() { return moves_.empty() ? fresh_ : moves_; }
 
 void Log::pump() {
-  if (out_ || stopped_) return;
+  if (out_ || stopped_ || refuses()) return;
+  if (phase_ == Phase::kHeader && !header_write_.pending()) start_write(header_write_);  // was refused a while ago
   if (phase_ == Phase::kNeedSegment && (!fresh_.empty() || !moves_.empty())) need_segment();
   while (phase_ == Phase::kOpen && in_flight_ < config_.writes_max && !next_queue().empty()) {
     if (only_moves() && moves_.empty()) return request_reclaim();
@@ -219,17 +233,46 @@ void Log::stop(Status status) {
   fail_queue(moves_, status);
 }
 
-/// Only where nothing can be reclaimed is there no room; else it was the time that did not suffice.
-void Log::expire(uint64_t now_ns) {
-  const Status status = free_segments() == 0 && !can_reclaim() ? Status::kNoSpace : Status::kDeadline;
+/// What waits does so for reclaim, not for the drive.
+bool Log::waits_for_room() const { return only_moves() || (phase_ == Phase::kNeedSegment && free_segments() <= 1); }
+
+void Log::tick(uint64_t now_ns) {
+  // Where something can be reclaimed, it was the time that did not suffice.
+  const Status why = waits_for_room() && !can_reclaim() ? Status::kNoSpace : Status::kDeadline;
   AppendQueue kept;
   while (Append* a = fresh_.pop()) {
     if (a->deadline_ns <= now_ns)
-      finish(*a, status);
+      finish(*a, why);
     else
       kept.push(*a);
   }
   fresh_ = kept;
+  const bool was_idle = idle_since_ns_ != 0;
+  idle_since_ns_ = wants_mark() && idle() ? now_ns : 0;
+  if (was_idle && idle_since_ns_ != 0) (void)write_mark();
+}
+
+void Log::evicting(uint64_t epoch) {
+  if (!evicted_may_return()) std::fill(evicted_filter_.begin(), evicted_filter_.end(), 0);
+  evicted_ = epoch + 1;
+}
+
+void Log::anchored(const LogFacts& facts) {
+  anchored_ = facts;
+  anchor_oldest_ = std::max(anchor_oldest_, facts.oldest_epoch);
+  update_durable_oldest();
+}
+
+bool Log::wants_anchor() const {
+  const LogFacts now = facts();
+  return !config_.memory_mode && (now.complete_epoch != anchored_.complete_epoch ||
+                                  now.complete_block != anchored_.complete_block || evicted_may_return());
+}
+
+/// Two of the three say so.
+void Log::update_durable_oldest() {
+  const uint64_t a = header_oldest_, b = extent_oldest_, c = anchor_oldest_;
+  durable_oldest_ = std::max(std::min(a, b), std::min(std::max(a, b), c));
 }
 
 Log::Room Log::reserve(uint32_t bytes) {

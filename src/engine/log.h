@@ -2,6 +2,7 @@
 /// One append stream: the segments of one shard on one drive. Extents go out in order, several in flight, and are
 /// acknowledged in order.
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -62,6 +63,14 @@ class LogOwner {
   virtual void on_segment_needed(uint8_t drive) = 0;   ///< free segments are getting few: reclaim
   virtual void on_oldest_unpinned(uint8_t drive) = 0;  ///< or its last room closed: reclaim may have waited for that
   virtual void on_log_failed(uint8_t drive, const char* why) = 0;
+  virtual bool is_last_drive(uint8_t drive) const = 0;  ///< no other one is left: it is never given up
+};
+
+/// What a log tells its anchors (format.h): facts that only grow.
+struct LogFacts {
+  uint64_t complete_epoch = 0, oldest_epoch = 0, cut_epoch = 0;
+  uint32_t complete_block = 0, cut_block = 0;
+  friend bool operator==(const LogFacts&, const LogFacts&) = default;
 };
 
 /// Thread: worker.
@@ -84,7 +93,13 @@ class Log {
     uint64_t oldest_epoch = 1;
     uint32_t cursor_block = 0;  ///< next free block of the newest segment
     uint64_t chain = 0;         ///< checksum of the last header
-    bool sealed = false;        ///< the newest segment has its footer
+    bool sealed = false;        ///< nothing more goes into the newest segment
+    bool marked = true;         ///< behind the last extent with records lies a closing mark, or a footer
+    uint32_t told_block = 0;    ///< end of the last extent with records of the newest segment
+    uint64_t cut_epoch = 0;     ///< all before (cut_epoch, cut_block) was dropped for good
+    uint32_t cut_block = 0;
+    uint32_t last_block = 0;           ///< of the last extent; 0: there is none
+    std::vector<NoteEntry> last_note;  ///< of its records, for the next extent's note
   };
   void start(const Position& position);
   /// Recovery: a record of the newest, still open segment, for its footer.
@@ -94,12 +109,27 @@ class Log {
   /// Without submitting: pump() follows when all that belongs together is in.
   void enqueue(Append& append);
   void pump();
-  /// Fails what waits and is past its deadline.
-  void expire(uint64_t now_ns);
+  /// Fails what waits and is past its deadline; closes the tail of a log that has been idle for a tick.
+  void tick(uint64_t now_ns);
+  /// There is more for tick() to do, though nothing waits and nothing is in flight.
+  bool wants_mark() const { return !marked_ && phase_ == Phase::kOpen && !out() && refusal_ == Status::kOk; }
+  /// Behind what was written last: a closing mark, which says that it was complete. Only while nothing is in flight;
+  /// also after stop(). False: there is nothing to be said, or no room to say it.
+  bool write_mark();
   /// No more writes: everything waiting fails with `status`; what is in flight ends by itself.
   void stop(Status status);
   bool idle() const { return in_flight_ == 0 && fresh_.empty() && moves_.empty() && phase_io_idle(); }
   bool out() const { return out_ || stopped_; }
+  /// Recovery: the drive cannot be used.
+  void give_up(const char* why) { fail(why); }
+  /// The drive is the store's last one and does not take writes: they fail with this until one succeeds again.
+  Status refusal() const { return refusal_; }
+
+  LogFacts facts() const { return {told_epoch_, oldest_, cut_epoch_, told_block_, cut_block_}; }
+  /// An anchor that says so is durable.
+  void anchored(const LogFacts& facts);
+  /// The anchors do not know yet how far the log is complete.
+  bool wants_anchor() const;
 
   // Memory mode: room that is filled in place. It is open until it is abandoned, or until on_done of its append has
   // run.
@@ -134,9 +164,18 @@ class Log {
   /// The oldest segment is free for writing again. Its pins and rooms are 0 and it is not the newest.
   void free_oldest();
   /// Reclaim drops what is in this epoch, the oldest.
-  void evicting(uint64_t epoch) { evicted_ = epoch + 1; }
-  /// Evicted records may be found again after a restart: no segment header says yet that their segment is free.
+  void evicting(uint64_t epoch);
+  /// Evicted records may be found again after a restart: it is not yet written in two places that their segment is
+  /// free.
   bool evicted_may_return() const { return evicted_ > durable_oldest_; }
+  /// A block with a record here was dropped from the index, and no tombstone says so.
+  void note_evicted(Digest digest) {
+    evicted_filter_[filter_bit(digest) / 64] |= uint64_t{1} << filter_bit(digest) % 64;
+  }
+  /// The block may be one of those whose records may be found again. Wrong in a few cases of a hundred, one way only.
+  bool may_return(Digest digest) const {
+    return evicted_may_return() && (evicted_filter_[filter_bit(digest) / 64] >> filter_bit(digest) % 64 & 1) != 0;
+  }
   bool can_reclaim() const { return newest_ > oldest_; }
   uint64_t queued_bytes() const { return fresh_.bytes + flight_bytes_; }
   uint64_t usable_bytes() const { return segments() * (config_.slice.segment_bytes - 2 * kBlockBytes); }
@@ -148,6 +187,9 @@ class Log {
  private:
   /// Device writes that fail one after another until the drive is given up.
   static constexpr uint32_t kErrorsMax = 3;
+  static constexpr uint64_t kRefusesNs = 1'000'000'000;  ///< then a drive that takes no writes is tried again
+  static constexpr size_t kNoteMax = 128;
+  static constexpr size_t kFilterBits = 1 << 17;
 
   enum class Phase : uint8_t { kOpen, kDrain, kFooter, kNeedSegment, kHeader };
   struct Segment {
@@ -171,6 +213,7 @@ class Log {
     uint32_t start_block = 0;
     uint32_t blocks = 0;
     uint32_t footer_bytes = 0;
+    uint64_t oldest = 0;  ///< as its header says
     int32_t result = 0;
     bool done = false;
   };
@@ -186,6 +229,8 @@ class Log {
   bool submit_lone(Append& a);
   bool submit_group();
   bool submit(Write& w, std::byte* memory);
+  uint64_t finish_header(ExtentBuilder& builder, uint32_t header_bytes, uint32_t extent_bytes);
+  void note_records(const Append* records);
   void start_write(DeviceWrite& w);
   void fill_extent_header(ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes, uint32_t block) const;
   void set_sizes(Append& a, uint32_t place_in_extent);
@@ -201,6 +246,12 @@ class Log {
   void fail_queue(AppendQueue& q, Status status);
   void finish(Append& a, Status status);
   void request_reclaim();
+  bool refuses_instead(int32_t result);
+  bool refuses() const { return refusal_ != Status::kOk && reactor_.now_ns() < retry_at_ns_; }
+  void takes_writes_again();
+  bool waits_for_room() const;
+  void update_durable_oldest();
+  static size_t filter_bit(Digest digest) { return digest.lo % kFilterBits; }
   static void on_write(io::IoOp& op, int32_t result);
   static void on_footer(io::IoOp& op, int32_t result);
   static void on_header(io::IoOp& op, int32_t result);
@@ -214,8 +265,24 @@ class Log {
   uint64_t seed_;
   std::vector<Segment> segments_;
   uint64_t newest_ = 0, oldest_ = 1;
-  uint64_t evicted_ = 1;         // epochs below it were dropped from the index
-  uint64_t durable_oldest_ = 1;  // as the last complete segment header says
+  uint64_t evicted_ = 1;  // epochs below it were dropped from the index
+  // Oldest epoch as the newest header, extent and anchor say that are durable. What two of them say survives the loss
+  // of any one block.
+  uint64_t header_oldest_ = 1, extent_oldest_ = 1, anchor_oldest_ = 1;
+  uint64_t durable_oldest_ = 1;
+  std::vector<uint64_t> evicted_filter_;  // digests that went since what is durable
+  uint64_t told_epoch_ = 0;  // end of the last extent with records that is complete: marks may be lost
+  uint32_t told_block_ = 0;
+  uint64_t cut_epoch_ = 0;
+  uint32_t cut_block_ = 0;
+  LogFacts anchored_;
+  bool marked_ = true;
+  uint64_t idle_since_ns_ = 0;
+  std::array<NoteEntry, kNoteMax> note_{};  // of the last extent's records
+  size_t note_count_ = 0;
+  uint32_t note_block_ = 0;  // of the last extent; 0: nothing is told of it
+  Status refusal_ = Status::kOk;
+  uint64_t retry_at_ns_ = 0;
   uint32_t cursor_ = 0;
   uint64_t chain_ = 0;
   uint64_t complete_epoch_ = 0;
@@ -236,6 +303,7 @@ class Log {
   uint64_t sequence_max_ = 0;
   std::byte* header_block_ = nullptr;  // 4 KiB aligned
   std::byte* footer_block_ = nullptr;  // aligned copy of the footer on its way
+  std::byte* mark_block_ = nullptr;
   DeviceWrite footer_write_, header_write_;
   io::IoOp post_io_;
 };

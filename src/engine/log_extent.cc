@@ -1,5 +1,6 @@
 /// Extents of a log: made of what waits, written, acknowledged in order.
 
+#include <cerrno>
 #include <cstring>
 
 #include "base/assert.h"
@@ -39,8 +40,6 @@ bool Log::submit_lone(Append& a) {
   set_sizes(a, kBlockBytes);
   ExtentBuilder builder({memory, kBlockBytes});
   MEMKV_ASSERT(builder.append(a.header, a.key, a.sums, a.ranges));
-  ExtentHeader h{};
-  fill_extent_header(h, kBlockBytes, blocks * kBlockBytes, cursor_);
   next_queue().pop();
   if (a.move) moved_blocks_ += blocks;
   Write& w = writes_[(first_ + in_flight_) % writes_.size()];
@@ -49,7 +48,8 @@ bool Log::submit_lone(Append& a) {
   w.blocks = blocks;
   w.footer_bytes = entry_bytes(a);
   w.chain_before = chain_;
-  chain_ = builder.finish(h, seed_);
+  chain_ = finish_header(builder, kBlockBytes, blocks * kBlockBytes);
+  note_records(&a);
   return submit(w, memory);
 }
 
@@ -97,8 +97,6 @@ bool Log::submit_group() {
   }
   MEMKV_ASSERT(at <= extent && extent <= kExtentBufferBytes);
   std::memset(memory + at, 0, extent - at);
-  ExtentHeader h{};
-  fill_extent_header(h, header_bytes, static_cast<uint32_t>(extent), cursor_);
   Write& w = writes_[(first_ + in_flight_) % writes_.size()];
   w.records = chosen.head;
   w.buffer = memory;
@@ -106,8 +104,52 @@ bool Log::submit_group() {
   w.blocks = static_cast<uint32_t>(extent / kBlockBytes);
   w.footer_bytes = static_cast<uint32_t>(footer);
   w.chain_before = chain_;
-  chain_ = builder.finish(h, seed_);
+  chain_ = finish_header(builder, header_bytes, static_cast<uint32_t>(extent));
+  note_records(chosen.head);
   return submit(w, memory);
+}
+
+bool Log::write_mark() {
+  if (marked_ || out_ || phase_ != Phase::kOpen || in_flight_ != 0 || refusal_ != Status::kOk) return false;
+  if (!fits(1, 0)) {
+    if (stopped_) return false;
+    seal();  // the footer says as much
+    return true;
+  }
+  ExtentBuilder builder({mark_block_, kBlockBytes});
+  Write& w = writes_[first_ % writes_.size()];
+  w.records = nullptr;
+  w.buffer = nullptr;
+  w.blocks = 1;
+  w.footer_bytes = 0;
+  w.chain_before = chain_;
+  chain_ = finish_header(builder, kBlockBytes, kBlockBytes);
+  note_records(nullptr);
+  marked_ = true;
+  return submit(w, mark_block_);
+}
+
+/// The next extent's note: of these records, those that replace or kill others.
+void Log::note_records(const Append* records) {
+  marked_ = config_.memory_mode;
+  note_block_ = cursor_;
+  note_count_ = 0;
+  for (const Append* a = records; a != nullptr && note_block_ != 0; a = a->next) {
+    if (a->header.kind == RecordKind::kChunk) continue;
+    if (a->header.kind == RecordKind::kFlush || note_count_ == kNoteMax) {
+      note_block_ = 0;
+    } else {
+      note_[note_count_++] = {{a->header.digest[0], a->header.digest[1]}, a->header.sequence};
+    }
+  }
+}
+
+/// Returns the checksum.
+uint64_t Log::finish_header(ExtentBuilder& builder, uint32_t header_bytes, uint32_t extent_bytes) {
+  ExtentHeader h{};
+  fill_extent_header(h, header_bytes, extent_bytes, cursor_);
+  if (note_block_ != 0) (void)builder.note(note_block_, {note_.data(), note_count_});
+  return builder.finish(h, seed_);
 }
 
 void Log::fill_extent_header(ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes, uint32_t block) const {
@@ -118,10 +160,12 @@ void Log::fill_extent_header(ExtentHeader& h, uint32_t header_bytes, uint32_t ex
   h.extent_bytes = extent_bytes;
   h.complete_epoch = complete_epoch_;
   h.complete_block = complete_block_;
+  h.live_epochs = static_cast<uint32_t>(newest_ - oldest_ + 1);
 }
 
 bool Log::submit(Write& w, std::byte* memory) {
   w.start_block = cursor_;
+  w.oldest = oldest_;
   w.done = false;
   w.piece = {memory, size_t{w.blocks} * kBlockBytes};
   w.io.on_done = on_write;
@@ -169,13 +213,19 @@ void Log::on_write(io::IoOp& op, int32_t result) {
 void Log::complete_front() {
   while (in_flight_ > 0 && writes_[first_].done && writes_[first_].result == 0) {
     Write& w = writes_[first_];
-    errors_ = 0;
+    takes_writes_again();
+    extent_oldest_ = std::max(extent_oldest_, w.oldest);
+    update_durable_oldest();
     first_ = (first_ + 1) % static_cast<uint32_t>(writes_.size());
     --in_flight_;
     flight_bytes_ -= w.piece.iov_len;
     complete_epoch_ = newest_;
     complete_block_ = w.start_block + w.blocks;
-    if (w.records != nullptr) acknowledge(w);
+    if (w.records != nullptr) {
+      told_epoch_ = newest_;
+      told_block_ = complete_block_;
+      acknowledge(w);
+    }
     give_buffer(w);
   }
   if (in_flight_ > 0 && writes_[first_].done) fail_from_front();
@@ -219,6 +269,7 @@ void Log::fail_from_front() {
     }
   }
   AppendQueue again, moves_again;
+  const int32_t result = writes_[first_].result;
   cursor_ = writes_[first_].start_block;
   chain_ = writes_[first_].chain_before;
   while (in_flight_ > 0) {
@@ -236,6 +287,12 @@ void Log::fail_from_front() {
   }
   fresh_.prepend(again);
   moves_.prepend(moves_again);
+  note_block_ = 0;
+  marked_ = config_.memory_mode;
+  if (refuses_instead(result)) {  // what is written next goes to the same place
+    phase_ = Phase::kOpen;
+    return;
+  }
   MEMKV_LOG(kWarn, "drive {}: a write failed in segment {}; its records go to the next one", config_.slice.drive_index,
             newest_);
   phase_ = Phase::kDrain;
@@ -243,7 +300,31 @@ void Log::fail_from_front() {
     fail_queue(fresh_, Status::kIo);
     fail_queue(moves_, Status::kIo);
   }
-  if (++errors_ >= kErrorsMax) fail("writes fail one after another");
+  if (errors_ >= kErrorsMax) fail("writes fail one after another");
+}
+
+/// Counts a failed write. True: it was one of the last drive that is left. That one is not given up: it goes on to be
+/// read, refuses writes for a while, and is then tried again.
+bool Log::refuses_instead(int32_t result) {
+  ++errors_;
+  const bool full = result == -ENOSPC || result == -EDQUOT;
+  if ((!full && errors_ < kErrorsMax) || !owner_.is_last_drive(config_.slice.drive_index)) return false;
+  if (refusal_ == Status::kOk) {
+    MEMKV_LOG(kError, "shard {}: drive {} takes no writes ({}); it is the last one, so it is still read", config_.shard,
+              config_.slice.drive_index, full ? "no space below it" : "they fail");
+  }
+  refusal_ = full ? Status::kNoSpace : Status::kIo;
+  retry_at_ns_ = reactor_.now_ns() + kRefusesNs;
+  fail_queue(fresh_, refusal_);
+  fail_queue(moves_, refusal_);
+  return true;
+}
+
+void Log::takes_writes_again() {
+  errors_ = 0;
+  if (refusal_ == Status::kOk) return;
+  refusal_ = Status::kOk;
+  MEMKV_LOG(kWarn, "shard {}: drive {} takes writes again", config_.shard, config_.slice.drive_index);
 }
 
 }  // namespace memkv::engine

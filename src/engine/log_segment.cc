@@ -42,7 +42,9 @@ void Log::write_footer() {
 void Log::on_footer(io::IoOp& op, int32_t result) {
   Log& log = *static_cast<Log*>(op.context);
   // Without its footer the segment is walked at recovery: slower, not lost.
-  if (result < 0 && ++log.errors_ >= kErrorsMax) return log.fail("its footers cannot be written");
+  if (result < 0 && !log.refuses_instead(result) && log.errors_ >= kErrorsMax)
+    return log.fail("its footers cannot be written");
+  log.marked_ = log.marked_ || result >= 0;
   log.phase_ = Phase::kNeedSegment;
   log.pump();
 }
@@ -66,6 +68,8 @@ void Log::write_header() {
   ++newest_;
   cursor_ = 1;
   segment_of(newest_) = {};
+  marked_ = true;  // nothing is in it
+  note_block_ = 0;
   footer_ = std::make_unique<FooterBuilder>(base::MutBytes(footer_memory_.get(), footer_capacity_));
   footer_used_ = 0;
   sequence_max_ = 0;
@@ -97,12 +101,15 @@ void Log::write_header() {
 void Log::on_header(io::IoOp& op, int32_t result) {
   Log& log = *static_cast<Log*>(op.context);
   if (result < 0) {
-    if (++log.errors_ >= kErrorsMax) return log.fail("its segment headers cannot be written");
+    if (log.refuses_instead(result)) return;  // pump() comes again
+    if (log.errors_ >= kErrorsMax) return log.fail("its segment headers cannot be written");
     return log.start_write(log.header_write_);
   }
   SegmentHeader written;
   std::memcpy(&written, log.header_block_, sizeof written);
-  log.durable_oldest_ = written.oldest_epoch;
+  log.takes_writes_again();
+  log.header_oldest_ = written.oldest_epoch;
+  log.update_durable_oldest();
   log.complete_epoch_ = log.newest_;
   log.complete_block_ = 1;
   log.phase_ = Phase::kOpen;

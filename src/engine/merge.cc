@@ -304,12 +304,10 @@ void StoreImpl::merged_appended(Append& a) {
   }
   if (a.header.kind == RecordKind::kWhole) {
     st.op->generation = ref.sequence;
-    const Entry* old = s.live(st.digest);
-    const bool elsewhere = s.outlives(old, ref.place);
-    const Place old_place = elsewhere ? old->place() : Place{};
-    s.install_block(st, ref, false, a.header.namespace_id, 0, ref.length, {});
-    if (elsewhere) return s.tombstone_then(st, old_place, ref.sequence, commit_done);
-    return commit_done(st);
+    const Leftover old = s.leftover_of(st.digest, ref.place);
+    const bool installed = s.install_block(st, ref, false, a.header.namespace_id, 0, ref.length, {});
+    if (!installed) st.status = Status::kNoSpace;
+    return s.bury_then(st, old, a, installed, commit_done);
   }
   std::erase_if(m.parts, [&](const auto& p) { return p.first == m.chunk; });
   m.parts.emplace_back(m.chunk, ref);
@@ -406,20 +404,18 @@ void StoreImpl::head_appended(Append& a) {
   const bool lost = std::any_of(m.parts.begin(), m.parts.end(),
                                 [&](const auto& p) { return s.usable_log(p.second.place.drive) == nullptr; }) ||
                     m.part_lost;
-  const Entry* old = s.live(st.digest);
-  const bool elsewhere = s.outlives(old, a.place);
-  const Place old_place = elsewhere ? old->place() : Place{};
+  const Leftover old = s.leftover_of(st.digest, a.place);
   const RecordRef ref{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, false};
   const bool evicted = s.kept_chunk_is_gone(a);
-  s.install_block(st, ref, true, a.header.namespace_id, 0, m.block_bytes, m.parts);
+  const bool installed = s.install_block(st, ref, true, a.header.namespace_id, 0, m.block_bytes, m.parts);
+  if (!installed) st.status = Status::kNoSpace;
   if (evicted && !lost)
     s.drop_block(st.digest, s.counters_.dropped_evicted);  // old bytes went while the head was written
   if (lost) {
     s.drop_block(st.digest, s.counters_.dropped_drive_out);
     st.status = Status::kIo;
   }
-  if (elsewhere) return s.tombstone_then(st, old_place, a.header.sequence, commit_done);
-  commit_done(st);
+  s.bury_then(st, old, a, installed && !evicted && !lost, commit_done);
 }
 
 void StoreImpl::commit_done(OpState& st) { st.store->end_merge(st.status); }

@@ -1,5 +1,7 @@
 /// Put: one record, then a tombstone where the one before it lies.
 
+#include <algorithm>
+
 #include "base/chunk_seed.h"
 #include "engine/store_impl.h"
 #include "engine/test_rules.h"
@@ -87,13 +89,54 @@ void StoreImpl::put_appended(Append& a) {
   if (status != Status::kOk) return s.finish(st, status);
   PutOp& op = static_cast<PutOp&>(*st.op);
   op.generation = a.header.sequence;
-  const Entry* old = s.live(st.digest);
-  const bool elsewhere = s.outlives(old, a.place);
-  const Place old_place = elsewhere ? old->place() : Place{};
+  const Leftover old = s.leftover_of(st.digest, a.place);
   const RecordRef ref{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, !a.ranges.empty()};
-  s.install_block(st, ref, false, op.key.namespace_id, a.header.expiry_s, ref.length, {});
-  if (elsewhere) return s.tombstone_then(st, old_place, a.header.sequence, put_done);
-  put_done(st);
+  const bool installed = s.install_block(st, ref, false, op.key.namespace_id, a.header.expiry_s, ref.length, {});
+  if (!installed) st.status = Status::kNoSpace;
+  s.bury_then(st, old, a, installed, put_done);
+}
+
+StoreImpl::Leftover StoreImpl::leftover_of(Digest digest, Place fresh) {
+  const Entry* old = live(digest);
+  Leftover left;
+  left.elsewhere = outlives(old, fresh);
+  if (left.elsewhere) left.place = old->place();
+  left.evicted = old == nullptr && may_return(digest);
+  return left;
+}
+
+/// Rule 4, after the append `a`: what it leaves behind dies, and so does the record itself where it did not get into
+/// the index.
+void StoreImpl::bury_then(OpState& st, const Leftover& old, const Append& a, bool installed, void (*step)(OpState&)) {
+  if (!installed) return sweep_then(st, logs_.size(), a.header.sequence + 1, step);
+  if (old.elsewhere) return tombstone_then(st, old.place, a.header.sequence, step);
+  if (old.evicted) return sweep_then(st, a.place.drive, a.header.sequence, step);
+  step(st);
+}
+
+/// A record of the block that is in no index may be found after a restart.
+bool StoreImpl::may_return(Digest digest) const {
+  return !options_.memory_mode &&
+         std::any_of(logs_.begin(), logs_.end(), [&](const auto& log) { return log && log->may_return(digest); });
+}
+
+/// A tombstone in every log but one, one after another, then `step`.
+void StoreImpl::sweep_then(OpState& st, size_t except, uint64_t sequence, void (*step)(OpState&)) {
+  st.sweep = 0;
+  st.sweep_except = except;
+  st.sweep_sequence = sequence;
+  st.swept = step;
+  sweep_next(st);
+}
+
+void StoreImpl::sweep_next(OpState& st) {
+  StoreImpl& s = *st.store;
+  while (st.sweep < s.logs_.size() &&
+         (st.sweep == st.sweep_except || s.usable_log(static_cast<uint8_t>(st.sweep)) == nullptr)) {
+    ++st.sweep;
+  }
+  if (st.sweep == s.logs_.size()) return st.swept(st);
+  s.tombstone_then(st, {static_cast<uint8_t>(st.sweep++), 0}, st.sweep_sequence, sweep_next);
 }
 
 /// The old record would still be in its log when what replaces or kills it, at `fresh`, has left: it lies in another
@@ -129,13 +172,15 @@ void StoreImpl::tombstone_then(OpState& st, Place old_place, uint64_t sequence, 
   t.header.sequence = sequence;
   t.on_done = tombstone_done;
   t.context = &st;
+  st.tombstone_drive = old_place.drive;
   log->append(t);
 }
 
 void StoreImpl::tombstone_done(Append& a) {
   OpState& st = *static_cast<OpState*>(a.context);
   // A log that went out meanwhile needs no tombstone: the membership's new epoch is what kills its records (rule 7).
-  if (a.status != Status::kOk && a.status != Status::kIo) st.status = a.status;
+  const bool left = a.status == Status::kIo && st.store->usable_log(st.tombstone_drive) == nullptr;
+  if (a.status != Status::kOk && !left) st.status = a.status;
   st.step(st);
 }
 

@@ -173,7 +173,7 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
 
 /// The record's segment is gone, and did not take the entry with it: that would be busy, or another's bytes, for ever.
 void StoreImpl::read_nowhere(OpState& st) {
-  drop_block(st.digest, counters_.dropped_evicted);
+  evict_block(st.digest, *log_of(st.record.place.drive));
   finish(st, Status::kMiss);
 }
 

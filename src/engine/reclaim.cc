@@ -44,11 +44,12 @@ void StoreImpl::on_oldest_unpinned(uint8_t drive) {
   if (reclaim_wanted_[drive] != 0) reclaim_start();
 }
 
-void StoreImpl::renew_reclaim() {
-  reclaim_ = std::make_unique<Reclaim>(*this);
+/// False: there is no memory for its buffer now. Then reclaim rests, and asks again when it is to begin.
+bool StoreImpl::renew_reclaim() {
+  if (!reclaim_) reclaim_ = std::make_unique<Reclaim>(*this);
   auto memory = io::HugeMemory::make(kReclaimWindowMax, /*prefault=*/true);
-  if (!memory) throw std::bad_alloc();
-  reclaim_->buffer = std::move(*memory);
+  if (memory) reclaim_->buffer = std::move(*memory);
+  return memory.ok();
 }
 
 /// The drive that reclaim was at is out. What that drive has in flight keeps its buffer; the other drives' turn goes on
@@ -56,7 +57,8 @@ void StoreImpl::renew_reclaim() {
 void StoreImpl::leave_reclaim() {
   if (!reclaim_->active || !reclaim_->log->out() || !reclaim_->stuck()) return;
   left_reclaims_.push_back(std::move(reclaim_));
-  renew_reclaim();
+  if (!renew_reclaim())
+    MEMKV_LOG_EVERY(10, kError, "shard {}: no memory for reclaim; it is tried again", options_.shard);
 }
 
 /// A completion came for a reclaim that was left; the last one ends it.
@@ -68,7 +70,7 @@ bool StoreImpl::is_left(const Reclaim& r) {
 
 /// One segment at a time, the logs that asked in turn.
 void StoreImpl::reclaim_start() {
-  if (reclaim_->active || closing_) return;
+  if (reclaim_->active || closing_ || (reclaim_->buffer.size() == 0 && !renew_reclaim())) return;
   for (size_t i = 0; i < logs_.size(); ++i) {
     const size_t d = (reclaim_next_ + i) % logs_.size();
     if (!reclaim_takes(static_cast<uint8_t>(d))) continue;
@@ -79,7 +81,7 @@ void StoreImpl::reclaim_start() {
 
 bool StoreImpl::reclaim_takes(uint8_t drive) {
   const Log* log = usable_log(drive);
-  if (!reclaim_wanted_[drive] || log == nullptr || lags(*log)) return false;
+  if (!reclaim_wanted_[drive] || log == nullptr || lags(*log) || log->refusal() != Status::kOk) return false;
   if (!log->can_reclaim()) reclaim_wanted_[drive] = 0;
   return log->can_reclaim() && !log->oldest_waits();
 }
@@ -260,13 +262,19 @@ void StoreImpl::reclaim_records(base::Bytes bytes) {
   if (!next) reclaim_->blind = true;
 }
 
+/// What is dropped only from the index is found again by a restart until its segment is known to be free.
+void StoreImpl::evict_block(Digest digest, Log& log) {
+  log.note_evicted(digest);
+  drop_block(digest, counters_.dropped_evicted);
+}
+
 void StoreImpl::evict_record(const RecordHeader& h) {
   const Place here{reclaim_->log->config().slice.drive_index, reclaim_unit(h)};
   const Digest digest{h.digest[0], h.digest[1]};
   const bool chunk = h.kind == RecordKind::kChunk;
   const Entry* e = index_.find(chunk ? chunk_digest(digest, h.chunk_number) : digest);
   if (e != nullptr && e->sequence() == h.sequence && e->place() == here) {
-    drop_block(digest, counters_.dropped_evicted);
+    evict_block(digest, *reclaim_->log);
   } else if (chunk) {
     each_staged(h, [&](const RecordRef& ref, bool& lost) { lost |= ref.place == here; });
   }
@@ -349,7 +357,7 @@ void StoreImpl::on_moved(Append& a) {
       e->set(kHit, false);
       s.counters_.bytes_moved += m.header.payload_bytes;
     } else {
-      s.drop_block(digest, s.counters_.dropped_evicted);
+      s.evict_block(digest, *s.log_of(m.from.drive));
     }
   } else if (chunk) {
     s.each_staged(m.header, [&](RecordRef& ref, bool& lost) {
@@ -395,7 +403,7 @@ void StoreImpl::bury(Append& copy) {
 }
 
 /// The long way round, where a segment's headers do not say what is in it: all blocks with a record there.
-void StoreImpl::drop_all_in(const Log& log, uint64_t epoch) {
+void StoreImpl::drop_all_in(Log& log, uint64_t epoch) {
   const auto inside = [&](const Entry* e) { return e != nullptr && lies_in(e->place(), log, epoch); };
   std::vector<Digest> gone;
   uint64_t cursor = 0;
@@ -407,7 +415,7 @@ void StoreImpl::drop_all_in(const Log& log, uint64_t epoch) {
     }
     if (lost) gone.push_back(e->digest());
   }
-  for (const Digest& d : gone) drop_block(d, counters_.dropped_evicted);
+  for (const Digest& d : gone) evict_block(d, log);
   lose_staged_in(log, epoch);
 }
 

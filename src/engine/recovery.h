@@ -2,6 +2,7 @@
 /// Brings a shard's index back: anchors, footers, tails. Runs the reactor itself until it is done; nothing else is
 /// under way then.
 
+#include <algorithm>
 #include <unordered_map>
 #include <vector>
 
@@ -9,15 +10,36 @@
 
 namespace memkv::engine {
 
+/// A place in a log.
+struct LogPlace {
+  uint64_t epoch = 0;
+  uint64_t offset = 0;  ///< on the drive
+  friend auto operator<=>(const LogPlace&, const LogPlace&) = default;
+};
+
+struct DigestHash {
+  size_t operator()(const Digest& d) const { return d.lo ^ (d.hi * 0x9E3779B97F4A7C15ull); }
+};
+
 /// One use: Recovery(store).run().
 class Recovery {
  public:
   explicit Recovery(StoreImpl& store) : s_(store) {}
   Status run();
-  /// Writes the sequence reservation on every online drive of the shard. False: on none.
-  bool write_anchors(uint64_t sequence_end);
-  Anchor make_anchor(const Log& log, uint64_t sequence_end) const;
-  static uint64_t anchor_offset(const Log& log, uint64_t sequence_end);
+
+  // --- for LogScan
+  /// A record that the log holds. `head` is the payload of a head record; empty: it is damaged, and the block with it.
+  void take(Log& log, uint64_t epoch, const RecordHeader& h, uint64_t payload_offset, base::Bytes head);
+  /// An extent is lost, and this is what the next one says of it: its records, and what they replaced or killed, are dead.
+  void lose_records(Log& log, const NoteView& note);
+  /// Something before `end` is lost, and nobody knows what: the log is cut there.
+  void lose_all(Log& log, LogPlace end);
+  /// One device op, waited for: nothing else is under way. 0, or -errno.
+  int32_t wait(Log& log, uint64_t offset, std::byte* memory, uint64_t bytes, bool write);
+  StoreCounters& counters() { return s_.counters_; }
+  const StoreOptions& options() const { return s_.options_; }
+  void saw_sequence_end(uint64_t end) { anchored_end_ = std::max(anchored_end_, end); }
+  AnchorWrite& anchors_of(const Log& log) { return s_.anchors_[log.config().slice.drive_index]; }
 
  private:
   struct Found {
@@ -26,58 +48,68 @@ class Recovery {
     uint64_t epoch = 0;
     std::vector<uint64_t> chunks;  // heads: sequences
     uint64_t block_bytes = 0;
+    bool damaged = false;  // a head whose payload is lost
+    Digest digest() const { return {header.digest[0], header.digest[1]}; }
+    LogPlace at() const { return {epoch, place.unit * kPackBytes}; }
   };
-  struct Tombs {
-    /// A log keeps its last tombstone longest: what lies behind it needs another.
-    struct Tomb {
-      uint64_t highest = 0;  // sequence
-      uint64_t last = 0;     // sequence of the one furthest on in the log
-      uint64_t last_epoch = 0, last_offset = 0;
-      void add(uint64_t sequence, uint64_t epoch, uint64_t offset);
-      bool kills(const Found& f) const { return f.header.sequence < highest; }
-      bool covers(const Found& f) const;
-    };
-    std::unordered_map<uint64_t, Tomb> by_digest;  // digest folded
+  /// The tombstones of one digest, or namespace, in one log.
+  struct Tomb {
+    uint64_t highest = 0;  // sequence
+    uint64_t last = 0;     // sequence of the one furthest on in the log: it is kept longest
+    LogPlace last_at;
+    void add(uint64_t sequence, LogPlace at);
+    bool kills(const Found& f) const { return f.header.sequence < highest; }
+    bool covers(const Found& f) const { return last > f.header.sequence && last_at >= f.at(); }
+  };
+  struct LogTombs {
+    std::unordered_map<Digest, Tomb, DigestHash> by_digest;
     std::unordered_map<uint64_t, Tomb> by_namespace;
-    const Tomb* of_digest(const Found& f) const;
-    const Tomb* of_namespace(const Found& f) const;
+    LogPlace cut;  // found now: moved records just behind it may be older than what it took
   };
-  struct Mark {
-    uint64_t epoch = 0;
-    uint32_t block = 0;
-    bool covers(uint64_t e, uint32_t b) const { return e < epoch || (e == epoch && b < block); }
+  struct ChunkKey {
+    Digest digest;
+    uint64_t sequence;
+    uint32_t number;
+    friend bool operator==(const ChunkKey&, const ChunkKey&) = default;
   };
-
-  int32_t wait(Log& log, uint64_t offset, std::byte* memory, uint64_t bytes, bool write);
-  uint64_t read_anchors();
-  void scan_log(Log& log);
-  std::vector<SegmentHeader> read_segment_headers(Log& log);
-  bool read_footer(Log& log, uint64_t epoch, uint32_t& data_end, uint64_t& chain);
-  /// Walks extents from block 1; returns where it ended.
-  Log::Position walk(Log& log, const SegmentHeader& header, bool newest);
-  bool verify(Log& log, uint64_t epoch, uint32_t block, const ExtentHeader& extent, base::Bytes header);
-  bool torn_is_rot(Log& log, uint64_t epoch, uint32_t block, uint32_t& next);
-  void take(Log& log, uint64_t epoch, const RecordHeader& h, uint64_t payload_offset, base::Bytes head_payload);
-  void take_extent(Log& log, uint64_t epoch, uint32_t block, const ExtentHeader& extent, base::Bytes header,
-                   bool open_segment);
-  base::Bytes head_payload(Log& log, uint64_t offset, uint32_t bytes);
-  void resolve();
-  void missing_tombstones();
-
-  StoreImpl& s_;
-  std::vector<Found> commits_, chunks_;
-  std::vector<Tombs> tombs_;  // by drive
-  Mark mark_;
-  std::vector<std::byte> head_memory_;
-  std::byte* buffer_ = nullptr;
-  uint64_t buffer_bytes_ = 0;
-  struct Missing {
+  struct ChunkHash {
+    size_t operator()(const ChunkKey& k) const {
+      return DigestHash()(k.digest) ^ (k.sequence * 0xD6E8FEB86659FD93ull) ^ (uint64_t{k.number} << 40);
+    }
+  };
+  struct Missing {  // a tombstone to be written
     uint8_t drive;
     Digest digest;
     uint64_t sequence;
   };
+  using Parts = std::vector<std::pair<uint32_t, RecordRef>>;
+
+  const Tomb* tomb_of_digest(const Found& f) const;
+  const Tomb* tomb_of_namespace(const Found& f) const;
+  bool killed(const Found& f) const;
+  bool outlives_its_tombs(const Found& f) const;
+  bool is_suspect(const Found& f) const;
+  bool usable(const Found& f) const { return s_.usable_log(f.place.drive) != nullptr; }
+  Status start_logs();
+  bool write_anchors(Log& log);
+  void resolve();
+  void find_winners();
+  void bury_losers();
+  void find_chunks();
+  void install_winners();
+  bool parts_of(const Found& head, Parts& parts) const;
+  void write_tombstones();
+  void wait_for_tombstones();
+  void close_tails();
+
+  StoreImpl& s_;
+  std::vector<Found> commits_, chunks_;
+  std::vector<LogTombs> tombs_;  // by drive
+  std::unordered_map<Digest, size_t, DigestHash> winner_;
+  std::unordered_map<ChunkKey, size_t, ChunkHash> chunk_at_;
   std::vector<Missing> missing_;
-  uint64_t sequence_max_ = 0;
+  size_t tombstones_left_ = 0;
+  uint64_t sequence_max_ = 0, anchored_end_ = 0;
 };
 
 }  // namespace memkv::engine

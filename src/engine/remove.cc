@@ -1,7 +1,5 @@
 /// Remove: a tombstone where the record lies.
 
-#include <algorithm>
-
 #include "engine/store_impl.h"
 
 namespace memkv::engine {
@@ -34,14 +32,9 @@ void StoreImpl::remove_locked(OpState& st) {
 
 /// What was evicted a moment ago may be found again after a restart; what was removed may not.
 void StoreImpl::remove_missing(OpState& st) {
-  const bool may_return =
-      counters_.dropped_index_full > 0 ||
-      std::any_of(logs_.begin(), logs_.end(), [](const auto& log) { return log && log->evicted_may_return(); });
-  Log* log = choose_log(st.digest, 0, 0);
-  if (options_.memory_mode || !may_return || log == nullptr) return finish(st, Status::kMiss);
-  tombstone_then(st, {log->config().slice.drive_index, 0}, next_sequence(), [](OpState& done) {
-    done.store->finish(done, done.status == Status::kOk ? Status::kMiss : done.status);
-  });
+  if (!may_return(st.digest)) return finish(st, Status::kMiss);
+  sweep_then(st, logs_.size(), next_sequence(),
+             [](OpState& done) { done.store->finish(done, done.status == Status::kOk ? Status::kMiss : done.status); });
 }
 
 void StoreImpl::removed(OpState& st) {

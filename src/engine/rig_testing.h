@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -70,7 +71,8 @@ class Rig {
     if (!folder_.empty()) std::filesystem::remove_all(folder_);
   }
 
-  void open() {
+  void open() { ASSERT_EQ(try_open(), Status::kOk); }
+  Status try_open() {
     store_.reset();
     devices_.clear();
     StoreOptions o;
@@ -97,9 +99,10 @@ class Rig {
       s.dsync = dsync_;
       o.slices.push_back(s);
     }
+    if (before_open_) before_open_(*this);
     store_ = Store::make(*reactor_, o);
     StoreOp op;
-    ASSERT_EQ(run(op, [&] { store_->open(op); }), Status::kOk);
+    return run(op, [&] { store_->open(op); });
   }
   void close() {
     if (!store_) return;
@@ -282,6 +285,7 @@ class Rig {
   uint64_t missing_ = 0;                     ///< bitmap of drives that the store is opened without
   std::array<uint64_t, kDrivesMax> life_{};  ///< of each drive
   bool dsync_ = false;
+  std::function<void(Rig&)> before_open_;  ///< its devices are there
 
   static constexpr int kTurnsMax = 1'000'000;
 

@@ -12,6 +12,7 @@ namespace memkv::engine {
 namespace {
 
 constexpr size_t kLockBuckets = 4096;
+constexpr uint64_t kCloseStepNs = 1'000'000;
 
 constexpr size_t kExtentBuffersMin = 16, kExtentBuffersMax = 32;  // small records under way; 8 a drive
 
@@ -86,7 +87,7 @@ void StoreImpl::take_buffers() {
   const auto take = [&](size_t bytes) { return std::exchange(at, at + bytes); };
   for (size_t i = 0; i < extents; ++i) extent_buffers_.push_back(take(kExtentBufferBytes));
   for (int i = 0; i < 2; ++i) merge_buffers_.push_back({take(kBig)});
-  renew_reclaim();
+  if (!renew_reclaim()) throw std::bad_alloc();
 }
 
 OpState* StoreImpl::take_state(StoreOp& op) {
@@ -219,15 +220,17 @@ void StoreImpl::start_tick() {
 
 void StoreImpl::on_tick(io::Timer& timer) {
   StoreImpl& s = *static_cast<StoreImpl*>(timer.context);
+  if (s.closing_) return s.close_step();
   s.watch_drives();
   s.extend_reservation();
   bool waiting = false;
   for (auto& log : s.logs_) {
     if (!log || log->out()) continue;
-    log->expire(s.reactor_.now_ns());
+    log->tick(s.reactor_.now_ns());
     log->pump();
-    waiting |= log->queued_bytes() > 0 || !log->idle();
+    waiting |= log->queued_bytes() > 0 || !log->idle() || log->wants_mark() || log->wants_anchor();
   }
+  s.anchor_logs();
   s.reclaim_start();
   if (waiting || s.reclaim_->active || s.states_used_ > 0)
     s.start_tick();
@@ -237,8 +240,11 @@ void StoreImpl::on_tick(io::Timer& timer) {
 
 const StoreCounters& StoreImpl::counters() const {
   snapshot_ = counters_;
-  snapshot_.bytes_usable = 0;
-  for (const auto& log : logs_) snapshot_.bytes_usable += log && !log->out() ? log->usable_bytes() : 0;
+  snapshot_.bytes_usable = snapshot_.logs_refusing = 0;
+  for (const auto& log : logs_) {
+    snapshot_.bytes_usable += log && !log->out() ? log->usable_bytes() : 0;
+    snapshot_.logs_refusing += log && log->refusal() != Status::kOk ? 1 : 0;
+  }
   snapshot_.index_entries = index_.size();
   snapshot_.index_entries_max = index_.entries_max();
   return snapshot_;
@@ -252,15 +258,35 @@ void StoreImpl::close(StoreOp& op) {
   release_held();
   // What is in flight ends by itself; what waits for room will not get it any more.
   for (auto& log : logs_) {
+    if (log && !log->out() && !options_.memory_mode) closing_logs_.push_back(log.get());
     if (log) log->stop(Status::kCanceled);
   }
-  for (int i = 0; i < 100000; ++i) {
-    bool busy = states_used_ > 0 || anchors_pending() || reclaim_->stuck() || !left_reclaims_.empty();
-    for (const auto& log : logs_) busy |= log && !log->idle();
-    if (!busy) break;
-    reactor_.run_once(1'000'000);
+  close_op_ = &op;
+  reactor_.start(tick_, reactor_.now_ns());
+}
+
+bool StoreImpl::at_rest() const {
+  return states_used_ == 0 && !anchors_pending() && !reclaim_->stuck() && left_reclaims_.empty() &&
+         std::all_of(logs_.begin(), logs_.end(), [](const auto& log) { return !log || log->idle(); });
+}
+
+/// Memory that a drive has comes back by the drive's own completion only, so a close takes as long as that. Then each
+/// log gets its closing mark, and each anchor how far its log goes.
+void StoreImpl::close_step() {
+  if (!at_rest()) {
+    reactor_.start(tick_, reactor_.now_ns() + kCloseStepNs);
+    return;
   }
-  complete(op, Status::kOk);
+  const Closing done = close_phase_;
+  close_phase_ = done == Closing::kOps ? Closing::kMarks : Closing::kAnchors;
+  if (done == Closing::kAnchors) return complete(*std::exchange(close_op_, nullptr), Status::kOk);
+  for (Log* log : closing_logs_) {
+    if (done == Closing::kOps)
+      (void)log->write_mark();
+    else if (log->wants_anchor())
+      write_anchor(*log, anchors_[log->config().slice.drive_index]);
+  }
+  reactor_.start(tick_, reactor_.now_ns());
 }
 
 }  // namespace memkv::engine

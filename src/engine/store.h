@@ -168,6 +168,8 @@ struct StoreCounters {
   uint64_t dropped_evicted, dropped_corrupt, dropped_drive_out, dropped_index_full;
   uint64_t segments_reclaimed, index_entries, index_entries_max;
   uint64_t recovered_records, recovered_torn, recovered_rot, recovery_ns;
+  uint64_t recovered_lost;  ///< places where recovery did not know what had been there, and dropped what was older
+  uint64_t logs_refusing;   ///< now: the drive is the last one, and takes no writes
 };
 
 /// Thread: worker (all calls). Every asynchronous op completes exactly once, later, from the reactor's loop.
@@ -179,7 +181,8 @@ class Store {
 
   /// Recovers the index, then on_done. Nothing else may be called before. Progress: counters().recovered_records.
   virtual void open(StoreOp& op) = 0;
-  /// Waits for all ops in flight; later ops get kCanceled... then on_done. Seals nothing: tails are resumed.
+  /// Waits for all ops in flight, however long; later ops get kCanceled. Then on_done. Seals nothing: tails are
+  /// resumed.
   virtual void close(StoreOp& op) = 0;
 
   virtual void put(PutOp& op) = 0;

@@ -60,6 +60,10 @@ struct OpState {
   RecordRef record;  // being read
   uint32_t attempts = 0;
   uint32_t left = 0;  // flush: logs to go
+  uint8_t tombstone_drive = 0;
+  size_t sweep = 0, sweep_except = 0;  // the drive that gets its tombstone next, and the one that needs none
+  uint64_t sweep_sequence = 0;
+  void (*swept)(OpState&) = nullptr;
   Status status = Status::kOk;
   bool change = false;      // its acknowledgement waits while a drive is on its way out
   OpState* next = nullptr;  // free list, queues
@@ -127,13 +131,18 @@ struct Move : Append {
   Place from;
 };
 
-/// The next sequence reservation on its way to one drive.
+/// The two anchors of one log, and the one on its way.
 struct AnchorWrite {
   alignas(kBlockBytes) std::byte block[kBlockBytes]{};
   StoreImpl* store = nullptr;
+  Log* log = nullptr;
   io::IoOp io;
   iovec piece{};
+  uint64_t counter = 0;  // of the last one; its parity is the copy
+  LogFacts facts;
   uint64_t sequence_end = 0;
+  uint64_t ends[2] = {};    // as each copy says durably
+  uint64_t written_ns = 0;  // the last time
 };
 
 class StoreImpl final : public Store, public LogOwner {
@@ -186,9 +195,13 @@ class StoreImpl final : public Store, public LogOwner {
   static void on_post(io::IoOp& op, int32_t);
   static void on_tick(io::Timer& timer);
   void start_tick();
+  bool at_rest() const;
+  void close_step();
   // --- sequence.cc
   uint64_t next_sequence();
   void extend_reservation();
+  void anchor_logs();
+  Anchor next_anchor(Log& log, AnchorWrite& write);
   void write_anchor(Log& log, AnchorWrite& write);
   static void on_anchor(io::IoOp& op, int32_t result);
   bool anchors_pending() const;
@@ -201,6 +214,7 @@ class StoreImpl final : public Store, public LogOwner {
   Log* choose_log(Digest digest, uint32_t chunk, uint32_t attempt) const;
   Log* less_busy(Log* home) const;
   void on_log_failed(uint8_t drive, const char* why) override;
+  bool is_last_drive(uint8_t drive) const override;
   Status landed(const Append& a) const;  // kIo also when its drive went out while it was written
   uint64_t overtaken_ns(uint8_t drive) const;
   void watch_drives();
@@ -225,7 +239,7 @@ class StoreImpl final : public Store, public LogOwner {
   void drop_block(Digest digest, uint64_t& counter);  // from the index only
   void erase_chunks(Digest digest, uint64_t block_bytes);
   Entry* install(Digest digest, uint64_t ns, const RecordRef& ref, uint16_t flags, uint32_t expiry_s);
-  void install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s, uint64_t block_bytes,
+  bool install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s, uint64_t block_bytes,
                      std::span<const std::pair<uint32_t, RecordRef>> chunks);
   // --- index_room.cc
   /// What a few entries of the index say about all.
@@ -247,6 +261,17 @@ class StoreImpl final : public Store, public LogOwner {
   static void put_appended(Append& a);
   void tombstone_then(OpState& st, Place old_place, uint64_t sequence, void (*step)(OpState&));
   static void tombstone_done(Append& a);
+  bool may_return(Digest digest) const;
+  void sweep_then(OpState& st, size_t except, uint64_t sequence, void (*step)(OpState&));
+  static void sweep_next(OpState& st);
+  /// What logs may still hold of a block from before a change: recovery would find it once the change is gone.
+  struct Leftover {
+    bool elsewhere = false;  // a live record that outlives the change, at `place`
+    Place place;
+    bool evicted = false;  // perhaps records that were evicted a moment ago
+  };
+  Leftover leftover_of(Digest digest, Place fresh);
+  void bury_then(OpState& st, const Leftover& old, const Append& a, bool installed, void (*step)(OpState&));
   bool outlives(const Entry* old, Place fresh) const;
   static void put_done(OpState& st);
   // --- remove.cc
@@ -304,7 +329,7 @@ class StoreImpl final : public Store, public LogOwner {
   void give_extent_buffer(std::byte* b) override;
   void on_segment_needed(uint8_t drive) override;
   void on_oldest_unpinned(uint8_t drive) override;
-  void renew_reclaim();
+  bool renew_reclaim();
   void leave_reclaim();
   bool is_left(const Reclaim& r);
   void reclaim_start();
@@ -325,13 +350,14 @@ class StoreImpl final : public Store, public LogOwner {
   void reclaim_records(base::Bytes extent);
   void move_record(const RecordView& record, std::byte* payload);
   void evict_record(const RecordHeader& h);
+  void evict_block(Digest digest, Log& log);
   template <typename Fn>
   void each_staged(const RecordHeader& h, Fn&& fn);
   bool wants_move(const RecordHeader& h, uint64_t unit);
   static void on_moved(Append& a);
   void bury(Append& copy);
   void reclaim_end();
-  void drop_all_in(const Log& log, uint64_t epoch);
+  void drop_all_in(Log& log, uint64_t epoch);
   void lose_staged_in(const Log& log, uint64_t epoch);
 
   io::Reactor& reactor_;
@@ -353,6 +379,7 @@ class StoreImpl final : public Store, public LogOwner {
   bool posted_ = false;
   io::Timer tick_;
   uint64_t sequence_ = 1, sequence_end_ = 0;
+  uint64_t sequence_wanted_ = 0;  // what anchors are to say; usable when both copies of one do
   std::vector<std::byte*> extent_buffers_;
   io::HugeMemory buffer_memory_;
   std::vector<BigBuffer> merge_buffers_;                          // two
@@ -390,6 +417,8 @@ class StoreImpl final : public Store, public LogOwner {
   uint64_t index_hand_ = 0;                        // the slot whose turn it is to give way
   std::array<IndexEviction, 16> index_evictions_;
   StoreOp* close_op_ = nullptr;
+  enum class Closing : uint8_t { kOps, kMarks, kAnchors } close_phase_ = Closing::kOps;
+  std::vector<Log*> closing_logs_;  // those whose end is still to be told
   mutable StoreCounters snapshot_{};
 };
 

@@ -19,6 +19,12 @@ Status judge(const Superblock& block) {
 
 bool usable(Status status) { return status == Status::kOk || status == Status::kVersion; }
 
+/// Whichever of them is lost, nothing is taken back.
+bool say_the_same(const Superblock& a, const Superblock& b) {
+  return a.membership_epoch == b.membership_epoch && a.members_in == b.members_in && a.life == b.life &&
+         a.namespace_count == b.namespace_count && a.format_version == b.format_version;
+}
+
 Error neither(Status a, Status b) {
   const auto any = [a, b](Status status) { return a == status || b == status; };
   if (any(Status::kCorrupt)) return {Status::kCorrupt, 0, "both superblocks damaged"};
@@ -37,7 +43,7 @@ Result<void> read_superblock(io::DriveFile& file, MemberDrive& out) {
   }
   if (!usable(found[0]) && !usable(found[1])) return neither(found[0], found[1]);
   out.file = &file;
-  out.one_copy = !usable(found[0]) || !usable(found[1]);
+  out.one_copy = !usable(found[0]) || !usable(found[1]) || !say_the_same(copies[0], copies[1]);
   out.copy = !usable(found[0]) || (usable(found[1]) && copies[1].write_counter > copies[0].write_counter) ? 1 : 0;
   out.block = copies[out.copy];
   if (found[out.copy] == Status::kVersion) return Error{Status::kVersion, 0, "superblock of a newer format"};

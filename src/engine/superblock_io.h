@@ -12,7 +12,7 @@ struct MemberDrive {
   io::DriveFile* file = nullptr;
   Superblock block{};
   int copy = 0;           ///< 0 or 1: the copy that `block` came from
-  bool one_copy = false;  ///< the other copy is damaged or was never written
+  bool one_copy = false;  ///< the other copy is damaged, was never written, or tells of another membership
 };
 
 /// The newer valid copy. kMiss: neither copy has a superblock's magic; kCorrupt: both are damaged or senseless;

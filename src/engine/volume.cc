@@ -219,13 +219,13 @@ Result<void> begin_life(MemberDrive& drive) {
   return {};
 }
 
-/// All members are there, say the same, and in both copies.
+/// All members are there, say the same, in both copies and in this format.
 bool OpenVolume::settled() const {
   return std::all_of(members_.begin(), members_.end(), [this](const MemberDrive& member) {
     const bool in = (membership_.in & bit(static_cast<uint32_t>(&member - members_.data()))) != 0;
     if (member.file == nullptr) return !in;
     return in && !member.one_copy && member.block.membership_epoch == membership_.epoch &&
-           member.block.namespace_count == store_.namespace_count;
+           member.block.namespace_count == store_.namespace_count && member.block.format_version == kFormatVersion;
   });
 }
 
@@ -238,6 +238,10 @@ Result<void, Message> OpenVolume::settle() {
                                member.file->info().path, error.sys_errno));
   };
   const bool unchanged = settled();
+  if (store_.format_version < kFormatVersion) {
+    MEMKV_LOG(kInfo, "the store is of format version {}: it is of version {} from now on, which older programs refuse",
+              store_.format_version, kFormatVersion);
+  }
   uint64_t in = 0;
   for (uint32_t i = 0; i < members_.size(); ++i) {
     MemberDrive& member = members_[i];
@@ -264,13 +268,19 @@ Result<void, Message> OpenVolume::settle() {
 // --- changes
 // -----------------------------------------------------------------------------------------------------------
 
+/// Both copies, one after another: with either of them lost the drive does not fall back to a former membership, in
+/// which a drive that is out would still be in.
 Result<void> OpenVolume::write_member(uint32_t index) {
   Superblock next = members_[index].block;
+  next.format_version = kFormatVersion;
   next.membership_epoch = store_.membership_epoch;
   next.members_in = store_.members_in;
   next.namespace_count = store_.namespace_count;
   std::copy(std::begin(store_.namespaces), std::end(store_.namespaces), next.namespaces);
-  return write_superblock(members_[index], next);
+  for (int copy = 0; copy < 2; ++copy) {
+    if (auto written = write_superblock(members_[index], next); !written) return written;
+  }
+  return {};
 }
 
 Result<void> OpenVolume::write_everywhere() {

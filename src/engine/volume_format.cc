@@ -146,6 +146,7 @@ Result<void> write_anchors(io::DriveFile& drive, const Superblock& block) {
     anchor.drive_index = block.drive_index;
     anchor.shard = shard;
     anchor.sequence_end = 1;  // 0 is no sequence
+    anchor.life = block.life;
     for (uint64_t copy = 0; copy < 2; ++copy) {
       anchor.write_counter = copy + 1;
       seal(anchor);

@@ -148,15 +148,27 @@ int32_t FaultyDevice::take_effect(Flight& flight) {
 
 bool FaultyDevice::is_bad(const OpView& view) const {
   return std::any_of(bad_.begin(), bad_.end(), [&](const Range& bad) {
-    if (view.kind == OpKind::kSync) return bad.bytes == ~uint64_t{0};
-    return view.offset < bad.offset ? bad.offset - view.offset < view.bytes : view.offset - bad.offset < bad.bytes;
+    return view.kind == OpKind::kSync ? bad.bytes == ~uint64_t{0} : bad.touches(view);
   });
+}
+
+bool FaultyDevice::Range::touches(const OpView& view) const {
+  return view.offset < offset ? offset - view.offset < view.bytes : view.offset - offset < bytes;
+}
+
+bool FaultyDevice::is_bad_read(const OpView& view) {
+  for (BadRead& bad : bad_reads_) {
+    if (bad.times == 0 || !bad.range.touches(view)) continue;
+    --bad.times;
+    return true;
+  }
+  return false;
 }
 
 int32_t FaultyDevice::do_read(const Flight& flight) {
   counts_.reads++;
-  if (hit(plan_.read_error)) return counts_.errors++, -EIO;
   const OpView& view = flight.view;
+  if (hit(plan_.read_error) || is_bad_read(view)) return counts_.errors++, -EIO;
   std::vector<std::byte> bytes(image_->data() + view.offset, image_->data() + view.offset + view.bytes);
   for (auto at = cache_.lower_bound(view.offset); at != cache_.end() && at->first < view.offset + view.bytes; ++at) {
     std::memcpy(bytes.data() + (at->first - view.offset), at->second.bytes.data(), kSectorBytes);
@@ -174,6 +186,7 @@ void FaultyDevice::flip_bit(std::vector<std::byte>& bytes) {
 int32_t FaultyDevice::do_write(const Flight& flight) {
   counts_.writes++;
   const OpView& view = flight.view;
+  if (write_errno_ != 0) return counts_.errors++, -write_errno_;
   const auto done = static_cast<int32_t>(view.bytes);
   const std::vector<std::byte> bytes = gather(flight.pieces);
   if (hit(plan_.write_error)) {

@@ -72,7 +72,17 @@ class FaultyDevice final : public BlockDevice {
   /// From now on ops that touch the range fail with -EIO, and change nothing.
   void fail_range(uint64_t offset, uint64_t bytes) { bad_.push_back({offset, bytes}); }
   void fail_all() { fail_range(0, ~uint64_t{0}); }
-  void heal() { bad_.clear(); }
+  /// The next `times` reads that touch the range fail with -EIO.
+  void fail_reads(uint64_t offset, uint64_t bytes, uint64_t times = ~uint64_t{0}) {
+    bad_reads_.push_back({{offset, bytes}, times});
+  }
+  /// Writes fail with this errno from now on, and nothing of them lands. 0: they do not.
+  void fail_writes(int error) { write_errno_ = error; }
+  void heal() {
+    bad_.clear();
+    bad_reads_.clear();
+    write_errno_ = 0;
+  }
 
   /// Ops for which `gate` says true are held when they would complete. An empty gate holds nothing, and what is held
   /// stays held.
@@ -106,6 +116,11 @@ class FaultyDevice final : public BlockDevice {
   };
   struct Range {
     uint64_t offset, bytes;
+    bool touches(const OpView& view) const;
+  };
+  struct BadRead {
+    Range range;
+    uint64_t times;
   };
   struct CachedSector {
     uint64_t age;
@@ -122,6 +137,7 @@ class FaultyDevice final : public BlockDevice {
   int32_t do_write(const Flight& flight);
   int32_t do_sync(const Flight& flight);
   bool is_bad(const OpView& view) const;
+  bool is_bad_read(const OpView& view);
   bool hit(double probability) { return probability > 0 && random_.next_double() < probability; }
   void flip_bit(std::vector<std::byte>& bytes);
   void land(uint64_t offset, std::span<const std::byte> bytes, bool durable);
@@ -139,6 +155,8 @@ class FaultyDevice final : public BlockDevice {
   size_t in_flight_ = 0;
   bool dead_ = false;
   std::vector<Range> bad_;
+  std::vector<BadRead> bad_reads_;
+  int write_errno_ = 0;
   Gate gate_;
   Gate refuses_;
   OnWrite on_write_;

@@ -84,6 +84,8 @@ Json counters(const engine::StoreCounters& c) {
           {"recovered_records", c.recovered_records},
           {"recovered_torn", c.recovered_torn},
           {"recovered_rot", c.recovered_rot},
+          {"recovered_lost", c.recovered_lost},
+          {"logs_refusing", c.logs_refusing},
           {"recovery_ms", c.recovery_ns / base::kNsPerMs}};
 }
 
@@ -159,6 +161,7 @@ std::string status_json(const Census& census) {
   }
   bool degraded = false;
   const Json drive_list = drives(census, degraded);
+  degraded = degraded || c.recovered_lost > 0 || c.logs_refusing > 0;
   Json json;
   json["name"] = census.name;
   json["version"] = kVersion;

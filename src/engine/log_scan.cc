@@ -1,0 +1,421 @@
+#include "engine/log_scan.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "base/chunk_seed.h"
+#include "base/log.h"
+#include "engine/test_rules.h"
+
+namespace memkv::engine {
+namespace {
+
+constexpr int kReadTries = 3;
+
+std::byte* aligned(uint64_t bytes) {
+  void* memory = std::aligned_alloc(kBlockBytes, bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  return static_cast<std::byte*>(memory);
+}
+
+}  // namespace
+
+LogScan::LogScan(Recovery& recovery, Log& log)
+    : recovery_(recovery),
+      log_(log),
+      blocks_(static_cast<uint32_t>(log.config().slice.segment_bytes / kBlockBytes)),
+      window_(aligned(kWindowBytes)) {}
+
+/// What cannot be read, also when it is tried again, comes as zeros: like all that is wrong it is missed by others.
+void LogScan::read(uint64_t offset, std::byte* memory, uint64_t bytes) {
+  const bool known = bytes == kBlockBytes && bad_.contains(offset);
+  for (int i = 0; i < kReadTries && !known && !unreadable(); ++i) {
+    if (recovery_.wait(log_, offset, memory, bytes, false) >= 0) return;
+  }
+  if (bytes > kBlockBytes) {
+    for (uint64_t at = 0; at < bytes; at += kBlockBytes) read(offset + at, memory + at, kBlockBytes);
+    return;
+  }
+  std::memset(memory, 0, bytes);
+  if (unreadable() || !bad_.insert(offset).second) return;
+  MEMKV_LOG(kError, "shard {}: drive {}: 4 KiB at {} cannot be read", recovery_.options().shard,
+            log_.config().slice.drive_index, offset);
+}
+
+// --- anchors
+// ------------------------------------------------------------------------------------------------
+
+void LogScan::read_anchors() {
+  const uint64_t seed = store_seed(recovery_.options().store_id);
+  AnchorWrite& last = recovery_.anchors_of(log_);
+  for (uint64_t copy = 0; copy < 2; ++copy) {
+    read(log_.config().slice.offset_bytes + copy * kBlockBytes, window_.get(), kBlockBytes);
+    Anchor a;
+    std::memcpy(&a, window_.get(), sizeof a);
+    if (!valid(a, seed) || a.shard != recovery_.options().shard || a.drive_index != log_.config().slice.drive_index)
+      continue;
+    anchored_ = true;
+    last.counter = std::max(last.counter, a.write_counter);
+    recovery_.saw_sequence_end(a.sequence_end);
+    if (a.life != log_.config().slice.life) continue;
+    complete_.raise(a.complete_epoch, a.complete_block);
+    cut_.raise(a.cut_epoch, a.cut_block);
+    oldest_ = std::max(oldest_, a.oldest_epoch);
+  }
+}
+
+// --- segments
+// ------------------------------------------------------------------------------------------------
+
+/// Which epoch lies at a ring position; 0: none that can be made out. A header that is lost, or was never replaced by
+/// the newer one, does not hide what lies behind it.
+LogScan::Segment LogScan::look_at(uint64_t position) {
+  Segment s;
+  read(log_.segment_start(position), window_.get(), 2 * kBlockBytes);
+  std::memcpy(&s.header, window_.get(), sizeof s.header);
+  const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
+  const bool blank = std::all_of(window_.get(), window_.get() + 2 * kBlockBytes, is_zero);  // never used, most likely
+  const SegmentHeader& h = s.header;
+  const bool own = h.drive_index == log_.config().slice.drive_index && h.shard == recovery_.options().shard &&
+                   h.segment_index == position && h.epoch % log_.segments() == position;
+  s.has_header = valid(h, log_.seed()) && (own || !rules().own_place);
+  if (s.has_header) s.epoch = h.epoch;
+  const auto is_here = [&](uint64_t epoch) { return epoch > s.epoch && epoch % log_.segments() == position; };
+  uint64_t epoch = 0;
+  if (const auto peek = peek_extent({window_.get() + kBlockBytes, kBlockBytes}); peek && is_here(peek->epoch)) {
+    if (read_extent(peek->epoch, 1)) epoch = peek->epoch;
+  }
+  FooterTrailer trailer;
+  if (!s.has_header && !blank && footer_trailer(position, trailer) && is_here(trailer.epoch))
+    epoch = std::max(epoch, trailer.epoch);
+  if (epoch > s.epoch) s = {epoch, false, {}};
+  return s;
+}
+
+/// The live segments, newest first: their epochs are consecutive. Where one is missing, all that is older is dropped.
+std::vector<LogScan::Segment> LogScan::find_run() {
+  std::vector<Segment> found;
+  for (uint64_t i = 0; i < log_.segments(); ++i) {
+    const Segment s = look_at(i);
+    if (s.epoch != 0) found.push_back(s);
+    if (s.has_header) oldest_ = std::max(oldest_, s.header.oldest_epoch);
+  }
+  std::sort(found.begin(), found.end(), [](const Segment& a, const Segment& b) { return a.epoch > b.epoch; });
+  size_t n = found.empty() ? 0 : 1;
+  while (n < found.size() && found[n].epoch + 1 == found[n - 1].epoch) ++n;
+  found.resize(n);
+  return found;
+}
+
+Log::Position LogScan::run() {
+  read_anchors();
+  std::vector<Segment> run = find_run();
+  const uint64_t newest = run.empty() ? 0 : run.front().epoch;
+  if (newest != 0 && !anchored_) lose_all(newest + 1, 0);  // how far the log went nobody knows
+  if (tail_is_lost(newest)) lose_all(complete_.epoch + 1, 0);
+  if (cut_.epoch > newest) return lost_position(std::max(newest, complete_.epoch));
+  if (newest == 0) return {};
+  Log::Position position;
+  for (size_t i = 0; i < run.size() && run[i].epoch >= std::max(oldest_, cut_.epoch); ++i) {
+    if (!run[i].has_header) lost_header(run[i].epoch);
+    if (i == 0)
+      position = read_newest(run[i]);
+    else
+      read_sealed(run[i], run[i - 1]);
+    position.oldest_epoch = run[i].epoch;
+  }
+  const uint64_t oldest = std::max(oldest_, cut_.epoch);
+  if (cut_.epoch > newest) return lost_position(newest);
+  if (position.oldest_epoch > oldest) lose_all(position.oldest_epoch, 0);
+  position.oldest_epoch = std::max(position.oldest_epoch, cut_.epoch);
+  position.cut_epoch = cut_.epoch;
+  position.cut_block = cut_.block;
+  return position;
+}
+
+/// Anchors say that the log went on, beyond the newest segment that is there. One that was just begun held nothing yet.
+bool LogScan::tail_is_lost(uint64_t newest) const {
+  const uint64_t reached = complete_.block > 1 || complete_.epoch == 0 ? complete_.epoch : complete_.epoch - 1;
+  return reached > newest && cut_.epoch <= complete_.epoch;
+}
+
+/// Nothing of the log is live: it goes on behind all that was ever begun.
+Log::Position LogScan::lost_position(uint64_t newest) const {
+  Log::Position p;
+  p.newest_epoch = p.oldest_epoch = std::max<uint64_t>(newest, cut_.epoch - 1);
+  p.cursor_block = 1;
+  p.sealed = true;
+  p.cut_epoch = cut_.epoch;
+  p.cut_block = cut_.block;
+  return p;
+}
+
+void LogScan::lost_header(uint64_t epoch) {
+  ++recovery_.counters().recovered_rot;
+  MEMKV_LOG(kWarn, "shard {}: drive {}: the header of segment {} is lost; its records are there",
+            recovery_.options().shard, log_.config().slice.drive_index, epoch);
+}
+
+void LogScan::lose_all(uint64_t epoch, uint32_t block) {
+  cut_.raise(epoch, block);
+  recovery_.lose_all(log_, {epoch, place_of(epoch, block)});
+}
+
+// --- sealed segments
+// ------------------------------------------------------------------------------------------------
+
+bool LogScan::footer_trailer(uint64_t position, FooterTrailer& out) {
+  const uint64_t end = log_.segment_start(position) + log_.config().slice.segment_bytes;
+  read(end - kBlockBytes, window_.get(), kBlockBytes);
+  auto trailer = peek_footer({window_.get(), kBlockBytes});
+  if (!trailer || trailer->footer_bytes > kWindowBytes || trailer->footer_bytes >= end - log_.segment_start(position))
+    return false;
+  read(end - trailer->footer_bytes, window_.get(), trailer->footer_bytes);
+  trailer = open_footer({window_.get(), trailer->footer_bytes}, log_.seed());
+  if (trailer) out = *trailer;
+  return trailer.ok();
+}
+
+/// False: there is none, or it is damaged.
+bool LogScan::read_footer(uint64_t epoch, Log::Position& end) {
+  FooterTrailer trailer;
+  if (!footer_trailer(epoch, trailer) || trailer.epoch != epoch) return false;
+  const base::Bytes bytes(window_.get(), trailer.footer_bytes);
+  FooterReader check(trailer, bytes);
+  FooterEntry entry;
+  auto next = check.next(entry);
+  for (; next && *next; next = check.next(entry)) {
+  }
+  if (!next) return false;
+  FooterReader reader(trailer, bytes);
+  const uint64_t start = log_.segment_start(epoch);
+  for (next = reader.next(entry); next && *next; next = reader.next(entry)) {
+    std::vector<std::byte> head;
+    if (entry.header.kind == RecordKind::kHead) {
+      head.resize(sizeof(HeadPayload) + entry.head.sequences.size());
+      std::memcpy(head.data(), &entry.head.head, sizeof(HeadPayload));
+      std::memcpy(head.data() + sizeof(HeadPayload), entry.head.sequences.data(), entry.head.sequences.size());
+    }
+    const uint64_t offset = start + uint64_t{entry.header.payload_place} * kPackBytes;
+    if (offset >= place_of(epoch, first_block(epoch))) recovery_.take(log_, epoch, entry.header, offset, head);
+  }
+  log_.set_data_end(epoch, trailer.data_end_block);
+  end.newest_epoch = epoch;
+  end.cursor_block = trailer.data_end_block;
+  end.chain = trailer.last_checksum;
+  end.told_block = trailer.data_end_block;
+  end.sealed = true;
+  return true;
+}
+
+/// A segment that others follow: by its footer, or else extent by extent up to where the next segment's header says
+/// that it ended.
+void LogScan::read_sealed(const Segment& segment, const Segment& next) {
+  Log::Position end;
+  if (read_footer(segment.epoch, end)) return;
+  const uint64_t* chain_end = next.has_header ? &next.header.previous_checksum : nullptr;
+  const Walk w = walk(segment, chain_end);
+  settle_holes(segment.epoch, w);
+  const bool ended = chain_end != nullptr && w.chained && w.chain == *chain_end;
+  if (!ended && rules().own_place) lose_all(segment.epoch + 1, 0);
+  for (const Extent& e : w.extents) {
+    if (cut_.epoch <= segment.epoch && e.block >= first_block(segment.epoch)) take(segment.epoch, e, false);
+  }
+  log_.set_data_end(segment.epoch, w.end);
+}
+
+// --- the newest segment
+// ------------------------------------------------------------------------------------------------
+
+Log::Position LogScan::read_newest(const Segment& segment) {
+  Log::Position end;
+  const uint64_t epoch = segment.epoch;
+  if (read_footer(epoch, end)) return end;
+  const Walk w = walk(segment, nullptr);
+  settle_holes(epoch, w);
+  if (complete_.covers(epoch, w.end)) {  // its tail is lost
+    lose_all(epoch + 1, 0);
+    return end;
+  }
+  end.newest_epoch = epoch;
+  end.cursor_block = first_block(epoch);
+  end.chain = segment.header.checksum;
+  for (const Extent& e : w.extents) {
+    const bool completed = w.mark.covers(epoch, e.block) && rules().complete_up_to;
+    if (!completed && !verify(epoch, e)) {
+      ++recovery_.counters().recovered_torn;
+      if (rules().complete_up_to) break;  // nothing behind it was acknowledged
+      continue;
+    }
+    if (e.block >= first_block(epoch)) take(epoch, e, true);
+    if (e.header.live_epochs != 0)
+      oldest_ = std::max(oldest_, epoch + 1 - std::min<uint64_t>(e.header.live_epochs, epoch));
+    end.cursor_block = e.end();
+    end.chain = e.header.checksum;
+    end.marked = e.header.record_count == 0;
+    end.last_block = e.block;
+    end.last_note = note_of(e, end.last_block);
+    if (!end.marked) end.told_block = end.cursor_block;
+  }
+  log_.set_data_end(epoch, end.cursor_block);
+  return end;
+}
+
+/// What the next extent's note says of this one; none can be made of a flush.
+std::vector<NoteEntry> LogScan::note_of(const Extent& extent, uint32_t& block) {
+  std::vector<NoteEntry> entries;
+  RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
+  RecordView v;
+  for (auto next = reader.next(v); next && *next; next = reader.next(v)) {
+    const RecordHeader& h = v.header;
+    if (h.kind == RecordKind::kFlush) block = 0;
+    if (h.kind != RecordKind::kChunk) entries.push_back({{h.digest[0], h.digest[1]}, h.sequence});
+  }
+  return entries;
+}
+
+/// What was lost, and what follows: the blocks that the next extent's note names are misses, or else the log is cut.
+void LogScan::settle_holes(uint64_t epoch, const Walk& walk) {
+  for (const Hole& hole : walk.holes) {
+    const Extent& next = walk.extents[hole.next];
+    const auto note = read_note(next.header, {next.bytes.data(), next.bytes.size()});
+    if (note && note->block == hole.begin)
+      recovery_.lose_records(log_, *note);
+    else
+      lose_all(epoch, next.block);
+  }
+}
+
+// --- extents
+// ------------------------------------------------------------------------------------------------
+
+std::optional<LogScan::Extent> LogScan::read_extent(uint64_t epoch, uint32_t block) {
+  read(place_of(epoch, block), window_.get(), kBlockBytes);
+  auto header = peek_extent({window_.get(), kBlockBytes});
+  if (!header || header->header_bytes > kWindowBytes || header->header_bytes / kBlockBytes > blocks_ - block) return {};
+  if (header->header_bytes > kBlockBytes) read(place_of(epoch, block), window_.get(), header->header_bytes);
+  header = open_extent({window_.get(), header->header_bytes}, log_.seed());
+  if (!header) return {};
+  const bool in_place = header->epoch == epoch && header->block_in_segment == block &&
+                        header->extent_bytes / kBlockBytes <= blocks_ - block;
+  if (!in_place && rules().own_place) return {};
+  return Extent{block, *header, {window_.get(), window_.get() + header->header_bytes}};
+}
+
+/// `chain_end`: the last header's checksum, where one knows it.
+LogScan::Walk LogScan::walk(const Segment& segment, const uint64_t* chain_end) {
+  const uint64_t epoch = segment.epoch;
+  Walk w;
+  w.mark = complete_;
+  w.chain = segment.header.checksum;
+  w.end = first_block(epoch);
+  w.chained = segment.has_header && w.end == 1;
+  while (w.end < blocks_) {
+    if (chain_end != nullptr && w.chained && w.chain == *chain_end && rules().own_place) break;
+    auto extent = read_extent(epoch, w.end);
+    const bool follows = extent && (!w.chained || extent->header.previous_checksum == w.chain);
+    if (!extent || (!follows && rules().own_place)) {
+      const auto next = find_next(epoch, w.end);
+      if (!next) break;
+      w.holes.push_back({w.end, w.extents.size()});
+      w.end = *next;
+      w.chained = false;
+      continue;
+    }
+    w.mark.raise(extent->header.complete_epoch, extent->header.complete_block);
+    w.chain = extent->header.checksum;
+    w.chained = true;
+    w.end = extent->end();
+    w.extents.push_back(std::move(*extent));
+  }
+  return w;
+}
+
+/// Behind a broken place: does a later extent say that everything up to here had completed? Then it is rot, not the
+/// end, and the log goes on with the first extent from which an unbroken chain leads to that one.
+std::optional<uint32_t> LogScan::find_next(uint64_t epoch, uint32_t block) {
+  std::vector<Extent> later;
+  for (uint32_t at = block + 1; at < blocks_;) {
+    const uint32_t n = std::min<uint32_t>(blocks_ - at, static_cast<uint32_t>(kWindowBytes / kBlockBytes));
+    const Memory stretch(aligned(uint64_t{n} * kBlockBytes));
+    read(place_of(epoch, at), stretch.get(), uint64_t{n} * kBlockBytes);
+    for (uint32_t i = 0; i < n; ++i) {
+      const auto peek = peek_extent({stretch.get() + uint64_t{i} * kBlockBytes, kBlockBytes});
+      if (!peek || peek->epoch != epoch || peek->block_in_segment != at + i) continue;
+      auto extent = read_extent(epoch, at + i);
+      if (!extent) continue;
+      later.push_back(std::move(*extent));
+      const ExtentHeader& h = later.back().header;
+      if (!Mark{h.complete_epoch, h.complete_block}.covers(epoch, block)) continue;
+      size_t first = later.size() - 1;
+      while (first > 0 && later[first - 1].end() == later[first].block &&
+             later[first - 1].header.checksum == later[first].header.previous_checksum) {
+        --first;
+      }
+      return later[first].block;
+    }
+    at += n;
+  }
+  return {};
+}
+
+/// Payloads of an extent against its grain sums.
+bool LogScan::verify(uint64_t epoch, const Extent& extent) {
+  const Memory memory(aligned(extent.header.extent_bytes));
+  read(place_of(epoch, extent.block), memory.get(), extent.header.extent_bytes);
+  RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
+  RecordView v;
+  bool ok = true;
+  auto next = reader.next(v);
+  for (; ok && next && *next; next = reader.next(v)) {
+    const std::byte* payload = memory.get() + uint64_t{v.header.payload_place} * kPackBytes;
+    const uint64_t seed = checksum_seed(v.header.namespace_id, v.key, v.header.chunk_number);
+    std::vector<uint64_t> sums(v.header.grain_count);
+    if (v.header.grain_count != 0) base::grain_sums({payload, v.header.payload_bytes}, seed, sums.data());
+    for (size_t i = 0; i < sums.size(); ++i) ok = ok && sums[i] == v.grain_sum(i);
+  }
+  return ok && next.ok();
+}
+
+void LogScan::take(uint64_t epoch, const Extent& extent, bool open_segment) {
+  RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
+  RecordView v;
+  const uint64_t start = log_.segment_start(epoch);
+  for (auto next = reader.next(v); next && *next; next = reader.next(v)) {
+    const uint64_t in_segment = uint64_t{extent.block} * kBlockBytes + uint64_t{v.header.payload_place} * kPackBytes;
+    std::vector<std::byte> head;
+    if (v.header.kind == RecordKind::kHead) head = head_payload(start + in_segment, v);
+    recovery_.take(log_, epoch, v.header, start + in_segment, head);
+    if (!open_segment) continue;
+    RecordHeader entry = v.header;
+    if (entry.kind == RecordKind::kHead && head.empty()) {  // the footer has no place for half a head
+      entry.kind = RecordKind::kTombstone;
+      ++entry.sequence;
+      entry.payload_bytes = entry.grain_count = 0;
+      entry.range_count = 0;
+    }
+    entry.payload_place = static_cast<uint32_t>(in_segment / kPackBytes);
+    log_.add_footer_entry(entry, head);
+  }
+}
+
+/// Empty: it is damaged.
+std::vector<std::byte> LogScan::head_payload(uint64_t offset, const RecordView& record) {
+  const uint64_t start = base::align_down(offset, kBlockBytes);
+  const uint64_t bytes = base::align_up(offset + record.header.payload_bytes, kBlockBytes) - start;
+  const Memory memory(aligned(bytes));
+  read(start, memory.get(), bytes);
+  const std::byte* from = memory.get() + (offset - start);
+  const uint64_t seed = checksum_seed(record.header.namespace_id, record.key, record.header.chunk_number);
+  std::vector<uint64_t> sums(record.header.grain_count);
+  base::grain_sums({from, record.header.payload_bytes}, seed, sums.data());
+  bool good = true;
+  for (size_t i = 0; i < sums.size(); ++i) good = good && sums[i] == record.grain_sum(i);
+  if (good) return {from, from + record.header.payload_bytes};
+  ++recovery_.counters().recovered_rot;
+  return {};
+}
+
+}  // namespace memkv::engine
