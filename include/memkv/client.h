@@ -7,7 +7,8 @@
 ///
 /// Every op takes a list of local pieces. A completed op leaves the caller's memory quiet, whatever its outcome; after
 /// anything but a hit the content of a get's buffer is unspecified. Nothing here throws; nothing hangs longer than the
-/// op's deadline.
+/// op's deadline. Where no thread or descriptor is to be had, connect() or the op fails with that reason, and the
+/// next one works when there is some again. What it logs waits for nobody, and raises no signal in the program.
 
 #include <chrono>
 #include <cstddef>
@@ -35,12 +36,12 @@ enum class PutChecksum : uint8_t { kClient, kServer };
 struct ClientOptions {
   std::vector<std::string>
       servers;                ///< "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma list
-  std::string namespace_key;  ///< 64 hex characters or @FILE; MEMKV_AUTH_KEY; empty = none (loopback servers only)
+  std::string namespace_key;  ///< 64 hex characters or @FILE, not a weak one; MEMKV_AUTH_KEY; empty = none (loopback)
   Transport transport = Transport::kAuto;  ///< MEMKV_TRANSPORT; anything but auto is used or nothing is
   std::vector<std::string> rdma_devices;   ///< as in /sys/class/infiniband; MEMKV_RDMA_DEVICES; empty = all usable ones
   std::string shm_dir;                     ///< where servers' sockets are; MEMKV_SHM_DIR; empty = the usual places
-  uint32_t io_contexts = 0;                ///< 0 = 2
-  uint32_t connections_per_worker = 1;     ///< of one I/O context
+  uint32_t io_contexts = 0;                ///< 0 = 2; 1 with less than two CPUs
+  uint32_t connections_per_worker = 0;     ///< of one I/O context; 0 = 1
   Deadline get_timeout{0};                 ///< floor of default deadlines; 0 = 2 s
   Deadline put_timeout{0};                 ///< 0 = 10 s
   PutChecksum put_checksum = PutChecksum::kClient;

@@ -1,9 +1,9 @@
 #include "base/assert.h"
 
-#include <unistd.h>
-
 #include <cstdio>
 #include <cstdlib>
+
+#include "base/standard_streams.h"
 
 namespace memkv::base {
 
@@ -13,8 +13,8 @@ void assert_failed(const char* file, int line, const char* expression, const cha
   int size = std::snprintf(message, sizeof message, "%s:%d: assert failed: %s%s%s%s\n", file, line, expression,
                            has_text ? " (" : "", text, has_text ? ")" : "");
   if (size >= static_cast<int>(sizeof message)) size = sizeof message - 1;
-  // Nothing is left to do when even stderr is gone.
-  [[maybe_unused]] auto written = ::write(STDERR_FILENO, message, static_cast<size_t>(size));
+  constexpr uint32_t kPatienceMs = 1000;  // the end of the process must not wait for a reader that is gone
+  (void)write_stderr({message, static_cast<size_t>(size)}, kPatienceMs);
   std::abort();
 }
 

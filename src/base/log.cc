@@ -1,12 +1,13 @@
 #include "base/log.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <array>
-#include <cerrno>
+#include <climits>
 #include <ctime>
 #include <iterator>
+
+#include "base/standard_streams.h"
 
 namespace memkv::base {
 namespace {
@@ -17,6 +18,11 @@ constexpr std::array<const char*, 4> kLabels = {"DEBUG", "INFO ", "WARN ", "ERRO
 std::atomic<LogLevel> threshold{LogLevel::kInfo};
 std::atomic<LogSink> sink{nullptr};
 std::array<std::atomic<uint64_t>, 5> counts{};
+std::atomic<uint64_t> lines_lost{0};
+std::atomic<uint64_t> lines_untold{0};  ///< lost, and not yet reported by a line
+
+/// What a pipe takes whole or not at all, so that lines of several threads and programs stay apart.
+constexpr size_t kLineBytesMax = PIPE_BUF;
 
 void append_time(fmt::memory_buffer& line) {
   timespec now;
@@ -34,9 +40,32 @@ void escape_control_characters(fmt::memory_buffer& line, size_t from) {
   }
 }
 
-void write_stderr(std::string_view line) {
-  while (::write(STDERR_FILENO, line.data(), line.size()) < 0 && errno == EINTR) {
+void end_line(fmt::memory_buffer& line) {
+  constexpr std::string_view kCut = "...";
+  if (line.size() >= kLineBytesMax) {
+    line.resize(kLineBytesMax - kCut.size() - 1);
+    line.append(kCut);
   }
+  line.push_back('\n');
+}
+
+bool tell_lost() {
+  const uint64_t lost = lines_untold.exchange(0, std::memory_order_relaxed);
+  if (lost == 0) return true;
+  fmt::memory_buffer line;
+  append_time(line);
+  fmt::format_to(std::back_inserter(line), "{} {} lines of the log are missing here: stderr did not take them",
+                 kLabels[static_cast<size_t>(LogLevel::kWarn)], lost);
+  end_line(line);
+  if (write_stderr({line.data(), line.size()})) return true;
+  lines_untold.fetch_add(lost, std::memory_order_relaxed);
+  return false;
+}
+
+void write_line(std::string_view line) {
+  if (tell_lost() && write_stderr(line)) return;
+  lines_lost.fetch_add(1, std::memory_order_relaxed);
+  lines_untold.fetch_add(1, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -56,6 +85,8 @@ bool parse_log_level(std::string_view name, LogLevel* out) {
 
 uint64_t log_count(LogLevel level) { return counts[static_cast<size_t>(level)].load(std::memory_order_relaxed); }
 
+uint64_t log_lines_lost() { return lines_lost.load(std::memory_order_relaxed); }
+
 void set_log_sink(LogSink to) { sink.store(to, std::memory_order_release); }
 
 void log_record(LogLevel level, uint64_t dropped, fmt::string_view format, fmt::format_args args) {
@@ -67,12 +98,12 @@ void log_record(LogLevel level, uint64_t dropped, fmt::string_view format, fmt::
   fmt::vformat_to(std::back_inserter(line), format, args);
   if (dropped > 0) fmt::format_to(std::back_inserter(line), " (and {} more like it)", dropped);
   escape_control_characters(line, text_from);
-  line.push_back('\n');
+  end_line(line);
   const std::string_view text(line.data(), line.size());
   if (LogSink to = sink.load(std::memory_order_acquire)) {
     to(level, text);
   } else {
-    write_stderr(text);
+    write_line(text);
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 /// One line per record to stderr: `2026-11-24T01:02:03.456Z INFO  text`. Each line is one write(2), from any thread.
+/// Nobody who logs waits for who reads: a line that stderr does not take at once is lost, and counted.
 
 #include <fmt/core.h>
 
@@ -19,6 +20,10 @@ bool log_enabled(LogLevel level);
 
 /// Records written so far at `level`; a simulation fails when kError has moved.
 uint64_t log_count(LogLevel level);
+
+/// Lines that stderr did not take, since the process began: its reader is behind, its disk is full, or it is closed.
+/// The next line that is taken is preceded by one that says how many. Thread: any.
+uint64_t log_lines_lost();
 
 /// Where lines go: `line` ends with a newline and is borrowed for the call. nullptr = stderr. Set it before threads
 /// start.

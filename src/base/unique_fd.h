@@ -1,7 +1,9 @@
 #pragma once
-/// Owns a file descriptor.
+/// Owns a file descriptor, which is never one of the standard streams: 0 to 2 are moved out of the way.
 
 #include <utility>
+
+#include "base/standard_streams.h"
 
 namespace memkv::base {
 
@@ -9,7 +11,7 @@ namespace memkv::base {
 class UniqueFd {
  public:
   UniqueFd() = default;
-  explicit UniqueFd(int fd) : fd_(fd) {}
+  explicit UniqueFd(int fd) : fd_(above_standard_streams(fd)) {}
   UniqueFd(UniqueFd&& other) noexcept : fd_(other.release()) {}
   UniqueFd& operator=(UniqueFd&& other) noexcept {
     if (this != &other) reset(other.release());

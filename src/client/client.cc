@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <new>
 
+#include "base/log.h"
 #include "client/fork_guard.h"
 #include "client/io_thread.h"
 #include "client/rdma_host.h"
@@ -94,17 +96,23 @@ Client::Client(Client&&) noexcept = default;
 Client& Client::operator=(Client&&) noexcept = default;
 Client::~Client() = default;
 
-Result<Client, Message> Client::connect(ClientOptions options) {
+Result<Client, Message> Client::connect(ClientOptions options) try {
   auto settings = client::resolve_settings(std::move(options));
   if (!settings) return settings.error();
   auto impl = std::make_shared<Impl>();
   for (const client::ServerAddress& server : settings->servers) impl->server_names.push_back(server.name);
   for (uint32_t i = 0; i < settings->io_contexts; i++) {
     auto thread = IoThread::start(*settings, i);
-    if (!thread) return thread.error();
+    if (!thread && i == 0) return thread.error();
+    if (!thread) {  // fewer do the same work
+      MEMKV_LOG(kWarn, "{} of {} I/O contexts: {}", i, settings->io_contexts, thread.error().text);
+      break;
+    }
     impl->threads.push_back(std::move(*thread));
   }
   return Client(std::move(impl));
+} catch (const std::bad_alloc&) {
+  return Message{Status::kBusy, "the client gets no memory"};
 }
 
 // Ops.

@@ -3,6 +3,8 @@
 #include "client/context.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "base/log.h"
 #include "client/rdma_host.h"
@@ -83,8 +85,10 @@ Result<void, Message> Context::open() {
   auto reactor =
       io::make_epoll_reactor({.kind = io::ReactorKind::kEpoll, .ops_max = kReactorOpsMax, .device_threads = 0});
   if (!reactor) {
-    return Message{reactor.error().status, std::string("the client cannot open its event loop: ") +
-                                               reactor.error().what + " (too many open files? see ulimit -n)"};
+    const Error& error = reactor.error();
+    const char* hint = error.sys_errno == EMFILE || error.sys_errno == ENFILE ? ": see ulimit -n" : "";
+    return Message{error.status, std::string("the client cannot open its event loop: ") + error.what + ": " +
+                                     std::strerror(error.sys_errno) + hint};
   }
   reactor_ = std::move(*reactor);
   reactor_->set_on_wake([](void* self) { static_cast<Context*>(self)->on_wake(); }, this);

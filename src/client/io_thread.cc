@@ -1,8 +1,9 @@
 #include "client/io_thread.h"
 
-#include <pthread.h>
+#include <cstring>
 
 #include "base/assert.h"
+#include "base/thread.h"
 #include "client/waiting.h"
 
 namespace memkv::client {
@@ -35,8 +36,14 @@ Result<std::unique_ptr<IoThread>, Message> IoThread::start(const Settings& setti
   auto context = Context::make(settings);
   if (!context) return context.error();
   std::unique_ptr<IoThread> thread(new IoThread(std::move(*context)));
-  thread->thread_ = std::thread([self = thread.get()] { self->loop(); });
-  pthread_setname_np(thread->thread_.native_handle(), ("memkv-io-" + std::to_string(index)).c_str());
+  const std::string name = "memkv-io-" + std::to_string(index);
+  auto started = base::start_thread(name.c_str(), [self = thread.get()] { self->loop(); });
+  if (!started) {
+    return Message{started.error().status,
+                   "the client cannot start its I/O thread: " + std::string(std::strerror(started.error().sys_errno)) +
+                       ": " + started.error().what};
+  }
+  thread->thread_ = std::move(*started);
   return thread;
 }
 

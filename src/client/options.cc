@@ -1,12 +1,15 @@
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <set>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "client/settings.h"
-#include "io/socket.h"
+#include "io/congestion.h"
+#include "io/limits.h"
 #include "transport/link.h"
 
 namespace memkv::client {
@@ -89,24 +92,13 @@ Result<void, Message> take_timeout(const char* name, Deadline value, uint64_t& o
   return {};
 }
 
-bool may_use_congestion(const std::string& name) {
-  const base::UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  return !fd || io::set_congestion(fd.get(), name);
-}
-
-/// The default is the server's; a host that does not allow it keeps its own.
+/// A default that is not to be had is told once, however many clients the process opens.
 Result<void, Message> take_congestion(const std::string& name, std::string& out) {
-  constexpr const char* kDefault = "cubic";
-  if (name == "system") return {};
-  if (name.empty()) {
-    if (may_use_congestion(kDefault)) out = kDefault;
-    return {};
-  }
-  if (!may_use_congestion(name)) {
-    return invalid("congestion control '" + name +
-                   "' is not available here; /proc/sys/net/ipv4/tcp_available_congestion_control lists what is");
-  }
-  out = name;
+  static std::atomic<bool> told{false};
+  auto chosen = io::choose_congestion(name, "congestion");
+  if (!chosen) return chosen.error();
+  if (!chosen->note.empty() && !told.exchange(true)) MEMKV_LOG(kInfo, "{}", chosen->note);
+  out = chosen->name;
   return {};
 }
 
@@ -130,6 +122,7 @@ Result<Settings, Message> resolve_settings(ClientOptions options) {
     if (auto merged = merge_config_file(options.config_file, options); !merged) return merged.error();
   }
   Settings out;
+  if (io::process_limits().cpu_milli() < 2000) out.io_contexts = 1;  // a second thread would only take turns with it
   for (const auto& step : {take_servers(options, out), take_credential(options, out),
                            take_count("io_contexts", options.io_contexts, kIoContextsMax, out.io_contexts),
                            take_count("connections_per_worker", options.connections_per_worker,

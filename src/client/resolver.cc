@@ -1,7 +1,10 @@
 #include "client/resolver.h"
 
-#include <thread>
+#include <fmt/format.h>
 
+#include <cstring>
+
+#include "base/thread.h"
 #include "client/settings.h"
 
 namespace memkv::client {
@@ -25,9 +28,9 @@ void Resolver::start(io::Reactor& reactor) {
       failure_ = found.error().text;
     return;
   }
-  lookup_ = std::make_shared<Lookup>();
-  lookup_->reactor = &reactor;
-  std::thread([lookup = lookup_, host = host_, port = port_] {
+  auto lookup_now = std::make_shared<Lookup>();
+  lookup_now->reactor = &reactor;
+  auto thread = base::start_thread("memkv-resolve", [lookup = lookup_now, host = host_, port = port_] {
     auto found = io::resolve(host, port);
     const std::lock_guard lock(lookup->mutex);
     if (found)
@@ -36,7 +39,14 @@ void Resolver::start(io::Reactor& reactor) {
       lookup->failure = found.error().text;
     lookup->done = true;
     if (lookup->reactor) lookup->reactor->wake();
-  }).detach();
+  });
+  if (!thread) {  // the addresses of before may do; the next start() tries again
+    failure_ =
+        fmt::format("cannot resolve {}: {}: {}", host_, std::strerror(thread.error().sys_errno), thread.error().what);
+    return;
+  }
+  thread->detach();
+  lookup_ = std::move(lookup_now);
 }
 
 bool Resolver::ready() {

@@ -22,6 +22,7 @@ class Resolver {
   Resolver& operator=(const Resolver&) = delete;
 
   /// Asks again, unless the host is numeric or a lookup is under way. `reactor` is woken when the answer is there.
+  /// Where no thread can be made that is the answer, and it is there at once.
   void start(io::Reactor& reactor);
   /// True once an answer of the last start() is there; it is then in addresses() or failure().
   bool ready();

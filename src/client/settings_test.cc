@@ -98,6 +98,29 @@ TEST_F(SettingsTest, BadSettingsAreExplained) {
   EXPECT_THAT(complaint({.servers = {"127.0.0.1"}}), AllOf(HasSubstr("MEMKV_TRANSPORT"), HasSubstr("carrier-pigeon")));
 }
 
+TEST_F(SettingsTest, case_c17_no_key_of_the_file_is_dropped) {
+  ClientOptions options;
+  options.config_file = file(
+      "servers: [a=h]\nauth_key: " + std::string(kKey) +
+      "\ntransport: shm\nrdma_devices: [m]\nshm_dir: /d\nio_contexts: 3\nconnections_per_worker: 4\nget_timeout: 5s\n"
+      "put_timeout: 6s\nput_checksum: server\nverify: false\ncongestion: system\nclient_name: n\n");
+  const auto got = resolve_settings(options);
+  ASSERT_TRUE(got.ok()) << got.error().text;
+  EXPECT_EQ(got->servers.at(0).name, "a");
+  EXPECT_NE(got->secret, wire::Secret{});
+  EXPECT_EQ(got->transport, Transport::kShm);
+  EXPECT_EQ(got->rdma_devices, std::vector<std::string>{"m"});
+  EXPECT_EQ(got->shm_dirs, std::vector<std::string>{"/d"});
+  EXPECT_EQ(got->io_contexts, 3u);
+  EXPECT_EQ(got->connections_per_worker, 4u);
+  EXPECT_EQ(got->get_timeout_ns, 5'000'000'000u);
+  EXPECT_EQ(got->put_timeout_ns, 6'000'000'000u);
+  EXPECT_EQ(got->put_checksum, PutChecksum::kServer);
+  EXPECT_FALSE(got->verify);
+  EXPECT_EQ(got->congestion, "");
+  EXPECT_EQ(got->client_name, "n");
+}
+
 TEST_F(SettingsTest, BadFilesAreExplainedWithTheirLine) {
   const auto says = [&](const std::string& yaml) {
     ClientOptions options;

@@ -15,6 +15,12 @@ constexpr size_t kLockBuckets = 4096;
 
 constexpr size_t kExtentBuffersMin = 16, kExtentBuffersMax = 32;  // small records under way; 8 a drive
 
+constexpr size_t kBig = base::kChunkBytes + 2 * kBlockBytes;  // a whole chunk and what a drive reads around it
+
+size_t extent_buffers_for(size_t drives) {
+  return std::clamp<size_t>(8 * drives, kExtentBuffersMin, kExtentBuffersMax);
+}
+
 uint64_t usable_of(const StoreOptions& o) {
   uint64_t bytes = 0;
   for (const DriveSlice& s : o.slices) {
@@ -25,6 +31,11 @@ uint64_t usable_of(const StoreOptions& o) {
 }
 
 }  // namespace
+
+uint64_t store_buffer_bytes(size_t drives) {
+  constexpr uint64_t kRoundings = 3 * io::kHugePageBytes;  // of what is taken on huge pages
+  return extent_buffers_for(drives) * kExtentBufferBytes + 3 * kBig + kOpStates * sizeof(OpState) + kRoundings;
+}
 
 std::unique_ptr<Store> Store::make(io::Reactor& reactor, StoreOptions options) {
   return std::make_unique<StoreImpl>(reactor, std::move(options));
@@ -67,8 +78,7 @@ StoreImpl::~StoreImpl() { reactor_.stop(tick_); }
 
 /// On large pages: a drive takes them in fewer, larger pieces.
 void StoreImpl::take_buffers() {
-  const size_t extents = std::clamp<size_t>(8 * options_.slices.size(), kExtentBuffersMin, kExtentBuffersMax);
-  constexpr size_t kBig = base::kChunkBytes + 2 * kBlockBytes;
+  const size_t extents = extent_buffers_for(options_.slices.size());
   auto memory = io::HugeMemory::make(extents * kExtentBufferBytes + 2 * kBig, /*prefault=*/true);
   if (!memory) throw std::bad_alloc();
   buffer_memory_ = std::move(*memory);

@@ -224,6 +224,8 @@ class Store {
   virtual size_t ops_in_flight() const = 0;      ///< 0 at rest
 };
 
+/// What a store on so many drives takes of memory at start, beside its index.
+uint64_t store_buffer_bytes(size_t drives);
 /// Checksum seed of a chunk: known to clients too (docs/wire-protocol.md). grain i uses seed + i.
 uint64_t checksum_seed(uint64_t namespace_id, std::string_view key, uint32_t chunk_number);
 Digest digest_of(const base::SipKey& secret, uint64_t namespace_id, std::string_view key);

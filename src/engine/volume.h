@@ -25,7 +25,12 @@ class Volume {
  public:
   /// Writes superblocks and anchors on all drives (sizes may differ). Errors name the drive, what is wrong and what to
   /// do: too small, already formatted (by which store), duplicate path.
+  /// It touches no drive before check_format() is content.
   static Result<void, Message> format(const std::vector<io::DriveFile*>& drives, const FormatOptions& options);
+
+  /// Writes nothing. The number of shards that format() would make, or why it would refuse.
+  static Result<uint32_t, Message> check_format(const std::vector<io::DriveFile*>& drives,
+                                                const FormatOptions& options);
 
   struct OpenOptions {
     std::vector<std::string> accept_loss;

@@ -184,17 +184,24 @@ Result<void, Message> write_all(const Drives& drives, const Superblock& store) {
 
 }  // namespace
 
-Result<void, Message> Volume::format(const std::vector<io::DriveFile*>& drives, const FormatOptions& options) {
-  if (auto checked = check_list(drives); !checked) return checked;
+Result<uint32_t, Message> Volume::check_format(const std::vector<io::DriveFile*>& drives,
+                                               const FormatOptions& options) {
+  if (auto checked = check_list(drives); !checked) return checked.error();
   if (options.stripe_width == 0 || options.stripe_width > kDrivesMax) {
     return message(Status::kInvalid, fmt::format("stripe width {}: give 1 to {}", options.stripe_width, kDrivesMax));
   }
   auto shards = choose_shards(drives, options.shards);
-  if (!shards) return shards.error();
+  if (!shards) return shards;
   for (io::DriveFile* drive : drives) {
     if (options.force) break;
-    if (auto unused = check_unused(*drive); !unused) return unused;
+    if (auto unused = check_unused(*drive); !unused) return unused.error();
   }
+  return shards;
+}
+
+Result<void, Message> Volume::format(const std::vector<io::DriveFile*>& drives, const FormatOptions& options) {
+  auto shards = check_format(drives, options);
+  if (!shards) return shards.error();
   return write_all(drives, new_store(drives, *shards, options.stripe_width));
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "io/drive_load.h"
 #include "io/reactor.h"
@@ -67,10 +68,22 @@ class DriveFile {
   virtual Result<void> write_now(uint64_t offset, std::span<const std::byte> bytes) = 0;  ///< durable on return
 };
 
-/// Creates a file of `size` and writes zeros over all of it (fallocated extents are not durable); calls `progress(done,
-/// total)`.
-Result<void, Message> create_drive_file(const std::string& path, uint64_t size_bytes,
-                                        void (*progress)(uint64_t done, uint64_t total, void*), void* context);
+/// Told how far the filling of a drive file has come. False: stop, and take the file back.
+using FillProgress = bool (*)(uint64_t done, uint64_t total, void* context);
+
+/// Creates a file of `size` and writes zeros over all of it (fallocated extents are not durable). Where there is no
+/// room for it nothing is written (check_room()). One that fails or is stopped leaves no file; kCanceled: stopped.
+Result<void, Message> create_drive_file(const std::string& path, uint64_t size_bytes, FillProgress progress,
+                                        void* context);
+
+struct NewFile {
+  std::string path;
+  uint64_t size_bytes = 0;
+};
+/// Whether all of these fit into their file systems beside what must stay free there: 5 % or 1 GiB, whichever is less.
+/// A file that is there already counts as replaced. kNoSpace: no, with the arithmetic. Where nothing can be found out
+/// the answer is yes: the kernel has the last word.
+Result<void, Message> check_room(const std::vector<NewFile>& files);
 
 /// RAM on hugepage-backed memory, with views. `storage` may be shared by several MemoryDevices (one a worker).
 class MemoryStorage;

@@ -224,12 +224,32 @@ TEST(DriveFile, FileThatShrinksIsAnErrorAndNeverShort) {
   EXPECT_EQ(bench.read(kSize / 2 - 8192, bytes), -EIO);  // the first half is there: continued, then cut short
 }
 
+TEST(CaseC8, a_filling_that_is_stopped_leaves_no_file) {
+  TemporaryFolder folder;
+  const auto stop = [](uint64_t, uint64_t, void*) { return false; };
+  EXPECT_EQ(create_drive_file(folder.file("a"), 64 << 20, stop, nullptr).error().status, Status::kCanceled);
+  EXPECT_NE(access(folder.file("a").c_str(), F_OK), 0);
+}
+
+TEST(CaseC8, what_does_not_fit_is_refused_with_the_arithmetic_before_a_file_is_made) {
+  TemporaryFolder folder;
+  const uint64_t huge = uint64_t{1} << 50;
+  const auto refused = create_drive_file(folder.file("a"), huge, nullptr, nullptr);
+  ASSERT_EQ(refused.error().status, Status::kNoSpace);
+  EXPECT_NE(refused.error().text.find("no space for 1 PiB"), std::string::npos) << refused.error().text;
+  EXPECT_NE(refused.error().text.find("must stay free"), std::string::npos) << refused.error().text;
+  EXPECT_NE(access(folder.file("a").c_str(), F_OK), 0);
+  EXPECT_TRUE(check_room({{folder.file("a"), 4096}, {folder.file("b"), 4096}}).ok());
+  EXPECT_FALSE(check_room({{folder.file("a"), 4096}, {folder.file("b"), huge}}).ok());
+}
+
 TEST(CreateDriveFile, FillsReportsAndRefuses) {
   TemporaryFolder folder;
   const uint64_t size = (9 << 20) + 4096;
   std::vector<uint64_t> seen;
   const auto progress = [](uint64_t done, uint64_t, void* context) {
     static_cast<std::vector<uint64_t>*>(context)->push_back(done);
+    return true;
   };
   ASSERT_TRUE(create_drive_file(folder.file("a"), size, progress, &seen));
   EXPECT_EQ(seen, (std::vector<uint64_t>{8 << 20, size}));

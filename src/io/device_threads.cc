@@ -1,36 +1,27 @@
 #include "io/device_threads.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
+#include "base/thread.h"
+
 namespace memkv::io {
-namespace {
 
-/// Signals are for the threads of the program, not for these: started with all of them blocked.
-class BlockSignals {
- public:
-  BlockSignals() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before_);
-  }
-  ~BlockSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
- private:
-  sigset_t before_{};
-};
-
-}  // namespace
-
-DeviceThreads::DeviceThreads(uint32_t threads, Waker& waker) : waker_(waker), serving_(threads, -1) {
-  BlockSignals blocked;
+DeviceThreads::DeviceThreads(uint32_t threads, Waker& waker) : waker_(waker) {
   for (uint32_t i = 0; i < threads; i++) {
-    threads_.emplace_back([this, i] { run(i); });
-    pthread_setname_np(threads_.back().native_handle(), "memkv-device");
+    {
+      std::lock_guard lock(mutex_);
+      serving_.push_back(-1);
+    }
+    auto thread = base::start_thread("memkv-device", [this, i] { run(i); });
+    if (!thread) {
+      std::lock_guard lock(mutex_);
+      serving_.pop_back();
+      break;
+    }
+    threads_.push_back(std::move(*thread));
   }
 }
 

@@ -15,9 +15,11 @@ namespace memkv::io {
 /// allocated. Thread: the reactor's, but for the pool's own threads.
 class DeviceThreads {
  public:
+  /// As many threads as can be had, up to `threads`.
   DeviceThreads(uint32_t threads, Waker& waker);
   ~DeviceThreads();  ///< the queue is empty by then
 
+  size_t size() const { return threads_.size(); }  ///< 0: no thread could be made, nothing may be submitted
   void submit(IoOp& op);
   bool withdraw(IoOp& op);  ///< false when a thread already has it
   bool any_done() const { return any_done_.load(); }

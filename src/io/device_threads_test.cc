@@ -11,8 +11,10 @@
 #include <atomic>
 #include <cstdlib>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/thread_testing.h"
 #include "base/unique_fd.h"
 #include "io/test_ops.h"
 
@@ -69,6 +71,23 @@ TEST(DeviceThreads, OneThreadServesAllFiles) {
   ASSERT_TRUE(reactor->read(op.op, file.get(), 0, {&piece, 1}));
   for (int i = 0; i < 1000 && op.count == 0; i++) reactor->run_once(1'000'000);
   EXPECT_EQ(op.result, 4096);
+}
+
+int make_without_threads() {
+  const ReactorOptions options{.kind = ReactorKind::kEpoll, .device_threads = 4};
+  {
+    const base::NoThreads none;
+    const auto refused = make_epoll_reactor(options);
+    if (refused || std::string_view(refused.error().what).find("no thread can be made") == std::string_view::npos)
+      return 1;
+    if (!make_epoll_reactor({.kind = ReactorKind::kEpoll, .device_threads = 0})) return 2;  // needs none
+  }
+  return make_epoll_reactor(options).ok() ? 0 : 3;
+}
+
+TEST(CaseC2Threads, a_reactor_without_device_threads_is_refused_and_the_next_one_works) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(_exit(make_without_threads()), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

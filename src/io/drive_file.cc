@@ -186,8 +186,11 @@ Message message_of(const std::string& path, int error) {
     case EWOULDBLOCK:
       return text("in use by another process");
     case ENOSPC:
-    case EDQUOT:
       return {Status::kNoSpace, path + ": no space left on the file system"};
+    case EDQUOT:
+      return {Status::kNoSpace, path + ": the disk quota does not allow that much"};
+    case ECANCELED:
+      return {Status::kCanceled, path + ": interrupted: the file is removed again"};
     case EEXIST:
       return {Status::kExists, path + ": already exists"};
     default:
@@ -373,16 +376,19 @@ Result<std::unique_ptr<DriveFile>, Message> DriveFile::open(const std::string& p
 
 namespace {
 
-int fill_with_zeros(int fd, uint64_t size, void (*progress)(uint64_t, uint64_t, void*), void* context) {
+/// Returns an errno; ECANCELED: `progress` said so.
+int fill_with_zeros(int fd, uint64_t size, FillProgress progress, void* context) {
   auto zeros = HugeMemory::make(kFillBytes, true);
   if (!zeros) return ENOMEM;
+  // Asks a quota, too, before anything is written. Some file systems cannot tell.
+  if (fallocate(fd, 0, 0, static_cast<off_t>(size)) < 0 && (errno == ENOSPC || errno == EDQUOT)) return errno;
   for (uint64_t done = 0; done < size;) {
     const size_t length = std::min<uint64_t>(kFillBytes, size - done);
     const ssize_t written = pwrite(fd, zeros->data(), length, static_cast<off_t>(done));
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) return written < 0 ? errno : EIO;
     done += static_cast<uint64_t>(written);
-    if (progress) progress(done, size, context);
+    if (progress && !progress(done, size, context)) return ECANCELED;
   }
   return fdatasync(fd) < 0 ? errno : 0;
 }
@@ -406,11 +412,12 @@ int sync_directory_of(const std::string& path) {
 
 }  // namespace
 
-Result<void, Message> create_drive_file(const std::string& path, uint64_t size_bytes,
-                                        void (*progress)(uint64_t done, uint64_t total, void*), void* context) {
+Result<void, Message> create_drive_file(const std::string& path, uint64_t size_bytes, FillProgress progress,
+                                        void* context) {
   if (size_bytes == 0 || !base::is_aligned(size_bytes, kSectorBytes)) {
     return Message{Status::kInvalid, path + ": the size must be a positive multiple of 4096 bytes"};
   }
+  if (auto room = check_room({{path, size_bytes}}); !room && ::access(path.c_str(), F_OK) != 0) return room;
   // O_EXCL first and apart: the retry without O_DIRECT must not take the half-made file for somebody else's.
   base::UniqueFd created(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!created) return message_of(path, errno);

@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <vector>
 
+#include "base/standard_streams.h"
+#include "base/thread.h"
 #include "io/device_threads.h"
 
 namespace memkv::io {
@@ -35,7 +37,8 @@ class EpollReactor final : public LoopBase {
  public:
   explicit EpollReactor(const ReactorOptions& options);
   ~EpollReactor() override;
-  int open();
+  Result<void> open();
+  bool serves_devices() const { return devices_ && devices_->size() > 0; }
 
   std::string_view name() const override { return "epoll"; }
   Result<void> accept(IoOp& op, int listen_fd) override;
@@ -106,14 +109,15 @@ EpollReactor::~EpollReactor() {
   if (epoll_fd_ >= 0) close(epoll_fd_);
 }
 
-int EpollReactor::open() {
+Result<void> EpollReactor::open() {
   epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
-  if (epoll_fd_ < 0) return -errno;
-  if (waker_.fd() < 0) return -EMFILE;
+  if (epoll_fd_ < 0) return Error{Status::kIo, errno, "epoll_create1"};
+  if (waker_.fd() < 0) return Error{Status::kIo, waker_.error(), "eventfd"};
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;
   event.data.u64 = kWakeTag;
-  return epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, waker_.fd(), &event) < 0 ? -errno : 0;
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, waker_.fd(), &event) < 0) return Error{Status::kIo, errno, "epoll_ctl"};
+  return {};
 }
 
 EpollReactor::Socket& EpollReactor::socket_of(int fd) {
@@ -252,7 +256,7 @@ bool EpollReactor::attempt_move(IoOp& op) {
 bool EpollReactor::attempt_accept(IoOp& op) {
   int fd = -1;
   do {
-    fd = accept4(op.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    fd = base::above_standard_streams(accept4(op.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   } while (fd < 0 && errno == EINTR);
   if (fd < 0 && would_block(errno)) return false;
   finish(op, fd < 0 ? -errno : fd);
@@ -424,7 +428,8 @@ size_t EpollReactor::run_once(uint64_t wait_ns) {
 
 Result<std::unique_ptr<Reactor>> make_epoll_reactor(const ReactorOptions& options) {
   auto reactor = std::make_unique<EpollReactor>(options);
-  if (const int failed = reactor->open(); failed < 0) return Error{Status::kIo, -failed, "epoll cannot be set up"};
+  if (options.device_threads > 0 && !reactor->serves_devices()) return base::no_thread(EAGAIN);
+  if (auto opened = reactor->open(); !opened) return opened.error();
   return std::unique_ptr<Reactor>(std::move(reactor));
 }
 

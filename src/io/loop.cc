@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 namespace memkv::io {
@@ -104,7 +105,9 @@ size_t TimerHeap::run_due(uint64_t now_ns) {
   return ran;
 }
 
-Waker::Waker() : fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+Waker::Waker() : fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  if (fd_ < 0) error_ = errno;
+}
 
 Waker::~Waker() {
   if (fd_ >= 0) close(fd_);

@@ -69,12 +69,14 @@ class Waker {
   Waker& operator=(const Waker&) = delete;
 
   int fd() const { return fd_; }
-  void notify();  ///< Thread: any
+  int error() const { return error_; }  ///< why there is no eventfd: an errno; 0: there is one
+  void notify();                        ///< Thread: any
   void begin_sleep() { sleeping_.store(true); }
   void end_sleep() { sleeping_.store(false, std::memory_order_relaxed); }
 
  private:
   int fd_ = -1;
+  int error_ = 0;
   std::atomic<bool> sleeping_{false};
 };
 

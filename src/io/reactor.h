@@ -152,6 +152,8 @@ struct ReactorOptions {
 
 /// kAuto: io_uring, or epoll when the kernel forbids it; `why_not_uring` (may be null) then says why in one line.
 Result<std::unique_ptr<Reactor>> make_reactor(const ReactorOptions& options, std::string* why_not_uring);
+/// False: io_uring cannot be used here, and `why_not` (may be null) says why in one line.
+bool uring_usable(std::string* why_not);
 /// For who wants epoll and nothing of liburing in its program.
 Result<std::unique_ptr<Reactor>> make_epoll_reactor(const ReactorOptions& options);
 

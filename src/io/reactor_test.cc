@@ -833,11 +833,11 @@ TEST(MakeReactor, EpollWithoutDeviceThreadsRefusesDeviceIo) {
   EXPECT_FALSE(op.op.pending());
 }
 
-/// Makes io_uring_setup fail with `error` for the rest of this process.
-bool forbid_uring(uint32_t error) {
+/// Makes the system call `number` fail with `error` for the rest of this process.
+bool forbid(uint32_t number, uint32_t error) {
   std::array<sock_filter, 4> filter = {{
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   }};
@@ -845,29 +845,60 @@ bool forbid_uring(uint32_t error) {
   return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
-int child_sees_epoll(uint32_t error, const char* expected) {
-  if (!forbid_uring(error)) return 77;
+struct Forbidden {
+  uint32_t call, error;
+  const char* expected;
+};
+
+int child_sees_epoll(const Forbidden& forbidden) {
+  if (!forbid(forbidden.call, forbidden.error)) return 77;
   std::string why;
   auto chosen = make_reactor({}, &why);
   if (!chosen || (*chosen)->name() != "epoll") return 1;
-  if (why.find(expected) == std::string::npos || why.find('\n') != std::string::npos) return 2;
+  if (why.find(forbidden.expected) == std::string::npos || why.find('\n') != std::string::npos) return 2;
+  (*chosen)->run_once(0);
   auto demanded = make_reactor({.kind = ReactorKind::kUring}, nullptr);
-  return demanded || demanded.error().sys_errno != static_cast<int>(error) ? 3 : 0;
+  return demanded || demanded.error().sys_errno != static_cast<int>(forbidden.error) ? 3 : 0;
 }
 
-class MakeReactorForbidden : public ::testing::TestWithParam<std::pair<uint32_t, const char*>> {};
-INSTANTIATE_TEST_SUITE_P(Errors, MakeReactorForbidden,
-                         ::testing::Values(std::pair{EPERM, "forbidden"}, std::pair{ENOSYS, "no io_uring"},
-                                           std::pair{ENOMEM, "ulimit -l"}));
+class CaseC5 : public ::testing::TestWithParam<Forbidden> {};
+INSTANTIATE_TEST_SUITE_P(Calls, CaseC5,
+                         ::testing::Values(Forbidden{SYS_io_uring_setup, EPERM, "forbidden here, by "},
+                                           Forbidden{SYS_io_uring_setup, ENOSYS, "no io_uring"},
+                                           Forbidden{SYS_io_uring_setup, ENOMEM, "ulimit -l"},
+                                           Forbidden{SYS_io_uring_register, EPERM, "(io_uring_register: EPERM)"},
+                                           Forbidden{SYS_io_uring_register, ENOSYS,
+                                                     "forbidden here, by a seccomp filter (io_uring_register"},
+                                           Forbidden{SYS_io_uring_register, EACCES, "(io_uring_register: EACCES)"},
+                                           Forbidden{SYS_io_uring_enter, EPERM, "(io_uring_enter: EPERM)"},
+                                           Forbidden{SYS_io_uring_enter, ENOSYS, "(io_uring_enter: ENOSYS)"}));
 
-TEST_P(MakeReactorForbidden, AutoFallsBackAndSaysWhy) {
+TEST_P(CaseC5, whichever_call_of_io_uring_is_denied_epoll_serves_and_says_why) {
   const pid_t child = fork();
-  if (child == 0) _exit(child_sees_epoll(GetParam().first, GetParam().second));
+  if (child == 0) _exit(child_sees_epoll(GetParam()));
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFEXITED(status));
-  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "seccomp filters are not to be had here";
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+int child_refuses(uint32_t error) {
+  if (!forbid(SYS_eventfd2, error)) return 77;
+  auto made = make_reactor({}, nullptr);
+  return !made && made.error().sys_errno == static_cast<int>(error) && made.error().what == std::string_view("eventfd")
+             ? 0
+             : 1;
+}
+
+TEST(CaseC5Client, without_an_eventfd_the_true_reason_is_told) {
+  for (const uint32_t error : {EPERM, ENOSYS}) {
+    const pid_t child = fork();
+    if (child == 0) _exit(child_refuses(error));
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 0);
+  }
 }
 
 // --- The simulated reactor's own.

@@ -15,7 +15,10 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <fstream>
 #include <limits>
+
+#include "io/congestion.h"
 
 namespace memkv::io {
 namespace {
@@ -98,7 +101,15 @@ int open_listener(const SocketAddress& address, int backlog, base::UniqueFd& int
   return 0;
 }
 
+/// The kernel asks for a capability of the whole machine, which root of a user namespace has not.
+bool in_user_namespace() {
+  std::ifstream map("/proc/self/uid_map");
+  uint64_t inside = 0, outside = 0, count = 0;
+  return map >> inside >> outside >> count && (outside != 0 || count < std::numeric_limits<uint32_t>::max());
+}
+
 bool may_lock_memory() {
+  if (in_user_namespace()) return false;
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   std::array<__user_cap_data_struct, 2> data{};
   if (syscall(SYS_capget, &header, data.data()) < 0) return false;
@@ -109,10 +120,12 @@ bool may_lock_memory() {
 
 Result<HostPort, Message> parse_host_port(std::string_view text) {
   const auto bad = [&](const char* why) { return invalid("bad address '" + std::string(text) + "': " + why); };
-  const size_t colon = text.rfind(':');
+  const bool brackets = text.starts_with('[');
+  const size_t colon = brackets ? text.find("]:") + 1 : text.rfind(':');
+  if (brackets && colon == 0) return bad("expected [HOST]:PORT");
   if (colon == std::string_view::npos) return bad("expected HOST:PORT");
   std::string_view host = text.substr(0, colon);
-  if (host.starts_with('[') && host.ends_with(']')) {
+  if (brackets) {
     host = host.substr(1, host.size() - 2);
   } else if (host.find(':') != std::string_view::npos) {
     return bad("an IPv6 address stands in brackets, as in [::1]:9900");
@@ -170,8 +183,9 @@ Result<base::UniqueFd, Message> listen_tcp(const std::string& host, uint16_t por
     if (failed != EAFNOSUPPORT && failed != EADDRNOTAVAIL) break;
   }
   if (failed != 0) return listen_message(where, failed);
-  if (!options.congestion.empty() && !set_congestion(fd.get(), options.congestion)) {
-    return invalid("the system does not offer the TCP congestion control '" + options.congestion + "'");
+  if (!options.congestion.empty()) {
+    const auto set = set_congestion(fd.get(), options.congestion);
+    if (!set) return invalid(explain_congestion(options.congestion, set.error().sys_errno));
   }
   return fd;
 }

@@ -11,9 +11,14 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <limits>
+#include <string>
 #include <vector>
 
+#include "base/units.h"
 #include "io/loop.h"
+#include "io/socket.h"
 
 namespace memkv::io {
 namespace {
@@ -48,37 +53,69 @@ int set_up_ring(io_uring& ring, uint32_t submissions, uint32_t completions) {
   return failed;
 }
 
-/// A ring that can be made but not entered is of no use: some sandboxes filter only the second call.
-int probe_ring() {
-  io_uring ring{};
-  if (const int failed = io_uring_queue_init(4, &ring, 0); failed < 0) return failed;
-  int result = 0;
-  const uint32_t needed = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE;
-  if ((ring.features & needed) != needed) result = -EOPNOTSUPP;
-  if (result == 0) {
-    io_uring_prep_nop(io_uring_get_sqe(&ring));
-    result = std::min(io_uring_submit_and_wait(&ring, 1), 0);
-  }
-  io_uring_queue_exit(&ring);
-  return result;
+/// Not io_uring_enable_rings: Debian 12's liburing.so declares it and does not export it. Returns -errno.
+int enable_ring(const io_uring& ring) {
+  const long failed = syscall(SYS_io_uring_register, ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  return failed == 0 ? 0 : -errno;
 }
 
-std::string explain(int failed) {
-  const std::string code = std::string(" (") + strerrorname_np(-failed) + ")";
-  switch (-failed) {
+/// The system call that io_uring failed at, and how.
+struct Refusal {
+  const char* call;
+  int failed;  ///< -errno; 0: none
+};
+
+/// Makes, enables and enters a small ring as the reactor does with its own: some sandboxes filter only one of the three
+/// calls, and a ring that cannot be used is found out here, never while serving.
+Refusal probe_ring() {
+  io_uring ring{};
+  if (const int failed = set_up_ring(ring, 4, 16); failed < 0) return {"io_uring_setup", failed};
+  Refusal refusal{"io_uring_register", enable_ring(ring)};
+  const uint32_t needed = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE;
+  if ((ring.features & needed) != needed) refusal = {"io_uring_setup", -EOPNOTSUPP};
+  if (refusal.failed == 0) {
+    io_uring_prep_nop(io_uring_get_sqe(&ring));
+    refusal = {"io_uring_enter", std::min(io_uring_submit_and_wait(&ring, 1), 0)};
+  }
+  io_uring_queue_exit(&ring);
+  return refusal;
+}
+
+/// "kernel.io_uring_disabled is 2", where that is why; else it was a filter.
+std::string who_forbids() {
+  int disabled = 0;
+  if (std::ifstream("/proc/sys/kernel/io_uring_disabled") >> disabled && disabled != 0)
+    return "by kernel.io_uring_disabled = " + std::to_string(disabled);
+  return "by a seccomp filter";
+}
+
+/// Some kernels count rings as locked memory (6.18 does).
+std::string who_keeps_memory() {
+  const uint64_t limit = memlock_limit_bytes();
+  if (limit == std::numeric_limits<uint64_t>::max()) return "raise the container's memory, or ulimit -l";
+  return "the memlock limit is " + base::format_bytes(limit) + ", raise it (ulimit -l)";
+}
+
+std::string explain(const Refusal& refusal) {
+  const int error = -refusal.failed;
+  const std::string call = refusal.call;
+  const std::string code = std::string(" (") + call + ": " + strerrorname_np(error) + ")";
+  const bool denied = error == EPERM || error == EACCES || (error == ENOSYS && call != "io_uring_setup");
+  if (denied && call != "eventfd2") return "io_uring is forbidden here, " + who_forbids() + code;
+  switch (error) {
     case ENOSYS:
-      return "this kernel has no io_uring" + code;
-    case EPERM:
-    case EACCES:
-      return "io_uring is forbidden here, by a seccomp filter or kernel.io_uring_disabled" + code;
+      return "this kernel has no io_uring, or a seccomp filter hides it" + code;
     case ENOMEM:
-      return "no memory for io_uring: raise the locked-memory limit (ulimit -l)" + code;
+      return "no memory for io_uring: " + who_keeps_memory() + code;
     case EOPNOTSUPP:
       return "this kernel's io_uring is too old" + code;
     default:
-      return std::string("io_uring cannot be set up: ") + strerror(-failed) + code;
+      return std::string("io_uring cannot be set up: ") + strerror(error) + code;
   }
 }
+
+/// Submissions stay queued and the next turn tries again.
+bool is_passing(int error) { return error == -EBUSY || error == -EAGAIN || error == -EINTR || error == -ENOMEM; }
 
 /// Thread: the one that runs it; registration may come before from the one that made it.
 class UringReactor final : public LoopBase {
@@ -86,6 +123,7 @@ class UringReactor final : public LoopBase {
   explicit UringReactor(const ReactorOptions& options) : LoopBase(options.ops_max) {}
   ~UringReactor() override;
   int open(const ReactorOptions& options);
+  int waker_error() const { return waker_.error(); }
 
   std::string_view name() const override { return "io_uring"; }
   Result<void> accept(IoOp& op, int listen_fd) override;
@@ -131,7 +169,6 @@ UringReactor::~UringReactor() {
 }
 
 int UringReactor::open(const ReactorOptions& options) {
-  if (waker_.fd() < 0) return -EMFILE;
   const uint32_t submissions = std::min(std::bit_ceil(std::max(options.ops_max, 8u)), kSubmissionsMax);
   // Every op and every cancel of one may complete before the next reap.
   const int failed = set_up_ring(ring_, submissions, std::bit_ceil(2 * options.ops_max + 16));
@@ -291,9 +328,8 @@ int UringReactor::buffer_of(const iovec& piece) const {
 void UringReactor::enable() {
   if (enabled_) return;
   bind_thread();
-  // Not io_uring_enable_rings: Debian 12's liburing.so declares it and does not export it.
-  const long failed = syscall(SYS_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
-  MEMKV_ASSERT(failed == 0);
+  const int failed = enable_ring(ring_);
+  MEMKV_ASSERT(failed == 0, "probe_ring() has seen it work in this process");
   enabled_ = true;
   watch_wake();
 }
@@ -309,9 +345,8 @@ void UringReactor::watch_wake() {
 
 void UringReactor::flush() {
   enable();
-  // -EBUSY and -EAGAIN leave submissions queued for the next turn.
   const int submitted = io_uring_submit(&ring_);
-  MEMKV_ASSERT(submitted >= 0 || submitted == -EBUSY || submitted == -EAGAIN || submitted == -EINTR);
+  MEMKV_ASSERT(submitted >= 0 || is_passing(submitted));
 }
 
 bool UringReactor::kernel_has_work() const {
@@ -390,13 +425,20 @@ size_t UringReactor::run_once(uint64_t wait_ns) {
 
 }  // namespace
 
+bool uring_usable(std::string* why_not) {
+  const Refusal refusal = probe_ring();
+  if (why_not && refusal.failed != 0) *why_not = explain(refusal);
+  return refusal.failed == 0;
+}
+
 Result<std::unique_ptr<Reactor>> make_uring_reactor(const ReactorOptions& options, std::string* why_not) {
   auto reactor = std::make_unique<UringReactor>(options);
-  int failed = probe_ring();
-  if (failed == 0) failed = reactor->open(options);
-  if (failed == 0) return std::unique_ptr<Reactor>(std::move(reactor));
-  if (why_not) *why_not = explain(failed);
-  return Error{Status::kUnavailable, -failed, "io_uring cannot be used here"};
+  Refusal refusal{"eventfd2", -reactor->waker_error()};
+  if (refusal.failed == 0) refusal = probe_ring();
+  if (refusal.failed == 0) refusal = {"io_uring_setup", reactor->open(options)};
+  if (refusal.failed == 0) return std::unique_ptr<Reactor>(std::move(reactor));
+  if (why_not) *why_not = explain(refusal);
+  return Error{Status::kUnavailable, -refusal.failed, "io_uring cannot be used here"};
 }
 
 }  // namespace memkv::io

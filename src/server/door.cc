@@ -10,6 +10,8 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/bytes.h"
+#include "base/hex.h"
 #include "base/log.h"
 #include "io/socket.h"
 #include "transport/shm/offer.h"
@@ -21,17 +23,28 @@ constexpr uint64_t kRetryNs = 10'000'000;
 constexpr uint64_t kWaitNs = 1'000'000'000;
 constexpr uint64_t kShmLookNs = 1'000'000'000;
 
+std::string peer_name(const io::SocketAddress& peer) {
+  return peer.family() == AF_UNIX ? "this host, over shm" : io::to_string(peer);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Door>, Message> Door::make(const DoorOptions& options, std::vector<Credential> credentials,
                                                   std::vector<shard::Worker*> workers, ShmSocket shm) {
+  const auto is_none = [](const Credential& credential) { return credential.secret == wire::Secret{}; };
+  MEMKV_ASSERT(std::none_of(credentials.begin(), credentials.end(), is_none) ||
+                   (credentials.size() == 1 && is_loopback(options.host)),
+               "no credential is for this machine alone, and never one among others");
   io::ListenOptions listen{.congestion = options.congestion};
   auto fd = io::listen_tcp(options.host, options.port, listen);
   if (!fd) return fd.error();
   io::ReactorOptions reactor_options{
       .kind = io::ReactorKind::kEpoll, .ops_max = options.half_open_max * 4 + 64, .device_threads = 0};
   auto reactor = io::make_reactor(reactor_options, nullptr);
-  if (!reactor) return Message{reactor.error().status, std::string("door: ") + reactor.error().what};
+  if (!reactor) {
+    return Message{reactor.error().status,
+                   std::string("door: ") + reactor.error().what + ": " + std::strerror(reactor.error().sys_errno)};
+  }
   return std::unique_ptr<Door>(new Door(options, std::move(credentials), std::move(workers), std::move(reactor).value(),
                                         std::move(fd).value(), std::move(shm)));
 }
@@ -109,10 +122,13 @@ void Door::admit(int fd, bool shm) {
   guest->door = this;
   guest->fd = fd;
   guest->shm = shm;
+  guest->named_a_key = guest->key_is_known = false;
+  guest->peer.length = sizeof guest->peer.storage;
+  (void)::getpeername(fd, reinterpret_cast<sockaddr*>(&guest->peer.storage), &guest->peer.length);
   shaking_.push_back(*guest);
   half_open_.store(static_cast<uint32_t>(shaking_.size()), std::memory_order_relaxed);
   guest->acceptor = transport::Acceptor::make(
-      *reactor_, fd, wire::ServerHandshake(find_secret, this, options_.server_name),
+      *reactor_, fd, wire::ServerHandshake(find_secret, guest, options_.server_name),
       reactor_->now_ns() + options_.handshake_ns,
       [](void* context, transport::Acceptor&, Result<transport::Acceptor::Accepted> accepted) {
         auto& shaken = *static_cast<Guest*>(context);
@@ -137,13 +153,25 @@ void Door::on_shaken(Guest& guest, Result<transport::Acceptor::Accepted> accepte
     hand_over(*accepted, guest.shm);
   } else {
     refused_.fetch_add(1, std::memory_order_relaxed);
-    if (accepted.error().status == Status::kUnauthorized || accepted.error().status == Status::kVersion) {
-      MEMKV_LOG_EVERY(5, kWarn, "a client is refused: {}", accepted.error().what);
-    }
+    tell_refused(guest, accepted.error());
   }
   guest.acceptor.reset();
   guests_.give_back(guest);
   listen();
+}
+
+/// A client that holds another credential sees it first, in our reply, and leaves without a proof: so what counts is
+/// the key that it named, whatever its connection ended with.
+void Door::tell_refused(const Guest& guest, const Error& why) {
+  const bool foreign_key = guest.named_a_key && (!guest.key_is_known || why.status == Status::kUnauthorized);
+  if (foreign_key) {
+    credentials_refused_.fetch_add(1, std::memory_order_relaxed);
+    MEMKV_LOG_EVERY(5, kWarn, "a client at {} is refused: {}, key id {}", peer_name(guest.peer),
+                    guest.key_is_known ? "it did not prove its credential" : "its credential is not known here",
+                    base::hex_encode(base::bytes_of(guest.key_id.data(), guest.key_id.size())));
+  } else if (why.status == Status::kVersion) {
+    MEMKV_LOG_EVERY(5, kWarn, "a client at {} is refused: {}", peer_name(guest.peer), why.what);
+  }
 }
 
 void Door::hand_over(const transport::Acceptor::Accepted& accepted, bool shm) {
@@ -194,10 +222,13 @@ void Door::look_after_shm() {
 }
 
 bool Door::find_secret(void* context, const wire::KeyId& id, wire::Secret& out) {
-  for (const Credential& credential : static_cast<Door*>(context)->credentials_) {
+  auto& guest = *static_cast<Guest*>(context);
+  guest.key_id = id;
+  guest.named_a_key = true;
+  for (const Credential& credential : guest.door->credentials_) {
     if (credential.id != id) continue;
     out = credential.secret;
-    return true;
+    return guest.key_is_known = true;
   }
   return false;
 }

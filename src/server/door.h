@@ -10,6 +10,7 @@
 #include "base/intrusive_list.h"
 #include "base/unique_fd.h"
 #include "io/reactor.h"
+#include "io/socket.h"
 #include "memkv/error.h"
 #include "server/shm_socket.h"
 #include "shard/worker.h"
@@ -51,6 +52,8 @@ class Door {
   uint64_t refused() const {
     return refused_.load(std::memory_order_relaxed);
   }  ///< Thread: any; handshakes that failed
+  /// Thread: any; of those refused, the ones whose credential is unknown here or was not proved.
+  uint64_t credentials_refused() const { return credentials_refused_.load(std::memory_order_relaxed); }
   uint32_t half_open() const { return half_open_.load(std::memory_order_relaxed); }  ///< Thread: any
 
  private:
@@ -60,6 +63,10 @@ class Door {
     std::unique_ptr<transport::Acceptor> acceptor;
     int fd = -1;  ///< the acceptor's; for cutting it
     bool shm = false;
+    io::SocketAddress peer;
+    wire::KeyId key_id{};  ///< that it named
+    bool named_a_key = false;
+    bool key_is_known = false;
     base::ListLink<Guest> link;
   };
 
@@ -73,6 +80,7 @@ class Door {
   bool add_window(const transport::Acceptor::Accepted& accepted, shard::WorkerMessage& message);
   void look_after_shm();
   void cut_oldest();
+  void tell_refused(const Guest& guest, const Error& why);
   static bool find_secret(void* context, const wire::KeyId& id, wire::Secret& out);
 
   const DoorOptions options_;
@@ -88,6 +96,7 @@ class Door {
   base::IntrusiveList<Guest, &Guest::link> shaking_;  ///< oldest first
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> refused_{0};
+  std::atomic<uint64_t> credentials_refused_{0};
   std::atomic<uint32_t> half_open_{0};
 };
 

@@ -1,6 +1,7 @@
 #include "server/options.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -390,6 +391,18 @@ Result<io::ReactorKind, Message> parse_io(std::string_view word, const std::stri
   if (word == "uring") return io::ReactorKind::kUring;
   if (word == "epoll") return io::ReactorKind::kEpoll;
   return wrong(fmt::format("{}: {} is none of auto, uring, epoll", where, word));
+}
+
+std::vector<std::string> split_drives(const std::vector<std::string>& texts) {
+  std::vector<std::string> drives;
+  for (const std::string& text : texts) {
+    if (::access(text.c_str(), F_OK) == 0) {
+      drives.push_back(text);
+      continue;
+    }
+    for (std::string& one : base::split_list(text)) drives.push_back(std::move(one));
+  }
+  return drives;
 }
 
 Result<uint64_t, Message> parse_size_option(std::string_view text, const std::string& where) {

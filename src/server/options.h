@@ -31,7 +31,7 @@ struct NamespaceOption {
 struct Options {
   std::string name;  ///< as clients may know the server; empty: none
   std::string address = "0.0.0.0:9900";
-  std::string congestion = "cubic";         ///< "system": leave it
+  std::string congestion;                   ///< empty: cubic where it is to be had; "system": leave it
   std::vector<NamespaceOption> namespaces;  ///< network.auth_key is the namespace "default"
   StorageMode mode = StorageMode::kDirect;
   std::vector<DriveOption> drives;
@@ -55,6 +55,8 @@ Result<StorageMode, Message> parse_mode(std::string_view word, const std::string
 Result<io::ReactorKind, Message> parse_io(std::string_view word, const std::string& where);
 /// A comma list of devices as in /sys/class/infiniband, or "none".
 void take_rdma_devices(std::string_view text, Options& options);
+/// The drives of the command line: comma lists, but a path that exists is one path, commas and all.
+std::vector<std::string> split_drives(const std::vector<std::string>& texts);
 /// A size needs a unit.
 Result<uint64_t, Message> parse_size_option(std::string_view text, const std::string& where);
 

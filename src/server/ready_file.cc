@@ -21,7 +21,9 @@ Result<void, Message> write_ready_file(const std::string& path, const std::strin
   const bool written = file != nullptr && std::fprintf(file, "%s\n", address.c_str()) > 0;
   if (file != nullptr && std::fclose(file) == 0 && written && std::rename(temporary.c_str(), path.c_str()) == 0)
     return {};
-  return Message{Status::kIo, fmt::format("{}: {}", path, std::strerror(errno))};
+  const int error = errno;
+  ::unlink(temporary.c_str());
+  return Message{Status::kIo, fmt::format("{}: {}", path, std::strerror(error))};
 }
 
 }  // namespace memkv::server

@@ -13,10 +13,12 @@ struct SetupOptions {
   std::vector<std::string> drives;  ///< "PATH", "PATH:8GiB" (a file to be made); empty: find unused NVMe drives
   uint32_t shards = 0;              ///< 0: one per 4 GiB
   bool force = false;
+  std::string output;         ///< the configuration's file, made whole or not at all; empty: stdout
   std::string auth_key_file;  ///< where the new credential goes (mode 0600); empty: beside the config, see --help
   std::string address = "0.0.0.0:9900";
 };
-/// Formats the drives; a commented YAML on stdout, talk and progress on stderr. Returns the exit code.
+/// Formats the drives; a commented YAML on stdout or in `output`, talk and progress on stderr. The configuration is out
+/// before a drive is touched, so that no formatted drive is without one. Returns the exit code.
 int run_setup(const SetupOptions& options);
 
 struct StartOptions {

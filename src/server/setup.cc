@@ -1,11 +1,14 @@
-/// `memkv setup`: formats drives, makes a credential, prints a configuration.
+/// `memkv setup`: formats drives, makes a credential, prints a configuration. What takes no time comes first; drive
+/// files are made; the configuration is out and checked; and only then is a drive formatted.
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -13,12 +16,14 @@
 
 #include "base/clock.h"
 #include "base/hex.h"
+#include "base/standard_streams.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
 #include "engine/layout.h"
 #include "engine/volume.h"
 #include "io/device.h"
 #include "io/socket.h"
+#include "server/config_file.h"
 #include "server/find_drives.h"
 #include "server/options.h"
 #include "server/server.h"
@@ -32,15 +37,15 @@ constexpr int kExitInput = 2;
 constexpr int kExitFailed = 5;
 constexpr const char* kDefaultKeyFile = "memkv.key";
 constexpr uint64_t kDefaultIndexBlock = 32 * base::kKiB;
-constexpr uint64_t kIndexEntryBytes = 64;
+constexpr uint32_t kPatienceMs = 1000;  ///< with who reads what is said
 
 template <typename... Args>
 void say(fmt::format_string<Args...> format, Args&&... args) {
-  std::fprintf(stderr, "%s\n", fmt::format(format, std::forward<Args>(args)...).c_str());
+  (void)base::write_stderr(fmt::format(format, std::forward<Args>(args)...) + "\n", kPatienceMs);
 }
 
 int fail(int code, const std::string& text) {
-  std::fprintf(stderr, "memkv setup: %s\n", text.c_str());
+  say("memkv setup: {}", text);
   return code;
 }
 int fail(const Message& message) {
@@ -56,21 +61,50 @@ struct Target {
   std::unique_ptr<io::DriveFile> file;
 };
 
-/// "PATH" or "PATH:8GiB".
+/// "PATH" or "PATH:8GiB". A path that exists is a path, whatever colons it has.
 Result<Target, Message> parse_target(const std::string& text) {
   const size_t colon = text.rfind(':');
   Target target;
-  if (colon == std::string::npos || text.find('/', colon) != std::string::npos) {
-    target.path = text;
-    return target;
+  target.path = text;
+  if (::access(text.c_str(), F_OK) == 0) return target;
+  if (colon == std::string::npos || text.find('/', colon) != std::string::npos) return target;
+  auto size = parse_size_option(text.substr(colon + 1), fmt::format("--drive {}", text));
+  if (!size) {
+    return Message{Status::kInvalid,
+                   size.error().text + fmt::format(". If {} is a path: there is nothing of that name", text)};
   }
   target.path = text.substr(0, colon);
-  auto size = parse_size_option(text.substr(colon + 1), fmt::format("--drive {}", text));
-  if (!size) return size.error();
   target.create_bytes = base::align_down(*size, io::kSectorBytes);
   if (target.path.empty()) return Message{Status::kInvalid, fmt::format("--drive {}: names no path", text)};
   return target;
 }
+
+/// Ctrl-C and its like are remembered while this lives, so that what was made is removed first; a second one ends the
+/// program as usual. Signals that somebody chose to ignore stay ignored.
+class Interrupts {
+ public:
+  Interrupts() {
+    for (size_t i = 0; i < kSignals.size(); i++) {
+      struct sigaction action {};
+      action.sa_handler = [](int) { seen_ = 1; };
+      action.sa_flags = SA_RESETHAND;
+      ::sigaction(kSignals[i], nullptr, &before_[i]);
+      if (before_[i].sa_handler != SIG_IGN) ::sigaction(kSignals[i], &action, nullptr);
+    }
+    pipe_before_ = ::signal(SIGPIPE, SIG_IGN);  // a reader of stdout that is gone is an error like any other
+  }
+  ~Interrupts() {
+    for (size_t i = 0; i < kSignals.size(); i++) ::sigaction(kSignals[i], &before_[i], nullptr);
+    ::signal(SIGPIPE, pipe_before_);
+  }
+  static bool seen() { return seen_ != 0; }
+
+ private:
+  static constexpr std::array kSignals = {SIGINT, SIGTERM, SIGHUP};
+  static inline volatile sig_atomic_t seen_ = 0;
+  std::array<struct sigaction, kSignals.size()> before_{};
+  sighandler_t pipe_before_ = SIG_DFL;
+};
 
 /// One line on a terminal that moves, else a line every few seconds.
 class Progress {
@@ -78,9 +112,12 @@ class Progress {
   explicit Progress(std::string path)
       : path_(std::move(path)), terminal_(isatty(STDERR_FILENO) != 0), next_ns_(clock_.now_ns() + step()) {}
   ~Progress() {
-    if (shown_ && terminal_) std::fputc('\n', stderr);
+    if (shown_ && terminal_) (void)base::write_stderr("\n");
   }
-  static void show(uint64_t done, uint64_t total, void* self) { static_cast<Progress*>(self)->show(done, total); }
+  static bool show(uint64_t done, uint64_t total, void* self) {
+    static_cast<Progress*>(self)->show(done, total);
+    return !Interrupts::seen();
+  }
 
  private:
   uint64_t step() const { return (terminal_ ? 1 : 30) * base::kNsPerSecond / 10; }
@@ -91,7 +128,7 @@ class Progress {
     shown_ = true;
     const std::string line = fmt::format("{}: {} of {} written ({} %)", path_, base::format_bytes(done),
                                          base::format_bytes(total), total == 0 ? 100 : done * 100 / total);
-    std::fprintf(stderr, terminal_ ? "\r%s  " : "%s\n", line.c_str());
+    (void)base::write_stderr(terminal_ ? "\r" + line + "  " : line + "\n");
   }
 
   base::SystemClock clock_;
@@ -221,117 +258,98 @@ struct Figures {
   uint64_t block_bytes_max = 0;
 };
 
-Result<Figures, Message> figures_of(const std::vector<io::DriveFile*>& drives) {
-  auto volume = engine::Volume::open(drives, {});
-  if (!volume) return volume.error();
+Figures figures_of(const std::vector<io::DriveFile*>& drives, uint32_t shards) {
   Figures figures;
-  figures.shards = (*volume)->superblock().shard_count;
+  figures.shards = shards;
   uint64_t shard_bytes = 0;
-  for (uint32_t i = 0; i < (*volume)->drive_count(); i++) {
-    const engine::Superblock& super = (*volume)->superblock_of(i);
-    shard_bytes += engine::segment_count(super.slice_bytes, super.segment_bytes) *
-                   (super.segment_bytes - 2 * engine::kBlockBytes);  // header and footer
+  for (const io::DriveFile* drive : drives) {
+    const engine::Layout layout = engine::choose_layout(drive->info().size_bytes, shards).value();
+    shard_bytes += engine::segment_count(layout.slice_bytes, layout.segment_bytes) *
+                   (layout.segment_bytes - 2 * engine::kBlockBytes);  // header and footer
   }
-  figures.usable_bytes = shard_bytes * figures.shards;
-  figures.index_bytes = index_entries(shard_bytes, kDefaultIndexBlock) * kIndexEntryBytes * figures.shards;
+  figures.usable_bytes = shard_bytes * shards;
+  figures.index_bytes = index_entries(shard_bytes, kDefaultIndexBlock) * kIndexEntryBytes * shards;
   figures.block_bytes_max = shard_bytes / 4;
   return figures;
 }
 
-void print_config(const SetupOptions& options, const Targets& targets, const std::string& key_file,
-                  const Figures& figures) {
-  const bool raw =
-      std::all_of(targets.list.begin(), targets.list.end(), [](const Target& t) { return t.file->info().raw; });
-  const bool cached = std::any_of(targets.list.begin(), targets.list.end(),
-                                  [](const Target& t) { return t.file->info().volatile_cache; });
-  std::string text =
-      fmt::format(R"(# Configuration of a MemKV server, made by `memkv setup`. Start it: memkv start --config THIS_FILE
-# {} for blocks on {} drive{}, {} shard{}. Blocks may have up to {}.
-# The index takes {} of memory: room for blocks of {} on average; for smaller ones make memory.index_block_size smaller.
-
-network:
-  address: {:<28} # the one port for clients
-  # 64 hex digits or @FILE; whoever has it may read and write all blocks.
-  auth_key: "@{}"
-  congestion: cubic                     # TCP congestion control: cubic, bbr, ... or system
-
-storage:
-  mode: {:<31} # direct: drives; file: files in a file system; memory: nothing survives a restart
-  drives:
-)",
-                  base::format_bytes(figures.usable_bytes), targets.list.size(), targets.list.size() == 1 ? "" : "s",
-                  figures.shards, figures.shards == 1 ? "" : "s", base::format_bytes(figures.block_bytes_max),
-                  base::format_bytes(figures.index_bytes), base::format_bytes(kDefaultIndexBlock), options.address,
-                  key_file, raw ? "direct" : "file");
+std::string config_text(const SetupOptions& options, const Targets& targets, const std::string& key_file,
+                        const Figures& figures) {
+  ConfigFigures told;
+  told.address = options.address;
+  told.key_file = key_file;
+  told.shards = figures.shards;
+  told.usable_bytes = figures.usable_bytes;
+  told.index_bytes = figures.index_bytes;
+  told.index_block_bytes = kDefaultIndexBlock;
+  told.block_bytes_max = figures.block_bytes_max;
   for (const Target& target : targets.list) {
-    text += fmt::format("    - media: {}\n", std::filesystem::absolute(target.path).lexically_normal().string());
+    told.drives.push_back(std::filesystem::absolute(target.path).lexically_normal().string());
+    told.raw = told.raw && target.file->info().raw;
+    told.volatile_cache = told.volatile_cache || target.file->info().volatile_cache;
   }
-  if (cached) {
-    text +=
-        "    # A drive with a write cache is written with care (each write is flushed). If it keeps its cache on power "
-        "loss,\n"
-        "    # say so below its media, and it is faster:  power_loss_protection: true\n";
+  return render_config(told);
+}
+
+/// What can be refused before anything is made.
+Result<void, Message> check_targets(const Targets& targets) {
+  std::vector<io::NewFile> files;
+  for (const Target& target : targets.list) {
+    if (target.create_bytes > 0) files.push_back({target.path, target.create_bytes});
   }
-  text += R"(
-memory:
-  index_block_size: 32KiB               # average block that the index has room for
-  # max_size: 1GiB                      # buffers; by default 256MiB a worker
+  return io::check_room(files);
+}
 
-# rdma:                                 # NICs of clients on other hosts
-#   devices: [mlx5_0, mlx5_1]           # as in /sys/class/infiniband; by default all usable ones; none turns it off
-
-# shm:                                  # shared memory for clients on this host
-#   enabled: true
-#   dir: /run/memkv                     # of the socket; clients look here, in $XDG_RUNTIME_DIR/memkv and /tmp/memkv-UID
-#   socket_mode: "0600"                 # who may connect; 0660 for a group. The credential is asked for all the same
-#   max_size: 256MiB                    # memory of all such connections; who finds none left uses tcp
-
-# workers: 4                            # threads that serve; by default half the CPUs, at most one a shard
-# io: auto                              # auto, uring or epoll
-# name: kv1                             # if clients list servers as name=host:port, this one's name
-log:
-  level: info                           # debug, info, warn, error, off
-)";
-  std::fputs(text.c_str(), stdout);
-  std::fflush(stdout);
+/// Opens or makes the drives, and looks at whether they will do. Writes to no drive that was there.
+Result<Figures, Message> prepare(Targets& targets, const SetupOptions& options, std::vector<io::DriveFile*>& drives) {
+  if (auto fits = check_targets(targets); !fits) return fits.error();
+  for (Target& target : targets.list) {
+    if (auto opened = open(target, options); !opened) return opened.error();
+    drives.push_back(target.file.get());
+  }
+  auto shards = engine::Volume::check_format(drives, {.shards = options.shards, .force = options.force});
+  if (!shards) return shards.error();
+  return figures_of(drives, *shards);
 }
 
 }  // namespace
 
 int run_setup(const SetupOptions& given) {
+  const Interrupts interrupts;
   SetupOptions options = given;
   if (options.address.empty()) options.address = "0.0.0.0:9900";
   if (auto address = io::parse_host_port(options.address); !address) return fail(address.error());
+  options.drives = split_drives(options.drives);
   if (options.drives.empty()) {
     auto chosen = choose_drives(options.force);
     if (!chosen) return fail(chosen.error());
     options.drives = std::move(chosen).value();
   }
+  auto config = ConfigFile::open(options.output, options.force);
+  if (!config) return fail(config.error());
   Targets targets;
   for (const std::string& text : options.drives) {
     auto target = parse_target(text);
     if (!target) return fail(target.error());
     targets.list.push_back(std::move(target).value());
   }
-  std::vector<io::DriveFile*> drives;
-  for (Target& target : targets.list) {
-    if (auto opened = open(target, options); !opened) return fail(opened.error());
-    drives.push_back(target.file.get());
-  }
   auto key_file = credential_file(options);
   if (!key_file) return fail(key_file.error());
+  std::vector<io::DriveFile*> drives;
+  auto figures = prepare(targets, options, drives);
+  if (!figures) return fail(figures.error());
+  const std::string& key_path = (*key_file)->path;
+  if (auto out = config->write(config_text(options, targets, key_path, *figures)); !out) return fail(out.error());
+  if (Interrupts::seen()) return fail(kExitFailed, "interrupted: nothing was formatted, what was made is removed");
   if (auto done = engine::Volume::format(drives, {.shards = options.shards, .force = options.force}); !done)
     return fail(done.error());
   targets.keep = true;
   (*key_file)->keep = true;
-  auto figures = figures_of(drives);
-  if (!figures) return fail(figures.error());
-  const std::string& key_path = (*key_file)->path;
+  if (auto kept = config->keep(); !kept) return fail(kept.error());
   say("credential: {} {}; clients need it: MEMKV_AUTH_KEY=@{}",
       (*key_file)->created ? "a new one, readable by you alone, is in" : "as before, the one in", key_path, key_path);
   say("formatted {} drive{}: {} for blocks, {} shard{}", drives.size(), drives.size() == 1 ? "" : "s",
       base::format_bytes(figures->usable_bytes), figures->shards, figures->shards == 1 ? "" : "s");
-  print_config(options, targets, key_path, *figures);
   return 0;
 }
 

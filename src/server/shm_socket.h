@@ -12,10 +12,10 @@ namespace memkv::server {
 
 struct ShmOptions {
   bool enabled = true;
-  std::string dir;                         ///< empty: MEMKV_SHM_DIR, else the first usual place that can be made
-  uint32_t socket_mode = 0600;             ///< permissions of the socket: who may connect
-  uint64_t window_bytes_max = 512u << 20;  ///< of all clients together
-  uint64_t ring_bytes = 512u << 10;        ///< each way, of each connection; a power of two
+  std::string dir;                   ///< empty: MEMKV_SHM_DIR, else the first usual place that can be made
+  uint32_t socket_mode = 0600;       ///< permissions of the socket: who may connect
+  uint64_t window_bytes_max = 0;     ///< of all clients together; 0: chosen by the machine
+  uint64_t ring_bytes = 512u << 10;  ///< each way, of each connection; a power of two
 };
 
 /// A listening socket whose name is the server process's boot id: whoever learned that id over tcp, and finds the

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -14,14 +13,20 @@
 #include <cstdio>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/standard_streams.h"
+#include "base/thread.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
+#include "io/congestion.h"
+#include "io/limits.h"
 #include "io/socket.h"
+#include "server/budget.h"
 #include "server/door.h"
 #include "server/options.h"
 #include "server/ready_file.h"
@@ -39,23 +44,14 @@ namespace {
 
 constexpr int kExitConfig = 2;  // what the user wrote is wrong
 constexpr int kExitFailed = 5;  // the machine did not do it
-constexpr uint64_t kSlotBytesPerWorker = 256 * base::kMiB;
-constexpr uint64_t kSlotBytesPerWorkerMemory = 64 * base::kMiB;
-constexpr uint64_t kSlotBytesMin = 16 * base::kMiB;
 constexpr uint64_t kProgressNs = 3 * base::kNsPerSecond;
 constexpr uint64_t kStopNsMax = 25 * base::kNsPerSecond;
 constexpr int kPollMs = 200;
 
 int fail(int code, const std::string& text) {
-  std::fflush(stdout);
-  std::fprintf(stderr, "memkv start: %s\n", text.c_str());
+  constexpr uint32_t kPatienceMs = 1000;  // a reader that is gone must not hold the end up
+  (void)base::write_stderr(fmt::format("memkv start: {}\n", text), kPatienceMs);
   return code;
-}
-
-uint32_t cpu_count() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return std::max(1u, static_cast<uint32_t>(CPU_COUNT(&set)));
 }
 
 /// One pool's bytes over the classes, largest first: half for whole chunks.
@@ -98,8 +94,13 @@ class Server {
   void open_rdma();
   int make_workers();
   int open_door();
-  ShmSocket open_shm(const wire::Windows& windows);
+  Result<void, Message> plan(uint32_t workers);
+  wire::Windows windows() const {
+    return {.get_ring_bytes = options_.shm.ring_bytes, .put_ring_bytes = options_.shm.ring_bytes};
+  }
+  ShmSocket open_shm();
   Result<std::unique_ptr<io::Reactor>, Message> make_reactor();
+  Result<void> start_threads();
   int serve();
   int stop(int code);
   void read_signals(int timeout_ms);
@@ -116,6 +117,8 @@ class Server {
   io::HostPort bind_;
   base::UniqueFd signals_, events_;
   std::unique_ptr<Storage> storage_;
+  uint32_t workers_wanted_ = 1;
+  Budget budget_;
   shard::Identity identity_;
   Census census_;
   std::unique_ptr<transport::rdma::Host> rdma_;       // null: not here; the workers use it
@@ -126,6 +129,7 @@ class Server {
   std::vector<std::thread> threads_;
   std::thread door_thread_;
   std::atomic<uint64_t> drives_failed_{0};  ///< bit i: a store gave drive i up, membership must follow
+  bool epoll_told_ = false;                 ///< that at least one worker runs without io_uring
   bool stop_wanted_ = false;
   uint64_t next_progress_ns_ = 0;
   base::SystemClock clock_;
@@ -139,9 +143,28 @@ int Server::run() {
   open_rdma();
   if (const int code = make_workers(); code != 0) return code;
   if (const int code = open_door(); code != 0) return code;
-  for (auto& worker : workers_) threads_.emplace_back([&w = *worker] { w.run(); });
-  door_thread_ = std::thread([this] { door_->run(); });
+  if (const auto started = start_threads(); !started) {
+    // Nothing has been acknowledged, and those that run would wait for those that are not there.
+    const int code =
+        fail(kExitFailed, fmt::format("{}: {}", std::strerror(started.error().sys_errno), started.error().what));
+    if (!census_.shm_socket.empty()) ::unlink(census_.shm_socket.c_str());
+    _exit(code);
+  }
   return serve();
+}
+
+/// The door comes last: who is let in finds its worker.
+Result<void> Server::start_threads() {
+  for (auto& worker : workers_) {
+    auto thread =
+        base::start_thread(fmt::format("memkv-worker-{}", worker->index()).c_str(), [&w = *worker] { w.run(); });
+    if (!thread) return thread.error();
+    threads_.push_back(std::move(*thread));
+  }
+  auto thread = base::start_thread("memkv-door", [this] { door_->run(); });
+  if (!thread) return thread.error();
+  door_thread_ = std::move(*thread);
+  return {};
 }
 
 int Server::prepare() {
@@ -172,8 +195,12 @@ int Server::prepare() {
 }
 
 int Server::open_storage() {
-  const uint32_t wanted = options_.workers != 0 ? options_.workers : std::max(1u, cpu_count() / 2);
-  auto storage = Storage::open(options_, wanted);
+  const bool epoll =
+      options_.io == io::ReactorKind::kEpoll || (options_.io == io::ReactorKind::kAuto && !io::uring_usable(nullptr));
+  auto workers = choose_workers(options_, io::process_limits(), epoll);
+  if (!workers) return fail(kExitConfig, workers.error().text);
+  workers_wanted_ = *workers;
+  auto storage = Storage::open(options_, workers_wanted_);
   if (!storage)
     return fail(storage.error().status == Status::kInvalid ? kExitConfig : kExitFailed, storage.error().text);
   storage_ = std::move(storage).value();
@@ -194,10 +221,10 @@ Result<std::unique_ptr<io::Reactor>, Message> Server::make_reactor() {
   const io::ReactorOptions options{.kind = options_.io, .ops_max = 16384, .device_threads = 4};
   auto reactor = io::make_reactor(options, &why_not);
   if (!reactor) {
-    return Message{reactor.error().status,
-                   fmt::format("io: {}{}{}", reactor.error().what, why_not.empty() ? "" : ": ", why_not)};
+    const std::string why = why_not.empty() ? std::strerror(reactor.error().sys_errno) : why_not;
+    return Message{reactor.error().status, fmt::format("io: {}: {}", reactor.error().what, why)};
   }
-  if (!why_not.empty() && workers_.empty()) {
+  if (!why_not.empty() && !std::exchange(epoll_told_, true)) {
     MEMKV_LOG(kWarn, "io_uring is not available ({}): running on epoll and threads, which costs CPU", why_not);
   }
   return std::move(reactor).value();
@@ -219,10 +246,9 @@ void Server::open_rdma() {
 
 int Server::make_workers() {
   const uint32_t shards = storage_->shard_count();
-  const uint32_t wanted = options_.workers != 0 ? options_.workers : std::max(1u, cpu_count() / 2);
-  const uint32_t count = std::min(wanted, shards);
+  const uint32_t count = std::min(workers_wanted_, shards);
   if (options_.workers > shards) {
-    MEMKV_LOG(kWarn, "workers: {} wanted, but the store has {} shards: {} run", wanted, shards, count);
+    MEMKV_LOG(kWarn, "workers: {} wanted, but the store has {} shards: {} run", options_.workers, shards, count);
   }
   base::os_random(base::mut_bytes_of(identity_.boot_id.data(), identity_.boot_id.size()));
   identity_.store_id = storage_->store_id();
@@ -239,26 +265,19 @@ int Server::make_workers() {
     shards_of[s % count].push_back(s);
   }
 
-  const bool memory = storage_->memory_mode();
-  uint64_t pool = memory ? kSlotBytesPerWorkerMemory * count : kSlotBytesPerWorker * count;
-  if (!memory && options_.memory_bytes_max != 0) pool = options_.memory_bytes_max;
-  if (memory) pool = std::min(pool, storage_->raw_bytes() / 4);
-  pool = std::max(std::min(pool, machine_memory_bytes() / 4), kSlotBytesMin * count);
+  if (auto planned = plan(count); !planned) return fail(kExitConfig, planned.error().text);
+  const uint64_t pool = budget_.slot_bytes;
   census_.slot_pool_bytes = pool;
-  if (const uint64_t limit = io::memlock_limit_bytes(); limit < pool) {
-    MEMKV_LOG(kWarn,
-              "the memlock limit is {}: buffers of {} are not registered with the kernel, which costs CPU; raise it "
-              "(ulimit -l)",
-              base::format_bytes(limit), base::format_bytes(pool));
-  }
+  census_.planned_bytes = budget_.bytes;
   for (uint32_t i = 0; i < count; i++) {
     auto reactor = make_reactor();
     if (!reactor) return fail(kExitFailed, reactor.error().text);
     shard::WorkerOptions worker_options;
     worker_options.index = static_cast<uint16_t>(i);
     worker_options.slots = slot_classes(pool / count);
-    worker_options.spin_ns = cpu_count() > 1 ? 50'000 : 0;
-    worker_options.prefault_devices = memory;
+    if (!io::process_limits().may_poll()) worker_options.spin_ns = 0;
+    worker_options.connections_max = budget_.connections_max;
+    worker_options.prefault_devices = storage_->memory_mode();
     worker_options.rdma = rdma_.get();
     auto worker = shard::Worker::make(std::move(reactor).value(), identity_, std::move(worker_options));
     if (!worker)
@@ -267,17 +286,49 @@ int Server::make_workers() {
     storage_->plan(**worker, shards_of[i], options_.index_block_bytes, on_drive_out, this);
     workers_.push_back(std::move(worker).value());
   }
+  if (const uint64_t limit = io::memlock_limit_bytes();
+      limit < pool && workers_.front()->reactor_name() == "io_uring") {
+    MEMKV_LOG(kWarn,
+              "the memlock limit is {}: buffers of {} are not registered with the kernel, which costs CPU; raise it "
+              "(ulimit -l)",
+              base::format_bytes(limit), base::format_bytes(pool));
+  }
   return 0;
 }
 
+/// Before any of it is touched: what is missing then is a message, and what is missing later an end by the kernel.
+Result<void, Message> Server::plan(uint32_t workers) {
+  const shard::WorkerOptions each;
+  Needs needs;
+  needs.memory_mode = storage_->memory_mode();
+  needs.store_bytes = needs.memory_mode ? storage_->raw_bytes() : 0;
+  needs.index_bytes = storage_->index_bytes(options_.index_block_bytes);
+  needs.shard_bytes = storage_->shard_count() * engine::store_buffer_bytes(storage_->drives().size());
+  needs.worker_bytes = workers * shard::Worker::pool_bytes(each);
+  needs.connection_bytes = shard::Worker::connection_bytes();
+  needs.window_bytes = transport::ShmWindow::bytes(windows());
+  needs.workers = workers;
+  auto budget = plan_budget(options_, needs, io::process_limits());
+  if (!budget) return budget.error();
+  budget_ = *budget;
+  return {};
+}
+
 /// Without it the server serves over tcp alone: a warning, not an error.
-ShmSocket Server::open_shm(const wire::Windows& windows) {
-  shm_budget_ = std::make_unique<transport::ShmBudget>(options_.shm.window_bytes_max);
+ShmSocket Server::open_shm() {
+  shm_budget_ = std::make_unique<transport::ShmBudget>(budget_.shm_bytes);
   census_.shm_budget = shm_budget_.get();
   if (!options_.shm.enabled) return {};
-  if (const uint64_t one = transport::ShmWindow::bytes(windows); one > shm_budget_->bytes_max()) {
-    MEMKV_LOG(kWarn, "no shared memory for clients on this host: shm.max_size is {}, and one connection takes {}",
+  if (const uint64_t one = transport::ShmWindow::bytes(windows()); one > shm_budget_->bytes_max()) {
+    const bool told = options_.shm.window_bytes_max != 0;
+    MEMKV_LOG(kWarn, "no shared memory for clients on this host: {} {}, and one connection takes {}",
+              told ? "shm.max_size is" : "the memory limit leaves room for",
               base::format_bytes(shm_budget_->bytes_max()), base::format_bytes(one));
+    return {};
+  }
+  if (auto tried = transport::ShmWindow::make(windows(), nullptr); !tried) {
+    MEMKV_LOG(kWarn, "no shared memory for clients on this host: {}: {}", tried.error().what,
+              std::strerror(tried.error().sys_errno));
     return {};
   }
   auto socket = ShmSocket::open(options_.shm, identity_.boot_id);
@@ -293,10 +344,13 @@ int Server::open_door() {
   DoorOptions options;
   options.host = bind_.host;
   options.port = bind_.port;
-  options.congestion = options_.congestion == "system" ? "" : options_.congestion;
+  auto congestion = io::choose_congestion(options_.congestion, "network.congestion");
+  if (!congestion) return fail(kExitConfig, congestion.error().text);
+  if (!congestion->note.empty()) MEMKV_LOG(kInfo, "{}", congestion->note);
+  options.congestion = congestion->name;
   options.server_name = options_.name;
-  options.windows = {.get_ring_bytes = options_.shm.ring_bytes, .put_ring_bytes = options_.shm.ring_bytes};
-  ShmSocket shm = open_shm(options.windows);
+  options.windows = windows();
+  ShmSocket shm = open_shm();
   options.shm_budget = shm_budget_.get();
   std::vector<shard::Worker*> workers;
   for (auto& worker : workers_) workers.push_back(worker.get());

@@ -50,9 +50,15 @@ Result<void, Message> merge_storage(const StartOptions& start, Options& options)
   }
   if (!start.drives.empty()) {
     options.drives.clear();
-    for (const std::string& path : start.drives) options.drives.push_back({path, false});
+    for (const std::string& path : split_drives(start.drives)) options.drives.push_back({path, false});
   }
   options.accept_loss.insert(options.accept_loss.end(), start.accept_loss.begin(), start.accept_loss.end());
+  if (options.mode == StorageMode::kMemory && !start.drives.empty()) {
+    return Message{Status::kInvalid, "--drive: memory mode uses no drive: leave one of the two out"};
+  }
+  if (options.mode == StorageMode::kMemory && !options.drives.empty()) {
+    MEMKV_LOG(kWarn, "memory mode: the drives of {} are not used, and nothing survives", start.config_file);
+  }
   if (options.mode != StorageMode::kMemory && options.drives.empty()) {
     return Message{
         Status::kInvalid,
@@ -101,8 +107,7 @@ Result<void, Message> make_default_drive() {
   MEMKV_LOG(kInfo, "no --config: blocks go to ./{}, without a credential, for this machine only", kDefaultDrive);
   if (::access(kDefaultDrive, F_OK) == 0) return {};
   MEMKV_LOG(kInfo, "making ./{} ({})", kDefaultDrive, base::format_bytes(kDefaultDriveBytes));
-  auto made = io::create_drive_file(
-      kDefaultDrive, kDefaultDriveBytes, [](uint64_t, uint64_t, void*) {}, nullptr);
+  auto made = io::create_drive_file(kDefaultDrive, kDefaultDriveBytes, nullptr, nullptr);
   if (!made) return made.error();
   auto file = io::DriveFile::open(kDefaultDrive, {});
   if (!file) return file.error();

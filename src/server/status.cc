@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "transport/rdma/host.h"
 
 namespace memkv::server {
@@ -106,7 +107,9 @@ Json service(const Census& census) {
           {"deadlines_missed", sum(census, &Stats::deadlines_missed)},
           {"checksum_mismatches", sum(census, &Stats::checksum_mismatches)},
           {"connections_cut", sum(census, &Stats::connections_cut)},
-          {"handshakes_refused", census.door != nullptr ? census.door->refused() : 0}};
+          {"handshakes_refused", census.door != nullptr ? census.door->refused() : 0},
+          {"credentials_refused", census.door != nullptr ? census.door->credentials_refused() : 0},
+          {"log_lines_lost", base::log_lines_lost()}};
 }
 
 /// One entry a rail: what went over it and what went wrong.
@@ -188,7 +191,8 @@ std::string status_json(const Census& census) {
   json["index_entries_max"] = c.index_entries_max;
   const double user = static_cast<double>(c.user_bytes_written);
   json["write_amplification"] = c.user_bytes_written == 0 ? 0.0 : static_cast<double>(c.device_bytes_written) / user;
-  json["memory"] = {{"slot_pool_bytes", census.slot_pool_bytes},
+  json["memory"] = {{"planned_bytes", census.planned_bytes},
+                    {"slot_pool_bytes", census.slot_pool_bytes},
                     {"slots_total", sum(census, &shard::WorkerStats::slots_total)},
                     {"slots_in_use", sum(census, &shard::WorkerStats::slots_in_use)}};
   json["counters"] = counters(c);

@@ -22,6 +22,7 @@ struct Census {
   uint64_t started_ns = 0;
   uint64_t started_wall_s = 0;
   uint64_t slot_pool_bytes = 0;
+  uint64_t planned_bytes = 0;  ///< of memory, as worked out at start
   uint64_t raw_bytes = 0;
   uint32_t shard_count = 0;
   std::vector<DriveInfo> drives;

@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "base/units.h"
 #include "engine/layout.h"
+#include "server/budget.h"
 
 namespace memkv::server {
 namespace {
@@ -31,10 +32,6 @@ bool is_gone(const std::string& path, const Message& error) {
 }
 
 }  // namespace
-
-uint64_t machine_memory_bytes() {
-  return static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-}
 
 uint64_t index_entries(uint64_t bytes, uint64_t index_block_bytes) {
   return std::max(bytes / index_block_bytes, std::min(bytes / kSmallestBlockBytes, kSmallIndexEntries));
@@ -85,7 +82,8 @@ Result<std::unique_ptr<Storage>, Message> Storage::open_drives(const Options& op
 
 Result<std::unique_ptr<Storage>, Message> Storage::open_memory(const Options& options, uint32_t shards_wanted) {
   std::unique_ptr<Storage> storage(new Storage);
-  storage->memory_bytes_ = options.memory_bytes_max != 0 ? options.memory_bytes_max : machine_memory_bytes() / 4;
+  storage->memory_bytes_ =
+      options.memory_bytes_max != 0 ? options.memory_bytes_max : default_store_bytes(io::process_limits());
   storage->memory_bytes_ = base::align_down(storage->memory_bytes_, io::kSectorBytes);
   uint32_t shards = std::max(engine::default_shards(storage->memory_bytes_, storage->memory_bytes_), shards_wanted);
   while (shards > 1 && (shards & (shards - 1)) != 0) shards--;
@@ -115,6 +113,18 @@ uint64_t Storage::raw_bytes() const {
   uint64_t bytes = 0;
   for (const DriveInfo& drive : drives_) bytes += drive.present ? drive.bytes : 0;
   return bytes;
+}
+
+/// Of one shard on one drive.
+uint64_t Storage::shard_bytes(uint32_t drive_index) const {
+  if (memory_mode()) return slice_bytes_;
+  return drives_[drive_index].present ? volume_->superblock_of(drive_index).slice_bytes : 0;
+}
+
+uint64_t Storage::index_bytes(uint64_t index_block_bytes) const {
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < drives_.size(); i++) bytes += shard_bytes(i);
+  return shard_count_ * index_entries(bytes, index_block_bytes) * kIndexEntryBytes;
 }
 
 std::vector<std::string> Storage::missing() const {

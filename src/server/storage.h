@@ -32,6 +32,8 @@ class Storage {
   bool memory_mode() const { return volume_ == nullptr; }
   uint32_t shard_count() const { return shard_count_; }
   uint64_t raw_bytes() const;
+  /// Memory that the indexes of all shards will take.
+  uint64_t index_bytes(uint64_t index_block_bytes) const;
   const std::vector<DriveInfo>& drives() const { return drives_; }
   std::vector<std::string> missing() const;
   std::array<uint8_t, 16> store_id() const { return store_id_; }
@@ -48,6 +50,7 @@ class Storage {
 
  private:
   Storage() = default;
+  uint64_t shard_bytes(uint32_t drive_index) const;
   static Result<std::unique_ptr<Storage>, Message> open_drives(const Options& options);
   static Result<std::unique_ptr<Storage>, Message> open_memory(const Options& options, uint32_t shards_wanted);
 
@@ -64,9 +67,8 @@ class Storage {
   uint64_t segment_bytes_ = 0;
 };
 
-/// Entries that the index of a shard of `bytes` has room for.
+/// Entries that the index of a shard of `bytes` has room for, and memory that an entry takes.
 uint64_t index_entries(uint64_t bytes, uint64_t index_block_bytes);
-/// All of the machine's memory.
-uint64_t machine_memory_bytes();
+inline constexpr uint64_t kIndexEntryBytes = 64;
 
 }  // namespace memkv::server

@@ -87,6 +87,18 @@ Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotAre
   credit_ = compute_credit();
 }
 
+uint64_t Worker::pool_bytes(const WorkerOptions& options) {
+  constexpr uint64_t kReactorBytes = 4 << 20;  // rings, heap of timers, table of descriptors
+  return options.ops_max * (sizeof(Op) + sizeof(Request)) + options.uploads_max * sizeof(Upload) +
+         options.frames_max * sizeof(FrameOut) + kListOps * sizeof(ListOp) + kStatusOps * sizeof(StatusOp) +
+         kMailboxCapacity * sizeof(WorkerMessage) + kChunkBytesMax + kReactorBytes;
+}
+
+uint64_t Worker::connection_bytes() {
+  constexpr uint64_t kLinkBytes = 64 << 10;  // received and not yet looked at
+  return sizeof(Connection) + kLinkBytes;
+}
+
 Worker::~Worker() {
   // A connection that was pushed and never read.
   while (auto message = mailbox_.pop()) {

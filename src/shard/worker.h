@@ -104,6 +104,9 @@ class Worker {
   static Result<std::unique_ptr<Worker>> make(std::unique_ptr<io::Reactor> reactor, const Identity& identity,
                                               WorkerOptions options);
   ~Worker();
+  /// What a worker takes of memory at start, beside its slots; and what a client's connection takes of it at most.
+  static uint64_t pool_bytes(const WorkerOptions& options);
+  static uint64_t connection_bytes();
   /// Thread: main, before run(). Devices of the plan's slices must be bound to reactor().
   void plan_shard(ShardPlan plan) { plans_.push_back(std::move(plan)); }
   void keep(std::unique_ptr<io::BlockDevice> device) { devices_.push_back(std::move(device)); }

@@ -6,6 +6,7 @@
 #include <openssl/kdf.h>
 
 #include <algorithm>
+#include <bitset>
 #include <cstring>
 #include <fstream>
 #include <memory>
@@ -158,6 +159,16 @@ KeyId key_id_of(const Secret& secret) {
   return id;
 }
 
+bool is_weak(const Secret& secret) {
+  constexpr size_t kDistinctMin = 12;  // 32 random bytes have 30 different values, give or take a few
+  std::bitset<256> values, steps;
+  for (size_t i = 0; i < secret.size(); ++i) {
+    values.set(secret[i]);
+    if (i > 0) steps.set(static_cast<uint8_t>(secret[i] - secret[i - 1]));
+  }
+  return values.count() < kDistinctMin || steps.count() == 1;
+}
+
 Result<Secret, Message> parse_secret(std::string_view text) {
   std::string digits(text);
   std::string where = "the credential";
@@ -175,15 +186,24 @@ Result<Secret, Message> parse_secret(std::string_view text) {
       digits.size() == 2 * secret.size() && base::hex_decode(digits, base::mut_bytes_of(secret.data(), secret.size()));
   const size_t characters = digits.size();
   wipe(digits);
-  if (parsed) return secret;
+  const bool weak = parsed && is_weak(secret);
+  if (parsed && !weak) return secret;
   wipe(secret);
+  if (weak) {
+    return Message{Status::kInvalid,
+                   where +
+                       " is weak: anybody can guess zeros, one byte or a short pattern over and over, "
+                       "or bytes that count. Draw one at random: `memkv setup` does, or "
+                       "`openssl rand -hex 32`."};
+  }
   return Message{Status::kInvalid, where + " must be 64 hex characters (32 bytes), or @FILE that holds them; it has " +
                                        std::to_string(characters) + " characters. `memkv setup` makes one."};
 }
 
 Secret make_secret() {
   Secret secret;
-  base::os_random(base::mut_bytes_of(secret.data(), secret.size()));
+  do base::os_random(base::mut_bytes_of(secret.data(), secret.size()));
+  while (is_weak(secret));
   return secret;
 }
 

@@ -18,7 +18,10 @@ using Secret = std::array<uint8_t, 32>;  ///< a credential; all zero = none (loo
 using KeyId = std::array<uint8_t, 8>;
 
 KeyId key_id_of(const Secret& secret);
-/// 64 hex characters, or @FILE that holds them. The message names the problem, never the secret.
+/// True for what nobody draws at random: all zeros (which stand for "no credential"), one byte or a short pattern over
+/// and over, bytes that count up or down. Chance makes one of these less than once in 10^20.
+bool is_weak(const Secret& secret);
+/// 64 hex characters, or @FILE that holds them; a weak one is refused. The message names the problem, never the secret.
 Result<Secret, Message> parse_secret(std::string_view text);
 Secret make_secret();
 

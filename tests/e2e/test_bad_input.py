@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from conftest import ROOT, setup_store
+from conftest import DRAWN_KEY, ROOT, setup_store
 
 
 def says(result, *words, code=2):
@@ -257,7 +257,7 @@ def test_no_keys_off_loopback(memkv):
 def test_wrong_key_and_no_key(memkv, servers, tmp_path):
     config, key = setup_store(memkv, tmp_path, "d0.memkv:64MiB")
     server = servers("--config", config)
-    says(memkv("put", "k", "/etc/hostname", server=server, key="ab" * 32, timeout=30), "key", code=4)
+    says(memkv("put", "k", "/etc/hostname", server=server, key=DRAWN_KEY, timeout=30), "key", code=4)
     says(memkv("put", "k", "/etc/hostname", server=server, timeout=30), "key", code=4)
     says(memkv("put", "k", "/etc/hostname", server=server, key="abcd", timeout=30), "64", code=2)
     assert memkv("put", "k", "/etc/hostname", server=server, key=key).code == 0
@@ -493,7 +493,7 @@ def test_low_memlock_is_told_and_survived(memkv, servers):
 
 
 def test_io_uring_denied_runs_on_epoll_and_says_so(memkv, servers, tmp_path):
-    deny = (sys.executable, str(ROOT / "tests/support/deny_uring.py"))
+    deny = (sys.executable, str(ROOT / "tests/support/container.py"), "--deny", "io_uring_setup=EPERM", "--")
     config, key = setup_store(memkv, tmp_path, "d0.memkv:64MiB")
     server = servers("--config", config, prefix=deny)
     told = [line for line in server.log().splitlines() if "io_uring" in line]

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from conftest import BIN, Server, clean_environment
+from conftest import BIN, DRAWN_KEY, Server, clean_environment
 
 RATE = "400mbit"
 MADE = os.getpid() % 1000
@@ -41,7 +41,7 @@ class Fleet:
         for prefix, device in ((), near), (("ip", "netns", "exec", space), far):
             sh(*prefix, "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", RATE, "burst", "256k", "latency", "20ms")
         config = self.folder / f"server{i}.yaml"
-        config.write_text(f"network:\n  auth_key: {'5a' * 32}\n")
+        config.write_text(f"network:\n  auth_key: {DRAWN_KEY}\n")
         self.servers.append(Server(self.folder, "--config", config, "--mode", "memory", "--memory", "256MiB", "--workers", "1", address=f"{net}.2:9900",
                                    prefix=("ip", "netns", "exec", space)))
 
@@ -58,7 +58,7 @@ def test_linear_scaling_over_limited_links(tmp_path):
     with Fleet(tmp_path, 4) as fleet:
         addresses = ",".join(s.address for s in fleet.servers)
         result = subprocess.run(
-            [str(BIN / "memkv-bench"), "scaling", "--transport", "tcp", "--servers", addresses, "--auth-key", "5a" * 32, "--sizes", "1MiB", "--bytes", "192MiB", "--threads", "2",
+            [str(BIN / "memkv-bench"), "scaling", "--transport", "tcp", "--servers", addresses, "--auth-key", DRAWN_KEY, "--sizes", "1MiB", "--bytes", "192MiB", "--threads", "2",
              "--json", str(tmp_path / "scaling.json")], capture_output=True, text=True, env=clean_environment(), timeout=280)
         assert result.returncode == 0, result.stdout + result.stderr
         print(result.stdout)

@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 
-from processes import ROOT, Server, clean_environment, freeze, run, servers, setup_store  # noqa: E402,F401
+from processes import DRAWN_KEY, ROOT, Server, clean_environment, freeze, run, servers, setup_store  # noqa: E402,F401
 
 HERE = pathlib.Path(__file__).resolve().parent
 LIB = pathlib.Path(os.environ.get("MEMKV_LIB", ROOT / "build/release/lib"))

@@ -97,12 +97,12 @@ def at_the_first_transfer(stage, parameters):
     return outcome(agent.write, agent.memory(4096), "key")
 
 
-@pytest.mark.parametrize("key", ["ab" * 32, None], ids=["wrong", "none"])
+@pytest.mark.parametrize("key", [DRAWN_KEY, None], ids=["wrong", "none"])
 def test_case_c17_a_wrong_credential_is_said_clearly(play, keyed, key):
     played = play(refused, keyed, parameters={"auth_key": key})
     assert played.value == "nixlBackendError", played.err
     assert len(said(played)) == 1 and "credential" in said(played)[0] and "auth_key" in said(played)[0], played.err
-    assert "ab" * 32 not in played.err
+    assert DRAWN_KEY not in played.err
 
 
 def test_a_server_that_is_not_there_is_said_clearly(play, place):

@@ -1,7 +1,7 @@
 """Why a transfer failed: the true reason, and the same one whatever carries the bytes; and what a backend refuses to be made with."""
 
 import pytest
-from conftest import Place, Server, freeze, start_place
+from conftest import DRAWN_KEY, Place, Server, freeze, start_place
 from test_plugin import refused, said
 
 TRANSPORTS = ["tcp", "shm"]
@@ -100,8 +100,8 @@ def test_case_c16_one_of_two_servers_down(play, own_place, tmp_path, transport):
     "parameters,words",
     [
         ({"secret_key": "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"}, ["secret_key", "64 hex digits", "auth_key or MEMKV_AUTH_KEY"]),
-        ({"secret_key": "0f" * 32}, ["does not accept the credential", "secret_key"]),
-        ({"secrete_key": "0f" * 32}, ["unknown parameter 'secrete_key'", "did you mean 'secret_key'?"]),
+        ({"secret_key": DRAWN_KEY}, ["does not accept the credential", "secret_key"]),
+        ({"secrete_key": DRAWN_KEY}, ["unknown parameter 'secrete_key'", "did you mean 'secret_key'?"]),
         ({"endpoint_override": ""}, ["endpoint_override", "MEMKV_SERVERS"]),
         ({"auth_key": "12"}, ["64 hex characters", "memkv setup"]),
     ],
@@ -122,7 +122,7 @@ def never_answers(stage, servers):
     import time
 
     since = time.monotonic()
-    agent = stage.agent(servers=servers, auth_key="0f" * 32)
+    agent = stage.agent(servers=servers, auth_key=DRAWN_KEY)
     seconds = time.monotonic() - since
     assert agent.query(["key"]) == [False]
     return seconds

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("MEMKV_BIN", ROOT / "build/release/bin"))
+DRAWN_KEY = "4f1d0c6a9b7e2358d1406fb2ae93c857601bfd8e24a7c93510e6b84f7d2a5c39"  # a credential as it may be drawn; of no store
 
 
 def clean_environment(**more):
@@ -46,15 +47,15 @@ def run(program, *args, cwd=None, timeout=120, env=None, prefix=(), stdin=None):
 
 
 class Server:
-    """`memkv start` until stop(); .address is host:port."""
+    """`memkv start` until stop(); .address is host:port. A server in a container has the program at `program` and sees `folder` as `seen`."""
 
     count = 0
 
-    def __init__(self, folder, *args, address="127.0.0.1:0", prefix=(), timeout=60):
+    def __init__(self, folder, *args, address="127.0.0.1:0", prefix=(), timeout=60, program=BIN / "memkv", seen=None):
         Server.count += 1
         self.ready = pathlib.Path(folder) / f"ready-{Server.count}"
         self.log_path = pathlib.Path(folder) / f"server-{Server.count}.log"
-        argv = [*prefix, str(BIN / "memkv"), "start", "--address", address, "--ready-file", str(self.ready), *map(str, args)]
+        argv = [*prefix, str(program), "start", "--address", address, "--ready-file", f"{seen or folder}/{self.ready.name}", *map(str, args)]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(argv, cwd=folder, stdout=log, stderr=log, env=clean_environment())
         deadline = time.monotonic() + timeout

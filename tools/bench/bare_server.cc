@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/thread.h"
 #include "base/unique_fd.h"
 #include "io/device.h"
 #include "io/huge_memory.h"
@@ -197,13 +198,15 @@ int serve(const BareOptions& options, int listener) {
     const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     if (fd < 0) return 1;
     (void)io::set_nodelay(fd);
-    std::thread([&, fd] {
+    auto thread = base::start_thread("memkv-bare", [&, fd] {
       const base::UniqueFd owned(fd);
       if (memory)
         memory->serve(fd);
       else
         DriveConnection(options, *file, fd).run();
-    }).detach();
+    });
+    if (!thread) return ::close(fd), 1;
+    thread->detach();
   }
 }
 

@@ -94,7 +94,7 @@ Result<OwnServer, Message> start_own_server(const OwnServerOptions& options, con
   server::StartOptions start;
   start.address = "127.0.0.1:0";
   start.workers = options.workers;
-  start.congestion = options.congestion;
+  start.congestion = options.congestion.empty() ? "system" : options.congestion;
   start.ready_file = ready;
   if (options.memory) {
     start.storage_mode = "memory";

@@ -109,7 +109,7 @@ class Compare {
     LoadPlan plan;
     plan.client.servers = {own_.address};
     plan.client.namespace_key = own_.auth_key;
-    plan.client.congestion = options_.congestion;
+    plan.client.congestion = options_.congestion.empty() ? "system" : options_.congestion;
     plan.client.transport = Transport::kTcp;  // as the others
     plan.keys = &keys;
     return plan;

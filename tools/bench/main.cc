@@ -4,10 +4,14 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <sstream>
+#include <system_error>
 
 #include "base/log.h"
+#include "io/congestion.h"
 #include "tools/bench/options.h"
 #include "tools/build_info.h"
+#include "tools/output.h"
 #include "tools/unknown_command.h"
 
 namespace memkv::bench {
@@ -22,8 +26,27 @@ constexpr const char* kFooter =
     "Every block holds a pattern of its key, generation and position; buffers are poisoned before a read and every\n"
     "byte is compared, outside the clock. GiB are 2^30 bytes.\n"
     "\n"
-    "Exit codes: 0 done, 1 wrong bytes or failed ops, 2 wrong command line, 3 no server.\n"
+    "Exit codes: 0 done, 1 wrong bytes or failed ops, 2 wrong command line, 3 no server, 5 any other failure, such as "
+    "a\n"
+    "report that could not be written.\n"
     "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_RDMA_DEVICES, MEMKV_CONFIG.\n";
+
+/// Runs a command with the congestion control that is to be had here: `congestion` becomes its name, or empty for the
+/// system's.
+template <typename Run>
+int with_congestion(std::string& congestion, Run&& run) {
+  auto chosen = io::choose_congestion(congestion, "--congestion");
+  if (!chosen) {
+    tools::say("memkv-bench: {}\n", chosen.error().text);
+    return 2;
+  }
+  if (!chosen->note.empty()) tools::say("memkv-bench: {}\n", chosen->note);
+  congestion = chosen->name;
+  return run();
+}
+
+constexpr const char* kCongestionHelp =
+    "TCP congestion control; default cubic where it is to be had; system leaves it alone";
 
 void add_list(CLI::App* command, const char* name, std::vector<std::string>& into, const char* what) {
   command->add_option(name, into, what)->delimiter(',')->allow_extra_args(false)->type_name("TEXT,...");
@@ -36,9 +59,7 @@ void add_target(CLI::App* command, TargetOptions& target) {
   command->add_option("--config", target.config, "client settings, YAML")->group(group);
   command->add_option("--transport", target.transport, "auto, shm, rdma or tcp; sweep and nixl: a list, side by side")
       ->group(group);
-  command->add_option("--congestion", target.congestion, "TCP congestion control; \"\" is the system's")
-      ->capture_default_str()
-      ->group(group);
+  command->add_option("--congestion", target.congestion, kCongestionHelp)->group(group);
   command->add_option("--put-checksum", target.put_checksum, "who makes the checksums of puts: client, server")
       ->capture_default_str()
       ->group(group);
@@ -100,7 +121,9 @@ void add_sweep(CLI::App& app, Chosen& chosen) {
   command->add_flag("--keep", options->keep, "leave the blocks on the servers");
   command->add_option("--json", options->json, "write all results there");
   command->add_option("--html", options->html, "write a report with charts there, one file");
-  command->callback([options, &chosen] { chosen = [options] { return run_sweep(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = [options] { return with_congestion(options->target.congestion, [&] { return run_sweep(*options); }); };
+  });
 }
 
 void add_scaling(CLI::App& app, Chosen& chosen) {
@@ -110,7 +133,9 @@ void add_scaling(CLI::App& app, Chosen& chosen) {
   add_target(command, options->target);
   add_load(command, options->load);
   command->add_option("--json", options->json, "write the table there");
-  command->callback([options, &chosen] { chosen = [options] { return run_scaling(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = [options] { return with_congestion(options->target.congestion, [&] { return run_scaling(*options); }); };
+  });
 }
 
 void add_ceiling(CLI::App& app, Chosen& chosen) {
@@ -118,10 +143,12 @@ void add_ceiling(CLI::App& app, Chosen& chosen) {
       "ceiling", "What this machine can do at most: memory, hashing, bare TCP, the drive, bare pipelines");
   auto options = std::make_shared<CeilingOptions>();
   add_list(command, "--sizes", options->sizes, "block sizes");
-  command->add_option("--congestion", options->congestion, "TCP congestion control")->capture_default_str();
+  command->add_option("--congestion", options->congestion, kCongestionHelp);
   command->add_option("--dir", options->dir, "where the drive's file goes; default TMPDIR or /tmp");
   command->add_option("--json", options->json, "write all results there");
-  command->callback([options, &chosen] { chosen = [options] { return run_ceiling(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = [options] { return with_congestion(options->congestion, [&] { return run_ceiling(*options); }); };
+  });
 }
 
 void add_compare(CLI::App& app, Chosen& chosen) {
@@ -133,10 +160,12 @@ void add_compare(CLI::App& app, Chosen& chosen) {
   command->add_option("--drive", options->drive, "PATH or PATH:SIZE: MemKV from a drive, beside bare pipelines");
   command->add_option("--workers", options->workers, "of the MemKV server; 0: its default");
   command->add_flag("--no-peers", options->no_peers, "without memcached and redis");
-  command->add_option("--congestion", options->congestion, "TCP congestion control")->capture_default_str();
+  command->add_option("--congestion", options->congestion, kCongestionHelp);
   command->add_option("--dir", options->dir, "for files; default TMPDIR or /tmp");
   command->add_option("--json", options->json, "write all results there");
-  command->callback([options, &chosen] { chosen = [options] { return run_compare(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = [options] { return with_congestion(options->congestion, [&] { return run_compare(*options); }); };
+  });
 }
 
 void add_lists(CLI::App& app, Chosen& chosen) {
@@ -194,7 +223,11 @@ void add_nixl(CLI::App& app, Chosen& chosen) {
   command->add_option("--plugin", options->plugin, "libplugin_MEMKV.so; default the one of this build");
   command->add_option("--json", options->json, "write all results there");
   command->add_option("--html", options->html, "write a report with charts there, one file");
-  command->callback([options, &chosen] { chosen = [options] { return run_nixl_command(*options); }; });
+  command->callback([options, &chosen] {
+    chosen = [options] {
+      return with_congestion(options->target.congestion, [&] { return run_nixl_command(*options); });
+    };
+  });
 }
 
 int run(int argc, char** argv) {
@@ -203,7 +236,7 @@ int run(int argc, char** argv) {
           ? tools::unknown_command("memkv-bench", argv[1], {"sweep", "scaling", "ceiling", "compare", "lists", "nixl"})
           : "";
   if (!unknown.empty()) {
-    fmt::print(stderr, "memkv-bench: {}\n", unknown);
+    tools::say("memkv-bench: {}\n", unknown);
     return 2;
   }
   CLI::App app("Measures MemKV, and verifies every byte.", "memkv-bench");
@@ -220,13 +253,28 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    std::ostringstream out, err;
+    const int code = app.exit(error, out, err) == 0 ? 0 : 2;
+    if (std::fputs(out.str().c_str(), stdout) < 0) return tools::stdout_failed("memkv-bench", errno);
+    if (!err.str().empty()) tools::say("{}", err.str());
+    return code;
   }
   base::set_log_level(base::LogLevel::kWarn);  // lines of the table say what went which way
-  return chosen();
+  try {
+    return chosen();
+  } catch (const std::system_error& error) {
+    if (std::ferror(stdout) != 0) return tools::stdout_failed("memkv-bench", error.code().value());
+    tools::say("memkv-bench: {}\n", error.what());
+  } catch (const std::exception& error) {
+    tools::say("memkv-bench: {}\n", error.what());
+  }
+  return 5;
 }
 
 }  // namespace
 }  // namespace memkv::bench
 
-int main(int argc, char** argv) { return memkv::bench::run(argc, argv); }
+int main(int argc, char** argv) {
+  memkv::tools::begin_output();
+  return memkv::tools::end_output("memkv-bench", memkv::bench::run(argc, argv));
+}

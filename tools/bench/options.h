@@ -10,7 +10,7 @@ namespace memkv::bench {
 /// Texts are as typed: sizes "64KiB", durations "2s".
 struct TargetOptions {
   std::vector<std::string> servers;  ///< empty and no MEMKV_SERVERS: an own server
-  std::string auth_key, config, transport, congestion = "cubic";
+  std::string auth_key, config, transport, congestion;
   std::string rails;  ///< of rdma, a list; empty: not asked
   std::string put_checksum = "client";
   std::string own = "file";  ///< file, memory: of the own server
@@ -40,12 +40,12 @@ struct ScalingOptions {
 
 struct CeilingOptions {
   std::vector<std::string> sizes = {"64KiB", "1MiB", "4MiB"};
-  std::string congestion = "cubic", dir, json;
+  std::string congestion, dir, json;
 };
 
 struct CompareOptions {
   std::vector<std::string> sizes = {"4KiB", "64KiB", "1MiB"};
-  std::string congestion = "cubic", dir, json, drive;
+  std::string congestion, dir, json, drive;
   uint32_t repeat = 3, workers = 0;
   bool no_peers = false;
 };

@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "base/hash.h"
+#include "base/standard_streams.h"
 #include "base/units.h"
 #include "tools/bench/child.h"
 #include "tools/bench/rounds.h"
@@ -31,6 +32,9 @@ std::string field_of(const char* path, std::string_view name) {
   }
   return "";
 }
+
+/// Progress is dropped when nobody takes it: it must not hold up what is measured.
+void show(const std::string& text) { (void)base::write_stderr(text); }
 
 double us(uint64_t ns) { return static_cast<double>(ns) / 1e3; }
 
@@ -137,18 +141,17 @@ void Progress::update(uint64_t bytes) {
   any_ = true;
   const double share = total_ == 0 ? 0 : std::min(1.0, static_cast<double>(bytes) / static_cast<double>(total_));
   if (!terminal_) {
-    fmt::print(stderr, "{}: {:.0f} % of {} after {:.0f} s\n", what_, 100 * share, base::format_bytes(total_),
-               now - started_);
+    show(fmt::format("{}: {:.0f} % of {} after {:.0f} s\n", what_, 100 * share, base::format_bytes(total_),
+                     now - started_));
     return;
   }
   const auto filled = static_cast<size_t>(share * 30);
-  fmt::print(stderr, "\r{:<24} [{}{}] {:3.0f} %", what_, std::string(filled, '#'), std::string(30 - filled, '.'),
-             100 * share);
-  fflush(stderr);
+  show(fmt::format("\r{:<24} [{}{}] {:3.0f} %", what_, std::string(filled, '#'), std::string(30 - filled, '.'),
+                   100 * share));
 }
 
 Progress::~Progress() {
-  if (terminal_ && any_) fmt::print(stderr, "\r{:<70}\r", "");
+  if (terminal_ && any_) show(fmt::format("\r{:<70}\r", ""));
 }
 
 }  // namespace memkv::bench

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 namespace memkv::bench {
 
@@ -31,6 +32,38 @@ double cpu_seconds_of(int pid) {
   }
   return ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
+
+namespace {
+
+/// Threads that begin together, once all of them are there; when one cannot be made none does anything.
+class TogetherOrNot {
+ public:
+  ~TogetherOrNot() { end(kNever); }
+  /// Throws std::system_error: the rounds count on every thread.
+  template <typename Body>
+  void add(Body body) {
+    auto thread = base::start_thread("memkv-bench", [this, body] {
+      begin_.wait(kNotYet);
+      if (begin_.load() == kAll) body();
+    });
+    if (!thread) throw std::system_error(thread.error().sys_errno, std::generic_category(), thread.error().what);
+    threads_.push_back(std::move(*thread));
+  }
+  void run() { end(kAll); }
+
+ private:
+  enum Begin : int { kNotYet, kAll, kNever };
+  void end(Begin how) {
+    begin_.store(how);
+    begin_.notify_all();
+    for (auto& thread : threads_) thread.join();
+    threads_.clear();
+  }
+  std::atomic<int> begin_{kNotYet};
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace
 
 RoundTimes run_rounds(std::vector<std::unique_ptr<Worker>>& workers, const RoundOptions& options) {
   RoundTimes times;
@@ -65,9 +98,9 @@ RoundTimes run_rounds(std::vector<std::unique_ptr<Worker>>& workers, const Round
     }
   };
   std::barrier barrier(static_cast<ptrdiff_t>(workers.size()), next_step);
-  std::vector<std::thread> threads;
+  TogetherOrNot threads;
   for (auto& worker : workers) {
-    threads.emplace_back([&, w = worker.get()] {
+    threads.add([&, w = worker.get()] {
       while (true) {
         const bool out_of_time = times.seconds > options.seconds_max;
         const bool work = !out_of_time && w->prepare();
@@ -81,7 +114,7 @@ RoundTimes run_rounds(std::vector<std::unique_ptr<Worker>>& workers, const Round
       }
     });
   }
-  for (auto& thread : threads) thread.join();
+  threads.run();
   return times;
 }
 

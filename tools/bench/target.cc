@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "base/units.h"
 #include "client/settings.h"
+#include "tools/output.h"
 
 namespace memkv::bench {
 namespace {
@@ -29,8 +30,9 @@ Result<void, Message> start_own(Target& target, const TargetOptions& options, ui
   target.dir = std::move(*dir);
   const bool memory = options.own == "memory";
   const uint64_t size = std::max(kOwnBytesMin, bytes);
-  fmt::print(stderr, "No --servers and no MEMKV_SERVERS: starting a server of {} in {} for this run.\n",
-             base::format_bytes(size), memory ? "memory" : target.dir->path());
+  (void)base::write_stderr(
+      fmt::format("No --servers and no MEMKV_SERVERS: starting a server of {} in {} for this run.\n",
+                  base::format_bytes(size), memory ? "memory" : target.dir->path()));
   auto own = start_own_server({.memory = memory,
                                .size_bytes = size,
                                .workers = options.own_workers,
@@ -56,8 +58,9 @@ Json short_status(const Json& status) {
 }  // namespace
 
 int complain(const Message& message) {
-  fmt::print(stderr, "memkv-bench: {}\n", message.text);
-  return message.status == Status::kInvalid ? 2 : 3;
+  tools::say("memkv-bench: {}\n", message.text);
+  if (message.status == Status::kInvalid) return 2;
+  return message.status == Status::kIo || message.status == Status::kNoSpace ? 5 : 3;
 }
 
 Result<std::vector<uint64_t>, Message> sizes_of(const std::vector<std::string>& texts) {

@@ -5,10 +5,13 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
+#include <sstream>
+#include <system_error>
 
 #include "server/options.h"
 #include "tools/memkv/options.h"
 #include "tools/memkv/session.h"
+#include "tools/output.h"
 #include "tools/unknown_command.h"
 
 namespace memkv::cli {
@@ -57,6 +60,11 @@ CLI::Option* add_word(CLI::App* command, const char* name, std::string& into, co
   return command->add_option(name, into, what)->type_name(type);
 }
 
+/// Commas are looked at later: a path may have some.
+void add_drives(CLI::App* command, std::vector<std::string>& into, const char* type, const char* what) {
+  command->add_option("--drive,--drives", into, what)->allow_extra_args(false)->type_name(type);
+}
+
 void add_common(CLI::App* command, Common& common, bool keys) {
   const char* group = "Connection";
   add_list(command, "--servers", common.servers, "LIST", "name=host:port,... (MEMKV_SERVERS)")->group(group);
@@ -78,15 +86,16 @@ void add_setup(CLI::App& app, Chosen& chosen) {
       "  memkv setup > memkv.yaml                                              all unused NVMe drives\n"
       "A credential is made too, readable by you alone: memkv.key beside where you are, or --auth-key-file. Clients "
       "need it.\n"
+      "The configuration is out before a drive is touched: where it cannot be written nothing is formatted.\n"
       "A drive that belongs to a store is left alone unless --force is said.\n");
   auto options = std::make_shared<server::SetupOptions>();
-  add_list(command, "--drive,--drives", options->drives, "PATH[:SIZE]",
-           "a drive, or with SIZE a file to be made; may be repeated");
+  add_drives(command, options->drives, "PATH[:SIZE]", "a drive, or with SIZE a file to be made; may be repeated");
   command
       ->add_option("--shards", options->shards,
                    "slices of the key space, a power of two up to 32; default one per 4 GiB")
       ->type_name("N");
   command->add_flag("--force", options->force, "format drives that hold another store");
+  add_word(command, "-o,--output", options->output, "FILE", "file for the configuration; default stdout");
   add_word(command, "--auth-key-file", options->auth_key_file, "FILE", "where the new credential goes");
   add_word(command, "--address", options->address, "HOST:PORT", "what the server will listen on")
       ->capture_default_str();
@@ -108,17 +117,22 @@ void add_start(CLI::App& app, Chosen& chosen) {
   add_word(command, "--config", options->config_file, "FILE", "the YAML that `memkv setup` printed");
   add_word(command, "--address", options->address, "HOST:PORT", "host:port to listen on; port 0 takes a free one");
   add_word(command, "--mode", options->storage_mode, "WORD", "direct, file or memory");
-  add_word(command, "--memory", options->memory_size, "SIZE", "size of memory mode, such as 4GiB");
-  add_list(command, "--drive,--drives", options->drives, "PATH", "drives instead of the file's; may be repeated");
+  add_word(command, "--memory", options->memory_size, "SIZE",
+           "size of memory mode, such as 4GiB; default a quarter of the memory that machine and container allow");
+  add_drives(command, options->drives, "PATH", "drives instead of the file's; may be repeated");
   add_list(command, "--accept-loss", options->accept_loss, "NAME",
            "name of a missing drive whose blocks are given up; may be repeated");
-  command->add_option("--workers", options->workers, "threads that serve; default half of the CPUs")->type_name("N");
+  command
+      ->add_option("--workers", options->workers,
+                   "threads that serve; default half of the CPUs that the container's quota allows")
+      ->type_name("N");
   add_word(command, "--io", options->io, "WORD", "auto, uring or epoll");
   add_word(command, "--congestion", options->congestion, "WORD",
-           "TCP congestion control, such as cubic, bbr or system");
+           "TCP congestion control, such as cubic, bbr or system; default cubic where it is to be had");
   add_word(command, "--shm-dir", options->shm_dir, "DIR",
            "where the socket of the shm transport goes; default /run/memkv, $XDG_RUNTIME_DIR/memkv or /tmp/memkv-UID");
-  add_word(command, "--shm-size", options->shm_size, "SIZE", "memory of all shm connections together; default 512MiB");
+  add_word(command, "--shm-size", options->shm_size, "SIZE",
+           "memory of all shm connections together; default 512MiB, or a quarter of the memory limit");
   command->add_flag("--no-shm", options->no_shm, "no shared memory for clients on this host");
   add_word(command, "--ready-file", options->ready_file, "FILE",
            "written with host:port once the server is ready; one that is there is removed first");
@@ -153,10 +167,11 @@ void add_get(CLI::App& app, Chosen& chosen) {
 }
 
 void add_exists(CLI::App& app, Chosen& chosen) {
-  CLI::App* command =
-      add_command(app, "exists", "Say which keys are there",
-                  "  memkv exists prefix/4f2a && echo there\n"
-                  "  memkv exists a b c                        one line a key; exit code 1 unless all are there\n");
+  CLI::App* command = add_command(
+      app, "exists", "Say which keys are there",
+      "  memkv exists prefix/4f2a && echo there\n"
+      "  memkv exists a b c                        one line a key: yes, no, or ? if its server is away; exit code 1\n"
+      "                                            unless all are there\n");
   auto options = std::make_shared<KeysOptions>();
   command->add_option("KEY", options->keys, "keys")->required()->type_name("");
   command->add_flag("-q,--quiet", options->quiet, "only the exit code");
@@ -237,7 +252,11 @@ std::string unknown_command(const CLI::App& app, int argc, char** argv) {
 
 /// Help goes out as it is; a mistake becomes one line.
 int explain_parse(const CLI::App& app, const CLI::ParseError& error) {
-  if (error.get_exit_code() == 0) return app.exit(error);
+  if (error.get_exit_code() == 0) {
+    std::ostringstream help;
+    const int code = app.exit(error, help, help);
+    return std::fputs(help.str().c_str(), stdout) < 0 ? tools::stdout_failed("memkv", errno) : code;
+  }
   std::string command = "memkv";
   for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
   return fail(kExitUsage, fmt::format("{}; see `{} --help`", error.what(), command));
@@ -262,6 +281,9 @@ int run_command_line(int argc, char** argv) {
     return chosen ? chosen() : kExitUsage;
   } catch (const CLI::ParseError& error) {
     return explain_parse(app, error);
+  } catch (const std::system_error& error) {
+    if (std::ferror(stdout) != 0) return tools::stdout_failed("memkv", error.code().value());
+    return fail(kExitFailed, error.what());
   } catch (const std::exception& error) {
     return fail(kExitFailed, error.what());
   }

@@ -6,12 +6,13 @@
 #include <cstdio>
 
 #include "tools/memkv/session.h"
+#include "tools/output.h"
 
 namespace memkv::cli {
 namespace {
 
 bool confirmed(const Client& client) {
-  fmt::print(stderr, "This removes every block of this credential's namespace on {} server(s). Type yes to go on: ",
+  tools::say("This removes every block of this credential's namespace on {} server(s). Type yes to go on: ",
              client.server_count());
   char answer[16] = {};
   if (std::fgets(answer, sizeof answer, stdin) == nullptr) return false;

@@ -94,7 +94,9 @@ Result<void, Message> Sink::write_all(const std::byte* data, size_t size) {
   return {};
 }
 
+/// Some file systems tell of a full disk or a quota only when a file is closed.
 Result<void, Message> Sink::finish() {
+  if (owned_ && ::close(owned_.release()) != 0 && errno != EINTR) return error("write");
   if (partial_.empty()) return {};
   if (rename(partial_.c_str(), file_.c_str()) != 0) return error("rename");
   partial_.clear();

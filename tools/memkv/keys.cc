@@ -2,9 +2,11 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <map>
 
 #include "tools/memkv/session.h"
+#include "tools/output.h"
 
 namespace memkv::cli {
 namespace {
@@ -19,8 +21,26 @@ Result<std::vector<std::string>, Message> parse_keys(const KeysOptions& options)
   return keys;
 }
 
-/// Runs the batch that `add` fills and hands each key's outcome to `tell`, which returns an exit code. The worst wins;
-/// a server that is away turns its keys' misses into exit code 3.
+/// Which servers do not answer: each is asked once, and told of once.
+class Troubles {
+ public:
+  explicit Troubles(Connected& connected) : connected_(connected) {}
+  /// The exit code of the trouble; 0: the server answers.
+  int of(size_t server) {
+    auto [known, first] = codes_.try_emplace(server, kExitDone);
+    if (!first) return known->second;
+    const auto trouble = server_trouble(connected_, server);
+    if (trouble) known->second = fail(exit_code(trouble->status), describe_trouble(connected_, server, *trouble));
+    return known->second;
+  }
+
+ private:
+  Connected& connected_;
+  std::map<size_t, int> codes_;
+};
+
+/// Runs the batch that `add` fills and hands each key's outcome to `tell`, with whether its server is away, so that
+/// nothing is known of the key. The worst exit code wins.
 template <typename Add, typename Tell>
 int for_each_key(const KeysOptions& options, std::string_view doing, Add add, Tell tell) {
   auto keys = parse_keys(options);
@@ -30,22 +50,14 @@ int for_each_key(const KeysOptions& options, std::string_view doing, Add add, Te
   Batch batch;
   for (const std::string& key : *keys) add(batch, key);
   const auto outcomes = connected->client.run(batch, connected->timeout);
-  std::map<size_t, bool> away;  // server -> does not answer
+  Troubles troubles(*connected);
   int worst = kExitDone;
   for (size_t i = 0; i < outcomes.size(); ++i) {
     const std::string& key = (*keys)[i];
-    int code = tell(key, outcomes[i]);
-    if (code != kExitDone) {
-      const size_t server = connected->client.server_of(key);
-      auto [known, first] = away.try_emplace(server, false);
-      if (first) {
-        const auto trouble = server_trouble(*connected, server);
-        known->second = trouble.has_value();
-        if (trouble) code = fail(exit_code(trouble->status), describe_trouble(*connected, server, *trouble));
-      }
-      if (!known->second && outcomes[i].status != Status::kMiss && !outcomes[i].hit()) {
-        code = explain(*connected, doing, key, outcomes[i].status);
-      }
+    const int trouble = outcomes[i].hit() ? kExitDone : troubles.of(connected->client.server_of(key));
+    int code = std::max<int>(trouble, tell(key, outcomes[i], trouble != kExitDone));
+    if (trouble == kExitDone && is_failure(outcomes[i].status)) {
+      code = explain(*connected, doing, key, outcomes[i].status);
     }
     worst = std::max(worst, code);
   }
@@ -57,9 +69,9 @@ int for_each_key(const KeysOptions& options, std::string_view doing, Add add, Te
 int run_exists(const KeysOptions& options) {
   return for_each_key(
       options, "exists", [](Batch& batch, const std::string& key) { batch.exists(key); },
-      [&](const std::string& key, const Outcome& outcome) {
+      [&](const std::string& key, const Outcome& outcome, bool away) {
         const bool there = outcome.hit() && outcome.exists;
-        if (!options.quiet) fmt::print("{} {}\n", there ? "yes" : "no ", show_key(key));
+        if (!options.quiet) fmt::print("{} {}\n", there ? "yes" : away ? "?  " : "no ", show_key(key));
         return there ? kExitDone : kExitMiss;
       });
 }
@@ -67,10 +79,10 @@ int run_exists(const KeysOptions& options) {
 int run_remove(const KeysOptions& options) {
   return for_each_key(
       options, "rm", [](Batch& batch, const std::string& key) { batch.remove(key); },
-      [&](const std::string& key, const Outcome& outcome) {
+      [&](const std::string& key, const Outcome& outcome, bool away) -> int {
         if (outcome.hit()) return kExitDone;
-        if (outcome.status == Status::kMiss && !options.quiet)
-          fmt::print(stderr, "memkv: rm {}: miss\n", show_key(key));
+        if (outcome.status == Status::kMiss && !away && !options.quiet)
+          tools::say("memkv: rm {}: miss\n", show_key(key));
         return exit_code(outcome.status);
       });
 }

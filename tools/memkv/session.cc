@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "client/settings.h"
+#include "tools/output.h"
 
 namespace memkv::cli {
 namespace {
@@ -62,6 +63,10 @@ std::string_view hint(Status status) {
       return "no answer in time; see --timeout";
     case Status::kUnknown:
       return "the reply was lost: it may or may not have happened";
+    case Status::kNoSpace:
+      return "the store had no room, and could evict nothing in time";
+    case Status::kIo:
+      return "a drive failed; the server's log says which";
     case Status::kCorrupt:
       return "the bytes failed their checksum and were dropped";
     default:
@@ -96,7 +101,7 @@ ExitCode exit_code(Status status) {
 }
 
 int fail(ExitCode code, std::string_view text) {
-  fmt::print(stderr, "memkv: {}\n", text);
+  tools::say("memkv: {}\n", text);
   return code;
 }
 

@@ -1,7 +1,6 @@
 #include "transport/rdma/host.h"
 
 #include <fmt/format.h>
-#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/thread.h"
 
 namespace memkv::transport::rdma {
 namespace {
@@ -33,12 +33,14 @@ std::unique_ptr<HelperThread> HelperThread::make(const char* name, Look look, vo
   auto reactor = io::make_epoll_reactor({.kind = io::ReactorKind::kEpoll, .ops_max = 16, .device_threads = 0});
   if (!reactor) return nullptr;
   std::unique_ptr<HelperThread> helper(new HelperThread(look, context, std::move(*reactor)));
-  helper->thread_ = std::thread([self = helper.get()] { self->loop(); });
-  pthread_setname_np(helper->thread_.native_handle(), name);
+  auto thread = base::start_thread(name, [self = helper.get()] { self->loop(); });
+  if (!thread) return nullptr;
+  helper->thread_ = std::move(*thread);
   return helper;
 }
 
 HelperThread::~HelperThread() {
+  if (!thread_.joinable()) return;
   stop_.store(true, std::memory_order_release);
   reactor_->wake();
   thread_.join();
@@ -91,7 +93,7 @@ Result<std::unique_ptr<Host>, Message> Host::open(std::vector<std::string> names
       "memkv-rdma-up", [](void* self) { static_cast<Host*>(self)->look(); }, host.get());
   host->tear_down_ = HelperThread::make("memkv-rdma-down", nullptr, nullptr);
   if (host->set_up_ && host->tear_down_) return host;
-  return Message{Status::kIo, "no event loop for a helper thread (see ulimit -n)"};
+  return Message{Status::kIo, "no event loop or no thread for a helper (see ulimit -n, ulimit -u and pids.max)"};
 }
 
 Host::~Host() {

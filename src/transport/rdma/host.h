@@ -33,7 +33,7 @@ struct BlockingJob {
 class HelperThread {
  public:
   using Look = void (*)(void* context);
-  /// Null: no event loop can be had.
+  /// Null: no event loop or no thread can be had.
   static std::unique_ptr<HelperThread> make(const char* name, Look look, void* context);
   ~HelperThread();  ///< when no job is under way
   void push(BlockingJob& job);

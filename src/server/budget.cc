@@ -1,0 +1,114 @@
+#include "server/budget.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "base/units.h"
+
+namespace memkv::server {
+namespace {
+
+constexpr uint64_t kProgramBytes = 32 * base::kMiB;  // code, libraries, stacks, heap
+constexpr uint64_t kSlotBytesPerWorker = 256 * base::kMiB;
+constexpr uint64_t kSlotBytesPerWorkerMemory = 64 * base::kMiB;
+constexpr uint64_t kSlotBytesMin = 16 * base::kMiB;
+constexpr uint64_t kShmBytes = 512 * base::kMiB;
+constexpr uint32_t kConnectionsMax = 1024, kConnectionsMin = 128;  // a worker
+constexpr uint32_t kThreadsBeside = 4;                             // the door, and what the kernel and RDMA start
+constexpr uint32_t kDeviceThreads = 4;                             // a worker on epoll
+
+/// A part of the memory, and the key that makes it smaller (empty: none does).
+struct Part {
+  uint64_t bytes;
+  std::string what, key;
+};
+
+uint64_t sum(const std::vector<Part>& parts) {
+  uint64_t bytes = 0;
+  for (const Part& part : parts) bytes += part.bytes;
+  return bytes;
+}
+
+/// "needs 1 GiB for blocks + ... = 1.5 GiB, and FILE allows 1 GiB: lower KEY or KEY, or raise the limit".
+Message too_much(const std::vector<Part>& parts, const io::Limit& limit) {
+  std::string terms, keys;
+  for (const Part& part : parts) {
+    if (part.bytes == 0) continue;
+    terms += fmt::format("{}{} for {}", terms.empty() ? "" : " + ", base::format_bytes(part.bytes), part.what);
+    if (!part.key.empty()) keys += (keys.empty() ? "" : " or ") + part.key;
+  }
+  return {Status::kNoSpace,
+          fmt::format("memory: the server needs {} = {}, and {} allows {}: lower {}, or raise the limit", terms,
+                      base::format_bytes(sum(parts)), limit.source, base::format_bytes(limit.value), keys)};
+}
+
+/// Slots of all workers: as told, or what the limit has room for beside the rest.
+uint64_t choose_slot_bytes(const Options& options, const Needs& needs, uint64_t limit, uint64_t left) {
+  const uint64_t least = kSlotBytesMin * needs.workers;
+  if (needs.memory_mode) {
+    const uint64_t wanted = std::min(kSlotBytesPerWorkerMemory * needs.workers, needs.store_bytes / 4);
+    return std::max(least, std::min({wanted, limit / 4, left / 2}));
+  }
+  if (options.memory_bytes_max != 0) return std::max(least, options.memory_bytes_max);
+  return std::max(least, std::min({kSlotBytesPerWorker * needs.workers, limit / 4, left / 2}));
+}
+
+uint64_t choose_shm_bytes(const Options& options, const Needs& needs, uint64_t limit, uint64_t left) {
+  if (!options.shm.enabled) return 0;
+  if (options.shm.window_bytes_max != 0) return options.shm.window_bytes_max;
+  const uint64_t bytes = std::min({kShmBytes, limit / 4, left});
+  return bytes < needs.window_bytes ? 0 : bytes;
+}
+
+}  // namespace
+
+Result<uint32_t, Message> choose_workers(const Options& options, const io::Limits& limits, bool epoll) {
+  const uint64_t by_cpu = std::max<uint64_t>(1, limits.cpu_milli() / 2000);
+  const auto wanted = options.workers != 0 ? options.workers : static_cast<uint32_t>(std::min<uint64_t>(by_cpu, 32));
+  if (!limits.threads.is_set()) return wanted;
+  const uint32_t each = epoll ? 1 + kDeviceThreads : 1;
+  const uint64_t left = limits.threads.value;
+  const uint64_t fit = left > kThreadsBeside ? (left - kThreadsBeside) / each : 0;
+  const uint64_t least = options.workers != 0 ? wanted : 1;
+  if (fit >= least) return static_cast<uint32_t>(std::min<uint64_t>(wanted, fit));
+  return Message{
+      Status::kNoSpace,
+      fmt::format("threads: the server needs {} for {} worker{}{} + {} beside = {}, and {} has room for {}: {}",
+                  least * each, least, least == 1 ? "" : "s",
+                  epoll ? fmt::format(" with {} drive threads each (io: epoll)", kDeviceThreads) : "", kThreadsBeside,
+                  least * each + kThreadsBeside, limits.threads.source, left,
+                  least > 1 ? "lower workers, or raise the limit" : "raise the limit")};
+}
+
+uint64_t default_store_bytes(const io::Limits& limits) { return limits.memory_bytes.value / 4; }
+
+Result<Budget, Message> plan_budget(const Options& options, const Needs& needs, const io::Limits& limits) {
+  const uint64_t limit = limits.memory_bytes.value;
+  std::vector<Part> parts = {
+      {needs.store_bytes, "blocks", "memory.max_size"},
+      {needs.index_bytes, "the index", "the index (raise memory.index_block_size)"},
+      {needs.shard_bytes, "the shards", ""},
+      {needs.worker_bytes, fmt::format("{} worker{}", needs.workers, needs.workers == 1 ? "" : "s"),
+       needs.workers > 1 ? "workers" : ""},
+      {kProgramBytes, "the program", ""}};
+  const auto left = [&] { return limit - std::min(limit, sum(parts)); };
+
+  Budget budget;
+  // A sixteenth of the limit for connections, within reason: the rest of them find no room and are told so.
+  const uint64_t each = needs.connection_bytes * needs.workers;
+  budget.connections_max = static_cast<uint32_t>(
+      std::clamp<uint64_t>(limit / 16 / std::max<uint64_t>(each, 1), kConnectionsMin, kConnectionsMax));
+  parts.push_back({budget.connections_max * each, "connections", ""});
+  budget.slot_bytes = choose_slot_bytes(options, needs, limit, left());
+  const bool set_aside = limits.huge_bytes >= budget.slot_bytes;  // then they are taken from the pool of huge pages
+  parts.push_back({set_aside ? 0 : budget.slot_bytes, "buffers", needs.memory_mode ? "" : "memory.max_size"});
+  budget.shm_bytes = choose_shm_bytes(options, needs, limit, left());
+  parts.push_back({budget.shm_bytes, "shared memory", "shm.max_size"});
+  budget.bytes = sum(parts);
+  if (budget.bytes <= limit) return budget;
+  return too_much(parts, limits.memory_bytes);
+}
+
+}  // namespace memkv::server
