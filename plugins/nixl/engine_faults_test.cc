@@ -212,7 +212,8 @@ TEST_F(CaseC17, a_wrong_credential_is_refused_where_a_server_answers) {
   options.args = {"--config", memkv::test::setup_file_drives(dir_, 1, "128MiB", 1)};
   options.dir = dir_.path();
   const auto server = ServerProcess::start(options);
-  const std::string wrong = "0f" + std::string(60, 'a') + "31", right = memkv::test::credential_of(dir_);
+  const std::string wrong = "9c41e07bd2583fa6610de4b97c25a83fd07e1b94c6f2385a4e9b70d1c8362f5a";
+  const std::string right = memkv::test::credential_of(dir_);
   const std::string ours = refusal({{"servers", server->address()}, {"auth_key", wrong}}, "MEMKV");
   EXPECT_TRUE(contains(ours, "does not accept the credential of auth_key")) << ours;
   EXPECT_FALSE(contains(ours, wrong)) << ours;

@@ -1,6 +1,7 @@
 """What NIXL sees of the plugin before a byte moves."""
 
 import pytest
+from conftest import DRAWN_KEY
 
 NAMES = {"servers", "auth_key", "prefix", "transport", "rdma_devices", "congestion", "timeout_ms", "io_threads", "coalesce", "write_mode", "staging_mb", "metrics_file", "summary"}
 

@@ -1,7 +1,7 @@
 """Why a transfer failed: the true reason, and the same one whatever carries the bytes; and what a backend refuses to be made with."""
 
 import pytest
-from conftest import Place, Server, freeze, start_place
+from conftest import DRAWN_KEY, Place, Server, freeze, start_place
 from test_plugin import refused, said
 
 TRANSPORTS = ["tcp", "shm"]
