@@ -172,9 +172,9 @@ struct ExtentHeader {
   uint32_t live_epochs;  // since version 2: epoch - oldest live epoch + 1; 0 = not told
 };
 
-/// The last note_words * 8 bytes of an extent's header tell of the extent before it in the segment: its first block, then
-/// a NoteEntry for each of its records that replaces or kills others. So if that extent is lost, one knows what has to be
-/// dead. There is no note where the list has no room, or a flush is among the records.
+/// The last note_words * 8 bytes of an extent's header tell of the extent before it in the segment: its first block,
+/// then a NoteEntry for each of its records that replaces or kills others. So if that extent is lost, one knows what
+/// has to be dead. There is no note where the list has no room, or a flush is among the records.
 struct ExtentNote {
   uint64_t block;  // in the segment
 };

@@ -118,7 +118,6 @@ struct NoteView {
 /// `extent` and `bytes` as of open_extent. kCorrupt: it does not fit the header, or speaks of a later extent.
 Result<NoteView> read_note(const ExtentHeader& extent, base::Bytes bytes);
 
-
 // --- heads -----------------------------------------------------------------------------------------------------------
 
 /// A checked head payload. Borrows.

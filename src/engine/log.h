@@ -271,7 +271,7 @@ class Log {
   uint64_t header_oldest_ = 1, extent_oldest_ = 1, anchor_oldest_ = 1;
   uint64_t durable_oldest_ = 1;
   std::vector<uint64_t> evicted_filter_;  // digests that went since what is durable
-  uint64_t told_epoch_ = 0;  // end of the last extent with records that is complete: marks may be lost
+  uint64_t told_epoch_ = 0;               // end of the last extent with records that is complete: marks may be lost
   uint32_t told_block_ = 0;
   uint64_t cut_epoch_ = 0;
   uint32_t cut_block_ = 0;

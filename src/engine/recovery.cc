@@ -184,8 +184,8 @@ bool Recovery::outlives_its_tombs(const Found& f) const {
   return (by_namespace == nullptr || !by_namespace->covers(f)) && (by_digest == nullptr || !by_digest->covers(f));
 }
 
-/// A record that reclaim moved may lie behind what replaced it, though never far: where that was perhaps cut away just now,
-/// nobody knows.
+/// A record that reclaim moved may lie behind what replaced it, though never far: where that was perhaps cut away just
+/// now, nobody knows.
 bool Recovery::is_suspect(const Found& f) const {
   const LogPlace cut = tombs_[f.place.drive].cut;
   if (cut.epoch == 0) return false;

@@ -30,7 +30,8 @@ class Recovery {
   // --- for LogScan
   /// A record that the log holds. `head` is the payload of a head record; empty: it is damaged, and the block with it.
   void take(Log& log, uint64_t epoch, const RecordHeader& h, uint64_t payload_offset, base::Bytes head);
-  /// An extent is lost, and this is what the next one says of it: its records, and what they replaced or killed, are dead.
+  /// An extent is lost, and this is what the next one says of it: its records, and what they replaced or killed, are
+  /// dead.
   void lose_records(Log& log, const NoteView& note);
   /// Something before `end` is lost, and nobody knows what: the log is cut there.
   void lose_all(Log& log, LogPlace end);
