@@ -182,7 +182,7 @@ test_broken() {
 #: order      case A1 over rdma: what a client has given up never undoes what it sent afterwards
 test_order() {
   export CASE_A1_TRANSPORTS=rdma MEMKV_RDMA_DEVICES=rxe0,rxe1
-  "$state/tests/e2e_test" --gtest_filter='*CaseA1*' > /run/server.log 2>&1 || fail "the order of changes"
+  "$state/tests/e2e_test" --gtest_filter='*CaseA1*-*Random*:*FullSockets*' > /run/server.log 2>&1 || fail "the order of changes"
   grep -q '^\[  PASSED  \] [1-9]' /run/server.log || fail "no test ran"
   tail -1 /run/server.log
 }
@@ -267,7 +267,7 @@ inside) (sleep "$3"; echo "guest: it takes too long"; tail -30 /run/server.log /
   cp "$root"/build/release/bin/memkv{,-bench} "$root"/build/release/tests/{transport_test,memkv-rdma-load,memkv-gpu-test} "$work/bin"
   cp "$root"/build/release/tests/{libcudart_fake.so,e2e_test} "$work/tests"
   cp "$root/build/release/lib/libplugin_MEMKV.so" "$work/lib"
-  limit=240 memory=3G; case $1 in nixl?) limit=1500 memory=8G ;; esac
+  limit=240 memory=3G; case $1 in nixl?) limit=1500 memory=8G ;; order) limit=480 ;; esac
   guest=(); case $1 in sweep2) guest=(-d 12:512M:4096) ;; faults) guest=(-d 2:512M:4096) ;; lossy) guest=(-n -s 1) ;; esac
   if [ "$1" = lossy ]; then start_other_guest; fi
   RXE_WORK=$work "$root/tools/guest.sh" "${guest[@]}" -m $memory -t $limit -- "$root/tools/guest_rdma.sh" inside "$1" $((limit - 60)) || status=$?
