@@ -161,7 +161,7 @@ TEST_F(CaseA1Worker, APayloadThatWaitsForASlotIsNotDoneAfterwards) {
     while (const io::Slot slot = worker->slots().take(bytes)) taken.push_back(slot);
   }
   const uint64_t old = add_put(old_way, "k", pattern(50'000)).send();
-  until([&] { return worker->puts_wait(); });
+  until([&] { return worker->tenants().anyone_waits(); });
   EXPECT_EQ(plain(new_way, OpKind::kRemove, "k"), Status::kMiss);
   for (const io::Slot& slot : taken) worker->slots().give_back(slot);
   worker->room_freed();

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::chrono::seconds kDeadline{600};
 
-struct Run {
+struct ListRun {
   double ops_per_s = 0;
   uint64_t retries = 0, misses = 0;
   double single_us_p50 = 0, single_us_p99 = 0;  ///< of the get of one block beside it; 0: none
@@ -49,8 +49,8 @@ class Lists {
   }
 
   /// All gets, `step` of them a batch, one batch after the other; `beside`: a get of one block under way all the time.
-  Run run(uint64_t step, bool beside) {
-    Run run;
+  ListRun run(uint64_t step, bool beside) {
+    ListRun run;
     std::vector<double> single_us;
     const uint64_t retries = session_.counters().retries, started = client::monotonic_ns();
     for (uint64_t at = 0; at < options_.count; at += step) {
@@ -95,7 +95,7 @@ class Lists {
   std::vector<Outcome> outcomes_, single_outcome_;
 };
 
-Json told(const Run& run) {
+Json told(const ListRun& run) {
   return {{"ops_per_s", run.ops_per_s},
           {"retries", run.retries},
           {"misses", run.misses},
@@ -130,8 +130,8 @@ int run_lists(const ListsOptions& options) {
   fmt::print("{:>8} {:>14} {:>14} {:>7} {:>10} {:>12} {:>12} {:>7}\n", "round", "batches op/s", "list op/s", "ratio",
              "retries", "one/batches", "one/list", "ratio");
   for (uint32_t i = 0; i < options.repeat; i++) {
-    const Run batches = lists.run(options.batch, false), list = lists.run(options.count, false);
-    const Run batches_beside = lists.run(options.batch, true), list_beside = lists.run(options.count, true);
+    const ListRun batches = lists.run(options.batch, false), list = lists.run(options.count, false);
+    const ListRun batches_beside = lists.run(options.batch, true), list_beside = lists.run(options.count, true);
     rate.push_back(list.ops_per_s / batches.ops_per_s);
     p50.push_back(list_beside.single_us_p50 / batches_beside.single_us_p50);
     retries.push_back(static_cast<double>(list.retries));
