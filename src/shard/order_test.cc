@@ -216,7 +216,7 @@ TEST_F(CaseA1Worker, ADeadlineCountsFromWhenTheFrameWasMade) {
   old_way.op({.kind = OpKind::kPut, .deadline_us = 60'000'000, .key = "k"}, data, sums_of("k", data));
   EXPECT_EQ(reply(old_way, old_way.send()).op.status, Status::kOk);
   old_way.late_us = 0 - uint64_t{3'600'000'000};  // no frame was made later than it came
-  old_way.op({.kind = OpKind::kRemove, .deadline_us = 1, .key = "k"});
+  old_way.op({.kind = OpKind::kPut, .deadline_us = 1, .key = "k"}, data, sums_of("k", data));  // its bytes take longer
   EXPECT_EQ(reply(old_way, old_way.send()).op.status, Status::kDeadline);
 }
 

