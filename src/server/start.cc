@@ -32,6 +32,7 @@
 #include "server/ready_file.h"
 #include "server/server.h"
 #include "server/shm_socket.h"
+#include "server/slots.h"
 #include "server/start_options.h"
 #include "server/status.h"
 #include "server/storage.h"
@@ -52,40 +53,6 @@ int fail(int code, const std::string& text) {
   constexpr uint32_t kPatienceMs = 1000;  // a reader that is gone must not hold the end up
   (void)base::write_stderr(fmt::format("memkv start: {}\n", text), kPatienceMs);
   return code;
-}
-
-/// One pool's bytes over the classes, largest first: half for whole chunks.
-std::vector<io::SlotClass> slot_classes(uint64_t bytes) {
-  struct Share {
-    uint32_t payload;
-    uint64_t percent;
-    uint32_t least;
-  };
-  // Each holds its payload and a device block before or behind it that a read brings along.
-  static constexpr uint32_t kExtra = 8192;
-  static constexpr Share kShares[] = {
-      {2u << 20, 50, 3}, {1u << 20, 20, 2}, {256u << 10, 15, 4}, {64u << 10, 10, 8}, {8u << 10, 5, 32}};
-  std::vector<io::SlotClass> classes;
-  for (const Share& share : kShares) {
-    const uint64_t each = share.payload + kExtra + io::kSlotHeadroom;
-    const uint64_t count = std::max<uint64_t>(share.least, bytes * share.percent / 100 / each);
-    classes.push_back({share.payload + kExtra, static_cast<uint32_t>(count)});
-  }
-  return classes;
-}
-
-/// Each namespace has one slot of a class for itself, whatever others do, and one to share. Empty: there are enough, or
-/// were made so within a quarter more memory.
-std::string give_each_two_slots(std::vector<io::SlotClass>& classes, size_t namespaces, uint64_t bytes) {
-  if (namespaces < 2) return {};
-  uint64_t taken = 0;
-  for (io::SlotClass& shape : classes) {
-    shape.count = std::max(shape.count, static_cast<uint32_t>(2 * namespaces));
-    taken += uint64_t{shape.payload_bytes} * shape.count;
-  }
-  if (taken <= bytes / 4 * 5) return {};
-  return fmt::format("two slots of each size for each of {} namespaces take {}, and a worker has {}", namespaces,
-                     base::format_bytes(taken), base::format_bytes(bytes));
 }
 
 void raise_open_files() {
