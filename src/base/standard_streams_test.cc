@@ -210,7 +210,7 @@ TEST(CaseC1, closed_streams_are_held_by_what_fails) {
         hold_standard_streams();
         char byte = 0;
         const bool held = ::read(0, &byte, 1) < 0 && ::write(1, "x", 1) < 0 && ::write(2, "x", 1) < 0 &&
-                          ::open("/dev/null", O_RDONLY) == 3;
+                          ::open("/dev/null", O_RDONLY) >= 3;
         _exit(held ? 0 : 1);
       },
       testing::ExitedWithCode(0), "");
