@@ -2,7 +2,7 @@
 # Resets a guest while client processes write to NVMe drives, and compares every block with a model after the next boot.
 #   tools/guest_resets.sh [--resets N] [--seed S] [--work DIR]     N: 10; runs with distinct seeds add up
 # Every tenth reset the store is a fresh one. The last line is the verdict in figures; after a failure the folder stays.
-# The same file is what runs in the guest: `guest_resets.sh inside BOOT SEED MILLISECONDS LAST`.
+# The same file is what runs in the guest: `guest_resets.sh inside BOOT SEED CHANGES LAST`.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 state=/run/rxe   # of this run, on the host's disk: it outlives the guest
@@ -26,7 +26,7 @@ one_store() {
   cp "$root/build/release/bin/memkv" "$work/bin"; cp "$root/build/release/tests/memkv-torture" "$work/tests"
   for boot in $(seq 0 "$1"); do
     rc=0
-    RXE_WORK=$work "$root/tools/guest.sh" -n -d $drives -m 1G -t 400 -- "$root/tools/guest_resets.sh" inside "$boot" $(($2 * 1000 + boot)) $((500 + ($2 * 7919 + boot * 613) % 2500)) $((boot == $1)) \
+    RXE_WORK=$work "$root/tools/guest.sh" -n -d $drives -m 1G -t 400 -- "$root/tools/guest_resets.sh" inside "$boot" $(($2 * 1000 + boot)) $((($2 * 7919 + boot * 613) % 100)) $((boot == $1)) \
       > "$work/boot$boot.log" 2>&1 || rc=$?
     grep -a "^reset:" "$work/boot$boot.log" || true
     if [ "$boot" = "$1" ]; then ((rc == 0)); else ((rc == 125)) && grep -aq "now the reset" "$work/boot$boot.log" && done=$((done + 1)); fi ||

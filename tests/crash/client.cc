@@ -70,6 +70,7 @@ class Changer {
   struct Block {
     std::optional<Change> whole;  ///< the block is as this put left it
     int given_up = 0;             ///< changes of unknown outcome
+    bool left_alone = false;      ///< not changed any more, so that one that comes late is not covered up
   };
 
   void tell(Report::Kind kind, const Change& change, Status status = Status::kOk) {
@@ -94,7 +95,7 @@ class Changer {
     for (uint32_t i = 0; i < kBlocksPerClient; ++i) {
       const uint32_t key = (first + i) % kBlocksPerClient;
       const bool is_taken = std::any_of(taken.begin(), taken.end(), [&](const Change& c) { return c.key == key; });
-      if (is_taken || blocks_[key].given_up >= kGivenUpMax) continue;
+      if (is_taken || blocks_[key].left_alone || blocks_[key].given_up >= kGivenUpMax) continue;
       if (!wants_uncertain || blocks_[key].given_up > 0) return key;
       if (!other) other = key;
     }
@@ -169,8 +170,17 @@ class Changer {
       ++block.given_up;
       return;
     }
+    if (plan_.ordered && block.given_up > 0) leave_alone_some(block);
     if (plan_.ordered) block.given_up = 0;
     if (is_whole && block.given_up == 0) block.whole = change;
+  }
+
+  /// Half of the blocks whose given-up change has been followed by an acknowledged one, while others are left to
+  /// change.
+  void leave_alone_some(Block& block) {
+    if (left_alone_ >= static_cast<int>(kBlocksPerClient) / 2 || below(2) != 0) return;
+    block.left_alone = true;
+    ++left_alone_;
   }
 
   /// A block whose last change was an acknowledged put, nothing given up since, reads as that put left it.
@@ -193,6 +203,7 @@ class Changer {
   uint64_t random_;
   uint64_t version_;
   int64_t budget_;
+  int left_alone_ = 0;
   bool gave_up_ = false;  ///< in the last batch
   Block blocks_[kBlocksPerClient];
 };

@@ -14,7 +14,7 @@ struct FeatureInfo {
 };
 
 constexpr FeatureInfo kFeatures[kFeatureCount] = {
-    {"order", false, "a change that was given up is never applied after a newer acknowledged one"},
+    {"order", true, "a change that was given up is never applied after a newer acknowledged one"},
     {"stalls", true, "SIGSTOP of the server under load, with changes that are given up meanwhile"},
     {"stops", true, "SIGTERM instead of some of the kills; the exit code must be 0"},
     {"starts", true, "kill -9 while the server starts"},

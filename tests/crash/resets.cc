@@ -1,6 +1,7 @@
 #include "tests/crash/resets.h"
 
 #include <fcntl.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -15,6 +16,8 @@ namespace memkv::test {
 namespace {
 
 constexpr uint64_t kBytesPerBoot = uint64_t{24} << 20;
+constexpr uint64_t kAcknowledgedMin = 20;  ///< before the reset
+constexpr int kLoadSecondsMax = 90;
 constexpr int kReadySeconds = 200;  ///< of an emulated machine
 
 /// All journals reach the folder with each write (9p without a cache); the drives get nothing that is under way.
@@ -51,10 +54,12 @@ int run_until_reset(const std::vector<std::string>& arguments) {
   if (!totals.good()) return 1;
   if (number(6) != 0) return server->stop() == 0 ? 0 : 1;
   fleet.start(access, {.seed = number(4), .run = boot, .budget = kBytesPerBoot, .journals = journals_of(folder, boot)});
-  usleep(static_cast<useconds_t>(number(5)) * 1000);
+  const uint64_t wanted = kAcknowledgedMin + number(5);
+  for (int waited = 0; totals.changes.acknowledged < wanted && waited < kLoadSecondsMax * 100; ++waited) usleep(10'000);
   std::printf("reset: boot %d: %lu changes acknowledged, now the reset\n", boot,
               static_cast<unsigned long>(totals.changes.acknowledged));
   std::fflush(stdout);
+  tcdrain(STDOUT_FILENO);  // a console gives its bytes away slowly
   reset_machine();
 }
 

@@ -6,7 +6,7 @@
 
 namespace memkv::test {
 
-/// Arguments: "memkv-torture reset FOLDER BOOT SEED MILLISECONDS LAST". FOLDER outlives the machine: store.yaml,
+/// Arguments: "memkv-torture reset FOLDER BOOT SEED CHANGES LAST". FOLDER outlives the machine: store.yaml,
 /// store.key and the journals of the boots before. Checks all blocks by those journals, then loads the server and
 /// resets the machine; where LAST is 1 it stops the server instead. Returns only then, or when something is not as it
 /// should be.

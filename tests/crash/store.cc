@@ -17,6 +17,7 @@ namespace {
 
 constexpr uint64_t kSlicesOffset = uint64_t{1} << 20;  ///< docs/data-file.md, Layout
 constexpr uint64_t kSectorBytes = 4096;
+constexpr int kReadySeconds = 300;                ///< of a busy machine
 constexpr uint64_t kSliceStartBytes = 64 * 1024;  ///< anchors, the first segment's header, and what follows them
 
 void append_second_tenant(const std::string& config) {
@@ -41,6 +42,7 @@ ServerProcess::Options TortureStore::options(const RoundPlan& round, const std::
                   "--shm-dir", folder(), "--shm-size", "128MiB"};
   options.address = address;
   options.dir = folder();
+  options.ready_timeout_s = kReadySeconds;
   return options;
 }
 

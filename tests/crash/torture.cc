@@ -94,7 +94,9 @@ class Torture {
   Access access() { return {store_.server().address(), store_.folder(), {store_.credential(0), store_.credential(1)}}; }
 
   bool check() {
+    const uint64_t before = totals_.broken;
     fleet_.check(access());
+    if (interrupted != 0) totals_.broken = before;
     return totals_.good();
   }
 
