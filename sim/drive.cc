@@ -224,6 +224,7 @@ Drive::Sector& Drive::platter(uint64_t number) {
 }
 
 void Drive::land_sector(uint64_t number, const std::byte* bytes, bool durable) {
+  for (Copy& copy : copies_) copy.damaged = copy.damaged && copy.sector != number;
   if (durable || !options_.volatile_cache) {
     cache_.erase(number);
     std::memcpy(platter(number).data(), bytes, kSector);
@@ -288,6 +289,11 @@ void Drive::note_damage(uint64_t sector) {
   for (Newest& newest : newest_) {
     if (sector * kSector >= newest.offset && sector * kSector < newest.offset + newest.bytes) newest.damaged = true;
   }
+  for (Copy& copy : copies_) copy.damaged = copy.damaged || copy.sector == sector;
+}
+
+bool Drive::last_good_copy(uint64_t sector) const {
+  return (copies_[0].sector == sector && copies_[1].damaged) || (copies_[1].sector == sector && copies_[0].damaged);
 }
 
 bool Drive::newest_damaged() const {
@@ -302,6 +308,7 @@ std::optional<uint64_t> Drive::rot(bool newest) {
   if (choice.empty()) choice = written_;
   if (choice.empty()) return std::nullopt;
   const uint64_t number = choice[random_.below(choice.size())];
+  if (last_good_copy(number)) return std::nullopt;
   platter(number)[random_.below(kSector)] ^= static_cast<std::byte>(1u << random_.below(8));
   counts_.rotten++;
   note_damage(number);
@@ -311,6 +318,7 @@ std::optional<uint64_t> Drive::rot(bool newest) {
 std::optional<uint64_t> Drive::zero_sector() {
   if (written_.empty()) return std::nullopt;
   const uint64_t number = written_[random_.below(written_.size())];
+  if (last_good_copy(number)) return std::nullopt;
   platter(number).fill(std::byte{0});
   counts_.rotten++;
   note_damage(number);

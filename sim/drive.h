@@ -59,12 +59,15 @@ class Drive {
   DriveFaults& faults() { return faults_; }
   const DriveCounts& counts() const { return counts_; }
   void set_slices(Slices slices) { slices_ = slices; }
+  /// Two sectors of which one is enough: rot and zeroing leave the second alone until the first is written again.
+  void set_copies(std::array<uint64_t, 2> sectors) { copies_ = {{{sectors[0]}, {sectors[1]}}}; }
 
   /// The processes that had ops in flight are dead: each op lands wholly, partly or not at all.
   void tear_in_flight();
   /// And what stands in its cache lands by chance, each sector for itself.
   void cut_power();
-  /// One bit of a written sector turns over. `newest`: in the newest write of a slice. Returns the sector's number.
+  /// One bit of a written sector turns over. `newest`: in the newest write of a slice. Returns the sector's number;
+  /// nothing: no sector was hit.
   std::optional<uint64_t> rot(bool newest);
   /// A written sector is zeroed, or all from the middle on.
   std::optional<uint64_t> zero_sector();
@@ -92,6 +95,10 @@ class Drive {
     uint64_t offset = 0, bytes = 0;
     bool damaged = false;
   };
+  struct Copy {
+    uint64_t sector = UINT64_MAX;
+    bool damaged = false;
+  };
 
   Result<void> submit(std::unique_ptr<Flight> flight);
   void finish(uint64_t id);
@@ -104,6 +111,7 @@ class Drive {
   void land_sector(uint64_t number, const std::byte* bytes, bool durable);
   void note_write(uint64_t offset, uint64_t bytes, bool damaged);
   void note_damage(uint64_t sector);
+  bool last_good_copy(uint64_t sector) const;
   bool faulty() const { return world_.now_ns() < faults_.errors_until_ns; }
   bool hit(double probability) { return faulty() && probability > 0 && random_.next_double() < probability; }
   Sector& platter(uint64_t number);
@@ -126,6 +134,7 @@ class Drive {
   std::map<uint64_t, std::unique_ptr<Flight>> flights_;  ///< by serial
   uint64_t serial_ = 0;
   std::vector<Newest> newest_;  ///< by slice
+  std::array<Copy, 2> copies_;
 };
 
 }  // namespace memkv::sim

@@ -122,5 +122,27 @@ TEST_F(SimulatedDrive, rot_turns_one_bit_over) {
   EXPECT_EQ(std::count(bytes.begin(), bytes.end(), std::byte{'r'}), static_cast<ptrdiff_t>(kSector - 1));
 }
 
+TEST_F(SimulatedDrive, of_two_copies_one_stays_good_until_the_other_is_written_again) {
+  make(false);
+  drive_->set_copies({0, 2});
+  const auto good = [&](uint64_t sector) {
+    std::vector<std::byte> bytes(kSector);
+    EXPECT_TRUE(file_->read_now(sector * kSector, bytes).ok());
+    return std::count(bytes.begin(), bytes.end(), std::byte{'c'}) == static_cast<ptrdiff_t>(kSector);
+  };
+  bool first_was_hit = false, second_was_hit = false;
+  for (int round = 0; round < 20; round++) {
+    first_.result = 1;
+    start(first_, 0, 'c');
+    finish(first_);
+    for (int i = 0; i < 40; i++) (void)(round % 2 == 0 ? drive_->rot(i % 2 == 0) : drive_->zero_sector());
+    EXPECT_NE(good(0), good(2));
+    EXPECT_FALSE(good(1));
+    first_was_hit = first_was_hit || !good(0);
+    second_was_hit = second_was_hit || !good(2);
+  }
+  EXPECT_TRUE(first_was_hit && second_was_hit);
+}
+
 }  // namespace
 }  // namespace memkv::sim

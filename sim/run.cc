@@ -43,6 +43,9 @@ Run::Run(uint64_t seed, const Plan& plan, const Options& options)
         world_, i, Drive::Options{.bytes = setup.drive_bytes, .volatile_cache = setup.volatile_cache},
         base::mix64(seed + i)));
     drives_.back()->set_slices({engine::kSlicesOffset, layout->slice_bytes});
+    // With both superblocks damaged a drive is refused, and stays so: no round could end well.
+    drives_.back()->set_copies(
+        {engine::kSuperblockOffsets[0] / io::kSectorBytes, engine::kSuperblockOffsets[1] / io::kSectorBytes});
     files.push_back(drives_.back()->open());
     borrowed.push_back(files.back().get());
   }
