@@ -13,6 +13,7 @@ uint16_t StoreImpl::namespace_index(uint64_t id) {
   }
   namespaces_.push_back(id);
   flushed_.push_back(0);
+  flushed_durably_.push_back(0);
   return static_cast<uint16_t>(namespaces_.size() - 1);
 }
 

@@ -1,5 +1,6 @@
 /// Flush: a namespace tombstone in each log.
 
+#include <algorithm>
 #include <vector>
 
 #include "engine/store_impl.h"
@@ -40,7 +41,7 @@ void StoreImpl::start_flush(OpState* st) {
       const bool left = done.status == Status::kIo && state.store->usable_log(flush->drive) == nullptr;
       if (done.status != Status::kOk && !left) state.status = done.status;
       delete flush;
-      if (--state.left == 0) state.store->finish(state, state.status);
+      if (--state.left == 0) state.store->flush_done(state);
     };
     ++st->left;
     log->append(*a);
@@ -53,7 +54,23 @@ void StoreImpl::start_flush(OpState* st) {
   }
   uint64_t not_counted = 0;
   for (const Digest& d : gone) drop_block(d, not_counted);
-  if (--st->left == 0) finish(*st, st->status);
+  if (--st->left == 0) flush_done(*st);
+}
+
+/// All logs have answered.
+void StoreImpl::flush_done(OpState& st) {
+  const FlushOp& op = static_cast<FlushOp&>(*st.op);
+  uint64_t& durable = flushed_durably_[namespace_index(op.namespace_id)];
+  if (st.status == Status::kOk) durable = std::max(durable, op.generation);
+  finish(st, st.status);
+}
+
+/// Blocks of the namespace have left the index, though a log may not have the flush: it is under way, or it failed.
+bool StoreImpl::flush_is_open(uint64_t ns) const {
+  for (size_t i = 0; i < namespaces_.size(); ++i) {
+    if (namespaces_[i] == ns) return flushed_[i] > flushed_durably_[i];
+  }
+  return false;
 }
 
 }  // namespace memkv::engine

@@ -304,7 +304,7 @@ void StoreImpl::merged_appended(Append& a) {
   }
   if (a.header.kind == RecordKind::kWhole) {
     st.op->generation = ref.sequence;
-    const Leftover old = s.leftover_of(st.digest, ref.place);
+    const Leftover old = s.leftover_of(st.digest, a);
     const bool installed = s.install_block(st, ref, false, a.header.namespace_id, 0, ref.length, {});
     if (!installed) st.status = Status::kNoSpace;
     return s.bury_then(st, old, a, installed, commit_done);
@@ -404,7 +404,7 @@ void StoreImpl::head_appended(Append& a) {
   const bool lost = std::any_of(m.parts.begin(), m.parts.end(),
                                 [&](const auto& p) { return s.usable_log(p.second.place.drive) == nullptr; }) ||
                     m.part_lost;
-  const Leftover old = s.leftover_of(st.digest, a.place);
+  const Leftover old = s.leftover_of(st.digest, a);
   const RecordRef ref{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, false};
   const bool evicted = s.kept_chunk_is_gone(a);
   const bool installed = s.install_block(st, ref, true, a.header.namespace_id, 0, m.block_bytes, m.parts);

@@ -89,19 +89,19 @@ void StoreImpl::put_appended(Append& a) {
   if (status != Status::kOk) return s.finish(st, status);
   PutOp& op = static_cast<PutOp&>(*st.op);
   op.generation = a.header.sequence;
-  const Leftover old = s.leftover_of(st.digest, a.place);
+  const Leftover old = s.leftover_of(st.digest, a);
   const RecordRef ref{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, !a.ranges.empty()};
   const bool installed = s.install_block(st, ref, false, op.key.namespace_id, a.header.expiry_s, ref.length, {});
   if (!installed) st.status = Status::kNoSpace;
   s.bury_then(st, old, a, installed, put_done);
 }
 
-StoreImpl::Leftover StoreImpl::leftover_of(Digest digest, Place fresh) {
+StoreImpl::Leftover StoreImpl::leftover_of(Digest digest, const Append& a) {
   const Entry* old = live(digest);
   Leftover left;
-  left.elsewhere = outlives(old, fresh);
+  left.elsewhere = outlives(old, a.place);
   if (left.elsewhere) left.place = old->place();
-  left.evicted = old == nullptr && may_return(digest);
+  left.gone = old == nullptr && may_return(digest, a.header.namespace_id);
   return left;
 }
 
@@ -110,13 +110,14 @@ StoreImpl::Leftover StoreImpl::leftover_of(Digest digest, Place fresh) {
 void StoreImpl::bury_then(OpState& st, const Leftover& old, const Append& a, bool installed, void (*step)(OpState&)) {
   if (!installed) return sweep_then(st, logs_.size(), a.header.sequence + 1, step);
   if (old.elsewhere) return tombstone_then(st, old.place, a.header.sequence, step);
-  if (old.evicted) return sweep_then(st, a.place.drive, a.header.sequence, step);
+  if (old.gone) return sweep_then(st, a.place.drive, a.header.sequence, step);
   step(st);
 }
 
 /// A record of the block that is in no index may be found after a restart.
-bool StoreImpl::may_return(Digest digest) const {
-  return !options_.memory_mode &&
+bool StoreImpl::may_return(Digest digest, uint64_t ns) const {
+  if (options_.memory_mode) return false;
+  return flush_is_open(ns) ||
          std::any_of(logs_.begin(), logs_.end(), [&](const auto& log) { return log && log->may_return(digest); });
 }
 

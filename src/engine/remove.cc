@@ -30,9 +30,9 @@ void StoreImpl::remove_locked(OpState& st) {
   s.tombstone_then(st, e->place(), sequence, removed);
 }
 
-/// What was evicted a moment ago may be found again after a restart; what was removed may not.
+/// What was evicted or flushed a moment ago may be found again after a restart; what was removed may not.
 void StoreImpl::remove_missing(OpState& st) {
-  if (!may_return(st.digest)) return finish(st, Status::kMiss);
+  if (!may_return(st.digest, static_cast<RemoveOp&>(*st.op).key.namespace_id)) return finish(st, Status::kMiss);
   sweep_then(st, logs_.size(), next_sequence(),
              [](OpState& done) { done.store->finish(done, done.status == Status::kOk ? Status::kMiss : done.status); });
 }

@@ -261,16 +261,16 @@ class StoreImpl final : public Store, public LogOwner {
   static void put_appended(Append& a);
   void tombstone_then(OpState& st, Place old_place, uint64_t sequence, void (*step)(OpState&));
   static void tombstone_done(Append& a);
-  bool may_return(Digest digest) const;
+  bool may_return(Digest digest, uint64_t ns) const;
   void sweep_then(OpState& st, size_t except, uint64_t sequence, void (*step)(OpState&));
   static void sweep_next(OpState& st);
   /// What logs may still hold of a block from before a change: recovery would find it once the change is gone.
   struct Leftover {
     bool elsewhere = false;  // a live record that outlives the change, at `place`
     Place place;
-    bool evicted = false;  // perhaps records that were evicted a moment ago
+    bool gone = false;  // perhaps records that were evicted or flushed a moment ago
   };
-  Leftover leftover_of(Digest digest, Place fresh);
+  Leftover leftover_of(Digest digest, const Append& a);
   void bury_then(OpState& st, const Leftover& old, const Append& a, bool installed, void (*step)(OpState&));
   bool outlives(const Entry* old, Place fresh) const;
   static void put_done(OpState& st);
@@ -283,6 +283,8 @@ class StoreImpl final : public Store, public LogOwner {
   void drop_durably(Digest digest, uint64_t ns, Generation generation, uint64_t& counter);
   // --- flush.cc
   void start_flush(OpState* st);
+  void flush_done(OpState& st);
+  bool flush_is_open(uint64_t ns) const;
   // --- read.cc
   Target find_target(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation);
   bool start_read(OpState& st, const RecordRef& ref, uint64_t from, uint64_t to, std::byte* buffer, bool with_header,
@@ -367,7 +369,8 @@ class StoreImpl final : public Store, public LogOwner {
   Index index_;
   std::vector<std::unique_ptr<Log>> logs_;
   std::vector<uint64_t> namespaces_;
-  std::vector<uint64_t> flushed_;  // by namespace: sequence of its last flush in this life
+  std::vector<uint64_t> flushed_;          // by namespace: sequence of its last flush in this life
+  std::vector<uint64_t> flushed_durably_;  // and of the last one that is in all logs
   std::vector<OpState> states_;
   OpState* free_states_ = nullptr;
   uint32_t suspects_ = 0;  // being looked over
