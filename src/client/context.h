@@ -85,7 +85,7 @@ class Context {
   void on_exists(Unit& unit, bool there);
   void on_admin_done(Unit& unit);
   void on_flushed(Unit& unit);
-  void expand_flush(Unit& unit, uint16_t workers);
+  void expand_flush(Unit& unit, uint16_t workers, uint64_t map);
   void on_mismatch(Unit& unit, Connection& from);
   /// The unit's connection is gone; `sent` = its frame may have left.
   void on_lost(Unit& unit, bool sent);

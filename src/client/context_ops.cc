@@ -55,7 +55,7 @@ void Op::reset() {
   bytes = ready_bytes = deadline_ns = 0;
   phase = Phase::kSingle;
   pinned = nullptr;
-  pinned_epoch = upload = 0;
+  pinned_epoch = upload = expanded_by = 0;
   finishing = asked_again = generations_differ = gpu = false;
   demanded = 0;
   refusal = Status::kOk;
@@ -202,13 +202,19 @@ void Context::feed(Call& call, uint32_t index, uint64_t bytes) {
   }
 }
 
-/// A flush goes to every worker, once it is known how many there are.
-void Context::expand_flush(Unit& unit, uint16_t workers) {
+/// A flush goes to every worker, once it is known how many there are. By another map it goes to all of that one: shards
+/// that no worker has answered for yet may have gone to one that has answered.
+void Context::expand_flush(Unit& unit, uint16_t workers, uint64_t map) {
+  Op& op = *unit.op;
+  op.expanded_by = map;
+  for (Unit& other : op.units) {
+    if (&other != &unit && other.frame == nullptr) drop_unit(other);
+  }
   unit.worker = 0;
   for (uint16_t worker = 1; worker < workers; worker++) {
-    Unit& more = new_unit(*unit.op, OpKind::kFlush, 0, 0, {});
+    Unit& more = new_unit(op, OpKind::kFlush, 0, 0, {});
     more.worker = worker;
-    unit.op->server->route(more);
+    op.server->route(more);
   }
 }
 
@@ -323,7 +329,7 @@ void Context::on_exists(Unit& unit, bool there) {
   finish(op, there ? Status::kOk : Status::kMiss);
 }
 
-/// There is no such worker any more: what it had, the others have.
+/// There is no such worker any more: what it had, the others have, and they are asked.
 void Context::on_flushed(Unit& unit) {
   Op& op = *unit.op;
   drop_unit(unit);

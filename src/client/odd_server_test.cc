@@ -31,6 +31,7 @@ using wire::Opcode;
 struct Say {
   std::function<void(Opcode, uint64_t, const std::string&, const std::string&)> whole;
   std::function<void(uint64_t, const std::string&, const std::string&)> half;
+  uint16_t worker = 0;  ///< of the connection
   void operator()(Opcode opcode, uint64_t request_id, const std::string& body, const std::string& payload) const {
     whole(opcode, request_id, body, payload);
   }
@@ -50,12 +51,20 @@ std::string cancel_body(uint64_t request_id, uint16_t index) {
   body.resize(wire::encode(wire::Cancel{request_id, index}, base::mut_bytes_of(body.data(), body.size())));
   return body;
 }
-std::string welcome_body(uint16_t worker = 0) {
+/// As many shards as workers.
+std::string map_body(uint8_t workers) {
+  wire::WorkerMap map{.worker_count = workers, .shard_count = workers, .worker_of_shard = {}};
+  for (uint8_t i = 0; i < workers; i++) map.worker_of_shard[i] = i;
+  std::string body(256, 0);
+  body.resize(wire::encode(map, base::mut_bytes_of(body.data(), body.size())));
+  return body;
+}
+std::string welcome_body(uint16_t worker = 0, uint8_t workers = 2) {
   wire::Welcome welcome;
   welcome.worker = worker;
-  welcome.worker_count = 2;
-  welcome.shard_count = 2;
-  welcome.worker_of_shard[1] = 1;
+  welcome.worker_count = workers;
+  welcome.shard_count = workers;
+  for (uint8_t i = 0; i < workers; i++) welcome.worker_of_shard[i] = i;
   welcome.ready = 1;
   welcome.credit = {64, 64, 64};
   welcome.block_bytes_max = 16 << 20;
@@ -90,6 +99,8 @@ class OddServer {
   size_t asked() const { return asked_; }
   /// The worker that connections are told to belong to.
   void welcome_as(uint16_t worker) { worker_ = worker; }
+  /// How many workers connections are told of from now on.
+  void become(uint8_t workers) { workers_ = workers; }
   void play(Script script) {
     const std::lock_guard lock(mutex_);
     script_ = std::move(script);
@@ -109,8 +120,9 @@ class OddServer {
       if (header.opcode == Opcode::kOps) server_.asked_++;
       if (header.opcode == Opcode::kOps || header.opcode == Opcode::kExists) {
         const std::lock_guard lock(server_.mutex_);
-        server_.script_({[this](auto&&... what) { say(what...); }, [this](auto&&... what) { say_half(what...); }},
-                        header.request_id, ops);
+        server_.script_(
+            {[this](auto&&... what) { say(what...); }, [this](auto&&... what) { say_half(what...); }, told_},
+            header.request_id, ops);
       }
       return PayloadTarget::sink();
     }
@@ -121,7 +133,9 @@ class OddServer {
       key_ = accepted.keys.server_to_client;
       const uint16_t wanted_worker = accepted.wanted_worker;
       const uint16_t worker = server_.worker_;
-      say(Opcode::kWelcome, 0, welcome_body(worker != wire::kAnyWorker ? worker : wanted_worker % 2), "");
+      const uint8_t workers = server_.workers_;
+      told_ = worker != wire::kAnyWorker ? worker : wanted_worker % workers;
+      say(Opcode::kWelcome, 0, welcome_body(told_, workers), "");
     }
     void say(Opcode opcode, uint64_t request_id, const std::string& body, const std::string& payload) {
       frames_.push_back(std::make_unique<TestFrame>(opcode, request_id, body, payload));
@@ -145,6 +159,7 @@ class OddServer {
     OddServer& server_;
     std::vector<std::unique_ptr<TestFrame>> frames_;
     base::SipKey key_{};
+    uint16_t told_ = 0;  ///< the worker that it was told to belong to
   };
 
   void loop() {
@@ -184,6 +199,7 @@ class OddServer {
   std::atomic<bool> stop_{false};
   std::atomic<size_t> accepted_{0}, cancels_{0}, asked_{0};
   std::atomic<uint16_t> worker_{wire::kAnyWorker};
+  std::atomic<uint8_t> workers_{2};
   std::thread thread_;
 };
 
@@ -464,6 +480,39 @@ TEST_F(CaseA1OddServer, CallsAPutTooLateOrFencedThatWasNotGivenUp) {
   }
   EXPECT_EQ(session_->counters().fenced, 1u);
   server_.play(misses);
+}
+
+/// Shards that nobody has answered for may have gone to worker 0, which has answered by the old map.
+TEST(Flush, AsksAllWorkersOfAMapThatCameMeanwhile) {
+  for (const uint8_t workers : {uint8_t{1}, uint8_t{4}}) {
+    OddServer server;
+    std::array<int, 4> answered{};
+    bool moved = false;
+    server.play([&](const Say& say, uint64_t id, auto ops) {
+      wire::OpReply reply{.index = ops[0].index, .status = Status::kOk};
+      if (!moved && say.worker == 1) {
+        reply.status = Status::kNotReady;
+        moved = answered[0] == 1;
+        if (moved) {
+          answered = {};
+          server.become(workers);
+          say(Opcode::kWorkerMap, 0, map_body(workers), "");
+        }
+      } else {
+        answered.at(say.worker)++;
+      }
+      say(Opcode::kReply, id, reply_body({reply}), "");
+    });
+    ClientOptions options;
+    options.servers = {server.address()};
+    options.transport = Transport::kTcp;
+    auto client = Client::connect(options);
+    ASSERT_TRUE(client) << client.error().text;
+    EXPECT_EQ(client->flush(std::chrono::seconds(20)).status, Status::kOk);
+    for (uint16_t worker = 0; worker < 4; worker++) {
+      EXPECT_EQ(answered[worker], worker < workers ? 1 : 0) << "worker " << worker << " of " << int{workers};
+    }
+  }
 }
 
 TEST(Chains, OfManyOpsThatAreDoneAtOnce) {

@@ -77,6 +77,7 @@ struct Op {
   Connection* pinned = nullptr;
   uint64_t pinned_epoch = 0;
   uint64_t upload = 0;
+  uint64_t expanded_by = 0;  ///< a flush: the number of the map that its units were made by
 
   uint32_t holds = 0;        ///< frames whose payload, or exposed memory, is this op's: not quiet yet
   bool finishing = false;    ///< `outcome` is final; waits for holds

@@ -74,7 +74,9 @@ void Server::route(Unit& unit) {
   }
   const Kind kind = unit.op->spec->kind;
   if (AdminSlot* slot = unit.op->spec->admin) slot->worker_count = welcome_.worker_count;
-  if (kind == Kind::kFlush && unit.worker == wire::kAnyWorker) context_.expand_flush(unit, welcome_.worker_count);
+  if (kind == Kind::kFlush && unit.op->expanded_by != map_number_) {
+    context_.expand_flush(unit, welcome_.worker_count, map_number_);
+  }
   const bool no_such_worker = unit.worker != wire::kAnyWorker && unit.worker >= welcome_.worker_count;
   if (kind == Kind::kFlush && no_such_worker) return context_.on_flushed(unit);  // it was expanded by an older map
   if (kind == Kind::kList && unit.worker >= welcome_.worker_count) return context_.on_admin_done(unit);
@@ -223,12 +225,12 @@ bool Server::accept_name(std::string_view server_name) {
 }
 
 void Server::on_welcome(Connection& connection, const wire::Welcome& welcome) {
-  const bool moved =
-      welcomed_ && (welcome.shard_seed != welcome_.shard_seed || welcome.namespace_id != welcome_.namespace_id ||
-                    welcome.worker_of_shard != welcome_.worker_of_shard ||
-                    welcome.shard_count != welcome_.shard_count || welcome.worker_count != welcome_.worker_count);
+  const bool moved = welcome.shard_seed != welcome_.shard_seed || welcome.namespace_id != welcome_.namespace_id ||
+                     welcome.worker_of_shard != welcome_.worker_of_shard ||
+                     welcome.shard_count != welcome_.shard_count || welcome.worker_count != welcome_.worker_count;
   const bool same_process = known_ && welcome.boot_id == welcome_.boot_id;
   welcome_ = welcome;
+  if (moved) map_number_++;
   context_.counters().connects.add();
   if (connection.transport() == Transport::kTcp) {
     addresses_failed_ = 0;
@@ -249,6 +251,7 @@ void Server::on_map(const wire::WorkerMap& map) {
   welcome_.worker_count = map.worker_count;
   welcome_.shard_count = map.shard_count;
   welcome_.worker_of_shard = map.worker_of_shard;
+  map_number_++;
   reroute_all();
   pump();
 }

@@ -112,6 +112,7 @@ class Server {
   bool stopping_ = false;
   bool name_warned_ = false;
   wire::Welcome welcome_;
+  uint64_t map_number_ = 1;  ///< grows when the map in welcome_ becomes another
   TransportChoice choice_;
   std::deque<std::unique_ptr<Connection>> connections_;
   size_t round_ = 0;
