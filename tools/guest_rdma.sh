@@ -267,7 +267,7 @@ inside) (sleep "$3"; echo "guest: it takes too long"; tail -30 /run/server.log /
   cp "$root"/build/release/bin/memkv{,-bench} "$root"/build/release/tests/{transport_test,memkv-rdma-load,memkv-gpu-test} "$work/bin"
   cp "$root"/build/release/tests/{libcudart_fake.so,e2e_test} "$work/tests"
   cp "$root/build/release/lib/libplugin_MEMKV.so" "$work/lib"
-  limit=240 memory=3G; case $1 in nixl?) limit=1500 memory=8G ;; order) limit=480 ;; esac
+  limit=480 memory=3G; case $1 in nixl?) limit=1500 memory=8G ;; esac
   guest=(); case $1 in sweep2) guest=(-d 12:512M:4096) ;; faults) guest=(-d 2:512M:4096) ;; lossy) guest=(-n -s 1) ;; esac
   if [ "$1" = lossy ]; then start_other_guest; fi
   RXE_WORK=$work "$root/tools/guest.sh" "${guest[@]}" -m $memory -t $limit -- "$root/tools/guest_rdma.sh" inside "$1" $((limit - 60)) || status=$?
