@@ -120,7 +120,8 @@ Result<void> Drive::submit(std::unique_ptr<Flight> flight) {
   uint64_t delay = random_.between(options_.latency_ns_min, options_.latency_ns_max);
   if (world_.now_ns() < faults_.slow_until_ns) delay += random_.below(faults_.slow_ns_max + 1);
   flight->cache_age = cache_age_;
-  const uint64_t id = ++serial_;
+  const uint64_t id = flight->serial = ++serial_;
+  if (flight->kind == Flight::Kind::kWrite) flight->tells_of = oldest_untold(*flight);
   flights_.emplace(id, std::move(flight));
   world_.after(delay, [this, id] { finish(id); });
   return {};
@@ -195,19 +196,19 @@ int32_t Drive::do_write(const Flight& flight) {
   }
   if (hit(faults_.lost_write)) {
     counts_.lost++;
-    note_write(flight.offset, flight.bytes, true);
+    note_write(flight, true);
     return done;
   }
   if (hit(faults_.misdirected_write)) {
     counts_.misdirected++;
-    note_write(flight.offset, flight.bytes, true);
+    note_write(flight, true);
     const uint64_t room = slices_.bytes > 0 ? slices_.from / kSector : 0;
     const uint64_t other = room + random_.below(sectors_.size() - bytes.size() / kSector - room + 1);
     for (size_t at = 0; at < bytes.size(); at += kSector) note_damage(other + at / kSector);
     land(other * kSector, bytes, flight.dsync);
     return done;
   }
-  note_write(flight.offset, flight.bytes, false);
+  note_write(flight, false);
   land(flight.offset, bytes, flight.dsync);
   return done;
 }
@@ -278,16 +279,40 @@ void Drive::cut_power() {
 
 // Rot, and what of it is the exception.
 
-void Drive::note_write(uint64_t offset, uint64_t bytes, bool damaged) {
-  if (slices_.bytes == 0 || offset < slices_.from) return;
-  const uint64_t slice = (offset - slices_.from) / slices_.bytes;
-  if (slice >= newest_.size()) newest_.resize(slice + 1);
-  newest_[slice] = {offset, bytes, damaged};
+std::optional<size_t> Drive::slice_of(uint64_t offset) const {
+  if (slices_.bytes == 0 || offset < slices_.from) return std::nullopt;
+  return (offset - slices_.from) / slices_.bytes;
+}
+
+/// The oldest write in the slice that is in flight when this one begins, or ended but its owner was not told yet: of
+/// what was written before that one, and only of that, this one can say that it was complete.
+uint64_t Drive::oldest_untold(const Flight& flight) const {
+  const auto slice = slice_of(flight.offset);
+  uint64_t oldest = flight.serial;
+  for (const auto& [id, other] : flights_) {
+    if (other->kind == Flight::Kind::kWrite && slice_of(other->offset) == slice) oldest = std::min(oldest, id);
+  }
+  if (!slice || *slice >= newest_.size()) return oldest;
+  for (const Newest& write : newest_[*slice]) {
+    if (write.loop == flight.loop && write.turn == flight.loop->told_turns()) oldest = std::min(oldest, write.serial);
+  }
+  return oldest;
+}
+
+void Drive::note_write(const Flight& flight, bool damaged) {
+  const auto slice = slice_of(flight.offset);
+  if (!slice) return;
+  if (*slice >= newest_.size()) newest_.resize(*slice + 1);
+  std::vector<Newest>& writes = newest_[*slice];
+  if (!damaged) std::erase_if(writes, [&](const Newest& write) { return write.serial < flight.tells_of; });
+  writes.push_back({flight.serial, flight.offset, flight.bytes, damaged, flight.loop, flight.loop->told_turns()});
 }
 
 void Drive::note_damage(uint64_t sector) {
-  for (Newest& newest : newest_) {
-    if (sector * kSector >= newest.offset && sector * kSector < newest.offset + newest.bytes) newest.damaged = true;
+  for (std::vector<Newest>& writes : newest_) {
+    for (Newest& write : writes) {
+      if (sector * kSector >= write.offset && sector * kSector < write.offset + write.bytes) write.damaged = true;
+    }
   }
   for (Copy& copy : copies_) copy.damaged = copy.damaged || copy.sector == sector;
 }
@@ -297,13 +322,16 @@ bool Drive::last_good_copy(uint64_t sector) const {
 }
 
 bool Drive::newest_damaged() const {
-  return std::any_of(newest_.begin(), newest_.end(), [](const Newest& newest) { return newest.damaged; });
+  return std::any_of(newest_.begin(), newest_.end(), [](const std::vector<Newest>& writes) {
+    return std::any_of(writes.begin(), writes.end(), [](const Newest& write) { return write.damaged; });
+  });
 }
 
 std::optional<uint64_t> Drive::rot(bool newest) {
   std::vector<uint64_t> choice;
-  for (const Newest& write : newest_) {
-    if (newest && write.bytes > 0) choice.push_back(write.offset / kSector + random_.below(write.bytes / kSector));
+  for (const std::vector<Newest>& writes : newest_) {
+    if (!newest || writes.empty()) continue;
+    choice.push_back(writes.back().offset / kSector + random_.below(writes.back().bytes / kSector));
   }
   if (choice.empty()) choice = written_;
   if (choice.empty()) return std::nullopt;

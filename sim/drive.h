@@ -41,7 +41,7 @@ class Drive {
     bool volatile_cache = false;
     uint64_t latency_ns_min = 20 * kUs, latency_ns_max = 200 * kUs;
   };
-  /// Where the shards' slices lie, so that the newest write of each is known.
+  /// Where the shards' slices lie, so that the newest writes of each are known.
   struct Slices {
     uint64_t from = 0, bytes = 0;
   };
@@ -66,15 +66,16 @@ class Drive {
   void tear_in_flight();
   /// And what stands in its cache lands by chance, each sector for itself.
   void cut_power();
-  /// One bit of a written sector turns over. `newest`: in the newest write of a slice. Returns the sector's number;
+  /// One bit of a written sector turns over. `newest`: in the last write of a slice. Returns the sector's number;
   /// nothing: no sector was hit.
   std::optional<uint64_t> rot(bool newest);
   /// A written sector is zeroed, or all from the middle on.
   std::optional<uint64_t> zero_sector();
   size_t in_flight() const { return flights_.size(); }
 
-  /// True if something that was written last in a slice was damaged or lost, and nothing was written behind it since:
-  /// the one exception of the promise (docs/data-file.md).
+  /// True if one of the last writes of a slice was damaged or lost, and no later one can say that it was complete: none
+  /// was begun after the end of this one, and of all before it, was told. The one exception of the promise
+  /// (docs/data-file.md).
   bool newest_damaged() const;
 
  private:
@@ -90,10 +91,15 @@ class Drive {
     std::span<const iovec> pieces;
     bool dsync = false;
     uint64_t cache_age = 0;
+    uint64_t serial = 0;
+    uint64_t tells_of = 0;  ///< of a write: all with a lower serial in its slice were known to be complete at its begin
   };
+  /// A write that landed (or was lost), of which no later one tells.
   struct Newest {
-    uint64_t offset = 0, bytes = 0;
+    uint64_t serial = 0, offset = 0, bytes = 0;
     bool damaged = false;
+    const SimLoop* loop = nullptr;  ///< compared only: it may be gone
+    uint64_t turn = 0;              ///< of the loop, when it ended
   };
   struct Copy {
     uint64_t sector = UINT64_MAX;
@@ -109,7 +115,9 @@ class Drive {
   void land(uint64_t offset, std::span<const std::byte> bytes, bool durable);
   void land_partly(uint64_t offset, std::span<const std::byte> bytes, bool durable);
   void land_sector(uint64_t number, const std::byte* bytes, bool durable);
-  void note_write(uint64_t offset, uint64_t bytes, bool damaged);
+  std::optional<size_t> slice_of(uint64_t offset) const;
+  uint64_t oldest_untold(const Flight& flight) const;
+  void note_write(const Flight& flight, bool damaged);
   void note_damage(uint64_t sector);
   bool last_good_copy(uint64_t sector) const;
   bool faulty() const { return world_.now_ns() < faults_.errors_until_ns; }
@@ -133,7 +141,7 @@ class Drive {
   uint64_t cache_age_ = 0;
   std::map<uint64_t, std::unique_ptr<Flight>> flights_;  ///< by serial
   uint64_t serial_ = 0;
-  std::vector<Newest> newest_;  ///< by slice
+  std::vector<std::vector<Newest>> newest_;  ///< by slice; as they ended
   std::array<Copy, 2> copies_;
 };
 

@@ -14,9 +14,9 @@ constexpr uint64_t kSector = io::kSectorBytes;
 
 class SimulatedDrive : public testing::Test {
  protected:
-  void make(bool volatile_cache) {
-    drive_ =
-        std::make_unique<Drive>(world_, 0, Drive::Options{.bytes = 64 * kSector, .volatile_cache = volatile_cache}, 7);
+  void make(bool volatile_cache, uint64_t seed = 7) {
+    drive_ = std::make_unique<Drive>(world_, 0, Drive::Options{.bytes = 64 * kSector, .volatile_cache = volatile_cache},
+                                     seed);
     drive_->set_slices({0, 64 * kSector});
     file_ = drive_->open();
     device_ = file_->bind(loop_);
@@ -52,7 +52,7 @@ class SimulatedDrive : public testing::Test {
   std::unique_ptr<Drive> drive_;
   std::unique_ptr<io::DriveFile> file_;
   std::unique_ptr<io::BlockDevice> device_;
-  Write first_, second_;
+  Write first_, second_, third_;
 };
 
 TEST_F(SimulatedDrive, an_unwritten_sector_is_zeros_and_a_written_one_is_read_back) {
@@ -109,6 +109,52 @@ TEST_F(SimulatedDrive, a_lost_write_counts_as_damage_until_something_is_written_
   start(second_, 4, 'm');
   finish(second_);
   EXPECT_FALSE(drive_->newest_damaged());
+}
+
+/// As an extent of a log says of those before it only what its writer knew when it began.
+TEST_F(SimulatedDrive, writes_in_flight_together_do_not_tell_of_each_other) {
+  bool first_was_hit = false, second_was_hit = false;
+  for (int round = 0; round < 40; round++) {
+    make(false, static_cast<uint64_t>(round));
+    first_.result = second_.result = third_.result = 1;
+    start(first_, 0, 'f');
+    if (round % 2 == 0) world_.run_for(kMs);  // it ends, but its owner is not told
+    start(second_, 4, 's');
+    finish(first_);
+    finish(second_);
+    const auto sector = drive_->rot(false);
+    ASSERT_TRUE(sector.has_value());
+    (*sector < 4 ? first_was_hit : second_was_hit) = true;
+    EXPECT_TRUE(drive_->newest_damaged()) << "sector " << *sector;
+    start(third_, 8, 't');
+    EXPECT_TRUE(drive_->newest_damaged());
+    finish(third_);
+    EXPECT_FALSE(drive_->newest_damaged());
+  }
+  EXPECT_TRUE(first_was_hit && second_was_hit);
+}
+
+/// A write tells of nothing behind the first one that is still in flight.
+TEST_F(SimulatedDrive, a_write_does_not_tell_of_what_stands_behind_one_in_flight) {
+  int second_was_hit = 0;
+  for (uint64_t seed = 1; seed <= 40; seed++) {
+    make(false, seed);
+    first_.result = second_.result = third_.result = 1;
+    drive_->faults().slow_ns_max = 10 * kSecond;
+    drive_->faults().slow_until_ns = world_.now_ns() + 1;
+    start(first_, 0, 'f');  // takes long
+    world_.run_for(2);
+    start(second_, 4, 's');
+    finish(second_);
+    start(third_, 8, 't');
+    finish(third_);
+    if (first_.result == 1 && drive_->rot(false).value_or(8) < 8) {
+      second_was_hit++;
+      EXPECT_TRUE(drive_->newest_damaged());
+    }
+    finish(first_);
+  }
+  EXPECT_GT(second_was_hit, 5);
 }
 
 TEST_F(SimulatedDrive, rot_turns_one_bit_over) {

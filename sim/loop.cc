@@ -67,6 +67,7 @@ size_t SimLoop::run_once(uint64_t wait_ns) {
   if (wait_ns > 0 && world_.current() == nullptr) world_.run_for(wait_ns);
   size_t ran = poll_sources();
   ran += run_finished();
+  told_turns_++;
   ran += run_sockets();
   ran += run_timers();
   ran += run_wake();

@@ -35,6 +35,8 @@ class SimLoop final : public io::LoopBase {
   // For simulated drives: an op that they complete.
   Result<void> begin(io::IoOp& op, io::IoOp::Kind kind) { return admit(op, kind, -1); }
   void end(io::IoOp& op, int32_t result) { finish_later(op, result); }
+  /// How often the owners of ended ops were told: one that ended is told once this has grown.
+  uint64_t told_turns() const { return told_turns_; }
 
   // For the network and the loop's actor.
   void poke(int fd) { hot_.push_back(fd); }
@@ -52,7 +54,8 @@ class SimLoop final : public io::LoopBase {
   const Likeness likeness_;
   const uint64_t clock_offset_ns_;
   std::vector<int> hot_, running_;  // sockets where an op may be able to go on
-  bool owner_has_work_ = false;     // who drives the loop asked for a turn without a wait
+  uint64_t told_turns_ = 0;
+  bool owner_has_work_ = false;  // who drives the loop asked for a turn without a wait
 };
 
 }  // namespace memkv::sim
