@@ -100,7 +100,7 @@ test_faults() {
   "$bin/memkv" setup --auth-key-file /run/memkv.key > /run/memkv.yaml
   port=19900; start_server --config /run/memkv.yaml --workers 1
   export MEMKV_AUTH_KEY=@/run/memkv.key MEMKV_RDMA_DEVICES=rxe0,rxe1
-  start_load 60
+  start_load 300   # it is ended as soon as it has seen all
   both_rails start
   echo "guest: both rails carry bytes"
   rdma link delete rxe1
