@@ -134,7 +134,7 @@ class OddServer {
       const uint16_t wanted_worker = accepted.wanted_worker;
       const uint16_t worker = server_.worker_;
       const uint8_t workers = server_.workers_;
-      told_ = worker != wire::kAnyWorker ? worker : wanted_worker % workers;
+      told_ = worker != wire::kAnyWorker ? worker : static_cast<uint16_t>(wanted_worker % workers);
       say(Opcode::kWelcome, 0, welcome_body(told_, workers), "");
     }
     void say(Opcode opcode, uint64_t request_id, const std::string& body, const std::string& payload) {
