@@ -73,6 +73,7 @@ TEST(DeviceThreads, OneThreadServesAllFiles) {
   EXPECT_EQ(op.result, 4096);
 }
 
+#if !defined(__SANITIZE_THREAD__)  // it starts threads of its own
 int make_without_threads() {
   const ReactorOptions options{.kind = ReactorKind::kEpoll, .device_threads = 4};
   {
@@ -89,6 +90,7 @@ TEST(CaseC2Threads, a_reactor_without_device_threads_is_refused_and_the_next_one
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(_exit(make_without_threads()), testing::ExitedWithCode(0), "");
 }
+#endif
 
 }  // namespace
 }  // namespace memkv::io
