@@ -28,6 +28,18 @@ def until_true(call, seconds=20):
     return True
 
 
+def all_back(store, load):
+    """Stored, and loaded again. Each session of the plugin notices by itself that the server is back: until both have, a job and the question behind it may get different answers."""
+
+    def loaded():
+        try:
+            return load()
+        except AssertionError:
+            return False
+
+    return until_true(store) and until_true(loaded)
+
+
 def faults(stage, make):
     """`make` gives store() and load(), which tell whether they succeeded; what they raise would end an engine."""
     seen = {}
@@ -35,15 +47,15 @@ def faults(stage, make):
     store, load = make()
     seen["down before start"] = store(), load()
     stage.ask("start")
-    seen["up"] = until_true(store) and load()
+    seen["up"] = all_back(store, load)
     stage.ask("freeze")
     seen["frozen"] = load(), store(), load()
     stage.ask("thaw")
-    seen["thawed"] = until_true(store) and load()
+    seen["thawed"] = all_back(store, load)
     stage.ask("kill")
     seen["killed"] = store(), load(), load(), store()
     stage.ask("start")
-    seen["back"] = until_true(store) and load()
+    seen["back"] = all_back(store, load)
     return seen
 
 
