@@ -28,6 +28,13 @@ constexpr int kRareEvery = 4;  ///< rounds
 std::string small_key(uint64_t i) { return "small " + std::to_string(i % kSmallBlocks); }
 std::string large_key(uint64_t i) { return "large " + std::to_string(i % kLargeBlocks); }
 
+/// Older clients do not say that a server was away.
+std::string failure_of(const auto& outcome) {
+  std::string text(to_string(outcome.status));
+  if constexpr (requires { outcome.unreachable; }) text += outcome.unreachable ? " (unreachable)" : "";
+  return text;
+}
+
 /// All ops of one kind in one measurement.
 struct Kind {
   std::vector<double> us;
@@ -58,7 +65,7 @@ class Tenant {
       batch.put(key, blocks.back());
     }
     for (const Outcome& outcome : session_.run(batch)) {
-      if (outcome.status != Status::kOk) return std::string(to_string(outcome.status));
+      if (outcome.status != Status::kOk) return failure_of(outcome);
     }
     return {};
   }
@@ -114,7 +121,7 @@ class Tenant {
     Batch batch;
     batch.get(key, Scatter(buffer_.data(), bytes));
     const Outcome outcome = session.run(batch).front();
-    if (!outcome.hit()) return std::string(to_string(outcome.status));
+    if (!outcome.hit()) return failure_of(outcome);
     const bool right = outcome.bytes == bytes && first_mismatch(buffer_.data(), 64, pattern_seed(key, 1)) < 0;
     return right ? "" : "wrong bytes";
   }
@@ -124,7 +131,7 @@ class Tenant {
     Batch batch;
     batch.put(key, Gather(buffer_.data(), bytes));
     const Outcome outcome = session_.run(batch).front();
-    return outcome.status == Status::kOk ? "" : std::string(to_string(outcome.status));
+    return outcome.status == Status::kOk ? "" : failure_of(outcome);
   }
 
   ClientOptions options_;
