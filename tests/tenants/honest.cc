@@ -21,9 +21,10 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kRound = std::chrono::milliseconds(8);
-constexpr int kSmallBlocks = 4000, kLargeBlocks = 16;
-constexpr size_t kSmall = 4096, kLarge = kChunkBytesMax, kHuge = 2 * kChunkBytesMax;
-constexpr int kRareEvery = 4;  ///< rounds
+constexpr int kSmallBlocks = 2000, kLargeBlocks = 16;
+constexpr size_t kSmall = 4096, kLarge = kChunkBytesMax, kTwoChunks = kChunkBytesMax + 65536;
+constexpr int kRareEvery =
+    8;  ///< rounds; little enough is written that no log turns over, which evicts what nobody read
 
 std::string small_key(uint64_t i) { return "small " + std::to_string(i % kSmallBlocks); }
 std::string large_key(uint64_t i) { return "large " + std::to_string(i % kLargeBlocks); }
@@ -53,7 +54,7 @@ struct Kind {
 /// Thread: one. Its Session is driven by that.
 class Tenant {
  public:
-  explicit Tenant(ClientOptions options) : options_(std::move(options)), session_(connected()), buffer_(kHuge) {}
+  explicit Tenant(ClientOptions options) : options_(std::move(options)), session_(connected()), buffer_(kTwoChunks) {}
 
   /// Stores what is read later. Empty: all is well.
   std::string prepare() {
@@ -99,10 +100,10 @@ class Tenant {
     for (uint64_t i = 0; i < 4; ++i) {
       timed("get 4 KiB", [&] { return get(session_, small_key(mix(4 * n + i)), kSmall); });
     }
-    timed("put 4 KiB", [&] { return put("own " + std::to_string(n % 1000), kSmall); });
+    timed("put 4 KiB", [&] { return put("own " + std::to_string(n % 500), kSmall); });
     timed("get 2 MiB", [&] { return get(session_, large_key(n), kLarge); });
     if (n % kRareEvery != 0) return;
-    timed("put 4 MiB", [&] { return put("huge " + std::to_string(n / kRareEvery % 4), kHuge); });
+    timed("put 2+ MiB", [&] { return put("two chunks " + std::to_string(n / kRareEvery % 4), kTwoChunks); });
     timed("connect", [&] {
       Session fresh = connected();
       return get(fresh, small_key(n), kSmall);

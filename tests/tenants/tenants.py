@@ -46,9 +46,9 @@ ROWS = [
     Row("B2", "readers", "40 slow readers"),
     Row("B3", "idle", "1,024 idle connections"),
     Row("B4", "uploads", "8 x 64 uploads that never end"),
-    Row("B5", "lists", "4 connections list 755,000 blocks", index_block="1KiB", blocks=755_000),
+    Row("B5", "lists", "4 connections list 755,000 blocks", index_block="4KiB", blocks=755_000),
     Row("B6", "questions", "EXISTS of 16,000 keys, never read"),
-    Row("B7", "fill", "blocks of one byte fill the index", index_block="32KiB"),
+    Row("B7", "fill", "blocks of one byte fill the index", index_block="64KiB"),
     Row("A4", "windows", "1,500 shm windows, each kept"),
 ]
 
@@ -255,7 +255,7 @@ def parse(args):
     parser.add_argument("--lead", type=float, default=2, help="seconds that an attack has before it is measured (%(default)s)")
     parser.add_argument("--blocks", type=int, default=10**9, help="at most so many blocks are stored for B5")
     parser.add_argument("--folder", help="for the drive file and logs; a temporary one by default")
-    parser.add_argument("--drive", default="2GiB", help="size of the drive file (%(default)s)")
+    parser.add_argument("--drive", default="4GiB", help="size of the drive file (%(default)s)")
     parser.add_argument("--bin", type=pathlib.Path, default=processes.BIN, help="folder of memkv")
     parser.add_argument("--honest", type=pathlib.Path, default=PROGRAMS / "memkv-honest", help="program of the honest tenant")
     parser.add_argument("--wire", type=int, default=2, help="wire version of that build (%(default)s)")
