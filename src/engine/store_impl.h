@@ -242,8 +242,7 @@ class StoreImpl final : public Store, public LogOwner {
   bool install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s, uint64_t block_bytes,
                      std::span<const std::pair<uint32_t, RecordRef>> chunks);
   // --- index_room.cc
-  /// What a few entries of the index say about all.
-  struct IndexSample {
+  struct IndexShares {
     uint32_t namespaces = 0;   // that have entries, and the one that asks
     uint16_t largest = 0;      // the one with most entries
     bool above_share = false;  // the one that asks has more than an equal part
@@ -252,7 +251,8 @@ class StoreImpl final : public Store, public LogOwner {
     bool under_way = false;
   };
   bool index_has_room(uint64_t ns, uint64_t entries);
-  IndexSample sample_index(uint64_t ns);
+  IndexShares index_shares(uint64_t ns);
+  bool reclaim_helps_index() const;
   void evict_from_index(uint16_t victim);
   void start_eviction(IndexEviction& eviction, const Entry& e);
   // --- put.cc
@@ -416,7 +416,6 @@ class StoreImpl final : public Store, public LogOwner {
   std::array<uint64_t, kDrivesMax> crawled_ns_{};  // by drive: how much longer it crawled than not
   std::vector<OpState*> held_;                     // changes that are done, but for that
   std::vector<AnchorWrite> anchors_;               // by drive
-  std::vector<uint32_t> index_counts_;             // of a sample, by namespace
   uint64_t index_hand_ = 0;                        // the slot whose turn it is to give way
   std::array<IndexEviction, 16> index_evictions_;
   StoreOp* close_op_ = nullptr;
