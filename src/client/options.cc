@@ -121,6 +121,7 @@ Result<Settings, Message> resolve_settings(ClientOptions options) {
   if (!options.config_file.empty()) {
     if (auto merged = merge_config_file(options.config_file, options); !merged) return merged.error();
   }
+  wire::prepare_handshakes();
   Settings out;
   if (io::process_limits().cpu_milli() < 2000) out.io_contexts = 1;  // a second thread would only take turns with it
   for (const auto& step : {take_servers(options, out), take_credential(options, out),
