@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <future>
 
 namespace memkv::nixl {
@@ -39,6 +40,46 @@ TEST(DriverThreads, memory_is_registered_while_others_hold_the_lock) {
   auto registered = region.get();
   ASSERT_TRUE(registered.ok());
   driver->release(std::move(*registered));
+}
+
+/// Under way until it is told to end, like the puts that are fed from a GPU: those take their deadline from their
+/// request, which asks the driver as this does.
+class Weighty final : public Work {
+ public:
+  explicit Weighty(Driver& driver) : driver_(driver) {}
+  uint64_t weight() const override { return uint64_t{64} << 20; }  // a second at the slowest rate
+  Wait start(Session&) override {
+    allowance_ns = driver_.allowance_ns();
+    return Wait::kCopy;
+  }
+  Wait step(Session&) override { return ends.load() ? Wait::kNothing : Wait::kCopy; }
+  void cancel(Session&) override { ends = true; }
+
+  uint64_t allowance_ns = 0;
+  std::atomic<bool> ends{false};
+
+ private:
+  Driver& driver_;
+};
+
+TEST(CaseC15Threads, a_default_deadline_allows_for_all_that_is_ahead_and_for_nothing_that_has_ended) {
+  constexpr uint64_t kSecond = 1'000'000'000;
+  const auto driver = Driver::open({.servers = {"127.0.0.1:1"}}).value();
+  Weighty first(*driver), second(*driver), third(*driver), last(*driver);
+  driver->start(first);
+  driver->start(second);
+  driver->start(third);
+  EXPECT_EQ(first.allowance_ns, kSecond);
+  EXPECT_EQ(second.allowance_ns, 2 * kSecond);
+  EXPECT_EQ(third.allowance_ns, 3 * kSecond);
+  for (Weighty* work : {&first, &second}) {
+    while (!driver->stop(*work)) driver->poll();
+  }
+  driver->start(last);
+  EXPECT_EQ(last.allowance_ns, 2 * kSecond);
+  for (Weighty* work : {&third, &last}) {
+    while (!driver->stop(*work)) driver->poll();
+  }
 }
 
 }  // namespace
