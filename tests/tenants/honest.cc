@@ -23,8 +23,9 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kRound = std::chrono::milliseconds(8);
 constexpr int kSmallBlocks = 2000, kLargeBlocks = 16;
 constexpr size_t kSmall = 4096, kLarge = kChunkBytesMax, kTwoChunks = kChunkBytesMax + 65536;
-constexpr int kRareEvery =
-    8;  ///< rounds; little enough is written that no log turns over, which evicts what nobody read
+constexpr int kConnectEvery = 2;  ///< rounds
+/// Rounds between two puts of two chunks: so little is written that no log turns over, which drops what nobody read.
+constexpr int kPutEvery = 8;
 
 std::string small_key(uint64_t i) { return "small " + std::to_string(i % kSmallBlocks); }
 std::string large_key(uint64_t i) { return "large " + std::to_string(i % kLargeBlocks); }
@@ -102,12 +103,14 @@ class Tenant {
     }
     timed("put 4 KiB", [&] { return put("own " + std::to_string(n % 500), kSmall); });
     timed("get 2 MiB", [&] { return get(session_, large_key(n), kLarge); });
-    if (n % kRareEvery != 0) return;
-    timed("put 2+ MiB", [&] { return put("two chunks " + std::to_string(n / kRareEvery % 4), kTwoChunks); });
-    timed("connect", [&] {
-      Session fresh = connected();
-      return get(fresh, small_key(n), kSmall);
-    });
+    if (n % kConnectEvery == 0) {
+      timed("connect", [&] {
+        Session fresh = connected();
+        return get(fresh, small_key(n), kSmall);
+      });
+    }
+    if (n % kPutEvery != 0) return;
+    timed("put 2+ MiB", [&] { return put("two chunks " + std::to_string(n / kPutEvery % 4), kTwoChunks); });
   }
 
   template <typename Work>
