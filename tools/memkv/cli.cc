@@ -29,14 +29,15 @@ constexpr const char* kExitCodes =
     "  5  any other failure: a drive, a port in use, no memory\n";
 
 constexpr const char* kMainFooter =
-    "A first tour:\n"
-    "  memkv setup --drive /var/lib/memkv/d0.memkv:8GiB > memkv.yaml    make a store; also writes the credential "
-    "memkv.key\n"
-    "  memkv start --config memkv.yaml                                  serve it (or just `memkv start` to try)\n"
-    "  export MEMKV_SERVERS=127.0.0.1:9900 MEMKV_AUTH_KEY=@memkv.key\n"
-    "  memkv put prefix/4f2a block.bin\n"
+    "A first tour, on one host and for one user:\n"
+    "  memkv start                                                      a server; commands find it by themselves\n"
+    "  memkv put prefix/4f2a block.bin                                  (in another terminal)\n"
     "  memkv get prefix/4f2a -o copy.bin\n"
     "  memkv status\n"
+    "A store on drives, for other hosts too:\n"
+    "  memkv setup --drive /var/lib/memkv/d0.memkv:8GiB > memkv.yaml    make it; also writes the credential memkv.key\n"
+    "  memkv start --config memkv.yaml                                  serve it\n"
+    "  export MEMKV_SERVERS=127.0.0.1:9900 MEMKV_AUTH_KEY=@memkv.key\n"
     "\n"
     "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_SHM_DIR, MEMKV_CONFIG. An option wins over the "
     "environment, "
@@ -67,7 +68,9 @@ void add_drives(CLI::App* command, std::vector<std::string>& into, const char* t
 
 void add_common(CLI::App* command, Common& common, bool keys) {
   const char* group = "Connection";
-  add_list(command, "--servers", common.servers, "LIST", "name=host:port,... (MEMKV_SERVERS)")->group(group);
+  add_list(command, "--servers", common.servers, "LIST",
+           "name=host:port,... (MEMKV_SERVERS); none: the server on this host")
+      ->group(group);
   add_word(command, "--auth-key", common.auth_key, "KEY", "credential: 64 hex characters or @FILE (MEMKV_AUTH_KEY)")
       ->group(group);
   add_word(command, "--config", common.config, "FILE", "client settings, YAML (MEMKV_CONFIG)")->group(group);
