@@ -1,5 +1,6 @@
 """`memkv start` and then any command, without a word of configuration: the server on this host, for its user alone."""
 
+import json
 import os
 import subprocess
 
@@ -42,6 +43,18 @@ def test_commands_without_any_setting_reach_the_server_on_this_host(servers, spa
     assert server.stop() == 0
     memory_server(servers, folder, space)
     assert (folder / "local.key").read_text() == credential, "clients of long standing would be turned away"
+
+
+def test_the_doctor_tells_what_works_and_what_to_do(servers, space, tmp_path):
+    env = clean_environment(MEMKV_SHM_DIR=tmp_path / "run")
+    without = run("memkv", "doctor", prefix=space, env=env)
+    assert without.code == 3 and "bad   server 127.0.0.1:9900" in without.text and "memkv start" in without.text, without
+    memory_server(servers, tmp_path / "run", space)
+    told = run("memkv", "doctor", "--json", prefix=space, env=env)
+    assert told.code == 0, told
+    verdicts = {f["what"]: f["verdict"] for f in json.loads(told.out)}
+    assert verdicts.keys() >= {"kernel", "CPUs", "io_uring", "locked memory", "huge pages", "shm", "rdma", "CUDA", "GPU direct"}
+    assert verdicts["server 127.0.0.1:9900"] == "ok" and set(verdicts.values()) <= {"ok", "note"}
 
 
 def test_other_users_of_the_host_are_turned_away(servers, space, tmp_path):
