@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/random.h"
 #include "tests/tenants/attacks.h"
 
 namespace memkv::test {
@@ -79,6 +80,7 @@ int run(int argc, char** argv) {
   const auto secret = wire::parse_secret(argv[3]);
   if (!secret || !parse_address(argv[2], target.address)) return usage();
   target.secret = *secret;
+  base::os_random(std::as_writable_bytes(std::span(target.client_id)));
   if (argc > 4) target.shm_dir = argv[4];
   if (argc > 5) target.wire_version = static_cast<uint16_t>(std::atoi(argv[5]));
   rlimit files{};

@@ -11,8 +11,6 @@
 #include <cstring>
 #include <filesystem>
 
-#include "base/random.h"
-
 namespace memkv::test {
 namespace {
 
@@ -96,9 +94,8 @@ std::optional<RawClient> RawClient::open(const Target& target, std::string& why)
   if (!client.shake_hands(target, wire::kTransportTcp, why)) return std::nullopt;
   if (client.wire_version_ > 1) {
     std::array<std::byte, 64> body;
-    wire::Introduce introduce;
-    base::os_random(std::as_writable_bytes(std::span(introduce.client_id)));
-    client.queue(wire::Opcode::kIntroduce, std::span(body).first(wire::encode(introduce, body)));
+    const size_t bytes = wire::encode(wire::Introduce{.client_id = target.client_id}, body);
+    client.queue(wire::Opcode::kIntroduce, std::span(body).first(bytes));
     client.push();
   }
   const std::string welcome = client.receive_frame();

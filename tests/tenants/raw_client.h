@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -21,6 +22,7 @@ struct Target {
   sockaddr_in address{};
   std::string shm_dir;  ///< of the server's socket
   wire::Secret secret{};
+  std::array<uint8_t, 16> client_id{};  ///< of all connections
   uint16_t wire_version = wire::kVersionMax;
 };
 

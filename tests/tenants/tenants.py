@@ -182,7 +182,8 @@ class Rig:
 
     def attacker(self, row, server):
         more = [str(min(row.blocks, self.options.blocks))] if row.blocks else []
-        return self.child(PROGRAMS / "memkv-attack", row.attack, server.address, f"@{self.keys['attacker']}", self.folder / "shm", self.options.wire, *more)
+        tenant = "honest" if self.options.one_namespace else "attacker"
+        return self.child(PROGRAMS / "memkv-attack", row.attack, server.address, f"@{self.keys[tenant]}", self.folder / "shm", self.options.wire, *more)
 
 
 def measure(honest):
@@ -254,6 +255,7 @@ def parse(args):
     parser.add_argument("--seconds", type=int, default=10, help="of each measurement (%(default)s)")
     parser.add_argument("--lead", type=float, default=2, help="seconds that an attack has before it is measured (%(default)s)")
     parser.add_argument("--blocks", type=int, default=10**9, help="at most so many blocks are stored for B5")
+    parser.add_argument("--one-namespace", action="store_true", help="the attacker is another client of the honest one's namespace (not for B7: index entries are shared by namespace)")
     parser.add_argument("--folder", help="for the drive file and logs; a temporary one by default")
     parser.add_argument("--drive", default="4GiB", help="size of the drive file (%(default)s)")
     parser.add_argument("--bin", type=pathlib.Path, default=processes.BIN, help="folder of memkv")
