@@ -218,7 +218,8 @@ typedef struct memkv_results {
 MEMKV_API int32_t memkv_run(memkv_client* client, const memkv_batch* batch, const memkv_results* results);
 
 /* Begins a batch and returns at once. When it is complete it is in `queue` (NULL = in none: use memkv_wait).
- * `tag` is the caller's. Every pending is ended by memkv_collect, or by memkv_close. */
+ * `tag` is the caller's. Every pending is ended by memkv_collect, or by memkv_close. Where another thread drains the
+ * queue, `*pending` may have been collected by the time that it is here: the tag says which one it is. */
 MEMKV_API int32_t memkv_submit(memkv_client* client, const memkv_batch* batch, memkv_queue* queue, uint64_t tag,
                                memkv_pending** pending);
 MEMKV_API uint64_t memkv_pending_tag(const memkv_pending* pending);
