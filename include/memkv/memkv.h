@@ -121,8 +121,8 @@ MEMKV_API void memkv_free(char* text);
 typedef struct memkv_options {
   size_t struct_size;
   const char* const* servers; /* "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma list */
-  size_t server_count;
-  const char* namespace_key;       /* 64 hex characters or @FILE; MEMKV_AUTH_KEY; none = none (loopback only) */
+  size_t server_count;        /* 0 and no MEMKV_SERVERS: the server of `memkv start` on this host, 127.0.0.1:9900 */
+  const char* namespace_key;  /* 64 hex characters or @FILE; MEMKV_AUTH_KEY; none = the local server's, else none */
   const char* const* rdma_devices; /* as in /sys/class/infiniband; MEMKV_RDMA_DEVICES; none = all usable ones */
   size_t rdma_device_count;
   const char* shm_dir;             /* where servers' sockets are; MEMKV_SHM_DIR */

@@ -79,6 +79,20 @@ def test_a_batch_has_an_outcome_an_op(kv):
     assert empty.outcomes == []
 
 
+def test_pages_of_one_memory_in_one_call(kv):
+    pool = numpy.arange(64 * 1000, dtype=numpy.uint32).view(numpy.uint8)
+    keys = [f"page/{i}" for i in range(64)]
+    assert kv.put_pages(keys, pool, range(0, len(pool), 4000), 4000) == [True] * 64
+    copy = numpy.zeros(len(pool) + 4000, numpy.uint8)
+    assert kv.get_pages([b"none", *keys], copy, range(0, len(copy), 4000), 4000) == [None] + [4000] * 64
+    assert (copy[4000:] == pool).all() and kv.get_pages([], copy, [], 1) == []
+    for offsets, size in (([-1], 4), ([len(pool) - 3], 4), ([0], -1)):
+        with pytest.raises(memkv.InvalidError, match="outside"):
+            kv.get_pages(["k"], pool, offsets, size)
+    with pytest.raises(memkv.InvalidError, match="1 keys and 2 offsets"):
+        kv.put_pages(["k"], pool, [0, 1], 1)
+
+
 def test_what_a_caller_gets_wrong_is_told(kv):
     matrix = numpy.zeros((8, 8))
     with pytest.raises(memkv.InvalidError, match="cannot write into a read-only bytes.*bytearray"):
@@ -107,8 +121,8 @@ def test_what_a_caller_gets_wrong_is_told(kv):
         memkv.connect("h:1", transport="pigeon")
     with pytest.raises(memkv.InvalidError, match="io_contexts"):
         memkv.connect("127.0.0.1:1", io_contexts=1000)
-    with pytest.raises(memkv.InvalidError, match="MEMKV_SERVERS"):
-        memkv.connect()
+    with pytest.raises(memkv.InvalidError, match="64 hex characters"):
+        memkv.connect(auth_key="abc")
     assert kv.exists_many(["k"]) == [False], "nothing of it was done"
 
 

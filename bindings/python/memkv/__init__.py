@@ -73,7 +73,8 @@ def connect(
     client_name: str | None = None,
     config_file: str | None = None,
 ) -> Client:
-    """A client. What is not given comes from MEMKV_* variables, then from the file that MEMKV_CONFIG names.
+    """A client. What is not given comes from MEMKV_* variables, then from the file that MEMKV_CONFIG names; without any
+    server: that of `memkv start` on this host, with its credential.
 
     servers: "kv1=10.0.0.10:9900,kv2=10.0.0.11:9900" or a list of such. auth_key: 64 hex characters or "@FILE". transport:
     "auto", "shm", "rdma" or "tcp". get_timeout, put_timeout: floors of default deadlines, in seconds. A server that is down

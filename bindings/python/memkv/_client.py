@@ -251,8 +251,7 @@ class Client(ClientBase):
     def _one(self, ops: Ops, timeout: float | None) -> Outcome:
         flight = self._fly(ops, timeout)
         assert flight
-        flight.raise_failures()
-        return flight.outcome(0)
+        return flight.outcome()
 
     def put(self, key: Key, data: Any, *, if_absent: bool = False, offset: int | None = None, timeout: float | None = None) -> bool:
         """Stores a block. `offset`: writes that range (bytes) of the block instead. True = stored. False = the store chose
@@ -315,6 +314,22 @@ class Client(ClientBase):
         for key in keys:
             ops.add(_library.OP_EXISTS, key, flags=_library.FLAG_TOUCH if touch else 0)
         flight = self._fly(ops, timeout)
+        return [status == _library.OK for status in flight.statuses] if flight else []
+
+    def get_pages(self, keys: Iterable[Key], memory: Any, offsets: Sequence[int], size: int, *, timeout: float | None = None) -> list[int | None]:
+        """Reads many blocks into one memory (an engine's pool) in one call: block i into `size` bytes at `offsets[i]`. How
+        many bytes of each there were; None = a miss or a failure.
+
+        >>> pool = bytearray(300)
+        >>> kv.get_pages(["doc/1", "doc/none"], pool, [100, 200], 100), pool[100:105]
+        ([5, None], bytearray(b'hello'))
+        """
+        flight = self._fly(Ops.of_pages(_library.OP_GET, keys, memory, offsets, size), timeout)
+        return [count if status == _library.OK else None for status, count in zip(flight.statuses, flight.bytes)] if flight else []
+
+    def put_pages(self, keys: Iterable[Key], memory: Any, offsets: Sequence[int], size: int, *, timeout: float | None = None) -> list[bool]:
+        """Stores `size` bytes at `offsets[i]` of `memory` under key i. True = stored."""
+        flight = self._fly(Ops.of_pages(_library.OP_PUT, keys, memory, offsets, size), timeout)
         return [status == _library.OK for status in flight.statuses] if flight else []
 
     def remove(self, key: Key, *, timeout: float | None = None) -> bool:

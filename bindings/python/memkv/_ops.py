@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ctypes
 from array import array
+from collections.abc import Iterable, Sequence
 from ctypes import c_char_p, c_void_p
-from dataclasses import dataclass
-from typing import Any, Union
+from itertools import accumulate
+from typing import Any, NamedTuple, Union
 
 from . import _library
-from ._buffers import pieces_of
+from ._buffers import piece_of, pieces_of
 from .errors import InvalidError, MemKVError
 
 Key = Union[str, bytes]
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one op. Sizes in bytes."""
 
     status: int
@@ -96,6 +96,27 @@ class Ops:
         self.counts.append(len(pieces))
         return len(self.keys) - 1
 
+    @classmethod
+    def of_pages(cls, kind: int, keys: Iterable[Key], memory: Any, offsets: Sequence[int], size: int) -> "Ops":
+        """One op a key, on `size` bytes of `memory` at `offsets`: in columns at once, for it is Python that costs."""
+        ops = cls()
+        ops.keys = [key.encode() if isinstance(key, str) else key_bytes(key) for key in keys]
+        count = len(ops.keys)
+        if count != len(offsets):
+            raise InvalidError(f"{count} keys and {len(offsets)} offsets: one a key")
+        piece = piece_of(memory, kind == _library.OP_GET)
+        if count and (size < 0 or min(offsets) < 0 or max(offsets) + size > piece.size):
+            raise InvalidError(f"a page of {size} bytes ends outside of the memory, which has {piece.size}")
+        ops.kept.append(piece.keep)
+        if piece.cuda:
+            ops.cuda.append((piece.address, piece.size))
+        ops.kinds, ops.flags = bytearray([kind]) * count, bytearray(count)
+        ops.offsets = ops.generations = array("Q", bytes(8 * count))
+        ops.counts = array("I", [1]) * count
+        ops.addresses = array("Q", [piece.address + offset for offset in offsets])
+        ops.sizes = array("Q", [size]) * count
+        return ops
+
     def key_text(self, op: int) -> str:
         return repr(self.keys[op].decode(errors="backslashreplace"))
 
@@ -122,11 +143,13 @@ class Flight:
         self.ops = ops
         self.pending = c_void_p()
         self.thread = 0  # that waits for it in a call of the library
-        self._keys = (c_char_p * count)(*ops.keys)
         self._key_sizes = array("Q", map(len, ops.keys))
+        self._key_text = b"".join(ops.keys)
+        first = ctypes.cast(c_char_p(self._key_text), c_void_p).value or 0
+        self._keys = array("Q", accumulate(self._key_sizes, initial=first))  # the last one is the end
         self.columns = _library.BatchColumns(
             op_count=count,
-            keys=ctypes.addressof(self._keys) if count else None,
+            keys=_address(self._keys),
             key_sizes=_address(self._key_sizes) or None,
             piece_count=len(ops.sizes),
             pieces=_address(ops.addresses) or None,
@@ -179,20 +202,19 @@ class Flight:
             self.cancel()
             self.collect()
 
-    def outcome(self, op: int) -> Outcome:
-        return Outcome(self.statuses[op], self.bytes[op], self.block_bytes[op], self.generations[op], self.exists[op] != 0, self.unreachable[op] != 0)
-
     def outcomes(self) -> list[Outcome]:
-        return [self.outcome(op) for op in range(len(self.ops))]
+        columns = self.statuses, self.bytes, self.block_bytes, self.generations, map(bool, self.exists), map(bool, self.unreachable)
+        return list(map(Outcome._make, zip(*columns)))
+
+    def outcome(self) -> Outcome:
+        """Of the only op, which has not failed."""
+        if self.statuses[0] >= 16:
+            raise self.failure(0)
+        return self.outcomes()[0]
 
     def failure(self, op: int) -> MemKVError:
         """The exception of an op that failed."""
         return _library.failure_of(self.statuses[op], f"{_KIND_NAMES[self.ops.kinds[op]]} {self.ops.key_text(op)}")
-
-    def raise_failures(self) -> None:
-        for op, status in enumerate(self.statuses):
-            if status >= 16:
-                raise self.failure(op)
 
 
 def _nanoseconds(seconds: float | None) -> int:

@@ -110,9 +110,7 @@ class AsyncClient(ClientBase):
         return flight
 
     async def _one(self, ops: Ops, timeout: float | None) -> Outcome:
-        flight = await self._fly(ops, timeout)
-        flight.raise_failures()
-        return flight.outcome(0)
+        return (await self._fly(ops, timeout)).outcome()
 
     async def put(self, key: Key, data: Any, *, if_absent: bool = False, offset: int | None = None, timeout: float | None = None) -> bool:
         """As Client.put()."""
