@@ -142,14 +142,10 @@ int32_t memkv_submit(memkv_client* client, const memkv_batch* batch, memkv_queue
     if (queue && &queue->client != client) return failed(Status::kInvalid, "the queue is another client's");
     *pending = nullptr;
     Lease lease(*client, queue);
-    // The handle is there before the batch leaves: another thread may have it from the queue at once.
-    *pending = &*lease;
-    const int32_t status = submit(batch, tag, lease);
-    if (status == MEMKV_OK)
-      lease.keep();
-    else
-      *pending = nullptr;
-    return status;
+    if (const int32_t wrong = submit(batch, tag, lease); wrong != MEMKV_OK) return wrong;
+    // Who drains the queue in another thread may have it, and have collected it, already.
+    *pending = lease.keep();
+    return int32_t{MEMKV_OK};
   });
 }
 

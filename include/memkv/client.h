@@ -34,9 +34,10 @@ enum class PutChecksum : uint8_t { kClient, kServer };
 /// Settings. Precedence: field set here > MEMKV_* environment > MEMKV_CONFIG file > default. An empty string or vector
 /// counts as unset.
 struct ClientOptions {
-  std::vector<std::string>
-      servers;                ///< "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma list
-  std::string namespace_key;  ///< 64 hex characters or @FILE, not a weak one; MEMKV_AUTH_KEY; empty = none (loopback)
+  std::vector<std::string> servers;  ///< "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma
+                                     ///< list; none: the server of `memkv start` on this host, 127.0.0.1:9900
+  std::string namespace_key;  ///< 64 hex characters or @FILE, not a weak one; MEMKV_AUTH_KEY; empty = that of the local
+                              ///< server (docs/operating.md), else none (loopback)
   Transport transport = Transport::kAuto;  ///< MEMKV_TRANSPORT; anything but auto is used or nothing is
   std::vector<std::string> rdma_devices;   ///< as in /sys/class/infiniband; MEMKV_RDMA_DEVICES; empty = all usable ones
   std::string shm_dir;                     ///< where servers' sockets are; MEMKV_SHM_DIR; empty = the usual places

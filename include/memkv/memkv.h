@@ -121,8 +121,8 @@ MEMKV_API void memkv_free(char* text);
 typedef struct memkv_options {
   size_t struct_size;
   const char* const* servers; /* "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma list */
-  size_t server_count;
-  const char* namespace_key;       /* 64 hex characters or @FILE; MEMKV_AUTH_KEY; none = none (loopback only) */
+  size_t server_count;        /* 0 and no MEMKV_SERVERS: the server of `memkv start` on this host, 127.0.0.1:9900 */
+  const char* namespace_key;  /* 64 hex characters or @FILE; MEMKV_AUTH_KEY; none = the local server's, else none */
   const char* const* rdma_devices; /* as in /sys/class/infiniband; MEMKV_RDMA_DEVICES; none = all usable ones */
   size_t rdma_device_count;
   const char* shm_dir;             /* where servers' sockets are; MEMKV_SHM_DIR */
@@ -218,7 +218,8 @@ typedef struct memkv_results {
 MEMKV_API int32_t memkv_run(memkv_client* client, const memkv_batch* batch, const memkv_results* results);
 
 /* Begins a batch and returns at once. When it is complete it is in `queue` (NULL = in none: use memkv_wait).
- * `tag` is the caller's. Every pending is ended by memkv_collect, or by memkv_close. */
+ * `tag` is the caller's. Every pending is ended by memkv_collect, or by memkv_close. Where another thread drains the
+ * queue, `*pending` may have been collected by the time that it is here: the tag says which one it is. */
 MEMKV_API int32_t memkv_submit(memkv_client* client, const memkv_batch* batch, memkv_queue* queue, uint64_t tag,
                                memkv_pending** pending);
 MEMKV_API uint64_t memkv_pending_tag(const memkv_pending* pending);
