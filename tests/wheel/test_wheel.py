@@ -23,6 +23,8 @@ server=$!
 until [ -s ready ]; do kill -0 $server || { cat server.log; exit 1; }; sleep 0.1; done
 echo 'what was put' | memkv put prefix/key -
 test "$(memkv get prefix/key)" = 'what was put'
+python -c 'import memkv
+with memkv.connect() as kv: assert kv.get("prefix/key") == b"what was put\\n" and kv.get("none") is None'
 memkv status
 memkv-bench sweep --servers 127.0.0.1:9900 --auth-key "@$MEMKV_SHM_DIR/local.key" --sizes 64KiB --bytes 8MiB --no-ceiling
 kill $server

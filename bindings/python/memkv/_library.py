@@ -97,14 +97,14 @@ COUNTERS = (
 
 
 class Counters(Sized):
-    _fields_ = [("struct_size", c_size_t)] + [(name, c_uint64) for name in COUNTERS]
+    _fields_ = [("struct_size", c_size_t), *((name, c_uint64) for name in COUNTERS)]
 
 
 RAIL_COUNTERS = "working links links_total ops bytes_in bytes_out failures retry_errors rnr_errors access_errors switches".split()
 
 
 class Rail(Sized):
-    _fields_ = [("struct_size", c_size_t), ("device", c_char * 64)] + [(name, c_uint64) for name in RAIL_COUNTERS]
+    _fields_ = [("struct_size", c_size_t), ("device", c_char * 64), *((name, c_uint64) for name in RAIL_COUNTERS)]
 
 
 def _path() -> str:

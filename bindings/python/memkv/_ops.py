@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
     @property
     def name(self) -> str:
         """The status's short name: "ok", "miss", "deadline"."""
-        return _library.lib.memkv_error_name(self.status).decode()
+        return str(_library.lib.memkv_error_name(self.status).decode())
 
     @property
     def hit(self) -> bool:

@@ -7,7 +7,7 @@ import sys
 FOLDER = pathlib.Path(__file__).resolve().parent / "bin"
 
 
-def _become(name):
+def _become(name: str) -> None:
     program = FOLDER / name
     try:
         os.execv(program, [name, *sys.argv[1:]])
@@ -15,9 +15,9 @@ def _become(name):
         sys.exit(f"{program}: {error.strerror}: is this wheel for this machine (x86-64 Linux, glibc 2.34 or newer)?")
 
 
-def memkv():
+def memkv() -> None:
     _become("memkv")
 
 
-def memkv_bench():
+def memkv_bench() -> None:
     _become("memkv-bench")
