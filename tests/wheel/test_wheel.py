@@ -23,8 +23,22 @@ server=$!
 until [ -s ready ]; do kill -0 $server || { cat server.log; exit 1; }; sleep 0.1; done
 echo 'what was put' | memkv put prefix/key -
 test "$(memkv get prefix/key)" = 'what was put'
-python -c 'import memkv
-with memkv.connect() as kv: assert kv.get("prefix/key") == b"what was put\\n" and kv.get("none") is None'
+cat > from_python.py <<'END'
+import asyncio, hashlib, ssl
+ssl.create_default_context()  # an OpenSSL of Python's own is in the process before ours
+import memkv, memkv.aio
+with memkv.connect() as kv:
+    assert kv.get("prefix/key") == b"what was put\\n" and kv.get("none") is None
+    kv.put("from/python", [b"two ", b"pieces"])
+    target = bytearray(10)
+    assert kv.get_into("from/python", target) == 10 and target == b"two pieces"
+async def later():
+    async with memkv.aio.connect() as kv:
+        return await kv.get("from/python")
+assert asyncio.run(later()) == b"two pieces"
+assert hashlib.sha256(b"").hexdigest().startswith("e3b0c442")
+END
+python from_python.py
 memkv status
 memkv-bench sweep --servers 127.0.0.1:9900 --auth-key "@$MEMKV_SHM_DIR/local.key" --sizes 64KiB --bytes 8MiB --no-ceiling
 kill $server
