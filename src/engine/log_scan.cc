@@ -113,7 +113,10 @@ Log::Position LogScan::run() {
   read_anchors();
   std::vector<Segment> run = find_run();
   const uint64_t newest = run.empty() ? 0 : run.front().epoch;
-  if (newest != 0 && !anchored_) lose_all(newest + 1, 0);  // how far the log went nobody knows
+  if (newest != 0 && !anchored_) {  // how far the log went nobody knows
+    see_sequences(run);
+    lose_all(newest + 1, 0);
+  }
   if (tail_is_lost(newest)) lose_all(complete_.epoch + 1, 0);
   if (cut_.epoch > newest) return lost_position(std::max(newest, complete_.epoch));
   if (newest == 0) return {};
@@ -133,6 +136,26 @@ Log::Position LogScan::run() {
   position.cut_epoch = cut_.epoch;
   position.cut_block = cut_.block;
   return position;
+}
+
+/// No anchor tells which sequences were reserved: those of the log's records do, for they are of the reservation that
+/// was last, or of the one before. What is lost keeps its sequences.
+void LogScan::see_sequences(const std::vector<Segment>& run) {
+  uint64_t highest = 0;
+  for (const Segment& segment : run) {
+    FooterTrailer trailer;
+    if (footer_trailer(segment.epoch, trailer) && trailer.epoch == segment.epoch) {
+      highest = std::max(highest, trailer.sequence_max);
+      continue;
+    }
+    for (const Extent& e : walk(segment, nullptr).extents) {
+      RecordReader reader(e.header, {e.bytes.data(), e.bytes.size()});
+      RecordView v;
+      for (auto next = reader.next(v); next && *next; next = reader.next(v))
+        highest = std::max(highest, v.header.sequence);
+    }
+  }
+  recovery_.saw_sequence_end(highest + 2 * kSequenceReservation);
 }
 
 /// Anchors say that the log went on, beyond the newest segment that is there. One that was just begun held nothing yet.
