@@ -182,6 +182,7 @@ void LogScan::lost_header(uint64_t epoch) {
 }
 
 void LogScan::lose_all(uint64_t epoch, uint32_t block) {
+  if (!rules().losses_noticed) return;
   cut_.raise(epoch, block);
   recovery_.lose_all(log_, {epoch, place_of(epoch, block)});
 }
@@ -258,7 +259,7 @@ Log::Position LogScan::read_newest(const Segment& segment) {
   if (read_footer(epoch, end)) return end;
   const Walk w = walk(segment, nullptr);
   settle_holes(epoch, w);
-  if (complete_.covers(epoch, w.end)) {  // its tail is lost
+  if (complete_.covers(epoch, w.end) && rules().losses_noticed) {  // its tail is lost
     lose_all(epoch + 1, 0);
     return end;
   }
