@@ -1,4 +1,5 @@
-# What a program outside gets: one static library memkv::client, the headers of include/memkv, find_package and pkg-config.
+# What a program outside gets: the static library memkv::client for C++, the shared library memkv::c for C
+# (bindings/c), the headers of include/memkv, find_package and pkg-config.
 include(CMakePackageConfigHelpers)
 
 set(objects)
@@ -36,5 +37,7 @@ install(FILES ${PROJECT_BINARY_DIR}/memkv-config.cmake ${PROJECT_BINARY_DIR}/mem
 set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 file(RELATIVE_PATH MEMKV_PC_TO_PREFIX /${pkgconfig_dir} /)
 string(REGEX REPLACE "/$" "" MEMKV_PC_TO_PREFIX ${MEMKV_PC_TO_PREFIX})
-configure_file(${PROJECT_SOURCE_DIR}/cmake/memkv.pc.in ${PROJECT_BINARY_DIR}/memkv.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/memkv.pc DESTINATION ${pkgconfig_dir})
+foreach(file memkv.pc memkv-c.pc)
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/${file}.in ${PROJECT_BINARY_DIR}/${file} @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/${file} DESTINATION ${pkgconfig_dir})
+endforeach()

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ./dev setup
-./dev build release
+./dev build release --target memkv memkv-bench   # not the tests
 work=$(mktemp -d "${TMPDIR:-/tmp}/memkv-demo-XXXXXX")
 server=
 trap '[ -n "$server" ] && kill "$server" 2>/dev/null && wait "$server" || true; rm -rf "$work"' EXIT

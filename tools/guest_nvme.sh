@@ -48,9 +48,9 @@ second)  # in the next boot: everything acknowledged is there
   export RXE_WORK=$work
   mkdir "$work/bin"
   cp "$root"/build/release/bin/memkv{,-bench} "$work/bin"
-  rc=0; "$root/tools/guest.sh" -n -d 12:256M:4096 -m 3G -t 240 -- "$root/tools/guest_nvme.sh" first || rc=$?
+  rc=0; "$root/tools/guest.sh" -n -d 12:256M:4096 -m 3G -t 300 -- "$root/tools/guest_nvme.sh" first || rc=$?
   [ $rc = 125 ] || { echo "guest: the first boot ended with $rc instead of a power cut"; exit 1; }
   [ -d "$work/acked" ] || { echo "guest: nothing was acknowledged"; exit 1; }
-  "$root/tools/guest.sh" -n -d 12:256M:4096 -m 3G -t 120 -- "$root/tools/guest_nvme.sh" second
+  "$root/tools/guest.sh" -n -d 12:256M:4096 -m 3G -t 240 -- "$root/tools/guest_nvme.sh" second
   ;;
 esac

@@ -148,8 +148,8 @@ second)
   export RXE_WORK=$work
   mkdir "$work/bin"
   cp "$root/build/release/bin/memkv" "$work/bin"
-  rc=0; "$root/tools/guest.sh" -n -d 5:400M:4096 -m 2G -t 1200 -- "$root/tools/guest_power.sh" first || rc=$?
+  rc=0; "$root/tools/guest.sh" -n -d 5:400M:4096 -m 2G -t 2400 -- "$root/tools/guest_power.sh" first || rc=$?
   [ $rc = 125 ] || { echo "guest: the first boot ended with $rc instead of a reset"; exit 1; }
-  "$root/tools/guest.sh" -n -d 5:400M:4096 -m 2G -t 600 -- "$root/tools/guest_power.sh" second
+  "$root/tools/guest.sh" -n -d 5:400M:4096 -m 2G -t 1200 -- "$root/tools/guest_power.sh" second
   ;;
 esac

@@ -26,7 +26,7 @@ one_store() {
   cp "$root/build/release/bin/memkv" "$work/bin"; cp "$root/build/release/tests/memkv-torture" "$work/tests"
   for boot in $(seq 0 "$1"); do
     rc=0
-    RXE_WORK=$work "$root/tools/guest.sh" -n -d $drives -m 1G -t 400 -- "$root/tools/guest_resets.sh" inside "$boot" $(($2 * 1000 + boot)) $((($2 * 7919 + boot * 613) % 100)) $((boot == $1)) \
+    RXE_WORK=$work "$root/tools/guest.sh" -n -d $drives -m 1G -t 900 -- "$root/tools/guest_resets.sh" inside "$boot" $(($2 * 1000 + boot)) $((($2 * 7919 + boot * 613) % 100)) $((boot == $1)) \
       > "$work/boot$boot.log" 2>&1 || rc=$?
     grep -a "^reset:" "$work/boot$boot.log" || true
     if [ "$boot" = "$1" ]; then ((rc == 0)); else ((rc == 125)) && grep -aq "now the reset" "$work/boot$boot.log" && done=$((done + 1)); fi ||

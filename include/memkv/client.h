@@ -34,9 +34,10 @@ enum class PutChecksum : uint8_t { kClient, kServer };
 /// Settings. Precedence: field set here > MEMKV_* environment > MEMKV_CONFIG file > default. An empty string or vector
 /// counts as unset.
 struct ClientOptions {
-  std::vector<std::string>
-      servers;                ///< "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma list
-  std::string namespace_key;  ///< 64 hex characters or @FILE, not a weak one; MEMKV_AUTH_KEY; empty = none (loopback)
+  std::vector<std::string> servers;  ///< "name=host:port", "host:port", "host", "[::1]:9900"; MEMKV_SERVERS is a comma
+                                     ///< list; none: the server of `memkv start` on this host, 127.0.0.1:9900
+  std::string namespace_key;  ///< 64 hex characters or @FILE, not a weak one; MEMKV_AUTH_KEY; empty = that of the local
+                              ///< server (docs/operating.md), else none (loopback)
   Transport transport = Transport::kAuto;  ///< MEMKV_TRANSPORT; anything but auto is used or nothing is
   std::vector<std::string> rdma_devices;   ///< as in /sys/class/infiniband; MEMKV_RDMA_DEVICES; empty = all usable ones
   std::string shm_dir;                     ///< where servers' sockets are; MEMKV_SHM_DIR; empty = the usual places
@@ -223,8 +224,16 @@ class Client {
   /// One outcome an op, in order. All frames are sent before the first reply is awaited.
   std::vector<Outcome> run(Batch& batch, Deadline deadline = {});
 
+  /// Called once, in an I/O thread, when all ops of a submit are complete, and just before wait() returns. It must not
+  /// block, and must end neither the Pending nor the client. In the child of a fork it is never called.
+  struct OnDone {
+    void (*fn)(void* context) = nullptr;
+    void* context = nullptr;
+  };
+
   /// A batch under way. wait() returns when all ops are complete (never later than the deadline allows); cancel() makes
-  /// that soon. Destroying it cancels and waits until the memory is quiet.
+  /// that soon. Destroying it cancels and waits until the memory is quiet. Thread: any for done(), cancel() and the
+  /// waits; the rest is for one at a time.
   class Pending {
    public:
     Pending(Pending&&) noexcept;
@@ -233,6 +242,10 @@ class Client {
     bool done() const;
     void cancel();
     const std::vector<Outcome>& wait();
+    /// Waits for so long at most. True: all ops are complete.
+    bool wait_for(std::chrono::nanoseconds time);
+    /// The batch of complete ops, to be filled again without allocation.
+    Batch take_batch();
 
    private:
     friend class Client;
@@ -241,6 +254,7 @@ class Client {
     std::shared_ptr<State> state_;
   };
   Pending submit(Batch batch, Deadline deadline = {});
+  Pending submit(Batch batch, Deadline deadline, OnDone on_done);
 
   /// Removes every block of this credential's namespace on all servers.
   Outcome flush(Deadline deadline = {});
@@ -261,6 +275,8 @@ class Client {
   std::vector<RailCounters> rail_counters() const;
   /// One human line per server: connected or why not, transport, congestion control.
   std::string describe() const;
+  /// This process is the child of a fork: every call answers kForked. Thread: any.
+  bool forked() const;
 
   struct Impl;
 

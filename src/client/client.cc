@@ -6,6 +6,7 @@
 #include <atomic>
 #include <new>
 
+#include "base/assert.h"
 #include "base/log.h"
 #include "client/fork_guard.h"
 #include "client/io_thread.h"
@@ -71,6 +72,7 @@ void Client::Impl::submit(Job& job, Batch& batch, Deadline deadline) {
   job.id = next_id.fetch_add(1, std::memory_order_relaxed);
   if (guard.forked()) {
     job.outcomes.assign(batch.size(), Outcome{Status::kForked});
+    job.on_done = {};
     return job.finish();
   }
   job.call.batch = &batch.impl();
@@ -180,11 +182,22 @@ const std::vector<Outcome>& Client::Pending::wait() {
     state_->job.wait();
   return state_->job.outcomes;
 }
+bool Client::Pending::wait_for(std::chrono::nanoseconds time) {
+  return state_->lost() || state_->job.wait(client::timeout_ns(time));
+}
+Batch Client::Pending::take_batch() {
+  if (state_->lost()) return {};  // the parent's
+  MEMKV_ASSERT(state_->job.done(), "the batch of ops under way is in use");
+  return std::move(state_->batch);
+}
 
-Client::Pending Client::submit(Batch batch, Deadline deadline) {
+Client::Pending Client::submit(Batch batch, Deadline deadline) { return submit(std::move(batch), deadline, {}); }
+
+Client::Pending Client::submit(Batch batch, Deadline deadline, OnDone on_done) {
   auto state = std::make_shared<Pending::State>();
   state->impl = impl_;
   state->batch = std::move(batch);
+  state->job.on_done = on_done;
   impl_->submit(state->job, state->batch, deadline);
   return Pending(std::move(state));
 }
@@ -265,5 +278,7 @@ std::string Client::describe() const {
   job.wait();
   return std::move(job.text);
 }
+
+bool Client::forked() const { return impl_->guard.forked(); }
 
 }  // namespace memkv

@@ -1,5 +1,11 @@
 #include "client/io_thread.h"
 
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstring>
 
 #include "base/assert.h"
@@ -14,21 +20,32 @@ constexpr uint64_t kSleepNs = 1'000'000'000;
 
 }  // namespace
 
-void Job::wait() {
-  const uint64_t spin_ns = spin_limit_ns();
-  if (spin_ns > 0) {
-    const uint64_t until = monotonic_ns() + spin_ns;
-    while (!done() && monotonic_ns() < until) sched_yield();
-  }
+/// std::atomic has no wait that ends by the clock.
+bool Job::wait(uint64_t timeout_ns) {
+  if (done()) return true;
+  const uint64_t begun_ns = monotonic_ns();
+  const auto passed_ns = [&] { return monotonic_ns() - begun_ns; };
+  const uint64_t spin_ns = std::min(spin_limit_ns(), timeout_ns);
+  while (!done() && passed_ns() < spin_ns) sched_yield();
   for (uint32_t phase; (phase = phase_.load(std::memory_order_acquire)) != kDone;) {
-    // kEnding lasts as long as the I/O thread's wake-up call, its last touch of this job.
-    phase == kUnderWay ? phase_.wait(kUnderWay, std::memory_order_acquire) : static_cast<void>(sched_yield());
+    if (phase == kEnding) {
+      sched_yield();
+      continue;
+    }
+    const uint64_t passed = passed_ns();
+    if (passed >= timeout_ns) return false;
+    if (phase == kUnderWay && !phase_.compare_exchange_strong(phase, kAwaited, std::memory_order_acq_rel)) continue;
+    const uint64_t left = timeout_ns - passed;
+    const timespec time{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
+    syscall(SYS_futex, &phase_, FUTEX_WAIT_PRIVATE, kAwaited, timeout_ns == kForever ? nullptr : &time, nullptr, 0);
   }
+  return true;
 }
 
 void Job::finish() {
-  phase_.store(kEnding, std::memory_order_release);
-  phase_.notify_all();
+  const uint32_t before = phase_.exchange(kEnding, std::memory_order_acq_rel);
+  if (on_done.fn) on_done.fn(on_done.context);
+  if (before == kAwaited) syscall(SYS_futex, &phase_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
   phase_.store(kDone, std::memory_order_release);
 }
 

@@ -26,7 +26,9 @@ class Job {
   Job& operator=(const Job&) = delete;
 
   bool done() const { return phase_.load(std::memory_order_acquire) == kDone; }
-  void wait();  ///< polls for a moment, then sleeps
+  static constexpr uint64_t kForever = ~uint64_t{0};
+  /// Polls for a moment, then sleeps. False: the time is over, and it is not done. Thread: any.
+  bool wait(uint64_t timeout_ns = kForever);
 
   Kind kind = Kind::kBatch;
   uint64_t id = 0;             ///< of the client; what a cancel names
@@ -34,13 +36,15 @@ class Job {
   Call call;
   std::vector<Outcome> outcomes;
   std::string text;  ///< out: kDescribe
+  Client::OnDone on_done;
   base::ListLink<Job> link;
 
   // For the I/O thread.
   void finish();
 
  private:
-  enum Phase : uint32_t { kUnderWay, kEnding, kDone };
+  /// kAwaited: under way, and somebody sleeps. kEnding: lasts as long as the I/O thread's last touch of this job.
+  enum Phase : uint32_t { kUnderWay, kAwaited, kEnding, kDone };
   std::atomic<uint32_t> phase_{kUnderWay};
 };
 

@@ -11,6 +11,7 @@
 #include "io/congestion.h"
 #include "io/limits.h"
 #include "transport/link.h"
+#include "wire/local_credential.h"
 
 namespace memkv::client {
 namespace {
@@ -41,12 +42,11 @@ Result<void, Message> merge_environment(ClientOptions& options) {
   return {};
 }
 
+/// None: the server on this host.
 Result<void, Message> take_servers(const ClientOptions& options, Settings& out) {
   if (options.servers.empty()) {
-    return invalid(
-        "no servers given: set `servers` or MEMKV_SERVERS to kv1=HOST:PORT,kv2=HOST:PORT,..., or `servers:` in the "
-        "file "
-        "that MEMKV_CONFIG names");
+    out.servers.push_back(*parse_server("127.0.0.1"));
+    return {};
   }
   std::set<std::string> names;
   for (const std::string& text : options.servers) {
@@ -60,11 +60,21 @@ Result<void, Message> take_servers(const ClientOptions& options, Settings& out) 
   return {};
 }
 
+bool is_local_server(const ServerAddress& server) {
+  return server.port == kPortDefault && is_numeric_host(server.host) && is_loopback_host(server.host);
+}
+
 Result<void, Message> take_credential(const ClientOptions& options, Settings& out) {
   if (!options.namespace_key.empty()) {
     auto secret = wire::parse_secret(options.namespace_key);
     if (!secret) return secret.error();
     out.secret = *secret;
+    return {};
+  }
+  if (out.servers.size() == 1 && is_local_server(out.servers.front())) {
+    auto secret = wire::read_local_credential(out.shm_dirs);
+    if (!secret && options.servers.empty()) return secret.error();
+    if (secret && *secret) out.secret = **secret;
     return {};
   }
   for (const ServerAddress& server : out.servers) {
@@ -121,8 +131,11 @@ Result<Settings, Message> resolve_settings(ClientOptions options) {
   if (!options.config_file.empty()) {
     if (auto merged = merge_config_file(options.config_file, options); !merged) return merged.error();
   }
+  wire::prepare_handshakes();
   Settings out;
   if (io::process_limits().cpu_milli() < 2000) out.io_contexts = 1;  // a second thread would only take turns with it
+  out.shm_dirs = options.shm_dir.empty() ? transport::usual_shm_dirs(std::getenv("XDG_RUNTIME_DIR"))
+                                         : std::vector<std::string>{options.shm_dir};
   for (const auto& step : {take_servers(options, out), take_credential(options, out),
                            take_count("io_contexts", options.io_contexts, kIoContextsMax, out.io_contexts),
                            take_count("connections_per_worker", options.connections_per_worker,
@@ -134,8 +147,6 @@ Result<Settings, Message> resolve_settings(ClientOptions options) {
   }
   out.transport = options.transport;
   out.rdma_devices = options.rdma_devices;
-  out.shm_dirs = options.shm_dir.empty() ? transport::usual_shm_dirs(std::getenv("XDG_RUNTIME_DIR"))
-                                         : std::vector<std::string>{options.shm_dir};
   out.put_checksum = options.put_checksum;
   out.verify = options.verify;
   out.client_name = options.client_name.empty() ? default_client_name() : options.client_name;

@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
+
+#include "wire/local_credential.h"
 
 namespace memkv::client {
 namespace {
@@ -84,7 +87,6 @@ TEST_F(SettingsTest, BadAddressesAreExplained) {
 }
 
 TEST_F(SettingsTest, BadSettingsAreExplained) {
-  EXPECT_THAT(complaint({}), AllOf(HasSubstr("no servers given"), HasSubstr("MEMKV_SERVERS")));
   EXPECT_THAT(complaint({.servers = {"a=h:1", "a=h:2"}}), AllOf(HasSubstr("'a'"), HasSubstr("twice")));
   EXPECT_THAT(complaint({.servers = {"10.0.0.1"}}), AllOf(HasSubstr("10.0.0.1"), HasSubstr("MEMKV_AUTH_KEY")));
   EXPECT_EQ(complaint({.servers = {"10.0.0.1"}, .namespace_key = kKey}), "");
@@ -96,6 +98,26 @@ TEST_F(SettingsTest, BadSettingsAreExplained) {
   EXPECT_EQ(complaint({.servers = {"127.0.0.1"}, .congestion = "system"}), "");
   setenv("MEMKV_TRANSPORT", "carrier-pigeon", 1);
   EXPECT_THAT(complaint({.servers = {"127.0.0.1"}}), AllOf(HasSubstr("MEMKV_TRANSPORT"), HasSubstr("carrier-pigeon")));
+}
+
+TEST_F(SettingsTest, WithoutAnyServerItIsTheOneOnThisHost) {
+  const std::string dir = testing::TempDir() + "memkv-test-settings-" + std::to_string(getpid());
+  std::filesystem::create_directory(dir);
+  const ClientOptions nothing{.shm_dir = dir};
+  EXPECT_EQ(resolve_settings(nothing)->secret, wire::Secret{});
+  EXPECT_EQ(resolve_settings(nothing)->servers.at(0).name, "127.0.0.1:9900");
+  const auto secret = wire::keep_local_credential(dir);
+  ASSERT_TRUE(secret.ok()) << secret.error().text;
+  EXPECT_EQ(resolve_settings(nothing)->secret, *secret);
+  const auto secret_for = [&](std::vector<std::string> servers) {
+    return resolve_settings({.servers = std::move(servers), .shm_dir = dir})->secret;
+  };
+  EXPECT_EQ(secret_for({"127.0.0.1:9900"}), *secret);
+  EXPECT_EQ(secret_for({"a=127.0.0.1"}), *secret);
+  EXPECT_EQ(secret_for({"127.0.0.1:9901"}), wire::Secret{}) << "another server";
+  EXPECT_EQ(secret_for({"a=127.0.0.1", "b=127.0.0.1:9901"}), wire::Secret{}) << "one credential is for the whole list";
+  EXPECT_EQ(resolve_settings({.namespace_key = kKey, .shm_dir = dir})->secret, *wire::parse_secret(kKey));
+  std::filesystem::remove_all(dir);
 }
 
 TEST_F(SettingsTest, case_c17_no_key_of_the_file_is_dropped) {

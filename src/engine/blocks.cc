@@ -63,7 +63,7 @@ Entry* StoreImpl::install(Digest digest, uint64_t ns, const RecordRef& ref, uint
   if (e != nullptr) {
     counters_.bytes_used -= e->length();
   } else {
-    auto made = index_.insert(digest);
+    auto made = index_.insert(digest, namespace_index(ns));
     if (!made) return nullptr;
     e = *made;
   }
@@ -72,7 +72,6 @@ Entry* StoreImpl::install(Digest digest, uint64_t ns, const RecordRef& ref, uint
   e->set_checksum(ref.checksum);
   e->set_length(ref.length);
   e->set_expiry_s(expiry_s);
-  e->set_namespace_index(namespace_index(ns));
   e->set(kHead, (flags & kHead) != 0);
   e->set(kChunk, (flags & kChunk) != 0);
   e->set(kHasHoles, ref.has_holes);

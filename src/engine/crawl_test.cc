@@ -412,5 +412,34 @@ TEST_F(Crawl, WhatFailsAfterItsDriveHasLeftHoldsNothingUp) {
   EXPECT_EQ(out.count, 0);
 }
 
+/// A range write that waits for the block's old bytes, on a drive that answers no reads.
+TEST_F(Crawl, ALargePutDoesNotWaitForARangeWriteThatHangs) {
+  make(3);
+  rig->device(1).set_gate([](const auto& view) { return view.kind == io::FaultyDevice::OpKind::kRead; });
+  Slot slot;
+  std::memset(slot.data, 1, kBlock);
+  int done = 0;
+  WriteOp hangs;
+  hangs.key = rig->key(sick[0]);
+  hangs.offset = 10;
+  hangs.payload = {slot.data, 100, nullptr};
+  hangs.context = &done;
+  hangs.on_done = [](StoreOp& o) { ++*static_cast<int*>(o.context); };
+  rig->store().write(hangs);
+  run_for(kMs);
+  const std::string bytes = bytes_of("large", 1, 3 * kMi);
+  const uint64_t begin = rig->reactor().now_ns();
+  ASSERT_EQ(rig->put_large("large", bytes), Status::kOk);
+  EXPECT_LT(rig->reactor().now_ns() - begin, 100 * kMs);
+  EXPECT_EQ(done, 0) << "it hangs, and the drive is not out yet";
+  let_go(1);
+  run_for(kSecond);
+  EXPECT_EQ(done, 1);
+  EXPECT_EQ(hangs.status, Status::kOk);
+  rig->expect("large", bytes);
+  rig->reopen();
+  rig->expect("large", bytes);
+}
+
 }  // namespace
 }  // namespace memkv::engine

@@ -66,7 +66,7 @@ Entry* Index::find(Digest digest) {
   }
 }
 
-Result<Entry*> Index::insert(Digest digest) {
+Result<Entry*> Index::insert(Digest digest, uint16_t namespace_index) {
   if (size_ == entries_max_) return Error{Status::kNoSpace, 0, "index is full"};
   uint64_t slot = home(digest);
   for (uint64_t distance = 0; slots_[slot].used() && displacement(slot) >= distance; ++distance) {
@@ -78,7 +78,10 @@ Result<Entry*> Index::insert(Digest digest) {
   entry = Entry{};
   entry.digest_ = digest;
   entry.flags_ = Entry::kUsed;
+  entry.namespace_ = namespace_index;
   ++size_;
+  if (sizes_.size() <= namespace_index) sizes_.resize(namespace_index + 1u, 0);
+  ++sizes_[namespace_index];
   return &entry;
 }
 
@@ -94,6 +97,8 @@ void Index::open_gap(uint64_t slot) {
 
 void Index::erase(Entry* entry) {
   MEMKV_ASSERT(entry >= slots_ && entry < slots_ + slot_count_ && entry->used());
+  MEMKV_ASSERT(sizes_[entry->namespace_] > 0);
+  --sizes_[entry->namespace_];
   uint64_t slot = static_cast<uint64_t>(entry - slots_);
   for (uint64_t behind = after(slot); slots_[behind].used() && displacement(behind) > 0; behind = after(behind)) {
     slots_[slot] = slots_[behind];

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <type_traits>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/siphash.h"
@@ -33,7 +34,7 @@ enum EntryFlags : uint16_t {
   kChunk = 16,  ///< one chunk of a block
 };
 
-/// 48 bytes. Read and written through its accessors; the digest is the index's and never changes.
+/// 48 bytes. Read and written through its accessors; digest and namespace are the index's and never change.
 ///
 /// | bytes | field |
 /// |---|---|
@@ -64,7 +65,6 @@ class Entry {
   void set_place(Place place);
   void set_length(uint32_t length) { length_ = length; }
   void set_expiry_s(uint32_t expiry_s) { expiry_s_ = expiry_s; }
-  void set_namespace_index(uint16_t index) { namespace_ = index; }
   void set(EntryFlags flag, bool on = true) { flags_ = static_cast<uint16_t>(on ? flags_ | flag : flags_ & ~flag); }
 
  private:
@@ -97,11 +97,14 @@ class Index {
   const Entry* find(Digest digest) const { return const_cast<Index*>(this)->find(digest); }
   /// Brings the digest's first slot into the cache: for lists of keys.
   void prefetch(Digest digest) const { __builtin_prefetch(slots_ + home(digest)); }
-  /// A new entry, all fields but the digest zero. The digest is not there yet (asserted). kNoSpace at entries_max.
-  Result<Entry*> insert(Digest digest);
+  /// A new entry, all other fields zero. The digest is not there yet (asserted). kNoSpace at entries_max.
+  Result<Entry*> insert(Digest digest, uint16_t namespace_index = 0);
   void erase(Entry* entry);
 
   uint64_t size() const { return size_; }
+  uint64_t size_of(uint16_t namespace_index) const {
+    return namespace_index < sizes_.size() ? sizes_[namespace_index] : 0;
+  }
   uint64_t entries_max() const { return entries_max_; }
   uint64_t bytes() const { return slot_count_ * sizeof(Entry); }
 
@@ -126,6 +129,7 @@ class Index {
   uint64_t entries_max_;
   uint64_t slot_count_;
   uint64_t size_ = 0;
+  std::vector<uint64_t> sizes_;  // by namespace; grows when the first entry of one comes
   Entry* slots_ = nullptr;
 };
 

@@ -7,9 +7,8 @@
 namespace memkv::engine {
 namespace {
 
-constexpr uint64_t kSampleEntries = 64;  // neighbours in the index are neighbours by hash: any few are a fair sample
-constexpr uint64_t kSlotsMax = 1024;     // looked at in one call
-constexpr size_t kVictimsMax = 8;        // and as many dropped
+constexpr uint64_t kSlotsMax = 1024;  // looked at in one call
+constexpr size_t kVictimsMax = 8;     // and as many dropped
 
 }  // namespace
 
@@ -18,10 +17,10 @@ constexpr size_t kVictimsMax = 8;        // and as many dropped
 bool StoreImpl::index_has_room(uint64_t ns, uint64_t entries) {
   const uint64_t reserve = states_used_ + entries + 16;
   if (index_.size() + reserve <= index_.entries_max()) return true;
-  const IndexSample sample = sample_index(ns);
-  if (sample.namespaces > 1) {
-    evict_from_index(sample.largest);
-    return !sample.above_share && index_.size() + states_used_ + entries <= index_.entries_max();
+  const IndexShares shares = index_shares(ns);
+  if (shares.namespaces > 1) {
+    evict_from_index(shares.largest);
+    return !shares.above_share && index_.size() + states_used_ + entries <= index_.entries_max();
   }
   for (auto& log : logs_) {
     if (log && !log->out()) on_segment_needed(log->config().slice.drive_index);
@@ -29,24 +28,25 @@ bool StoreImpl::index_has_room(uint64_t ns, uint64_t entries) {
   return index_.size() + states_used_ + entries <= index_.entries_max();
 }
 
-/// The next few entries, by namespace: shares are equal parts for those that have entries, and for the one that asks.
-StoreImpl::IndexSample StoreImpl::sample_index(uint64_t ns) {
-  index_counts_.assign(namespaces_.size() + 1, 0);
+/// Shares are equal parts for the namespaces that have entries, and for the one that asks.
+StoreImpl::IndexShares StoreImpl::index_shares(uint64_t ns) {
   const uint16_t asks = namespace_index(ns);
-  index_counts_.resize(namespaces_.size(), 0);
-  uint64_t cursor = index_hand_, seen = 0;
-  const uint64_t end = std::min(index_.slot_count(), cursor + kSlotsMax);
-  for (const Entry* e; seen < kSampleEntries && (e = index_.next(cursor, end)) != nullptr; seen++) {
-    index_counts_[e->namespace_index()]++;
+  IndexShares shares;
+  for (uint16_t i = 0; i < namespaces_.size(); i++) {
+    if (index_.size_of(i) > 0 || i == asks) shares.namespaces++;
+    if (index_.size_of(i) > index_.size_of(shares.largest)) shares.largest = i;
   }
-  IndexSample sample;
-  for (size_t i = 0; i < index_counts_.size(); i++) {
-    if (index_counts_[i] == 0 && i != asks) continue;
-    sample.namespaces++;
-    if (index_counts_[i] > index_counts_[sample.largest]) sample.largest = static_cast<uint16_t>(i);
-  }
-  sample.above_share = uint64_t{index_counts_[asks]} * sample.namespaces > seen;
-  return sample;
+  shares.above_share = index_.size_of(asks) * shares.namespaces > index_.size();
+  return shares;
+}
+
+/// Reclaim goes by age of segments, whosever they are: it makes room in the index only where all entries are of one
+/// namespace.
+bool StoreImpl::reclaim_helps_index() const {
+  if (index_.size() + states_used_ + 64 <= index_.entries_max() - index_.entries_max() / 32) return false;
+  uint64_t namespaces = 0;
+  for (uint16_t i = 0; i < namespaces_.size(); i++) namespaces += index_.size_of(i) > 0 ? 1 : 0;
+  return namespaces <= 1;
 }
 
 /// Drops a few blocks of one namespace, those not read since they were written first, with tombstones: what is dropped

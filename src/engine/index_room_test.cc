@@ -46,6 +46,19 @@ TEST(CaseB7, TinyBlocksOfOneNamespaceLeaveTheOtherItsOwn) {
   for (int i = 0; i < 100; i++) EXPECT_TRUE(exists_as(rig, kNamespace, "more " + std::to_string(i))) << i;
 }
 
+/// Reclaim goes by age, and what a small tenant has is the oldest.
+TEST(CaseB7, ATenantWithFewBlocksIsNotTakenForNone) {
+  Rig rig(1, 64 * kMi);
+  rig.close();
+  rig.index_entries_max = 1000;
+  rig.open();
+  constexpr int kMine = 4;
+  for (int i = 0; i < kMine; i++) ASSERT_EQ(put_as(rig, kNamespace, "mine " + std::to_string(i), "block"), Status::kOk);
+  for (int i = 0; i < 5000; i++) (void)put_as(rig, kOther, "tiny " + std::to_string(i), "x");
+  for (int i = 0; i < kMine; i++) EXPECT_TRUE(exists_as(rig, kNamespace, "mine " + std::to_string(i))) << i;
+  EXPECT_EQ(rig.store().counters().segments_reclaimed, 0u);
+}
+
 TEST(CaseB7, OneNamespaceAloneMakesRoomAsEver) {
   Rig rig(1, 64 * kMi);
   rig.close();

@@ -12,9 +12,21 @@ namespace {
 
 Digest random_digest(std::mt19937_64& random) { return {random(), random()}; }
 
+TEST(Index, CountsTheEntriesOfEachNamespace) {
+  Index index(10);
+  Entry* const entry = index.insert({1, 2}, 3).value();
+  (void)index.insert({1, 3}, 3).value();
+  (void)index.insert({1, 4}, 0).value();
+  EXPECT_EQ(index.size_of(3), 2u);
+  EXPECT_EQ(index.size_of(0), 1u);
+  EXPECT_EQ(index.size_of(4), 0u);
+  index.erase(entry);
+  EXPECT_EQ(index.size_of(3), 1u);
+}
+
 TEST(Index, EntryFieldsKeepTheirBits) {
   Index index(10);
-  Entry* entry = index.insert({1, 2}).value();
+  Entry* entry = index.insert({1, 2}, 9).value();
   EXPECT_EQ(entry->sequence(), 0u);
   EXPECT_EQ(entry->place(), (Place{0, 0}));
   entry->set_checksum(~uint64_t{0});
@@ -22,7 +34,6 @@ TEST(Index, EntryFieldsKeepTheirBits) {
   entry->set_place({63, kPlaceUnitMax});
   entry->set_length(7);
   entry->set_expiry_s(8);
-  entry->set_namespace_index(9);
   entry->set(kHead);
   entry->set(kHit);
   entry->set(kHit, false);

@@ -1,5 +1,5 @@
-/// Changes that need more than one record: commits of uploads, and range writes with their read-modify-write. One at a
-/// time in a shard, since they share the merge buffers; the key is locked meanwhile.
+/// Changes that need the merge buffers: range writes with their read-modify-write, and commits with a very long head.
+/// One at a time in a shard; the key is locked meanwhile.
 
 #include <algorithm>
 #include <cstring>
@@ -353,33 +353,39 @@ void StoreImpl::merge_head() {
 
 void StoreImpl::append_head(OpState& st, uint64_t block_bytes, std::span<const uint64_t> sequences) {
   Merge& m = merge_;
-  std::byte* data = merge_buffers_[1].data();
   const uint32_t bytes = head_payload_bytes(sequences.size());
   if (bytes > base::kChunkBytes) return end_merge(Status::kTooLarge);
-  const HeadPayload head{block_bytes, static_cast<uint32_t>(sequences.size()), 0};
-  std::memcpy(data, &head, sizeof head);
-  std::memcpy(data + sizeof head, sequences.data(), sequences.size_bytes());
-  const uint64_t seed = base::chunk_seed(m.namespace_id, m.key, 0);
-  m.sums.resize(base::grain_count(bytes));
-  base::grain_sums({data, bytes}, seed, m.sums.data());
-  Append& a = st.append;
-  a = {};
-  a.header.digest[0] = st.digest.lo;
-  a.header.digest[1] = st.digest.hi;
-  a.header.namespace_id = m.namespace_id;
-  a.header.kind = RecordKind::kHead;
-  a.header.sequence = next_sequence();
-  a.header.payload_bytes = bytes;
-  a.header.checksum = base::chunk_checksum(m.sums.data(), m.sums.size(), bytes, seed);
-  a.key = m.key;
-  a.payload = data;
-  a.sums = m.sums;
-  a.deadline_ns = st.op->deadline_ns;
-  a.on_done = head_appended;
-  a.context = &st;
+  const std::span<std::byte> data(merge_buffers_[1].data(), bytes);
+  set_head(st, {st.digest, m.namespace_id, m.key}, block_bytes, sequences, data, m.sums);
+  st.append.on_done = head_appended;
   Log* log = choose_log(st.digest, 0, 0);
   if (log == nullptr) return end_merge(Status::kIo);
-  log->append(a);
+  log->append(st.append);
+}
+
+/// Makes the op's append one of a head record. `data`, `sums` and the key's text stay until it is done.
+void StoreImpl::set_head(OpState& st, const BlockKey& key, uint64_t block_bytes, std::span<const uint64_t> sequences,
+                         std::span<std::byte> data, std::vector<uint64_t>& sums) {
+  const HeadPayload head{block_bytes, static_cast<uint32_t>(sequences.size()), 0};
+  std::memcpy(data.data(), &head, sizeof head);
+  std::memcpy(data.data() + sizeof head, sequences.data(), sequences.size_bytes());
+  const uint64_t seed = base::chunk_seed(key.namespace_id, key.key, 0);
+  sums.resize(base::grain_count(data.size()));
+  base::grain_sums(data, seed, sums.data());
+  Append& a = st.append;
+  a = {};
+  a.header.digest[0] = key.digest.lo;
+  a.header.digest[1] = key.digest.hi;
+  a.header.namespace_id = key.namespace_id;
+  a.header.kind = RecordKind::kHead;
+  a.header.sequence = next_sequence();
+  a.header.payload_bytes = static_cast<uint32_t>(data.size());
+  a.header.checksum = base::chunk_checksum(sums.data(), sums.size(), data.size(), seed);
+  a.key = key.key;
+  a.payload = data.data();
+  a.sums = sums;
+  a.deadline_ns = st.op->deadline_ns;
+  a.context = &st;
 }
 
 /// A chunk that the new head keeps from the old block is not in the index any more.

@@ -445,8 +445,7 @@ void StoreImpl::reclaim_end() {
   r.active = false;
   log->free_oldest();
   const uint64_t enough = log->segments() >= 32 ? 4 : 3;
-  const bool index_full = index_.size() + states_used_ + 64 > index_.entries_max() - index_.entries_max() / 32;
-  if (log->free_segments() >= std::min<uint64_t>(enough, log->segments() - 1) && !index_full) {
+  if (log->free_segments() >= std::min<uint64_t>(enough, log->segments() - 1) && !reclaim_helps_index()) {
     reclaim_wanted_[log->config().slice.drive_index] = 0;
   }
   reclaim_start();

@@ -195,7 +195,7 @@ TEST(Reclaim, AChunkThatGoesWhileItsCommitWaitsFailsTheCommit) {
   const std::string large = "large", other = "other";
   Upload upload;
   upload.key = rig.key(large);
-  ASSERT_EQ(rig.store().begin(upload, kFill, false, false), Status::kOk);
+  ASSERT_EQ(rig.store().begin(upload, kFill, false, /*range_write=*/true), Status::kOk);
   ASSERT_EQ(rig.put_part(upload, large, 0, bytes_of(large, 1, kFill)), Status::kOk);
   ASSERT_EQ(rig.put(other, bytes_of(other, 1, kFill)), Status::kOk);
   int held = 0;

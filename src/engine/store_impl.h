@@ -38,6 +38,7 @@ struct BigBuffer {
 
 class StoreImpl;
 struct Target;  // of a read: read.cc
+struct UploadState;
 
 /// Everything one op needs besides the caller's struct. From a fixed pool.
 struct OpState {
@@ -64,6 +65,7 @@ struct OpState {
   size_t sweep = 0, sweep_except = 0;  // the drive that gets its tombstone next, and the one that needs none
   uint64_t sweep_sequence = 0;
   void (*swept)(OpState&) = nullptr;
+  UploadState* upload = nullptr;  // whose commit this is, where nothing is merged; it stays until then
   Status status = Status::kOk;
   bool change = false;      // its acknowledgement waits while a drive is on its way out
   OpState* next = nullptr;  // free list, queues
@@ -77,8 +79,12 @@ struct UploadState {
   std::string key_bytes;
   uint64_t total = 0;
   bool if_absent = false, range_write = false, failed = false, closing = false;
+  bool committing = false;  // its head is being written: no chunk may change any more
   uint32_t in_flight = 0;
   std::unordered_map<uint32_t, RecordRef> chunks;
+  // Of its commit, where nothing is merged: the head's payload, and that payload's grain sums.
+  std::vector<std::byte> head;
+  std::vector<uint64_t> head_sums;
 };
 
 /// A read-modify-write under way: one at a time in a shard, since it needs the merge buffers.
@@ -242,8 +248,7 @@ class StoreImpl final : public Store, public LogOwner {
   bool install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s, uint64_t block_bytes,
                      std::span<const std::pair<uint32_t, RecordRef>> chunks);
   // --- index_room.cc
-  /// What a few entries of the index say about all.
-  struct IndexSample {
+  struct IndexShares {
     uint32_t namespaces = 0;   // that have entries, and the one that asks
     uint16_t largest = 0;      // the one with most entries
     bool above_share = false;  // the one that asks has more than an equal part
@@ -252,7 +257,8 @@ class StoreImpl final : public Store, public LogOwner {
     bool under_way = false;
   };
   bool index_has_room(uint64_t ns, uint64_t entries);
-  IndexSample sample_index(uint64_t ns);
+  IndexShares index_shares(uint64_t ns);
+  bool reclaim_helps_index() const;
   void evict_from_index(uint16_t victim);
   void start_eviction(IndexEviction& eviction, const Entry& e);
   // --- put.cc
@@ -301,7 +307,12 @@ class StoreImpl final : public Store, public LogOwner {
   void stage_append(OpState& st);
   static void staged(Append& a);
   static void commit_locked(OpState& st);
+  void commit_whole(OpState& st, UploadState& u);
+  static void whole_appended(Append& a);
+  static void whole_done(OpState& st);
   void append_head(OpState& st, uint64_t block_bytes, std::span<const uint64_t> sequences);
+  void set_head(OpState& st, const BlockKey& key, uint64_t block_bytes, std::span<const uint64_t> sequences,
+                std::span<std::byte> data, std::vector<uint64_t>& sums);
   bool kept_chunk_is_gone(const Append& head) const;
   static void head_appended(Append& a);
   static void commit_done(OpState& st);
@@ -416,7 +427,6 @@ class StoreImpl final : public Store, public LogOwner {
   std::array<uint64_t, kDrivesMax> crawled_ns_{};  // by drive: how much longer it crawled than not
   std::vector<OpState*> held_;                     // changes that are done, but for that
   std::vector<AnchorWrite> anchors_;               // by drive
-  std::vector<uint32_t> index_counts_;             // of a sample, by namespace
   uint64_t index_hand_ = 0;                        // the slot whose turn it is to give way
   std::array<IndexEviction, 16> index_evictions_;
   StoreOp* close_op_ = nullptr;

@@ -46,7 +46,7 @@ void StoreImpl::abort(Upload& upload) {
 /// A chunk of an upload: appended, but outside the index until the commit.
 void StoreImpl::put_chunk(ChunkOp& op) {
   UploadState* u = op.upload == nullptr ? nullptr : upload_of(op.upload->id);
-  if (u == nullptr) return complete(op, Status::kInvalid);
+  if (u == nullptr || u->committing) return complete(op, Status::kInvalid);
   const uint64_t end = uint64_t{op.chunk_number} * base::kChunkBytes + op.offset_in_chunk + op.payload.size;
   const bool fits = uint64_t{op.offset_in_chunk} + op.payload.size <= base::kChunkBytes && end <= u->total;
   const bool whole = op.offset_in_chunk == 0 && (op.payload.size == base::kChunkBytes || end == u->total);
@@ -143,10 +143,58 @@ void StoreImpl::commit_locked(OpState& st) {
   }
   if (u->range_write) return s.queue_merge(st);
   const uint32_t count = s.chunk_count(u->total);
-  if (u->chunks.size() != count) return fail(Status::kInvalid);
+  if (u->chunks.size() != count || u->in_flight > 0) return fail(Status::kInvalid);
   ++s.counters_.puts;
-  s.merge_queue_.push_back(&st);  // the head is made in the merge's memory: one at a time
-  s.start_merge();
+  // Apart from the merges: one of them may hang on a drive that this block has nothing to do with.
+  if (head_payload_bytes(count) <= kLoneOver) return s.commit_whole(st, *u);
+  s.queue_merge(st);
+}
+
+/// All chunks are durable, and the new block keeps nothing of the old one: the head commits them.
+void StoreImpl::commit_whole(OpState& st, UploadState& u) {
+  std::vector<uint64_t> sequences(u.chunks.size());
+  for (const auto& [n, ref] : u.chunks) sequences[n] = ref.sequence;
+  u.head.resize(head_payload_bytes(sequences.size()));
+  ++u.in_flight;
+  u.committing = true;
+  st.upload = &u;
+  set_head(st, u.key, u.total, sequences, u.head, u.head_sums);
+  st.append.on_done = whole_appended;
+  Log* log = choose_log(st.digest, 0, 0);
+  if (log != nullptr) return log->append(st.append);
+  st.status = Status::kIo;
+  whole_done(st);
+}
+
+void StoreImpl::whole_appended(Append& a) {
+  OpState& st = *static_cast<OpState*>(a.context);
+  StoreImpl& s = *st.store;
+  st.status = s.landed(a);
+  if (st.status != Status::kOk) return whole_done(st);
+  UploadState& u = *st.upload;
+  st.op->generation = a.header.sequence;
+  const std::vector<std::pair<uint32_t, RecordRef>> parts(u.chunks.begin(), u.chunks.end());
+  const bool lost = u.failed || std::any_of(parts.begin(), parts.end(), [&](const auto& part) {
+                      return s.usable_log(part.second.place.drive) == nullptr;
+                    });
+  const Leftover old = s.leftover_of(st.digest, a);
+  const RecordRef ref{a.place, a.header.sequence, a.header.checksum, a.header.payload_bytes, false};
+  const bool installed = s.install_block(st, ref, true, u.key.namespace_id, 0, u.total, parts);
+  if (!installed) st.status = Status::kNoSpace;
+  if (lost) {
+    s.drop_block(st.digest, s.counters_.dropped_drive_out);
+    st.status = Status::kIo;
+  }
+  s.bury_then(st, old, a, installed && !lost, whole_done);
+}
+
+void StoreImpl::whole_done(OpState& st) {
+  StoreImpl& s = *st.store;
+  UploadState& u = *st.upload;
+  --u.in_flight;
+  s.close_upload(u);  // committed or failed: closed either way
+  static_cast<CommitOp&>(*st.op).upload->id = 0;
+  s.finish(st, st.status);
 }
 
 }  // namespace memkv::engine

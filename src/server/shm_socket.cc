@@ -47,27 +47,27 @@ void remove_dead_sockets(const std::string& dir) {
   }
 }
 
-Result<std::string, Message> choose_dir(const ShmOptions& options) {
+}  // namespace
+
+Result<std::string, Message> choose_runtime_dir(const std::string& dir) {
   const char* environment = std::getenv("MEMKV_SHM_DIR");
   std::vector<std::string> dirs = transport::usual_shm_dirs(std::getenv("XDG_RUNTIME_DIR"));
-  if (!options.dir.empty()) {
-    dirs = {options.dir};
+  if (!dir.empty()) {
+    dirs = {dir};
   } else if (environment != nullptr && *environment != '\0') {
     dirs = {environment};
   }
   std::string reasons;
-  for (const std::string& dir : dirs) {
-    const std::string why = make_dir(dir);
-    if (why.empty()) return dir;
-    reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", dir, why);
+  for (const std::string& place : dirs) {
+    const std::string why = make_dir(place);
+    if (why.empty()) return place;
+    reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", place, why);
   }
-  return Message{Status::kIo, "no folder for the shm socket (" + reasons + ")"};
+  return Message{Status::kIo, "no runtime folder (" + reasons + ")"};
 }
 
-}  // namespace
-
 Result<ShmSocket, Message> ShmSocket::open(const ShmOptions& options, const std::array<uint8_t, 16>& boot_id) {
-  auto dir = choose_dir(options);
+  auto dir = choose_runtime_dir(options.dir);
   if (!dir) return dir.error();
   remove_dead_sockets(*dir);
   ShmSocket made;

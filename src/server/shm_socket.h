@@ -18,6 +18,10 @@ struct ShmOptions {
   uint64_t ring_bytes = 512u << 10;  ///< each way, of each connection; a power of two
 };
 
+/// The server's runtime folder, made if it is not there: `dir`, else MEMKV_SHM_DIR, else the first usual place that
+/// belongs to this user alone.
+Result<std::string, Message> choose_runtime_dir(const std::string& dir);
+
 /// A listening socket whose name is the server process's boot id: whoever learned that id over tcp, and finds the
 /// socket, is on the same host. Removed at the end. Thread: main makes it; then the door's.
 class ShmSocket {

@@ -39,6 +39,7 @@
 #include "shard/worker.h"
 #include "transport/rdma/host.h"
 #include "transport/shm/window.h"
+#include "wire/local_credential.h"
 
 namespace memkv::server {
 namespace {
@@ -72,6 +73,7 @@ class Server {
  private:
   int prepare();
   int open_storage();
+  wire::Secret local_credential();
   void open_rdma();
   int make_workers();
   int open_door();
@@ -188,13 +190,26 @@ int Server::open_storage() {
   for (const std::string& name : storage_->missing()) {
     MEMKV_LOG(kWarn, "degraded: missing {}: its blocks are misses", name);
   }
-  if (options_.namespaces.empty()) options_.namespaces.push_back({"default", wire::Secret{}});
+  if (options_.namespaces.empty()) options_.namespaces.push_back({"default", local_credential()});
   for (const NamespaceOption& space : options_.namespaces) {
     auto id = storage_->namespace_id(space.name);
     if (!id) return fail(kExitFailed, id.error().text);
     credentials_.push_back({wire::key_id_of(space.secret), space.secret, *id});
   }
   return 0;
+}
+
+/// All zero, so none: for another address than the usual one, and where there is no folder for it.
+wire::Secret Server::local_credential() {
+  if (bind_.port != kPortDefault) return {};
+  auto dir = choose_runtime_dir(options_.shm.dir);
+  auto kept = dir ? wire::keep_local_credential(*dir) : Result<wire::Secret, Message>(dir.error());
+  if (kept) {
+    MEMKV_LOG(kInfo, "no credential is configured: this user's commands find one in {}/local.key", *dir);
+    return *kept;
+  }
+  MEMKV_LOG(kWarn, "every user of this host may read and write, for a credential has no place: {}", kept.error().text);
+  return {};
 }
 
 Result<std::unique_ptr<io::Reactor>, Message> Server::make_reactor() {

@@ -104,7 +104,7 @@ Result<Options, Message> merge_options(const StartOptions& start) {
 }
 
 Result<void, Message> make_default_drive() {
-  MEMKV_LOG(kInfo, "no --config: blocks go to ./{}, without a credential, for this machine only", kDefaultDrive);
+  MEMKV_LOG(kInfo, "no --config: blocks go to ./{}, for this machine only", kDefaultDrive);
   if (::access(kDefaultDrive, F_OK) == 0) return {};
   MEMKV_LOG(kInfo, "making ./{} ({})", kDefaultDrive, base::format_bytes(kDefaultDriveBytes));
   auto made = io::create_drive_file(kDefaultDrive, kDefaultDriveBytes, nullptr, nullptr);

@@ -26,6 +26,7 @@ void Connection::open(Worker& worker, Tenant& tenant) {
   MEMKV_ASSERT(reapable() || worker_ == nullptr, "a connection that is still in use");
   worker_ = &worker;
   tenant_ = &tenant;
+  holder_ = &tenant.unknown;
   namespace_id_ = tenant.namespace_id;
   closing_ = closed_ = owes_map_ = leaving_ = paused_ = turned_away_ = false;
   pace_out_ = pace_in_ = {};
@@ -47,13 +48,31 @@ void Connection::on_introduce(const wire::FrameHeader& header, std::span<const s
   const auto introduce = wire::decode_introduce(body);
   if (!introduce) return protocol_error(introduce.error().what);
   if (turned_away_) return leave(Status::kBusy, worker_->no_room_text(*tenant_));
-  client_ = &worker_->clients().join(namespace_id_, introduce->client_id);
-  client_->epoch = std::max(client_->epoch, introduce->epoch);
-  welcome();
+  join(*introduce);
+  if (!leaving_) welcome();
+}
+
+/// What its tenant had room for is not yet the client's: one that has its part of the connections hears so.
+void Connection::join(const wire::Introduce& introduce) {
+  Tenants& tenants = worker_->tenants();
+  KnownClient& client = worker_->clients().join(namespace_id_, introduce.client_id);
+  if (client.holder == nullptr) client.holder = &tenants.join(*tenant_);
+  tenants.give(*holder_, kPooledConnections);
+  const bool fits = tenants.fits(*client.holder, kPooledConnections);
+  if (fits) holder_ = client.holder;
+  tenants.take(*holder_, kPooledConnections);
+  if (!fits) {
+    worker_->part_from(client);
+    worker_->count(worker_->mutable_stats().turned_away);
+    return leave(Status::kBusy, worker_->no_room_text(*tenant_));
+  }
+  client_ = &client;
+  client_->epoch = std::max(client_->epoch, introduce.epoch);
+  holder_->credit = worker_->compute_credit(*holder_);
 }
 
 void Connection::welcome() {
-  credit_told_ = tenant_->credit;
+  credit_told_ = holder_->credit;
   const Identity& identity = worker_->identity();
   wire::Welcome welcome;
   welcome.boot_id = identity.boot_id;
@@ -78,7 +97,7 @@ void Connection::recycle() {
   MEMKV_ASSERT(uploads_.empty() && replying_.empty() && loaded_.empty());
   MEMKV_ASSERT(waits_send_.empty() && waits_slot_.empty());
   MEMKV_ASSERT(send_room_used_.requests == 0 && send_room_used_.bytes == 0);
-  if (client_ != nullptr) worker_->clients().leave(*std::exchange(client_, nullptr));
+  if (client_ != nullptr) worker_->part_from(*std::exchange(client_, nullptr));
   link_.reset();
 }
 
@@ -204,7 +223,7 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
     give_room_back();
     return PayloadTarget::sink();
   }
-  if (!tenant_->puts.empty() || !take_all_room()) {
+  if (!holder_->puts.empty() || !take_all_room()) {
     if (header.payload_bytes == 0) {  // blocks of no bytes cannot be held back
       for (uint32_t i = 0; i < incoming_count_; i++) {
         Incoming& incoming = incoming_[i];
@@ -229,10 +248,10 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
 /// A context for one op, filled from the wire; null: none is free.
 Op* Connection::admit(const wire::Op& wire_op, Request& request, const wire::OpsHeader& header, uint64_t now_ns) {
   if (live_.size() * 2 >= worker_->ops().size()) return nullptr;  // one client never has all of them
-  if (!worker_->tenants().fits(*tenant_, kPooledOps)) return nullptr;
+  if (!worker_->tenants().fits(*holder_, kPooledOps)) return nullptr;
   Op* op = worker_->ops().take();
   if (op == nullptr) return nullptr;
-  worker_->tenants().take(*tenant_, kPooledOps);
+  worker_->tenants().take(*holder_, kPooledOps);
   op->connection = this;
   op->request = &request;
   op->shard = nullptr;

@@ -48,6 +48,7 @@ class Connection final : public transport::LinkOwner {
   Tenant& tenant() { return *tenant_; }
   uint64_t namespace_id() const { return namespace_id_; }
   KnownClient* client() { return client_; }  ///< null until it has introduced itself
+  Holder& holder() { return *holder_; }      ///< who holds what the connection takes of the pools
   OpQueue& gets_that_wait() { return waits_slot_; }
   uint32_t bytes_that_wait() const;  ///< of the payload that the link holds back
   Transport transport() const { return transport_; }
@@ -118,6 +119,7 @@ class Connection final : public transport::LinkOwner {
     uint32_t length = 0;
   };
 
+  void join(const wire::Introduce& introduce);
   void on_introduce(const wire::FrameHeader& header, std::span<const std::byte> body);
   void welcome();
   transport::PayloadTarget on_ops(const wire::FrameHeader& header, std::span<const std::byte> body);
@@ -160,6 +162,7 @@ class Connection final : public transport::LinkOwner {
 
   Worker* worker_ = nullptr;
   Tenant* tenant_ = nullptr;
+  Holder* holder_ = nullptr;
   std::unique_ptr<transport::Link> link_;
   uint64_t namespace_id_ = 0;
   KnownClient* client_ = nullptr;

@@ -39,7 +39,7 @@ void answer(Connection& connection, uint64_t request_id, std::span<const uint8_t
 void end(ExistsOp& exists) {
   Connection& connection = *exists.connection;
   Worker& worker = connection.worker();
-  worker.tenants().give(connection.tenant(), kPooledQuestions);
+  worker.tenants().give(connection.holder(), kPooledQuestions);
   worker.exists_ops().give_back(exists);
   connection.unhold();
 }
@@ -73,13 +73,13 @@ void start_exists(Connection& connection, uint64_t request_id, std::span<const s
     if (looked == Looked::kWrongWorker) return connection.owe_map(request_id);
     return answer(connection, request_id, bits, *count);
   }
-  const bool fits = worker.tenants().fits(connection.tenant(), kPooledQuestions);
+  const bool fits = worker.tenants().fits(connection.holder(), kPooledQuestions);
   ExistsOp* exists = fits ? worker.exists_ops().take() : nullptr;
   if (exists == nullptr) {
     worker.count(worker.mutable_stats().busy);
     return connection.fail_request(request_id, Status::kBusy);
   }
-  worker.tenants().take(connection.tenant(), kPooledQuestions);
+  worker.tenants().take(connection.holder(), kPooledQuestions);
   connection.hold();
   exists->connection = &connection;
   exists->request_id = request_id;

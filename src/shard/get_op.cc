@@ -58,9 +58,9 @@ void start_get(Op& op) {
   if (!op.connection->take_send_room(op, found.bytes)) return;  // starts once more with it
   if (found.buffer_bytes > 0) {
     Worker& worker = worker_of(op);
-    Tenant& tenant = op.connection->tenant();
-    const bool its_turn = op.phase == Phase::kWaitsSlot || tenant.gets.empty();
-    if (its_turn) op.slot = worker.take_slot(tenant, found.buffer_bytes);
+    Holder& holder = op.connection->holder();
+    const bool its_turn = op.phase == Phase::kWaitsSlot || holder.gets.empty();
+    if (its_turn) op.slot = worker.take_slot(holder, found.buffer_bytes);
     if (!op.slot) return worker.tenants().wait(*op.connection, op);
   }
   op.phase = Phase::kRunning;

@@ -18,15 +18,17 @@ KnownClient& KnownClients::join(uint64_t namespace_id, const ClientId& id) {
   client->id = id;
   client->connections = 1;
   client->epoch = 0;
+  client->holder = nullptr;
   bucket.push_back(*client);
   return *client;
 }
 
-void KnownClients::leave(KnownClient& client) {
+bool KnownClients::leave(KnownClient& client) {
   MEMKV_ASSERT(client.connections > 0, "left more often than joined");
-  if (--client.connections > 0) return;
+  if (--client.connections > 0) return false;
   bucket_of(client.id).remove(client);
   pool_.give_back(client);
+  return true;
 }
 
 }  // namespace memkv::shard

@@ -9,6 +9,8 @@
 
 namespace memkv::shard {
 
+struct Holder;
+
 using ClientId = std::array<uint8_t, 16>;  ///< random, chosen by the client process
 
 /// One client process in one namespace, as one worker sees it. It is here as long as any connection of it is open in
@@ -18,6 +20,7 @@ struct KnownClient {
   ClientId id{};
   uint32_t connections = 0;  ///< of this worker
   uint64_t epoch = 0;        ///< the highest that came; changes of a lower one are not done any more
+  Holder* holder = nullptr;  ///< what it holds of the pools; its owner's to set
   base::ListLink<KnownClient> link;
 };
 
@@ -29,8 +32,8 @@ class KnownClients {
 
   /// Counts one more connection of this client; the first one brings it into the table.
   KnownClient& join(uint64_t namespace_id, const ClientId& id);
-  /// Counts one connection less; with the last one the client is forgotten.
-  void leave(KnownClient& client);
+  /// Counts one connection less. True: it was the last one, and the client is forgotten.
+  bool leave(KnownClient& client);
   size_t count() const { return pool_.in_use(); }
 
  private:

@@ -79,7 +79,7 @@ void look(ListOp& list) {
 
 void end(ListOp& list) {
   Connection& connection = *list.connection;
-  connection.worker().tenants().give(connection.tenant(), kPooledLists);
+  connection.worker().tenants().give(connection.holder(), kPooledLists);
   connection.worker().list_ops().give_back(list);
   connection.unhold();
 }
@@ -92,11 +92,11 @@ void start_list(Connection& connection, uint64_t request_id, std::span<const std
   if (!worker.ready()) return connection.fail_request(request_id, Status::kNotReady);
   const size_t at = wanted->cursor >> kCursorBits;
   if (at >= worker.shards().size()) return connection.fail_request(request_id, Status::kInvalid);
-  const bool fits = worker.tenants().fits(connection.tenant(), kPooledLists);
+  const bool fits = worker.tenants().fits(connection.holder(), kPooledLists);
   ListOp* list = fits ? worker.list_ops().take() : nullptr;
   if (list == nullptr) return connection.fail_request(request_id, Status::kBusy);
   connection.hold();
-  worker.tenants().take(connection.tenant(), kPooledLists);
+  worker.tenants().take(connection.holder(), kPooledLists);
   list->connection = &connection;
   list->request_id = request_id;
   list->shard_at = at;

@@ -115,10 +115,11 @@ void finish(Op& op, Status status) {
 void release_resources(Op& op) {
   Worker& worker = worker_of(op);
   if (std::exchange(op.reading, false)) op.shard->store->release(std::get<engine::ReadOp>(op.store_op));
-  if (op.slot && !base::rules().slot_freed_once) worker.give_slot(op.connection->tenant(), op.slot);
-  if (op.slot) worker.give_slot(op.connection->tenant(), std::exchange(op.slot, {}));
+  if (op.slot && !base::rules().slot_freed_once) worker.give_slot(op.connection->holder(), op.slot);
+  if (op.slot) worker.give_slot(op.connection->holder(), std::exchange(op.slot, {}));
   if (op.reservation.data != nullptr) {
     op.connection->tenant().room_bytes -= op.length;
+    op.connection->holder().room_bytes -= op.length;
     op.shard->store->abandon(std::exchange(op.reservation, {}));
   }
   op.connection->give_send_room(op);

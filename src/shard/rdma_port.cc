@@ -49,8 +49,8 @@ void RdmaPort::open(const WorkerMessage& message) {
   if (worker_.draining() || openings_.size() >= kOpeningsMax) {
     return rdma::refuse(message.fd, message.keys, worker_.draining() ? "the server is stopping" : "too many at once");
   }
-  const Tenant& tenant = worker_.tenants().of(message.namespace_id);
-  if (!worker_.tenants().fits(tenant, kPooledConnections)) {
+  Tenant& tenant = worker_.tenants().of(message.namespace_id);
+  if (!worker_.tenants().fits(tenant.unknown, kPooledConnections)) {
     return rdma::refuse(message.fd, message.keys, worker_.no_room_text(tenant));
   }
   Guest& guest = *openings_.emplace_back(std::make_unique<Guest>());

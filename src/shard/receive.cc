@@ -23,15 +23,16 @@ bool may_reserve(const Op& op) {
 }  // namespace
 
 bool Connection::take_room(Op& op) {
-  // What is received where it stays keeps its segment from being reclaimed: of that, too, a tenant has its part.
-  if (may_reserve(op) && tenant_->room_bytes + op.length <= worker_->room_bytes_max()) {
+  // What is received where it stays keeps its segment from being reclaimed: of that, too, each has a part.
+  if (may_reserve(op) && worker_->room_in_log(*holder_, op.length)) {
     op.reservation = op.shard->store->reserve(op.length);
   }
   if (op.reservation.data != nullptr) {
     tenant_->room_bytes += op.length;
+    holder_->room_bytes += op.length;
     return true;
   }
-  op.slot = worker_->take_slot(*tenant_, std::max(op.length, 1u));
+  op.slot = worker_->take_slot(*holder_, std::max(op.length, 1u));
   return static_cast<bool>(op.slot);
 }
 
@@ -46,8 +47,8 @@ bool Connection::take_all_room() {
       any = true;
       release_resources(*incoming_[j].op);
     }
-    if (tenant_->slots > 0 || (!any && worker_->slots().in_use() > 0)) return false;
-    // Its tenant holds nothing else: this frame may never fit as a whole. What does fit is taken, the rest is busy.
+    if (holder_->slots > 0 || (!any && worker_->slots().in_use() > 0)) return false;
+    // Its client holds nothing else: this frame may never fit as a whole. What does fit is taken, the rest is busy.
     for (uint32_t j = 0; j < incoming_count_; j++) {
       Incoming& incoming = incoming_[j];
       if (incoming.op == nullptr || take_room(*incoming.op)) continue;

@@ -84,7 +84,7 @@ void Connection::free_op(Op& op) {
     release_upload(*upload);
   }
   op.store_op.emplace<std::monostate>();
-  worker_->tenants().give(*tenant_, kPooledOps);
+  worker_->tenants().give(*holder_, kPooledOps);
   worker_->ops().give_back(op);
 }
 
@@ -212,7 +212,7 @@ void Connection::drop_replies() {
 
 FrameOut* Connection::take_control_frame() {
   if (closing_ || frames_out_ >= kControlFramesMax) return nullptr;
-  FrameOut* frame = worker_->take_frame(*tenant_);
+  FrameOut* frame = worker_->take_frame(*holder_);
   if (frame == nullptr) return nullptr;
   frames_out_++;
   frame->connection = this;

@@ -1,5 +1,5 @@
 #pragma once
-/// The tenants of a worker: what each holds, and who waits for a slot.
+/// The tenants of a worker and their clients: what each holds, and who waits for a slot.
 
 #include <cstdint>
 #include <deque>
@@ -8,13 +8,15 @@
 #include <vector>
 
 #include "shard/connection.h"
+#include "shard/pool.h"
 #include "shard/shares.h"
 
 namespace memkv::shard {
 
-/// A namespace as a worker sees it. It is active while it has a connection. Thread: worker.
-struct Tenant {
-  uint64_t namespace_id = 0;
+/// What one client of a tenant holds of the pools, and what it waits for. It is here as long as the client is known
+/// (KnownClient). Thread: worker.
+struct Holder {
+  Tenant* tenant = nullptr;
   Held held{};
   uint32_t slots = 0;       ///< of all classes
   uint64_t room_bytes = 0;  ///< of payloads that are received straight into a log (memory mode)
@@ -23,26 +25,44 @@ struct Tenant {
   /// Connections whose gets wait for a slot, and whose payload does. Each is served in turn.
   base::IntrusiveList<Connection, &Connection::gets_link> gets;
   base::IntrusiveList<Connection, &Connection::waiting_link> puts;
-  int64_t deficit_bytes = 0;  ///< that may still be served before it is the next tenant's turn
+  int64_t deficit_bytes = 0;  ///< that may still be served before it is the next client's turn
   bool puts_first = false;    ///< it was a get's turn
+  base::ListLink<Holder> link, waiting_link;
+};
+
+/// A namespace as a worker sees it. It is active while it has a connection. Thread: worker.
+struct Tenant {
+  uint64_t namespace_id = 0;
+  std::array<Part, kPoolsMax> parts;
+  uint64_t room_bytes = 0;  ///< of all of its clients
+  base::IntrusiveList<Holder, &Holder::link> clients;
+  Holder unknown;  ///< connections that have not said which client they are of
+
+  base::IntrusiveList<Holder, &Holder::waiting_link> waiting;  ///< the first one's turn is next
+  int64_t deficit_bytes = 0;  ///< that may still be served before it is the next tenant's turn
   base::ListLink<Tenant> link;
+
+  uint32_t held(size_t pool) const { return parts[pool].held(); }
 };
 
 /// All tenants of a worker. Thread: worker.
 class Tenants {
  public:
   /// `totals` by Pooled. `namespaces`: those that may come; others are added when they do.
-  Tenants(std::vector<uint32_t> totals, std::span<const uint64_t> namespaces);
+  Tenants(std::vector<uint32_t> totals, size_t clients_max, std::span<const uint64_t> namespaces);
 
   Tenant& of(uint64_t namespace_id);
-  /// Of one pool, one piece. False: it would be another tenant's.
-  bool fits(const Tenant& tenant, size_t pool) const { return shares_[pool].fits(tenant.held[pool]); }
-  void take(Tenant& tenant, size_t pool) { shares_[pool].take(tenant.held[pool]); }
-  void give(Tenant& tenant, size_t pool) { shares_[pool].give(tenant.held[pool]); }
-  const Share& share(size_t pool) const { return shares_[pool]; }
-  uint32_t total(size_t pool) const { return totals_[pool]; }
-  void take_connection(Tenant& tenant);
-  void give_connection(Tenant& tenant);
+  /// A client has come, or gone: the parts of all of its tenant's clients change.
+  Holder& join(Tenant& tenant);
+  void leave(Holder& holder);
+  /// Of one pool, one piece. False: it would be another's.
+  bool fits(const Holder& holder, size_t pool) const {
+    return shares_[pool].fits(holder.tenant->parts[pool], holder.held[pool]);
+  }
+  void take(Holder& holder, size_t pool) { shares_[pool].take(holder.tenant->parts[pool], holder.held[pool]); }
+  void give(Holder& holder, size_t pool) { shares_[pool].give(holder.tenant->parts[pool], holder.held[pool]); }
+  void take_connection(Holder& holder);
+  void give_connection(Holder& holder);
   uint32_t active() const { return active_; }
   std::deque<Tenant>& all() { return all_; }
 
@@ -52,24 +72,29 @@ class Tenants {
   void stop_waiting(Connection& connection, Op& op);
   void stop_waiting(Connection& connection);
   bool anyone_waits() const { return !waiting_.empty(); }
-  /// Deficit round robin by bytes over the tenants that wait, then over their connections, gets and puts in turn. True:
-  /// somebody was served.
+  /// Deficit round robin by bytes over the tenants that wait, then over their clients, whose connections take turns,
+  /// gets and puts as well. True: somebody was served.
   bool serve();
 
  private:
   void rebalance();
-  void update(Tenant& tenant);
+  void divide(Tenant& tenant);
+  void divide_anew(Tenant& tenant);
+  void update(Holder& holder);
   bool serve(Tenant& tenant);
-  bool serve_one(Tenant& tenant);
-  bool serve_get(Tenant& tenant);
-  bool serve_put(Tenant& tenant);
+  bool serve(Holder& holder);
+  bool serve_one(Holder& holder);
+  bool serve_get(Holder& holder);
+  bool serve_put(Holder& holder);
 
   const std::vector<uint32_t> totals_;
   std::array<Share, kPoolsMax> shares_;
+  Pool<Holder> holders_;
   std::deque<Tenant> all_;
   uint32_t active_ = 0;
   base::IntrusiveList<Tenant, &Tenant::link> waiting_;  ///< the first one's turn is next
   std::vector<Tenant*> round_;
+  std::vector<Holder*> clients_round_;
 };
 
 }  // namespace memkv::shard

@@ -2,14 +2,10 @@
 
 #include "shard/tenants.h"
 
-#include <fcntl.h>
-#include <sys/socket.h>
-
 #include <deque>
+#include <random>
 
-#include "base/unique_fd.h"
-#include "shard/rig_testing.h"
-#include "transport/frames.h"
+#include "shard/raw_client_testing.h"
 
 namespace memkv::shard {
 namespace {
@@ -18,75 +14,100 @@ using wire::Op;
 using wire::OpKind;
 
 constexpr uint64_t kHonest = kTestNamespace, kAttacker = 78;
+constexpr ClientId kOtherClient = {8};
+constexpr ClientId kRawClient = {9};  ///< all raw connections are of one client
 constexpr uint32_t kChunk = kChunkBytesMax;
 constexpr uint64_t kBytes = 64 << 20;
 
-TEST(Share, GuaranteesEqualPartsOfOneHalf) {
+/// Tenants of one pool, each with clients that hold some of it.
+struct Pieces {
   Share share;
-  share.set(8, 2);
-  EXPECT_EQ(share.guaranteed(), 2u);
-  EXPECT_EQ(share.most(), 6u);
-  uint32_t greedy = 0, other = 0;
-  while (share.fits(greedy)) share.take(greedy);
-  EXPECT_EQ(greedy, 6u);
-  while (share.fits(other)) share.take(other);
-  EXPECT_EQ(other, 2u);
-  share.give(greedy);
-  EXPECT_TRUE(share.fits(other)) << "what is common is for whoever comes first";
+  std::deque<Part> parts;
+  std::deque<std::vector<uint32_t>> held;
+
+  Pieces(uint32_t total, std::vector<uint32_t> clients) {
+    for (const uint32_t count : clients) {
+      parts.emplace_back();
+      held.emplace_back(count, 0u);
+    }
+    divide(total);
+  }
+  void divide(uint32_t total) {
+    share.set(total, static_cast<uint32_t>(parts.size()));
+    for (size_t i = 0; i < parts.size(); i++) {
+      share.divide(parts[i], static_cast<uint32_t>(held[i].size()));
+      for (const uint32_t of_client : held[i]) Share::add(parts[i], of_client);
+      share.count(parts[i]);
+    }
+  }
+  bool fits(size_t tenant, size_t client = 0) const { return share.fits(parts[tenant], held[tenant][client]); }
+  void take(size_t tenant, size_t client = 0) { share.take(parts[tenant], held[tenant][client]); }
+  void give(size_t tenant, size_t client = 0) { share.give(parts[tenant], held[tenant][client]); }
+  /// All that it gets.
+  uint32_t flood(size_t tenant, size_t client = 0) {
+    while (fits(tenant, client)) take(tenant, client);
+    return held[tenant][client];
+  }
+};
+
+TEST(Share, GuaranteesEqualPartsOfOneHalf) {
+  Pieces pieces(8, {1, 1});
+  EXPECT_EQ(pieces.share.guaranteed(), 2u);
+  EXPECT_EQ(pieces.share.most(), 6u);
+  EXPECT_EQ(pieces.flood(0), 6u);
+  EXPECT_EQ(pieces.flood(1), 2u);
+  pieces.give(0);
+  EXPECT_TRUE(pieces.fits(1)) << "what is common is for whoever comes first";
 }
 
 TEST(Share, OneAloneHasAllAndGivesBackWhenAnotherComes) {
-  Share share;
-  share.set(8, 1);
-  uint32_t first = 0, second = 0;
-  while (share.fits(first)) share.take(first);
-  EXPECT_EQ(first, 8u);
-  share.set(8, 2);
-  share.count(first);
-  share.count(second);
+  Pieces pieces(8, {1});
+  EXPECT_EQ(pieces.flood(0), 8u);
+  pieces.parts.emplace_back();
+  pieces.held.push_back({0});
+  pieces.divide(8);
   for (int i = 0; i < 2; i++) {
-    EXPECT_FALSE(share.fits(first));
-    EXPECT_TRUE(share.fits(second));
-    share.give(first);
-    share.take(second);
+    EXPECT_FALSE(pieces.fits(0));
+    EXPECT_TRUE(pieces.fits(1));
+    pieces.give(0);
+    pieces.take(1);
   }
-  EXPECT_FALSE(share.fits(second));
+  EXPECT_FALSE(pieces.fits(1));
 }
 
-/// Writes frames byte by byte where it likes, and reads when it likes.
-struct RawClient {
-  base::UniqueFd fd;
-  Connection* connection = nullptr;
-  uint64_t sequence = 0, request = 0;
+TEST(Share, WhatIsGuaranteedToATenantIsDividedAmongItsClients) {
+  Pieces pieces(16, {2, 1});
+  EXPECT_EQ(pieces.flood(0, 0), 11u) << "1 of its own, 2 of its tenant's, 8 that are common";
+  EXPECT_EQ(pieces.flood(0, 1), 1u);
+  EXPECT_EQ(pieces.flood(1), 4u);
+  pieces.give(0, 0);
+  EXPECT_TRUE(pieces.fits(0, 1)) << "what one client gives back another may have";
+  EXPECT_TRUE(pieces.fits(1));
+}
 
-  void send(wire::Opcode opcode, std::span<const std::byte> body, const std::string& payload, size_t payload_sent) {
-    transport::OutFrame frame;
-    frame.on_done = [](transport::OutFrame&, bool) {};
-    frame.opcode = opcode;
-    frame.request_id = ++request;
-    frame.body = body;
-    const iovec piece{const_cast<char*>(payload.data()), payload.size()};
-    if (!payload.empty()) frame.payload = {&piece, 1};
-    ASSERT_TRUE(transport::prepare(frame));
-    transport::encode_header(frame, sequence++, kTestKeys.client_to_server);
-    write(frame.header.data(), frame.header.size());
-    write(frame.body.data(), frame.body.size());
-    write(payload.data(), payload_sent);
+/// Whatever is taken and given, in whatever order: who holds less than is guaranteed to him gets a piece, and no more
+/// are given out than there are.
+TEST(Share, WhatIsGuaranteedIsAlwaysThere) {
+  std::mt19937 generator(1);
+  const auto random = [&] { return static_cast<uint32_t>(generator()); };
+  for (int round = 0; round < 200; round++) {
+    const uint32_t total = 24 + random() % 40;
+    Pieces pieces(total, {1 + random() % 3, 1 + random() % 3});
+    for (int i = 0; i < 300; i++) {
+      const size_t tenant = random() % 2, client = random() % pieces.held[tenant].size();
+      if (random() % 3 != 0 && pieces.fits(tenant, client)) pieces.take(tenant, client);
+      if (random() % 4 == 0 && pieces.held[tenant][client] > 0) pieces.give(tenant, client);
+    }
+    uint32_t all = 0;
+    for (size_t tenant = 0; tenant < 2; tenant++) {
+      for (size_t client = 0; client < pieces.held[tenant].size(); client++) {
+        all += pieces.held[tenant][client];
+        EXPECT_TRUE(pieces.held[tenant][client] >= pieces.parts[tenant].each || pieces.fits(tenant, client));
+      }
+    }
+    EXPECT_LE(all, total);
   }
-  void write(const void* data, size_t bytes) {
-    ASSERT_EQ(::send(fd.get(), data, bytes, MSG_NOSIGNAL), static_cast<ssize_t>(bytes));
-  }
-  void introduce() {
-    std::array<std::byte, 64> body;
-    send(wire::Opcode::kIntroduce, std::span(body).first(wire::encode(wire::Introduce{.client_id = {9}}, body)), "", 0);
-  }
-  void send_op(const Op& op, const std::string& payload = {}, size_t payload_sent = 0) {
-    std::array<std::byte, 4096> body;
-    wire::OpsEncoder encoder(body);
-    ASSERT_TRUE(encoder.add(op, {}));
-    send(wire::Opcode::kOps, encoder.finish(), payload, payload_sent);
-  }
-};
+}
 
 class TenantsRig : public testing::Test {
  protected:
@@ -119,27 +140,21 @@ class TenantsRig : public testing::Test {
     const uint64_t end = worker->now_ns() + 50'000'000;
     while (worker->now_ns() < end) worker->turn(1'000'000);
   }
-  bool connect(TestClient& client, uint64_t ns) {
+  /// False: the server has no room for it.
+  bool connect(TestClient& client, uint64_t ns, const ClientId& id = kTestClient) {
     Connection* connection = worker->open_connection(ns);
     if (connection == nullptr) return false;
     auto links = transport::make_loopback_links(worker->reactor(), kTestKeys, client, *connection);
     client.link = std::move(links.client);
     connection->attach(std::move(links.server), Transport::kTcp);
-    client.introduce();
-    until([&] { return client.count(wire::Opcode::kWelcome) == 1; });
-    return true;
+    client.introduce(id);
+    until([&] { return client.count(wire::Opcode::kWelcome) == 1 || client.closed; });
+    return !client.closed;
   }
   RawClient& connect_raw(uint64_t ns) {
-    int ends[2];
-    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-    fcntl(ends[1], F_SETFL, O_NONBLOCK);
     RawClient& client = raw.emplace_back();
-    client.fd = base::UniqueFd(ends[0]);
-    client.connection = worker->open_connection(ns);
-    client.connection->attach(
-        transport::make_tcp_link(worker->reactor(), ends[1], transport::Role::kServer, kTestKeys, *client.connection),
-        Transport::kTcp);
-    client.introduce();
+    client.connect(*worker, ns);
+    client.introduce(kRawClient);
     until([&] { return client.connection->client() != nullptr; });
     return client;
   }
@@ -164,7 +179,12 @@ class TenantsRig : public testing::Test {
       return encoder.finish().size();
     });
   }
-  uint32_t held(uint64_t ns, size_t pool) { return worker->tenants().of(ns).held[pool]; }
+  uint32_t held(uint64_t ns, size_t pool) { return worker->tenants().of(ns).held(pool); }
+  uint32_t slots_held(uint64_t ns) {
+    uint32_t all = 0;
+    for (size_t pool = kPooledSlots; pool < kPoolsMax; pool++) all += held(ns, pool);
+    return all;
+  }
 
   Identity identity;
   std::unique_ptr<Worker> worker;
@@ -178,11 +198,11 @@ TEST_F(CaseB1, PutsThatTrickleLeaveTheOtherTenantItsSlots) {
   const std::string data = pattern(kChunk);
   for (int i = 0; i < 6; i++) {
     const std::string key = "slow " + std::to_string(i);
-    connect_raw(kAttacker).send_op(
-        {.kind = OpKind::kPut, .flags = wire::kOpServerChecksum, .length = kChunk, .key = key}, data, 1000);
+    connect_raw(kAttacker).send_ops(
+        {.kind = OpKind::kPut, .flags = wire::kOpServerChecksum, .length = kChunk, .key = key}, 1, {}, data, 1000);
   }
   settle();
-  EXPECT_EQ(worker->tenants().of(kAttacker).slots, 3u) << "of four";
+  EXPECT_EQ(slots_held(kAttacker), 3u) << "of four";
   for (int i = 0; i < 3; i++) {
     EXPECT_EQ(put(honest, "block", data), Status::kOk);
     EXPECT_EQ(get(honest, "block", kChunk), Status::kOk);
@@ -204,11 +224,58 @@ TEST_F(CaseB2, ReadersThatDoNotReadLeaveTheOtherTenantItsSlots) {
   ASSERT_TRUE(connect(filler, kAttacker));
   ASSERT_EQ(put(filler, "block", data), Status::kOk);
   ASSERT_EQ(put(honest, "block", data), Status::kOk);
-  for (int i = 0; i < 6; i++) connect_raw(kAttacker).send_op({.kind = OpKind::kGet, .length = kChunk, .key = "block"});
+  for (int i = 0; i < 6; i++)
+    connect_raw(kAttacker).send_ops({.kind = OpKind::kGet, .length = kChunk, .key = "block"}, 1);
   settle();
-  EXPECT_EQ(worker->tenants().of(kAttacker).slots, 3u) << "of four; none of them leaves, nobody reads";
+  EXPECT_EQ(slots_held(kAttacker), 3u) << "of four; none of them leaves, nobody reads";
   for (int i = 0; i < 3; i++) EXPECT_EQ(get(honest, "block", kChunk), Status::kOk);
   until([&] { return raw[0].connection->closing() || raw[1].connection->closing(); });
+}
+
+TEST_F(CaseB1, PutsThatTrickleLeaveAnotherClientOfTheirTenantASlot) {
+  start(options());
+  const std::string data = pattern(kChunk);
+  for (int i = 0; i < 6; i++) {
+    const std::string key = "slow " + std::to_string(i);
+    connect_raw(kHonest).send_ops(
+        {.kind = OpKind::kPut, .flags = wire::kOpServerChecksum, .length = kChunk, .key = key}, 1, {}, data, 1000);
+  }
+  settle();
+  EXPECT_EQ(slots_held(kHonest), 3u) << "of four";
+  for (int i = 0; i < 3; i++) {
+    EXPECT_EQ(put(honest, "block", data), Status::kOk);
+    EXPECT_EQ(get(honest, "block", kChunk), Status::kOk);
+  }
+}
+
+TEST_F(CaseB2, ReadersThatDoNotReadLeaveAnotherClientOfTheirTenantASlot) {
+  start(options());
+  const std::string data = pattern(kChunk);
+  ASSERT_EQ(put(honest, "block", data), Status::kOk);
+  for (int i = 0; i < 6; i++)
+    connect_raw(kHonest).send_ops({.kind = OpKind::kGet, .length = kChunk, .key = "block"}, 1);
+  settle();
+  EXPECT_EQ(slots_held(kHonest), 3u) << "of four";
+  for (int i = 0; i < 3; i++) EXPECT_EQ(get(honest, "block", kChunk), Status::kOk);
+}
+
+/// Also where all slots come back at once: a client with many gets is not served before one with a single get.
+TEST_F(CaseB2, ClientsOfATenantThatWaitForSlotsTakeTurns) {
+  start(options());
+  ASSERT_EQ(put(honest, "block", pattern(kChunk)), Status::kOk);
+  std::deque<TestClient> greedy(3);
+  for (TestClient& client : greedy) {
+    ASSERT_TRUE(connect(client, kHonest, kOtherClient));
+    for (int i = 0; i < 12; i++) client.op({.kind = OpKind::kGet, .length = kChunk, .key = "block"});
+    client.send();
+  }
+  until([&] { return worker->tenants().anyone_waits(); });
+  for (int i = 0; i < 2; i++) honest.op({.kind = OpKind::kGet, .length = kChunk, .key = "block"});
+  const uint64_t request = honest.send();
+  until([&] { return honest.find(request, 1) != nullptr; });
+  size_t before = 0;
+  for (const TestClient& client : greedy) before += client.replies.size();
+  EXPECT_LE(before, 18u) << "of 36";
 }
 
 using CaseB3 = TenantsRig;
@@ -236,7 +303,20 @@ TEST_F(CaseB3, IdleConnectionsLeaveRoomAndWhoIsTurnedAwayHearsWhy) {
   until([&] { return away.closed; });
   EXPECT_EQ(away.goodbye, Status::kBusy);
   EXPECT_EQ(away.count(wire::Opcode::kWelcome), 0u);
-  EXPECT_EQ(worker->stats().turned_away.load(), 1u);
+  EXPECT_EQ(worker->stats().turned_away.load(), 2u) << "with the last of the idle ones";
+}
+
+TEST_F(CaseB3, IdleConnectionsOfOneClientLeaveRoomForAnotherOfItsTenant) {
+  start(options());
+  std::deque<TestClient> idle;
+  while (connect(idle.emplace_back(), kHonest, kOtherClient)) {
+  }
+  EXPECT_EQ(idle.back().goodbye, Status::kBusy);
+  EXPECT_GE(worker->stats().turned_away.load(), 1u);
+  idle.pop_back();
+  EXPECT_EQ(idle.size(), 11u) << "of 12 that their tenant may have";
+  TestClient third;
+  EXPECT_TRUE(connect(third, kHonest, kRawClient));
 }
 
 using CaseB4 = TenantsRig;
@@ -259,6 +339,21 @@ TEST_F(CaseB4, UploadsThatNeverEndLeaveRoomAndEndWithoutProgress) {
   }
   until([&] { return worker->uploads().in_use() == 0; });
   EXPECT_EQ(held(kAttacker, kPooledUploads), 0u);
+}
+
+TEST_F(CaseB4, UploadsOfOneClientLeaveRoomForAnotherOfItsTenant) {
+  start(options());
+  TestClient greedy;
+  ASSERT_TRUE(connect(greedy, kHonest, kOtherClient));
+  int begun = 0;
+  for (int i = 0; i < 10; i++) {
+    const std::string key = "large " + std::to_string(i);
+    greedy.op({.kind = OpKind::kBegin, .deadline_us = UINT32_MAX, .offset = 4 << 20, .key = key});
+    begun += answer(greedy, greedy.send()).op.status == Status::kOk ? 1 : 0;
+  }
+  EXPECT_EQ(begun, 7) << "of 8";
+  honest.op({.kind = OpKind::kBegin, .offset = 4 << 20, .key = "mine"});
+  EXPECT_EQ(answer(honest, honest.send()).op.status, Status::kOk);
 }
 
 using CaseB5 = TenantsRig;
@@ -294,6 +389,30 @@ TEST_F(CaseB6, LongQuestionsGoInStepsAndLeaveRoom) {
   until([&] { return attacker.count(wire::Opcode::kExistsReply) + attacker.count(wire::Opcode::kReply) == 14; });
   EXPECT_GE(attacker.count(wire::Opcode::kExistsReply), 12u);
   EXPECT_EQ(worker->exists_ops().in_use(), 0u);
+}
+
+TEST_F(CaseB6, QuestionsOfOneClientLeaveRoomForAnotherOfItsTenant) {
+  start(options(), true);
+  TestClient greedy;
+  ASSERT_TRUE(connect(greedy, kHonest, kOtherClient));
+  for (int i = 0; i < 20; i++) ask_exists(greedy, 12'000);
+  until([&] { return greedy.count(wire::Opcode::kReply) > 0; });
+  EXPECT_EQ(held(kHonest, kPooledQuestions), kExistsOps - 2) << "two are the other's";
+  ask_exists(honest, 12'000);
+  until([&] { return honest.count(wire::Opcode::kExistsReply) == 1; });
+}
+
+TEST_F(TenantsRig, AClientWithManyConnectionsHasTheCreditOfOneClient) {
+  WorkerOptions many_ops = options();
+  many_ops.ops_max = 4096;
+  start(many_ops);
+  std::deque<TestClient> many(6);
+  for (TestClient& client : many) ASSERT_TRUE(connect(client, kHonest, kOtherClient));
+  for (const Holder& holder : worker->tenants().of(kHonest).clients) {
+    const uint32_t ops = worker->compute_credit(holder).ops * holder.held[kPooledConnections];
+    EXPECT_LE(ops, many_ops.ops_max / 4) << "half of the half that all of the two clients have";
+    EXPECT_GE(ops, 256u);
+  }
 }
 
 }  // namespace

@@ -59,10 +59,10 @@ void start_begin(Op& op) {
   Worker& worker = worker_of(op);
   Connection& connection = *op.connection;
   const bool fits = connection.uploads_open() < kUploadsPerConnectionMax &&
-                    worker.tenants().fits(connection.tenant(), kPooledUploads);
+                    worker.tenants().fits(connection.holder(), kPooledUploads);
   Upload* upload = fits ? worker.uploads().take() : nullptr;
   if (upload == nullptr) return finish(op, Status::kBusy);
-  worker.tenants().take(connection.tenant(), kPooledUploads);
+  worker.tenants().take(connection.holder(), kPooledUploads);
   upload->engine = {};
   upload->engine.key = op.key;
   upload->engine.key.key = {upload->key_bytes.data(), op.key.key.copy(upload->key_bytes.data(), kKeyBytesMax)};
@@ -70,7 +70,7 @@ void start_begin(Op& op) {
   const Status status =
       op.shard->store->begin(upload->engine, op.offset, (op.flags & wire::kOpIfAbsent) != 0, range_write);
   if (status != Status::kOk) {
-    worker.tenants().give(connection.tenant(), kPooledUploads);
+    worker.tenants().give(connection.holder(), kPooledUploads);
     worker.uploads().give_back(*upload);
     engine::BlockStat present;
     if (status == Status::kExists && op.shard->store->stat(op.key, present)) {
@@ -133,7 +133,7 @@ void close_upload(Upload& upload) {
 void release_upload(Upload& upload) {
   if (!upload.closed || upload.ops > 0) return;
   Worker& worker = upload.connection->worker();
-  worker.tenants().give(upload.connection->tenant(), kPooledUploads);
+  worker.tenants().give(upload.connection->holder(), kPooledUploads);
   upload.id = 0;
   upload.connection = nullptr;
   worker.uploads().give_back(upload);

@@ -62,7 +62,7 @@ Transport transport_of(const WorkerMessage& message) {
 void free_slots_of_late_ops(Worker& worker) {
   for (Op& op : worker.ops()) {
     const bool late = op.phase == Phase::kRunning && op.slot && expired(op);
-    if (late) worker.give_slot(op.connection->tenant(), std::exchange(op.slot, {}));
+    if (late) worker.give_slot(op.connection->holder(), std::exchange(op.slot, {}));
   }
 }
 
@@ -109,7 +109,7 @@ Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotAre
       status_ops_(kStatusOps),
       connections_(options_.connections_max + kTurnedAwayMax),
       clients_(options_.connections_max + kTurnedAwayMax),
-      tenants_(pool_sizes(options_), options_.namespaces),
+      tenants_(pool_sizes(options_), options_.connections_max + kTurnedAwayMax, options_.namespaces),
       scratch_(new std::byte[kChunkBytesMax]) {
   shards_.reserve(32);  // ops and uploads point into it
   uint64_t total = 0;
@@ -129,7 +129,7 @@ uint64_t Worker::pool_bytes(const WorkerOptions& options) {
 
 uint64_t Worker::connection_bytes() {
   constexpr uint64_t kLinkBytes = 64 << 10;  // received and not yet looked at
-  return sizeof(Connection) + kLinkBytes;
+  return sizeof(Connection) + sizeof(KnownClient) + sizeof(Holder) + kLinkBytes;
 }
 
 Worker::~Worker() {
@@ -265,19 +265,23 @@ void Worker::turn_away(const WorkerMessage& message) {
 
 std::string Worker::no_room_text(const Tenant& tenant) const {
   return fmt::format("no room for another connection: this namespace has {} at worker {}, of {} for all namespaces",
-                     tenant.held[kPooledConnections], index(), options_.connections_max);
+                     tenant.held(kPooledConnections), index(), options_.connections_max);
 }
 
 Connection* Worker::open_connection(uint64_t namespace_id) {
   Tenant& tenant = tenants_.of(namespace_id);
-  Connection* connection = tenants_.fits(tenant, kPooledConnections) ? connections_.take() : nullptr;
+  Connection* connection = tenants_.fits(tenant.unknown, kPooledConnections) ? connections_.take() : nullptr;
   if (connection == nullptr) return nullptr;
-  tenants_.take_connection(tenant);
-  tenant.credit = compute_credit(tenant);
+  tenants_.take_connection(tenant.unknown);
   connection->open(*this, tenant);
   open_.push_back(*connection);
   stats_.connections.store(static_cast<uint32_t>(connections_.in_use()), std::memory_order_relaxed);
   return connection;
+}
+
+void Worker::part_from(KnownClient& client) {
+  Holder& holder = *client.holder;
+  if (clients_.leave(client)) tenants_.leave(holder);
 }
 
 Shard* Worker::shard_of(std::string_view key, uint64_t namespace_id) {
@@ -305,28 +309,34 @@ void Worker::serve_waiters() {
   room_freed_ = false;
 }
 
-io::Slot Worker::take_slot(Tenant& tenant, uint32_t bytes) {
+bool Worker::room_in_log(const Holder& holder, uint32_t bytes) const {
+  const uint64_t of_tenant = slot_bytes_ / std::max(1u, tenants_.active());
+  const uint64_t of_client = holder.tenant->clients.size() > 1 ? of_tenant / 2 : of_tenant;
+  return holder.tenant->room_bytes + bytes <= of_tenant && holder.room_bytes + bytes <= of_client;
+}
+
+io::Slot Worker::take_slot(Holder& holder, uint32_t bytes) {
   const io::Slot slot = slots_->take(bytes);
   if (!slot) return slot;
   const size_t pool = kPooledSlots + slot.size_class;
-  if (!tenants_.fits(tenant, pool)) {
+  if (!tenants_.fits(holder, pool)) {
     slots_->give_back(slot);
     return {};
   }
-  tenants_.take(tenant, pool);
-  tenant.slots++;
+  tenants_.take(holder, pool);
+  holder.slots++;
   return slot;
 }
 
-void Worker::give_slot(Tenant& tenant, io::Slot slot) {
-  tenants_.give(tenant, kPooledSlots + slot.size_class);
-  tenant.slots--;
+void Worker::give_slot(Holder& holder, io::Slot slot) {
+  tenants_.give(holder, kPooledSlots + slot.size_class);
+  holder.slots--;
   slots_->give_back(slot);
 }
 
-FrameOut* Worker::take_frame(Tenant& tenant) {
-  FrameOut* frame = tenants_.fits(tenant, kPooledFrames) ? frames_.take() : nullptr;
-  if (frame != nullptr) tenants_.take(tenant, kPooledFrames);
+FrameOut* Worker::take_frame(Holder& holder) {
+  FrameOut* frame = tenants_.fits(holder, kPooledFrames) ? frames_.take() : nullptr;
+  if (frame != nullptr) tenants_.take(holder, kPooledFrames);
   return frame;
 }
 
@@ -335,7 +345,7 @@ void Worker::dirty(Connection& connection) {
 }
 
 void Worker::give_back(FrameOut& frame) {
-  tenants_.give(frame.connection->tenant(), kPooledFrames);
+  tenants_.give(frame.connection->holder(), kPooledFrames);
   frames_.give_back(frame);
   frame_freed_ = true;
 }
@@ -357,7 +367,7 @@ void Worker::reap() {
     if (connection->dirty_link.linked()) (dirty_.contains(*connection) ? dirty_ : stuck_).remove(*connection);
     open_.remove(*connection);
     count_connection(connection->transport(), -1);
-    if (!connection->turned_away()) tenants_.give_connection(connection->tenant());
+    if (!connection->turned_away()) tenants_.give_connection(connection->holder());
     connection->recycle();
     connections_.give_back(*connection);
     stats_.connections.store(static_cast<uint32_t>(connections_.in_use()), std::memory_order_relaxed);
@@ -377,12 +387,14 @@ void Worker::tick() {
   // Small moves are not worth a frame to everybody.
   const auto moved = [](uint32_t a, uint32_t b) { return a * 4 <= b * 3 || a * 3 >= b * 4; };
   for (Tenant& tenant : tenants_.all()) {
-    const wire::Credit credit = compute_credit(tenant), before = tenant.credit;
-    if (moved(credit.puts, before.puts) || moved(credit.gets, before.gets) || moved(credit.ops, before.ops)) {
-      tenant.credit = credit;
+    for (Holder& holder : tenant.clients) {
+      const wire::Credit credit = compute_credit(holder), before = holder.credit;
+      if (moved(credit.puts, before.puts) || moved(credit.gets, before.gets) || moved(credit.ops, before.ops)) {
+        holder.credit = credit;
+      }
     }
   }
-  for (Connection& connection : open_) connection.say_credit(connection.tenant().credit);
+  for (Connection& connection : open_) connection.say_credit(connection.holder().credit);
 }
 
 void Worker::cut_stalled(uint64_t step_ns) {
@@ -397,12 +409,12 @@ void Worker::cut_stalled(uint64_t step_ns) {
   }
 }
 
-/// Every connection's part of its tenant's: of the slots, one half of them for puts and one for gets, and of half of
-/// the ops. What finds no slot of its size waits.
-wire::Credit Worker::compute_credit(const Tenant& tenant) const {
-  // A tenant alone among few connections has as much as four would share.
-  const uint64_t tenants = std::max(1u, tenants_.active());
-  const uint64_t connections = std::max<uint64_t>(tenant.held[kPooledConnections] * tenants, 4);
+/// Every connection's part of its client's part of its tenant's: of the slots, one half of them for puts and one for
+/// gets, and of half of the ops. What finds no slot of its size waits.
+wire::Credit Worker::compute_credit(const Holder& holder) const {
+  // Who is alone with few connections has as much as four would share.
+  const uint64_t clients = std::max(1u, tenants_.active()) * std::max<uint64_t>(1, holder.tenant->clients.size());
+  const uint64_t connections = std::max<uint64_t>(holder.held[kPooledConnections] * clients, 4);
   const uint64_t units = std::clamp(slot_bytes_ / 2 / connections / wire::kCreditUnit, kCreditMin, kCreditMax);
   const uint64_t ops = std::clamp(ops_.size() / 2 / connections, kCreditOpsMin, kCreditOpsMax);
   return {

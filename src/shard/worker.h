@@ -161,6 +161,8 @@ class Worker {
   void walk_on(Walk& walk) { walks_.push_back(walk); }
   Pool<StatusOp>& status_ops() { return status_ops_; }
   KnownClients& clients() { return clients_; }
+  /// A connection of the client is over.
+  void part_from(KnownClient& client);
   /// One connection more, or less.
   void count_connection(Transport transport, int32_t change) {
     stats_.connections_by_transport[static_cast<size_t>(transport)].fetch_add(static_cast<uint32_t>(change),
@@ -168,18 +170,20 @@ class Worker {
   }
   /// Brings stats() up to date.
   void publish();
-  FrameOut* take_frame(Tenant& tenant);
+  FrameOut* take_frame(Holder& holder);
   /// What is left is for connections that have none on the way.
   bool few_frames() const { return frames_.free() < options_.frames_max / 4; }
   void give_back(FrameOut& frame);
   void run_later(Op& op);
   Tenants& tenants() { return tenants_; }
-  /// That a tenant may have in a log before they are complete: its part of what the slots hold.
-  uint64_t room_bytes_max() const { return slot_bytes_ / std::max(1u, tenants_.active()); }
+  /// May so many more bytes of a client be in a log before they are complete? Its tenant has a part of what the slots
+  /// hold, and of that one client at most half where there are others.
+  bool room_in_log(const Holder& holder, uint32_t bytes) const;
   std::string no_room_text(const Tenant& tenant) const;
   /// None: all are taken, or the free ones are others' share.
-  io::Slot take_slot(Tenant& tenant, uint32_t bytes);
-  void give_slot(Tenant& tenant, io::Slot slot);
+  io::Slot take_slot(Holder& holder, uint32_t bytes);
+  void give_slot(Holder& holder, io::Slot slot);
+  wire::Credit compute_credit(const Holder& holder) const;
   uint64_t upload_idle_ns() const { return options_.upload_idle_ns; }
   void room_freed() { room_freed_ = true; }
   void dirty(Connection& connection);
@@ -203,7 +207,6 @@ class Worker {
   void reap();
   void tick();
   void cut_stalled(uint64_t step_ns);
-  wire::Credit compute_credit(const Tenant& tenant) const;
   void turn_away(const WorkerMessage& message);
   std::unique_ptr<transport::Link> make_link(const WorkerMessage& message, Connection& connection);
   void set_state(State state);

@@ -1,9 +1,11 @@
 #include "wire/handshake.h"
 
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <openssl/kdf.h>
+#include <openssl/params.h>
+#include <openssl/provider.h>
 
 #include <algorithm>
 #include <bitset>
@@ -43,9 +45,43 @@ void wipe(T& value) {
 void wipe(SessionKeys& keys) { OPENSSL_cleanse(&keys, sizeof keys); }
 void wipe(Agreement& agreement) { OPENSSL_cleanse(&agreement, sizeof agreement); }
 
+/// libcrypto's algorithms in a context of our own, for the life of the process. In a foreign program the default
+/// context is configured by somebody's openssl.cnf, and is torn down by exit() while our threads still shake hands.
+/// Thread: any.
+struct Crypto {
+  OSSL_LIB_CTX* context = nullptr;
+  EVP_MD* sha256 = nullptr;
+  EVP_MAC* hmac = nullptr;
+  EVP_KDF* hkdf = nullptr;
+
+  Crypto() {
+    must(OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT | OPENSSL_INIT_NO_LOAD_CONFIG, nullptr) == 1);
+    context = OSSL_LIB_CTX_new();
+    must(context && OSSL_PROVIDER_load(context, "default"));
+    sha256 = EVP_MD_fetch(context, "SHA256", nullptr);
+    hmac = EVP_MAC_fetch(context, "HMAC", nullptr);
+    hkdf = EVP_KDF_fetch(context, "HKDF", nullptr);
+    must(sha256 && hmac && hkdf);
+  }
+};
+
+const Crypto& crypto() {
+  static const Crypto& loaded = *new Crypto;
+  return loaded;
+}
+
+OSSL_PARAM digest_parameter(const char* name) {
+  static char sha256[] = "SHA256";
+  return OSSL_PARAM_construct_utf8_string(name, sha256, 0);
+}
+
+OSSL_PARAM bytes_parameter(const char* name, const void* data, size_t size) {
+  return OSSL_PARAM_construct_octet_string(name, const_cast<void*>(data), size);  // read only
+}
+
 Digest sha256(base::Bytes first, base::Bytes second) {
   const std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-  must(context && EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) == 1);
+  must(context && EVP_DigestInit_ex2(context.get(), crypto().sha256, nullptr) == 1);
   must(EVP_DigestUpdate(context.get(), first.data(), first.size()) == 1);
   must(EVP_DigestUpdate(context.get(), second.data(), second.size()) == 1);
   Digest digest;
@@ -55,31 +91,29 @@ Digest sha256(base::Bytes first, base::Bytes second) {
 
 /// HMAC-SHA256(secret, label ‖ transcript).
 Digest make_proof(const Secret& secret, std::string_view label, const Digest& transcript) {
-  std::array<uint8_t, kServerLabel.size() + sizeof(Digest)> text;
-  static_assert(kServerLabel.size() == kClientLabel.size());
-  std::memcpy(text.data(), label.data(), label.size());
-  std::memcpy(text.data() + label.size(), transcript.data(), transcript.size());
+  const std::unique_ptr<EVP_MAC_CTX, void (*)(EVP_MAC_CTX*)> context(EVP_MAC_CTX_new(crypto().hmac), EVP_MAC_CTX_free);
+  const OSSL_PARAM parameters[] = {digest_parameter(OSSL_MAC_PARAM_DIGEST), OSSL_PARAM_construct_end()};
+  must(context && EVP_MAC_init(context.get(), secret.data(), secret.size(), parameters) == 1);
+  must(EVP_MAC_update(context.get(), reinterpret_cast<const uint8_t*>(label.data()), label.size()) == 1);
+  must(EVP_MAC_update(context.get(), transcript.data(), transcript.size()) == 1);
   Digest proof;
-  unsigned int bytes = 0;
-  const auto key_bytes = static_cast<int>(secret.size());
-  const auto* done = HMAC(EVP_sha256(), secret.data(), key_bytes, text.data(), text.size(), proof.data(), &bytes);
-  must(done != nullptr && bytes == proof.size());
+  size_t bytes = 0;
+  must(EVP_MAC_final(context.get(), proof.data(), &bytes, proof.size()) == 1 && bytes == proof.size());
   return proof;
 }
 
 /// HKDF-SHA256(secret, salt = transcript, info), 16 bytes.
 base::SipKey derive(const Secret& secret, const Digest& transcript, std::string_view info) {
-  const std::unique_ptr<EVP_PKEY_CTX, void (*)(EVP_PKEY_CTX*)> context(EVP_PKEY_CTX_new_id(EVP_PKEY_HKDF, nullptr),
-                                                                       EVP_PKEY_CTX_free);
-  must(context && EVP_PKEY_derive_init(context.get()) == 1);
-  must(EVP_PKEY_CTX_set_hkdf_md(context.get(), EVP_sha256()) == 1);
-  must(EVP_PKEY_CTX_set1_hkdf_salt(context.get(), transcript.data(), static_cast<int>(transcript.size())) == 1);
-  must(EVP_PKEY_CTX_set1_hkdf_key(context.get(), secret.data(), static_cast<int>(secret.size())) == 1);
-  const auto* label = reinterpret_cast<const unsigned char*>(info.data());
-  must(EVP_PKEY_CTX_add1_hkdf_info(context.get(), label, static_cast<int>(info.size())) == 1);
+  const std::unique_ptr<EVP_KDF_CTX, void (*)(EVP_KDF_CTX*)> context(EVP_KDF_CTX_new(crypto().hkdf), EVP_KDF_CTX_free);
+  const OSSL_PARAM parameters[] = {
+      digest_parameter(OSSL_KDF_PARAM_DIGEST),
+      bytes_parameter(OSSL_KDF_PARAM_SALT, transcript.data(), transcript.size()),
+      bytes_parameter(OSSL_KDF_PARAM_KEY, secret.data(), secret.size()),
+      bytes_parameter(OSSL_KDF_PARAM_INFO, info.data(), info.size()),
+      OSSL_PARAM_construct_end(),
+  };
   std::array<uint8_t, 16> bytes;
-  size_t count = bytes.size();
-  must(EVP_PKEY_derive(context.get(), bytes.data(), &count) == 1 && count == bytes.size());
+  must(context && EVP_KDF_derive(context.get(), bytes.data(), bytes.size(), parameters) == 1);
   const base::SipKey key{base::load_u64(bytes.data()), base::load_u64(bytes.data() + 8)};
   wipe(bytes);
   return key;
@@ -151,6 +185,8 @@ std::string read_secret_file(const std::string& path) {
 }
 
 }  // namespace
+
+void prepare_handshakes() { crypto(); }
 
 KeyId key_id_of(const Secret& secret) {
   const Digest hash = sha256(base::as_bytes(std::string_view("memkv key id")), raw(secret));

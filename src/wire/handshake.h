@@ -18,6 +18,8 @@ using Secret = std::array<uint8_t, 32>;  ///< a credential; all zero = none (loo
 using KeyId = std::array<uint8_t, 8>;
 
 KeyId key_id_of(const Secret& secret);
+/// Loads what handshakes need of libcrypto, so that a handshake does not begin with it while the process exits.
+void prepare_handshakes();
 /// True for what nobody draws at random: all zeros (which stand for "no credential"), one byte or a short pattern over
 /// and over, bytes that count up or down. Chance makes one of these less than once in 10^20.
 bool is_weak(const Secret& secret);

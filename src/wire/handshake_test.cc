@@ -1,8 +1,13 @@
 #include "wire/handshake.h"
 
 #include <gtest/gtest.h>
+#include <openssl/crypto.h>
+#include <unistd.h>
 
 #include <string>
+#include <utility>
+
+#include "base/bytes.h"
 
 namespace memkv::wire {
 namespace {
@@ -27,6 +32,24 @@ TEST(CaseA6, what_is_drawn_at_random_is_not_weak) {
 }
 
 TEST(CaseA6, no_credential_is_weak_so_that_none_equals_it) { EXPECT_TRUE(is_weak(Secret{})); }
+
+/// exit() runs what libcrypto, or a program that uses it too, has left for the end, while threads still shake hands.
+TEST(Handshake, goes_on_when_exit_has_torn_libcrypto_down) {
+  Secret secret;
+  secret.fill(7);
+  const std::string hello = "hello", reply = "reply";
+  const auto proofs = [&] {
+    const Agreement agreement =
+        agree(secret, base::as_bytes(std::string_view(hello)), base::as_bytes(std::string_view(reply)));
+    return std::pair(agreement.server_proof, agreement.client_proof);
+  };
+  const auto before = proofs();
+  const auto torn_down = [&] {
+    OPENSSL_cleanup();
+    _exit(proofs() == before ? 0 : 1);
+  };
+  EXPECT_EXIT(torn_down(), testing::ExitedWithCode(0), "");
+}
 
 }  // namespace
 }  // namespace memkv::wire

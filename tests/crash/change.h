@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <compare>
 #include <cstdint>
 #include <string>
 
@@ -44,13 +45,29 @@ struct Report {
 inline constexpr int kReportFd = 3;  ///< of a client process: it writes its reports here
 inline constexpr int kStopFd = 4;    ///< the client ends when this is closed at the other end
 
-/// The key as the store sees it; the same for all tenants.
-inline std::string key_text(int client, uint32_t key) {
-  return "client" + std::to_string(client) + "/block" + std::to_string(key);
+inline constexpr int kTenants = 2;
+inline constexpr int kClientCount = 4;  ///< processes, half of them of each tenant
+inline constexpr uint32_t kBlocksPerClient = 16;
+
+inline int tenant_of(int client) { return client % kTenants; }
+/// Of a client among those of its tenant.
+inline int id_of(int client) { return client / kTenants; }
+
+/// A block: the client that changes it, and its number among that client's.
+struct BlockId {
+  int client = 0;
+  uint32_t key = 0;
+  auto operator<=>(const BlockId&) const = default;
+};
+
+/// The key as the store sees it; the same for all tenants. `id` of a client among those of its tenant.
+inline std::string key_text(int id, uint32_t key) {
+  return "client" + std::to_string(id) + "/block" + std::to_string(key);
 }
+inline std::string key_of(const BlockId& block) { return key_text(id_of(block.client), block.key); }
 /// The name that a block's bytes follow from: another one for each tenant.
-inline std::string block_name(int tenant, int client, uint32_t key) {
-  return "tenant" + std::to_string(tenant) + "/" + key_text(client, key);
+inline std::string block_name(int tenant, int id, uint32_t key) {
+  return "tenant" + std::to_string(tenant) + "/" + key_text(id, key);
 }
 
 }  // namespace memkv::test

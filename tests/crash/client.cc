@@ -130,8 +130,7 @@ class Changer {
       add(batch, changes[i], bytes[i]);
       tell(Report::Kind::kBegun, changes[i]);
     }
-    const bool gives_up_soon =
-        below(plan_.ordered ? 4 : 16) == 0;  // unordered, each costs a block until the round ends
+    const bool gives_up_soon = is_hasty();
     const Deadline deadline = gives_up_soon ? Deadline(std::chrono::milliseconds(1 + below(60))) : kLongDeadline;
     const std::vector<Outcome> outcomes = run_(batch, deadline);
     gave_up_ = false;
@@ -141,6 +140,10 @@ class Changer {
     }
     if (!gives_up_soon && is_failure(outcomes.front().status)) rest(kAwayMs);
   }
+
+  /// In a hurry until something is given up; what follows it waits until it is acknowledged. So a change that comes
+  /// late has something to undo. Where it may do that, it costs a block until the round ends.
+  bool is_hasty() { return plan_.ordered ? !gave_up_ && below(4) != 0 : below(16) == 0; }
 
   void add(Batch& batch, const Change& change, const Bytes& bytes) const {
     const std::string key = key_text(plan_.id, change.key);

@@ -14,7 +14,6 @@
 
 namespace memkv::test {
 
-inline constexpr uint32_t kBlocksPerClient = 16;
 inline constexpr uint64_t kBlockBytesMax = 5'000'000;
 
 /// All that a client process is told. Travels as arguments of the program.

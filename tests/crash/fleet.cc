@@ -15,8 +15,6 @@ namespace {
 constexpr size_t kBlocksPerCheck = 8;
 constexpr auto kCheckDeadline = std::chrono::seconds(60);  ///< of a busy machine, or an emulated one
 
-int tenant_of(int client) { return client % kTenants; }
-int id_of(int client) { return client / kTenants; }
 /// Runs gets of a server that was reached all the while: of one that is taken for away every block is a miss. Nothing:
 /// it was not reached in time.
 std::vector<Outcome> run_reached(Client& reader, Batch& batch) {

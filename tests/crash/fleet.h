@@ -11,9 +11,6 @@
 
 namespace memkv::test {
 
-inline constexpr int kTenants = 2;
-inline constexpr int kClientCount = 4;  ///< processes, half of them of each tenant
-
 /// The figures of the verdict.
 struct Totals {
   int kills = 0, stops = 0, stores = 0;
@@ -53,6 +50,8 @@ class Fleet {
   void finish();
   /// Server and clients are gone.
   void at_rest();
+  /// An older version of the block may appear in the next check.
+  void allow_older(const BlockId& block) { blocks_[static_cast<size_t>(block.client)][block.key].allow_older(); }
   /// Reads every block and compares it. Server and clients are at rest.
   void check(const Access& access);
   /// Replays what the clients of an earlier run, ended by a reset of the machine, reported.

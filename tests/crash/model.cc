@@ -1,6 +1,7 @@
 #include "tests/crash/model.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "tests/support/pattern.h"
 
@@ -83,6 +84,7 @@ void BlockModel::ended(Status status, const Rules& rules) {
   }
   std::vector<Content> before = possible();
   if (rules.may_miss) add_once(before, {});
+  previous_ = before;
   base_.clear();
   for (const Content& content : before) {
     // Who was told that put_if_absent stored the block knows that it was absent.
@@ -134,15 +136,21 @@ bool BlockModel::reads_as(const Found& found, const Content& content) const {
 }
 
 Finding BlockModel::check(const Found& found, const Rules& rules) {
+  const bool older_allowed = std::exchange(older_allowed_, false);
+  const std::vector<Content> previous = std::exchange(previous_, {});
   if (!found.hit && rules.may_miss) {
-    add_once(base_, {});  // a copy of it may still lie on a drive: it may be seen again, older ones may not
+    if (!rules.may_return) base_.clear();
+    add_once(base_, {});
     return Finding::kAllowed;
   }
-  const std::vector<Content> before = base_;
-  std::erase_if(base_, [&](const Content& content) { return !reads_as(found, content); });
-  if (!base_.empty()) return Finding::kAllowed;
-  base_ = before;
-  return found.hit ? finding_of(found) : Finding::kLost;
+  std::vector<Content> candidates = base_;
+  for (const Content& content : previous) {
+    if (older_allowed) add_once(candidates, content);
+  }
+  std::erase_if(candidates, [&](const Content& content) { return !reads_as(found, content); });
+  if (candidates.empty()) return found.hit ? finding_of(found) : Finding::kLost;
+  base_ = std::move(candidates);
+  return Finding::kAllowed;
 }
 
 /// Bytes that should not be there: by whether some version of this block wrote the first of them.

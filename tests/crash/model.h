@@ -45,6 +45,9 @@ struct Rules {
   bool ordered = true;
   /// Blocks may be missing: the store evicts, or drives rotted or were taken away. They are never older.
   bool may_miss = false;
+  /// What is missing may be there again: what was evicted lies on its drive until something else is written there. What
+  /// recovery dropped stays away.
+  bool may_return = false;
 };
 
 /// One block, changed by one client, one change at a time.
@@ -57,6 +60,8 @@ class BlockModel {
   /// Server and client are gone: nothing is under way any more, and what was given up has happened by now or never
   /// will.
   void at_rest();
+  /// What it held before its last acknowledged change may appear in the next check.
+  void allow_older() { older_allowed_ = true; }
   /// Compares what was read at rest; from now on the block holds what was found.
   Finding check(const Found& found, const Rules& rules);
 
@@ -76,7 +81,9 @@ class BlockModel {
 
   std::string name_;
   std::vector<Content> base_{Content{}};  ///< what it may hold, were none of `given_up_` applied
-  std::vector<Change> given_up_;          ///< each may have been applied, in any order
+  std::vector<Content> previous_;         ///< what it may have held before the last acknowledged change
+  bool older_allowed_ = false;
+  std::vector<Change> given_up_;  ///< each may have been applied, in any order
   std::optional<Change> under_way_;
   std::vector<Event> events_;
 };

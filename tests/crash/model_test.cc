@@ -69,11 +69,33 @@ TEST(TortureModel, a_given_up_change_never_follows_a_newer_acknowledged_one) {
 }
 
 TEST(TortureModel, where_blocks_may_be_missing_they_are_never_older_and_may_be_seen_again) {
-  constexpr Rules kMayMiss{.ordered = true, .may_miss = true};
+  constexpr Rules kMayMiss{.ordered = true, .may_miss = true, .may_return = true};
   auto block = block_of({{put(1), Status::kOk}, {put(2), Status::kOk}}, kMayMiss);
   EXPECT_EQ(check_miss(block, kMayMiss), Finding::kAllowed);
   EXPECT_EQ(check(block, 1, 100, kMayMiss), Finding::kOld);
   EXPECT_EQ(check(block, 2, 100, kMayMiss), Finding::kAllowed);
+}
+
+TEST(TortureModel, what_damage_took_stays_away) {
+  constexpr Rules kDamaged{.ordered = true, .may_miss = true};
+  auto block = block_of({{put(1), Status::kOk}, {put(2), Status::kOk}});
+  EXPECT_EQ(check_miss(block, kDamaged), Finding::kAllowed);
+  EXPECT_EQ(check(block, 2), Finding::kOld);
+  EXPECT_EQ(check_miss(block), Finding::kAllowed);
+}
+
+TEST(TortureModel, where_nothing_vouches_for_the_last_change_the_one_before_it_may_appear_once) {
+  const auto older_allowed = [] {
+    auto block = block_of({{put(1), Status::kOk}, {put(2), Status::kOk}, {put(3), Status::kOk}});
+    block.allow_older();
+    return block;
+  };
+  auto one = older_allowed(), two = older_allowed(), three = older_allowed();
+  EXPECT_EQ(check(one, 1), Finding::kOld);
+  EXPECT_EQ(check(two, 2), Finding::kAllowed);
+  EXPECT_EQ(check(two, 3), Finding::kOld) << "it has gone back for good";
+  EXPECT_EQ(check(three, 3), Finding::kAllowed);
+  EXPECT_EQ(check(three, 2), Finding::kOld);
 }
 
 TEST(TortureModel, a_range_write_keeps_what_is_around_it) {

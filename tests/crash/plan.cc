@@ -21,7 +21,7 @@ constexpr FeatureInfo kFeatures[kFeatureCount] = {
     {"clients", true, "kill -9 of a client under load"},
     {"drives", true, "drives taken away while the server is down, and given back"},
     {"eviction", true, "stores so small that they evict: blocks may be missing, never older"},
-    {"rot", false, "bits flipped in drives while the server is down: blocks may be missing, never older"},
+    {"rot", true, "sectors of drives flipped or zeroed while the server is down: blocks may be missing, never older"},
 };
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
@@ -95,8 +95,9 @@ RoundPlan Planner::next_round(const StorePlan& store) {
 LifePlan Planner::next_life() {
   LifePlan life;
   life.load_ms = 60 + static_cast<int>(below(300));
-  const int stall_ms = 20 + static_cast<int>(below(300));
-  if (below(2) == 0 && features_.has(Feature::kStalls)) life.stall_ms = stall_ms;
+  life.stall_ms = 20 + static_cast<int>(below(120));
+  const int stalls = static_cast<int>(below(5));
+  if (features_.has(Feature::kStalls)) life.stalls = stalls;
   life.kills_client = below(5) == 0 && features_.has(Feature::kClients);
   const uint64_t end = below(8);
   if (end == 0) life.end = LifePlan::End::kFreezeAndKill;

@@ -29,7 +29,8 @@ class Features {
 struct LifePlan {
   enum class End : uint8_t { kKill, kFreezeAndKill, kTerminate };
   int load_ms = 0;
-  int stall_ms = 0;  ///< stopped by SIGSTOP for so long in the middle; 0: not at all
+  int stalls = 0;  ///< times that the server is stopped by SIGSTOP meanwhile
+  int stall_ms = 0;
   bool kills_client = false;
   End end = End::kKill;
 };

@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -15,13 +17,38 @@
 namespace memkv::test {
 namespace {
 
-constexpr uint64_t kSlicesOffset = uint64_t{1} << 20;  ///< docs/data-file.md, Layout
-constexpr uint64_t kSectorBytes = 4096;
-constexpr int kReadySeconds = 300;                ///< of a busy machine
-constexpr uint64_t kSliceStartBytes = 64 * 1024;  ///< anchors, the first segment's header, and what follows them
+constexpr uint64_t kSectorBytes = engine::kBlockBytes;
+constexpr int kReadySeconds = 300;  ///< of a busy machine
+constexpr const char* kNamespaceNames[kTenants] = {"default", "second"};
 
 void append_second_tenant(const std::string& config) {
   std::ofstream(config, std::ios::app) << "namespaces:\n  - name: second\n    auth_key: " << kSecondCredential << "\n";
+}
+
+/// A sector that is to rot.
+struct Target {
+  const char* what;
+  uint64_t place;
+};
+
+/// One kind of sector as often as the others: most bytes of a drive tell nothing that recovery needs.
+Target choose_target(const DriveImage& image, uint32_t shard, const std::optional<NewestSegment>& segment,
+                     uint64_t random) {
+  const uint64_t kind = random % 8, drawn = mix(random + 1);
+  const uint64_t slice = image.slice_of(shard);
+  if (kind == 0) return {"superblock", engine::kSuperblockOffsets[0]};
+  if (kind == 1) return {"anchor", slice + drawn % 2 * kSectorBytes};
+  // Logs are written from the front: most of the second half is empty.
+  const Target any = {"sector", slice + drawn % (image.slice_bytes() / 2) / kSectorBytes * kSectorBytes};
+  if (kind == 2 || !segment) return any;
+  if (kind == 3) return {"header of the newest segment", segment->start};
+  if (segment->extents.empty()) return any;
+  const bool last = kind <= 5;
+  const auto& extent = last ? segment->extents.back() : segment->extents[drawn % segment->extents.size()];
+  const uint64_t start = segment->start + uint64_t{extent.block} * kSectorBytes;
+  if (kind % 2 == 0) return {last ? "header of the last extent" : "header of an extent", start};
+  return {last ? "sector of the last extent" : "sector of an extent",
+          start + mix(drawn) % extent.header.extent_bytes / kSectorBytes * kSectorBytes};
 }
 
 }  // namespace
@@ -58,57 +85,69 @@ void TortureStore::kill_while_starting(const RoundPlan& round) {
   server_->kill_now();
 }
 
-bool TortureStore::damage(const RoundPlan& round) {
+DamageDone TortureStore::damage(const RoundPlan& round) {
   if (away_ >= 0) {
     std::filesystem::rename(drive_path(away_) + ".away", drive_path(away_));
     away_ = -1;
-    return true;
+    return {};  // it comes back empty: its blocks are misses already
   }
   switch (round.damage) {
     case RoundPlan::Damage::kNone:
-      return false;
+      return {};
     case RoundPlan::Damage::kDriveLeaves:
       away_ = static_cast<int>(round.damage_seed % static_cast<uint64_t>(plan_.drives));
       std::filesystem::rename(drive_path(away_), drive_path(away_) + ".away");
-      return true;
+      return {.may_miss = true, .may_be_older = {}};
     case RoundPlan::Damage::kRot:
-      rot(round.damage_seed);
-      return true;
+      return rot(round.damage_seed);
   }
-  return false;
+  return {};
 }
 
 std::string TortureStore::drive_path(int drive) const { return dir_ / ("store-d" + std::to_string(drive) + ".memkv"); }
 
 /// One sector each of some drives, of one at least.
-void TortureStore::rot(uint64_t seed) {
+DamageDone TortureStore::rot(uint64_t seed) {
   std::mt19937_64 random(seed);
+  DamageDone done{.may_miss = true, .may_be_older = {}};
   const auto first = static_cast<int>(random() % static_cast<uint64_t>(plan_.drives));
   for (int drive = 0; drive < plan_.drives; ++drive) {
     const uint64_t drawn = random();
-    if (drive == first || drawn % 3 == 0) rot_drive(drive, mix(drawn));
+    if (drive == first || drawn % 3 == 0) rot_drive(drive, mix(drawn), done);
   }
+  return done;
 }
 
-/// Flips one bit or zeroes a sector: of the first superblock, of a slice's start, or of the first half of a slice,
-/// which is written first.
-void TortureStore::rot_drive(int drive, uint64_t random) const {
-  const auto shards = static_cast<uint64_t>(plan_.shards);
-  const uint64_t slice_bytes = (plan_.drive_bytes - kSlicesOffset) / shards / kSectorBytes * kSectorBytes;
-  const uint64_t slice = kSlicesOffset + mix(random) % shards * slice_bytes;
-  const uint64_t kind = random % 8;
-  const uint64_t span = kind == 0 ? kSectorBytes : kind <= 2 ? kSliceStartBytes : slice_bytes / 2;
-  const uint64_t place = (kind == 0 ? 0 : slice) + mix(random + 1) % span / kSectorBytes * kSectorBytes;
+/// Flips one bit of a sector, or zeroes it.
+void TortureStore::rot_drive(int drive, uint64_t random, DamageDone& done) const {
+  const auto image = DriveImage::open(drive_path(drive));
+  if (!image) return;
+  const auto shard = static_cast<uint32_t>(mix(random) % image->shards());
+  const auto segment = image->newest_segment(shard);
+  const Target target = choose_target(*image, shard, segment, random);
   const base::UniqueFd fd(open(drive_path(drive).c_str(), O_RDWR | O_CLOEXEC));
   unsigned char sector[kSectorBytes];
-  if (pread(fd.get(), sector, sizeof sector, static_cast<off_t>(place)) != static_cast<ssize_t>(sizeof sector)) return;
+  const auto place = static_cast<off_t>(target.place);
+  if (pread(fd.get(), sector, sizeof sector, place) != static_cast<ssize_t>(sizeof sector)) return;
   if (random / 8 % 4 == 0) {
     std::memset(sector, 0, sizeof sector);
   } else {
     sector[mix(random + 2) % kSectorBytes] ^= static_cast<unsigned char>(1U << (random / 32 % 8));
   }
-  if (pwrite(fd.get(), sector, sizeof sector, static_cast<off_t>(place)) != static_cast<ssize_t>(sizeof sector)) return;
-  std::printf("rot: drive %d, sector at %lu\n", drive, static_cast<unsigned long>(place));
+  if (pwrite(fd.get(), sector, sizeof sector, place) != static_cast<ssize_t>(sizeof sector)) return;
+  std::vector<engine::Digest> digests;
+  if (segment) digests = may_be_older(*segment, target.place);
+  const auto is_lost = [&](const BlockId& block) {
+    const auto digest = image->digest_of(kNamespaceNames[tenant_of(block.client)], key_of(block));
+    return digest && std::find(digests.begin(), digests.end(), *digest) != digests.end();
+  };
+  for (BlockId block; block.client < kClientCount; ++block.client) {
+    for (block.key = 0; block.key < kBlocksPerClient; ++block.key) {
+      if (is_lost(block)) done.may_be_older.insert(block);
+    }
+  }
+  std::printf("rot: drive %d, shard %u, %s at %lu, nothing vouches for %zu records of it\n", drive, shard, target.what,
+              static_cast<unsigned long>(target.place), digests.size());
 }
 
 }  // namespace memkv::test

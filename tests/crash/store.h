@@ -2,8 +2,12 @@
 /// A store of the torture in a folder of its own: its drives, its server, and what is done to them.
 
 #include <memory>
+#include <set>
 #include <string>
+#include <vector>
 
+#include "tests/crash/change.h"
+#include "tests/crash/drive_image.h"
 #include "tests/crash/plan.h"
 #include "tests/support/server_process.h"
 
@@ -11,6 +15,12 @@ namespace memkv::test {
 
 /// Of the second tenant.
 inline constexpr const char* kSecondCredential = "6ab1c5e0f4d7927b38a05c1f6e9d2b84730fd18ea96c5b42e7081d3fa4c69e57";
+
+/// What a store may show at its next start, and not later, of what was done to its drives.
+struct DamageDone {
+  bool may_miss = false;           ///< some of its blocks may be missing
+  std::set<BlockId> may_be_older;  ///< an older version of these may appear
+};
 
 class TortureStore {
  public:
@@ -23,8 +33,8 @@ class TortureStore {
   ServerProcess& server() { return *server_; }
 
   /// Done while no server runs. Gives back the drive that was away; then no other one leaves: the store has to run with
-  /// all drives in between. True: blocks may be missing from now on.
-  bool damage(const RoundPlan& round);
+  /// all drives in between.
+  DamageDone damage(const RoundPlan& round);
 
   std::string credential(int tenant) const;
   const std::string& folder() const { return dir_.path(); }
@@ -33,8 +43,8 @@ class TortureStore {
  private:
   ServerProcess::Options options(const RoundPlan& round, const std::string& address) const;
   std::string drive_path(int drive) const;
-  void rot(uint64_t seed);
-  void rot_drive(int drive, uint64_t random) const;
+  DamageDone rot(uint64_t seed);
+  void rot_drive(int drive, uint64_t random, DamageDone& done) const;
 
   StorePlan plan_;
   TempDir dir_;

@@ -23,7 +23,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kClients = 4;           ///< processes, half of them of each tenant
 constexpr int kKillsPerStore = 7;     ///< then a fresh one
 constexpr uint64_t kBudgetShare = 6;  ///< where nothing may be evicted, clients write this part of the drives in all
 constexpr uint64_t kAcknowledgedPerLife = 50;  ///< a busy machine gets more time for its load, up to kLoadMax
@@ -49,7 +48,8 @@ class Torture {
         totals_(totals),
         plan_(planner.next_store()),
         store_(plan_),
-        fleet_({.ordered = options.features.has(Feature::kOrder), .may_miss = plan_.evicts}, totals) {
+        fleet_({.ordered = options.features.has(Feature::kOrder), .may_miss = plan_.evicts, .may_return = plan_.evicts},
+               totals) {
     std::printf("store %d: %d drives of %lu MiB, %d shards%s\n", totals.stores, plan_.drives,
                 ul(plan_.drive_bytes >> 20), plan_.shards, plan_.evicts ? ", evicts" : "");
   }
@@ -100,13 +100,20 @@ class Torture {
     return totals_.good();
   }
 
+  void damage(const RoundPlan& round) {
+    const DamageDone done = store_.damage(round);
+    fleet_.rules().may_miss = plan_.evicts || done.may_miss;
+    for (const BlockId& block : done.may_be_older) fleet_.allow_older(block);
+  }
+
   bool one_round(const RoundPlan& round) {
-    if (store_.damage(round)) fleet_.rules().may_miss = true;
+    damage(round);
     if (round.killed_while_starting) {
       store_.kill_while_starting(round);
       ++totals_.kills;
     }
     if (!start(round, false) || !check()) return false;
+    fleet_.rules().may_miss = plan_.evicts;  // what the damage took is known now, and stays away
     fleet_.start(access(), {.seed = round.damage_seed, .run = round_, .budget = budget(), .journals = ""});
     for (size_t i = 0; i < round.lives.size(); ++i) {
       const bool last = i + 1 == round.lives.size();
@@ -122,7 +129,7 @@ class Torture {
 
   void last_check() {
     const RoundPlan plain;
-    store_.damage(plain);
+    damage(plain);
     if (start(plain, false) && check()) stop_server();
   }
 
@@ -135,14 +142,15 @@ class Torture {
   void load(const LifePlan& life) {
     const auto begin = Clock::now();
     const uint64_t wanted = totals_.changes.acknowledged + kAcknowledgedPerLife;
-    usleep(static_cast<useconds_t>(life.load_ms) * 500);
-    if (life.kills_client) fleet_.kill_first();
-    if (life.stall_ms > 0) {
+    const auto slice = static_cast<useconds_t>(life.load_ms * 1000 / (life.stalls + 1));
+    for (int i = 0; i < life.stalls; ++i) {
+      usleep(slice);
       store_.server().freeze();
       usleep(static_cast<useconds_t>(life.stall_ms) * 1000);
       store_.server().thaw();
     }
-    usleep(static_cast<useconds_t>(life.load_ms) * 500);
+    if (life.kills_client) fleet_.kill_first();
+    usleep(slice);
     while (totals_.changes.acknowledged < wanted && Clock::now() - begin < kLoadMax) usleep(5000);
   }
 

@@ -73,7 +73,9 @@ def converse(process, handlers):
 
 @pytest.fixture(scope="session")
 def plugins(tmp_path_factory):
-    """A folder with the plugin under both its names."""
+    """A folder with the plugin under both its names; MEMKV_PLUGINS: one that is there, such as a wheel's."""
+    if "MEMKV_PLUGINS" in os.environ:
+        return pathlib.Path(os.environ["MEMKV_PLUGINS"])
     folder = tmp_path_factory.mktemp("plugins")
     for name in ("MEMKV", "OBJ"):
         (folder / f"libplugin_{name}.so").symlink_to(LIB / "libplugin_MEMKV.so")

@@ -29,14 +29,15 @@ constexpr const char* kExitCodes =
     "  5  any other failure: a drive, a port in use, no memory\n";
 
 constexpr const char* kMainFooter =
-    "A first tour:\n"
-    "  memkv setup --drive /var/lib/memkv/d0.memkv:8GiB > memkv.yaml    make a store; also writes the credential "
-    "memkv.key\n"
-    "  memkv start --config memkv.yaml                                  serve it (or just `memkv start` to try)\n"
-    "  export MEMKV_SERVERS=127.0.0.1:9900 MEMKV_AUTH_KEY=@memkv.key\n"
-    "  memkv put prefix/4f2a block.bin\n"
+    "A first tour, on one host and for one user:\n"
+    "  memkv start                                                      a server; commands find it by themselves\n"
+    "  memkv put prefix/4f2a block.bin                                  (in another terminal)\n"
     "  memkv get prefix/4f2a -o copy.bin\n"
     "  memkv status\n"
+    "A store on drives, for other hosts too:\n"
+    "  memkv setup --drive /var/lib/memkv/d0.memkv:8GiB > memkv.yaml    make it; also writes the credential memkv.key\n"
+    "  memkv start --config memkv.yaml                                  serve it\n"
+    "  export MEMKV_SERVERS=127.0.0.1:9900 MEMKV_AUTH_KEY=@memkv.key\n"
     "\n"
     "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_SHM_DIR, MEMKV_CONFIG. An option wins over the "
     "environment, "
@@ -67,7 +68,9 @@ void add_drives(CLI::App* command, std::vector<std::string>& into, const char* t
 
 void add_common(CLI::App* command, Common& common, bool keys) {
   const char* group = "Connection";
-  add_list(command, "--servers", common.servers, "LIST", "name=host:port,... (MEMKV_SERVERS)")->group(group);
+  add_list(command, "--servers", common.servers, "LIST",
+           "name=host:port,... (MEMKV_SERVERS); none: the server on this host")
+      ->group(group);
   add_word(command, "--auth-key", common.auth_key, "KEY", "credential: 64 hex characters or @FILE (MEMKV_AUTH_KEY)")
       ->group(group);
   add_word(command, "--config", common.config, "FILE", "client settings, YAML (MEMKV_CONFIG)")->group(group);
@@ -106,8 +109,7 @@ void add_start(CLI::App& app, Chosen& chosen) {
   CLI::App* command = add_command(
       app, "start", "Run a server until SIGTERM or Ctrl-C",
       "  memkv start --config memkv.yaml\n"
-      "  memkv start                                         to try: a file in this folder, loopback only, no "
-      "credential\n"
+      "  memkv start                                         to try: a file in this folder, for this user and host\n"
       "  memkv start --mode memory --memory 4GiB             keep blocks in RAM; nothing survives the end\n"
       "  memkv start --config memkv.yaml --accept-loss 5f0c91ab\n"
       "                                                      start although half of the drives are gone: the message\n"
@@ -237,6 +239,18 @@ void add_status(CLI::App& app, Chosen& chosen) {
   command->callback([options, &chosen] { chosen = [options] { return run_status(*options); }; });
 }
 
+void add_doctor(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = add_command(app, "doctor", "Show what works on this host, and what to do about the rest",
+                                  "  memkv doctor\n"
+                                  "  memkv doctor --json | jq '.[] | select(.verdict != \"ok\")'\n"
+                                  "ok: works; note: MemKV does without it; bad: does not work. Changes nothing.\n"
+                                  "Exit code 3 if something is bad.\n");
+  auto options = std::make_shared<DoctorOptions>();
+  command->add_flag("--json", options->json, "[{what, verdict, found, advice}]");
+  add_common(command, options->common, false);
+  command->callback([options, &chosen] { chosen = [options] { return run_doctor(*options); }; });
+}
+
 void add_version(CLI::App& app, Chosen& chosen) {
   CLI::App* command = add_command(app, "version", "Show the version", "  memkv version\n");
   command->callback([&chosen] { chosen = run_version; });
@@ -272,7 +286,7 @@ int run_command_line(int argc, char** argv) {
   app.set_version_flag("-V,--version", version_text());
   Chosen chosen;
   for (const auto add : {add_setup, add_start, add_put, add_get, add_exists, add_remove, add_stat, add_list_blocks,
-                         add_flush, add_status, add_version}) {
+                         add_flush, add_status, add_doctor, add_version}) {
     add(app, chosen);
   }
   if (const std::string unknown = unknown_command(app, argc, argv); !unknown.empty()) return fail(kExitUsage, unknown);

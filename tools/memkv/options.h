@@ -64,6 +64,11 @@ struct StatusOptions {
   bool json = false;
 };
 
+struct DoctorOptions {
+  Common common;
+  bool json = false;
+};
+
 int run_put(const PutOptions& options);
 int run_get(const GetOptions& options);
 int run_exists(const KeysOptions& options);
@@ -72,6 +77,7 @@ int run_stat(const StatOptions& options);
 int run_list(const ListOptions& options);
 int run_flush(const FlushOptions& options);
 int run_status(const StatusOptions& options);
+int run_doctor(const DoctorOptions& options);
 int run_version();
 std::string version_text();
 

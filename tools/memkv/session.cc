@@ -54,7 +54,7 @@ std::string_view hint(Status status) {
     case Status::kVersion:
       return "client and server have no protocol version in common";
     case Status::kUnavailable:
-      return "does it run? check --servers, MEMKV_SERVERS";
+      return "does it run (`memkv start`)? check --servers, MEMKV_SERVERS";
     case Status::kBusy:
       return "the server had no room for one more op; try again";
     case Status::kNotReady:

@@ -1,5 +1,5 @@
-/// What the shared object brings along, so that it loads wherever NIXL does: libfmt, which Debian has as a shared
-/// library only, and the newest of libc.
+/// What programs and shared objects bring along, so that they run wherever glibc 2.34 is (cmake/portable.cmake):
+/// libfmt, which Debian has as a shared library only, and the newest of libc.
 
 #include <fmt/format-inl.h>
 #include <signal.h>

@@ -1,0 +1,69 @@
+#pragma once
+/// For tests: a client's end of a tcp connection that writes bytes itself, part of a frame where it likes, and reads
+/// when it likes.
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include "base/unique_fd.h"
+#include "shard/rig_testing.h"
+#include "transport/frames.h"
+
+namespace memkv::shard {
+
+class RawClient {
+ public:
+  /// The worker has the other end.
+  void connect(Worker& worker, uint64_t namespace_id) {
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    fd = base::UniqueFd(ends[0]);
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    connection = worker.open_connection(namespace_id);
+    connection->attach(
+        transport::make_tcp_link(worker.reactor(), ends[1], transport::Role::kServer, kTestKeys, *connection),
+        Transport::kTcp);
+  }
+  void introduce(const ClientId& id) {
+    std::array<std::byte, 64> body;
+    send(wire::Opcode::kIntroduce, std::span(body).first(wire::encode(wire::Introduce{.client_id = id}, body)));
+  }
+  /// The first `payload_sent` bytes of its payload.
+  void send(wire::Opcode opcode, std::span<const std::byte> body, const std::string& payload = {},
+            size_t payload_sent = 0) {
+    transport::OutFrame frame;
+    frame.on_done = [](transport::OutFrame&, bool) {};
+    frame.opcode = opcode;
+    frame.request_id = ++request;
+    frame.body = body;
+    const iovec piece{const_cast<char*>(payload.data()), payload.size()};
+    if (!payload.empty()) frame.payload = {&piece, 1};
+    ASSERT_TRUE(transport::prepare(frame));
+    transport::encode_header(frame, sequence++, kTestKeys.client_to_server);
+    write(frame.header.data(), frame.header.size());
+    write(frame.body.data(), frame.body.size());
+    write(payload.data(), payload_sent);
+  }
+  /// `count` times the same op.
+  void send_ops(wire::Op op, int count, std::span<const uint64_t> sums = {}, const std::string& payload = {},
+                size_t payload_sent = 0) {
+    std::array<std::byte, 4096> body;
+    wire::OpsEncoder encoder(body);
+    for (int i = 0; i < count; i++) {
+      op.index = static_cast<uint16_t>(i);
+      ASSERT_TRUE(encoder.add(op, sums));
+    }
+    send(wire::Opcode::kOps, encoder.finish(), payload, payload_sent);
+  }
+  void write(const void* data, size_t bytes) {
+    ASSERT_EQ(::send(fd.get(), data, bytes, MSG_NOSIGNAL), static_cast<ssize_t>(bytes));
+  }
+
+  base::UniqueFd fd;
+  Connection* connection = nullptr;
+
+ private:
+  uint64_t sequence = 0, request = 0;
+};
+
+}  // namespace memkv::shard

@@ -1,0 +1,99 @@
+#include "wire/local_credential.h"
+
+#include <fcntl.h>
+#include <openssl/crypto.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <span>
+#include <string_view>
+
+#include "base/hex.h"
+#include "base/log.h"
+#include "base/unique_fd.h"
+
+namespace memkv::wire {
+namespace {
+
+constexpr size_t kDigits = 2 * sizeof(Secret);
+
+std::string path_in(const std::string& dir) { return dir + "/local.key"; }
+
+/// Empty, or why the file is not believed.
+std::string_view why_not_trusted(const struct stat& info) {
+  if (!S_ISREG(info.st_mode)) return "it is not a file";
+  if (info.st_uid != 0 && info.st_uid != geteuid()) return "it belongs to another user";
+  if ((info.st_mode & 077) != 0) return "others may read or write it";
+  return {};
+}
+
+/// Nothing: no such file, or none that is believed.
+Result<std::optional<Secret>, Message> read_one(const std::string& path) {
+  using Found = std::optional<Secret>;
+  const base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));
+  if (!fd && errno == EACCES) {
+    return Message{Status::kUnauthorized,
+                   "the server on this host belongs to another user, who alone may read its "
+                   "credential (" +
+                       path + "): get one, and set `auth_key` or MEMKV_AUTH_KEY"};
+  }
+  struct stat info {};
+  if (!fd || ::fstat(fd.get(), &info) != 0) return Found();
+  if (const std::string_view why = why_not_trusted(info); !why.empty()) {
+    MEMKV_LOG(kWarn, "{} is not used as a credential: {}", path, why);
+    return Found();
+  }
+  std::array<char, kDigits> digits{};
+  const ssize_t bytes = ::read(fd.get(), digits.data(), digits.size());
+  auto secret = parse_secret({digits.data(), static_cast<size_t>(std::max<ssize_t>(bytes, 0))});
+  OPENSSL_cleanse(digits.data(), digits.size());
+  if (!secret) return Message{secret.error().status, path + ": " + secret.error().text};
+  return Found(*secret);
+}
+
+/// A whole file appears at once, or somebody else's stays. 0, or the errno.
+int write_new(const std::string& path, const Secret& secret) {
+  const std::string staged = path + "." + std::to_string(getpid());
+  ::unlink(staged.c_str());  // of a process that had this pid before
+  const base::UniqueFd fd(::open(staged.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!fd) return errno;
+  std::string digits = base::hex_encode(std::as_bytes(std::span(secret))) + "\n";
+  const bool written = ::write(fd.get(), digits.data(), digits.size()) == static_cast<ssize_t>(digits.size());
+  OPENSSL_cleanse(digits.data(), digits.size());
+  int failed = written ? 0 : errno;
+  if (written && ::link(staged.c_str(), path.c_str()) != 0 && errno != EEXIST) failed = errno;
+  ::unlink(staged.c_str());
+  return failed;
+}
+
+}  // namespace
+
+Result<std::optional<Secret>, Message> read_local_credential(const std::vector<std::string>& dirs) {
+  Result<std::optional<Secret>, Message> nothing = std::optional<Secret>();
+  for (const std::string& dir : dirs) {
+    auto found = read_one(path_in(dir));
+    if (found && *found) return found;
+    if (!found && nothing) nothing = found;  // another folder may still have one
+  }
+  return nothing;
+}
+
+Result<Secret, Message> keep_local_credential(const std::string& dir) {
+  const std::string path = path_in(dir);
+  auto there = read_one(path);
+  if (!there) return there.error();
+  if (*there) return **there;
+  if (const int failed = write_new(path, make_secret()); failed != 0) {
+    return Message{Status::kIo, path + ": " + std::strerror(failed)};
+  }
+  there = read_one(path);
+  if (!there) return there.error();
+  if (!*there) return Message{Status::kIo, path + " is there and cannot be used: remove it"};
+  return **there;
+}
+
+}  // namespace memkv::wire

@@ -1,0 +1,79 @@
+"""`memkv start` and then any command, without a word of configuration: the server on this host, for its user alone."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from conftest import DRAWN_KEY, clean_environment, run
+
+
+@pytest.fixture
+def space():
+    """A network namespace with a loopback of its own, so that the default port is free; the prefix that enters it."""
+    name = f"mkvlocal{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
+    enter = ("ip", "netns", "exec", name)
+    try:
+        subprocess.run([*enter, "ip", "link", "set", "lo", "up"], check=True, capture_output=True)
+        yield enter
+    finally:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def memory_server(servers, folder, space, *args):
+    return servers("--mode", "memory", "--memory", "64MiB", "--shm-dir", folder, *args, address="127.0.0.1:9900", prefix=space)
+
+
+def test_commands_without_any_setting_reach_the_server_on_this_host(servers, space, tmp_path):
+    folder = tmp_path / "run"
+    env = clean_environment(MEMKV_SHM_DIR=folder)
+    away = run("memkv", "get", "k", prefix=space, env=env)
+    assert away.code == 3 and "127.0.0.1:9900" in away.err and "memkv start" in away.err, away
+
+    server = memory_server(servers, folder, space)
+    assert "local.key" in server.log()
+    assert run("memkv", "put", "k", "-", prefix=space, env=env, stdin=b"block").code == 0
+    assert run("memkv", "get", "k", prefix=space, env=env).out == b"block"
+    named = clean_environment(MEMKV_SHM_DIR=folder, MEMKV_SERVERS="127.0.0.1:9900")
+    assert run("memkv", "get", "k", prefix=space, env=named).out == b"block"
+    assert run("memkv", "status", prefix=space, env=env).code == 0
+
+    credential = (folder / "local.key").read_text()
+    assert server.stop() == 0
+    memory_server(servers, folder, space)
+    assert (folder / "local.key").read_text() == credential, "clients of long standing would be turned away"
+
+
+def test_the_doctor_tells_what_works_and_what_to_do(servers, space, tmp_path):
+    env = clean_environment(MEMKV_SHM_DIR=tmp_path / "run")
+    without = run("memkv", "doctor", prefix=space, env=env)
+    assert without.code == 3 and "bad   server 127.0.0.1:9900" in without.text and "memkv start" in without.text, without
+    memory_server(servers, tmp_path / "run", space)
+    told = run("memkv", "doctor", "--json", prefix=space, env=env)
+    assert told.code == 0, told
+    verdicts = {f["what"]: f["verdict"] for f in json.loads(told.out)}
+    assert verdicts.keys() >= {"kernel", "CPUs", "io_uring", "locked memory", "huge pages", "shm", "rdma", "CUDA", "GPU direct"}
+    assert verdicts["server 127.0.0.1:9900"] == "ok" and set(verdicts.values()) <= {"ok", "note"}
+
+
+def test_other_users_of_the_host_are_turned_away(servers, space, tmp_path):
+    folder = tmp_path / "run"
+    server = memory_server(servers, folder, space)
+    for place in (tmp_path, *tmp_path.parents):
+        if place.stat().st_uid == os.geteuid() and place.stat().st_mode & 0o001 == 0:
+            place.chmod(place.stat().st_mode | 0o011)
+    nobody = (*space, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    told = run("memkv", "get", "k", prefix=nobody, env=clean_environment(MEMKV_SHM_DIR=folder))
+    assert told.code == 4 and "another user" in told.err and "MEMKV_AUTH_KEY" in told.err, told
+    without = run("memkv", "get", "k", prefix=nobody, env=clean_environment(MEMKV_SHM_DIR=tmp_path, MEMKV_SERVERS=server.address))
+    assert without.code == 4, without
+
+
+def test_a_configured_credential_is_the_only_one(servers, space, tmp_path):
+    config = tmp_path / "server.yaml"
+    config.write_text(f"network:\n  auth_key: {DRAWN_KEY}\n")
+    folder = tmp_path / "run"
+    memory_server(servers, folder, space, "--config", config)
+    assert not (folder / "local.key").exists()
+    assert run("memkv", "get", "k", prefix=space, env=clean_environment(MEMKV_SHM_DIR=folder)).code == 4
