@@ -10,8 +10,8 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "base/test_rules.h"
 #include "shard/idle_spin.h"
+#include "shard/late_slots.h"
 #include "shard/rdma_port.h"
 
 namespace memkv::shard {
@@ -56,14 +56,6 @@ std::vector<uint32_t> pool_sizes(const WorkerOptions& options) {
 
 Transport transport_of(const WorkerMessage& message) {
   return message.window == nullptr ? Transport::kTcp : Transport::kShm;
-}
-
-/// Wrong, for drives still have the slots: for the simulator, which shows that it notices (base/test_rules.h).
-void free_slots_of_late_ops(Worker& worker) {
-  for (Op& op : worker.ops()) {
-    const bool late = op.phase == Phase::kRunning && op.slot && expired(op);
-    if (late) worker.give_slot(op.connection->holder(), std::exchange(op.slot, {}));
-  }
 }
 
 }  // namespace
@@ -382,7 +374,7 @@ void Worker::tick() {
   const uint64_t now = now_ns();
   cut_stalled(std::min(now - std::exchange(last_tick_ns_, now), 2 * kTickNs));
   for (Connection& connection : open_) connection.expire_waiting();
-  if (!base::rules().slot_by_completion) free_slots_of_late_ops(*this);
+  free_slots_of_late_ops(*this);
   publish();
   // Small moves are not worth a frame to everybody.
   const auto moved = [](uint32_t a, uint32_t b) { return a * 4 <= b * 3 || a * 3 >= b * 4; };
