@@ -303,6 +303,10 @@ std::vector<NoteEntry> LogScan::note_of(const Extent& extent, uint32_t& block) {
 /// What was lost, and what follows: the blocks that the next extent's note names are misses, or else the log is cut.
 void LogScan::settle_holes(uint64_t epoch, const Walk& walk) {
   for (const Hole& hole : walk.holes) {
+    if (hole.next >= walk.extents.size()) {  // what was found behind it a moment ago could not be read again
+      lose_all(epoch + 1, 0);
+      continue;
+    }
     const Extent& next = walk.extents[hole.next];
     const auto note = read_note(next.header, {next.bytes.data(), next.bytes.size()});
     if (note && note->block == hole.begin)
