@@ -4,6 +4,7 @@
 #include "sim/calls.h"
 
 #include <netinet/in.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -79,6 +80,12 @@ ssize_t getrandom(void* out, size_t bytes, unsigned int flags) {
   if (the_world == nullptr) return syscall(SYS_getrandom, out, bytes, flags);
   entropy->fill({static_cast<std::byte*>(out), bytes});
   return static_cast<ssize_t>(bytes);
+}
+
+/// Advice about pages: a world has many small processes, and what they do not touch need not be there.
+int madvise(void* at, size_t bytes, int advice) noexcept {
+  if (the_world != nullptr) return 0;
+  return static_cast<int>(syscall(SYS_madvise, at, bytes, advice));
 }
 
 int socket(int domain, int type, int protocol) noexcept {

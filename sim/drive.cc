@@ -13,6 +13,8 @@ namespace memkv::sim {
 namespace {
 
 constexpr uint64_t kSector = io::kSectorBytes;
+/// In less time than this anchors tell how far a log was complete: until then two lost writes may hide a segment.
+constexpr uint64_t kAnchorNs = 1200 * kMs;
 
 std::vector<std::byte> gather(std::span<const iovec> pieces) {
   std::vector<std::byte> bytes(io::pieces_bytes(pieces));
@@ -196,6 +198,8 @@ int32_t Drive::do_write(const Flight& flight) {
   }
   if (hit(faults_.lost_write)) {
     counts_.lost++;
+    world_.trace().add(world_.now_ns(), fmt::format("drive {}: the write of {} sectors at {} is lost", number_,
+                                                    flight.bytes / kSector, flight.offset / kSector));
     note_write(flight, true);
     return done;
   }
@@ -204,6 +208,8 @@ int32_t Drive::do_write(const Flight& flight) {
     note_write(flight, true);
     const uint64_t room = slices_.bytes > 0 ? slices_.from / kSector : 0;
     const uint64_t other = room + random_.below(sectors_.size() - bytes.size() / kSector - room + 1);
+    world_.trace().add(world_.now_ns(), fmt::format("drive {}: the write of {} sectors at {} lands at {}", number_,
+                                                    flight.bytes / kSector, flight.offset / kSector, other));
     for (size_t at = 0; at < bytes.size(); at += kSector) note_damage(other + at / kSector);
     land(other * kSector, bytes, flight.dsync);
     return done;
@@ -304,6 +310,10 @@ void Drive::note_write(const Flight& flight, bool damaged) {
   if (!slice) return;
   if (*slice >= newest_.size()) newest_.resize(*slice + 1);
   std::vector<Newest>& writes = newest_[*slice];
+  lost_ns_.resize(newest_.size());
+  std::vector<uint64_t>& lost = lost_ns_[*slice];
+  std::erase_if(lost, [&](uint64_t ns) { return ns + kAnchorNs < world_.now_ns(); });
+  if (damaged) lost.push_back(world_.now_ns());
   if (!damaged) std::erase_if(writes, [&](const Newest& write) { return write.serial < flight.tells_of; });
   writes.push_back({flight.serial, flight.offset, flight.bytes, damaged, flight.loop, flight.loop->told_turns()});
 }
@@ -322,9 +332,10 @@ bool Drive::last_good_copy(uint64_t sector) const {
 }
 
 bool Drive::newest_damaged() const {
-  return std::any_of(newest_.begin(), newest_.end(), [](const std::vector<Newest>& writes) {
-    return std::any_of(writes.begin(), writes.end(), [](const Newest& write) { return write.damaged; });
-  });
+  const bool several = std::any_of(lost_ns_.begin(), lost_ns_.end(), [](const auto& lost) { return lost.size() > 1; });
+  return several || std::any_of(newest_.begin(), newest_.end(), [](const std::vector<Newest>& writes) {
+           return std::any_of(writes.begin(), writes.end(), [](const Newest& write) { return write.damaged; });
+         });
 }
 
 std::optional<uint64_t> Drive::rot(bool newest) {

@@ -74,8 +74,8 @@ class Drive {
   size_t in_flight() const { return flights_.size(); }
 
   /// True if one of the last writes of a slice was damaged or lost, and no later one can say that it was complete: none
-  /// was begun after the end of this one, and of all before it, was told. The one exception of the promise
-  /// (docs/data-file.md).
+  /// was begun after the end of this one, and of all before it, was told; or if more than one was lost within the last
+  /// second. The one exception of the promise (docs/data-file.md).
   bool newest_damaged() const;
 
  private:
@@ -141,7 +141,8 @@ class Drive {
   uint64_t cache_age_ = 0;
   std::map<uint64_t, std::unique_ptr<Flight>> flights_;  ///< by serial
   uint64_t serial_ = 0;
-  std::vector<std::vector<Newest>> newest_;  ///< by slice; as they ended
+  std::vector<std::vector<Newest>> newest_;     ///< by slice; as they ended
+  std::vector<std::vector<uint64_t>> lost_ns_;  ///< by slice: when writes were lost, those of its last second
   std::array<Copy, 2> copies_;
 };
 

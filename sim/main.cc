@@ -22,7 +22,7 @@ using namespace memkv;
 struct Arguments {
   uint64_t seeds = 1000, from = 1, jobs = 1, seconds = 0, seeds_min = 0;
   uint64_t seed = 0, shrink = 0;
-  bool log = false, bugs = false;
+  bool log = false, bugs = false, only_wrong_bytes = false;
   std::string keep, bug, junit;
 };
 
@@ -57,10 +57,15 @@ int replay(const Arguments& arguments) {
   return result.violation.empty() ? 0 : 1;
 }
 
+/// The worst that a store can do: bytes that nobody wrote there, or a caller's memory that changes behind its back.
+bool is_wrong_bytes(const std::string& violation) {
+  return violation.find("wrong bytes") != std::string::npos || violation.find("memory of") != std::string::npos;
+}
+
 int run_all(const Arguments& arguments) {
   const std::string bug = arguments.bug.empty() ? "" : " --bug " + arguments.bug;
   const double start = seconds_now();
-  uint64_t next_seed = arguments.from, ended = 0, failed = 0;
+  uint64_t next_seed = arguments.from, ended = 0, failed = 0, forgiven = 0;
   sim::RunResult sum;
   sim::Junit junit("sim", arguments.junit);
   const auto more = [&](uint64_t& seed) {
@@ -78,7 +83,9 @@ int run_all(const Arguments& arguments) {
     sum.misses_excused += r.misses_excused, sum.stale_excused += r.stale_excused;
     if (!r.violation.empty()) {
       failed++;
-      junit.add(fmt::format("seed {}", report.seed), r.violation);
+      const bool forgives = arguments.only_wrong_bytes && !is_wrong_bytes(r.violation);
+      forgiven += forgives ? 1 : 0;
+      if (!forgives) junit.add(fmt::format("seed {}", report.seed), r.violation);
       fmt::print("seed {} FAILED: {}\n  replay: ./dev sim --seed {} --log{}\n", report.seed, r.violation, report.seed,
                  bug);
       std::fflush(stdout);
@@ -90,13 +97,14 @@ int run_all(const Arguments& arguments) {
   });
   if (isatty(STDOUT_FILENO) != 0) fmt::print("\r");
   const double took = seconds_now() - start;
-  if (failed == 0) junit.add(fmt::format("seeds {} to {}", arguments.from, next_seed - 1), "");
+  if (failed == forgiven) junit.add(fmt::format("seeds {} to {}", arguments.from, next_seed - 1), "");
   fmt::print(
       "sim: {} seeds ({} to {}), {} failed; {} ops, {} given up, {} reads checked ({} misses and {} stale ones "
       "excused), {} faults, {} kills, {:.0f} simulated seconds in {:.1f} s\n",
       ended, arguments.from, next_seed - 1, failed, sum.ops, sum.given_up, sum.reads, sum.misses_excused,
       sum.stale_excused, sum.faults, sum.kills, static_cast<double>(sum.simulated_ns) * 1e-9, took);
-  return junit.write() && failed == 0 ? 0 : 1;
+  if (forgiven > 0) fmt::print("{} of the failed are told and not counted: no wrong bytes\n", forgiven);
+  return junit.write() && failed == forgiven ? 0 : 1;
 }
 
 }  // namespace
@@ -109,20 +117,25 @@ int main(int argc, char** argv) {
   app.add_option("--jobs", arguments.jobs, "so many at once")->check(CLI::Range(1, 256));
   app.add_option("--seconds", arguments.seconds, "begin no seed after so many seconds; 0: no limit");
   app.add_option("--seeds-min", arguments.seeds_min, "run so many however long it takes");
+  app.add_flag("--only-wrong-bytes", arguments.only_wrong_bytes,
+               "other failures are printed, but the exit status does not tell of them");
   app.add_option("--junit", arguments.junit, "write a <testsuite> with the verdict to this file");
   auto* seed = app.add_option("--seed", arguments.seed, "run only this one, in this process");
   app.add_flag("--log", arguments.log, "with --seed: print what happens, and what the product logs");
   app.add_option("--keep", arguments.keep, "with --seed: only these of its actions (0-5,9), as --shrink prints them");
   auto* shrink = app.add_option("--shrink", arguments.shrink, "find the fewest actions of this seed that still fail");
   app.add_option("--bug", arguments.bug, "with a planted bug (--bugs lists them)");
-  app.add_flag("--bugs", arguments.bugs, "show that each planted bug is found; the last line counts them");
+  app.add_flag("--bugs", arguments.bugs,
+               "show that each planted bug, or that of --bug, is found; the last line counts");
   CLI11_PARSE(app, argc, argv);
   if (!arguments.bug.empty() && !sim::plant(arguments.bug)) {
     fmt::print(stderr, "memkv-sim: no planted bug '{}'; there are: {}\n", arguments.bug, sim::bug_names());
     return 2;
   }
-  if (arguments.bugs)
-    return sim::find_bugs(arguments.from, static_cast<uint32_t>(arguments.jobs), arguments.junit) ? 0 : 1;
+  if (arguments.bugs) {
+    const auto jobs = static_cast<uint32_t>(arguments.jobs);
+    return sim::find_bugs(arguments.from, jobs, arguments.junit, arguments.bug) ? 0 : 1;
+  }
   if (shrink->count() > 0) return sim::shrink_seed(arguments.shrink) ? 0 : 1;
   return seed->count() > 0 ? replay(arguments) : run_all(arguments);
 }

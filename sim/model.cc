@@ -6,15 +6,14 @@
 #include <cstring>
 
 #include "base/assert.h"
-#include "base/random.h"
 
 namespace memkv::sim {
 namespace {
 
 /// Version, key and place of eight bytes, the version first.
 uint64_t word_of(uint32_t key, Version version, uint64_t at) {
-  const uint64_t tag = base::mix64((uint64_t{key} << 32) ^ version ^ (at / 8)) & 0xffffffff;
-  return version | (tag << 32);
+  const uint64_t product = ((uint64_t{key} << 32) ^ version ^ (at / 8)) * 0x9e3779b97f4a7c15;
+  return version | (product & 0xffffffff00000000);
 }
 
 Change::Fate fate_of(Status status) {
@@ -49,6 +48,11 @@ void fill_content(std::span<std::byte> out, uint32_t key, Version version, uint6
   for (size_t i = 0; i < out.size();) {
     const uint64_t at = offset + i;
     const uint64_t word = word_of(key, version, at);
+    if (at % 8 == 0 && out.size() - i >= sizeof word) {
+      std::memcpy(out.data() + i, &word, sizeof word);
+      i += sizeof word;
+      continue;
+    }
     const size_t skip = at % 8, n = std::min<size_t>(8 - skip, out.size() - i);
     std::memcpy(out.data() + i, reinterpret_cast<const char*>(&word) + skip, n);
     i += n;
@@ -83,6 +87,17 @@ void Model::client_died(uint32_t client, uint64_t now_ns) {
 }
 
 void Model::note_moved(uint32_t key, uint64_t now_ns) { moved_ns_[key] = now_ns; }
+
+uint64_t Model::longest(uint32_t tenant, uint32_t key) const {
+  uint64_t longest = 0;
+  const auto at = by_key_.find({tenant, key});
+  if (at == by_key_.end()) return longest;
+  for (const Version version : at->second) {
+    const Change& c = changes_[version - 1];
+    longest = std::max(longest, c.offset + c.length);
+  }
+  return longest;
+}
 
 std::vector<Version> Model::of(uint32_t tenant, uint32_t key) const {
   std::vector<Version> versions;
@@ -147,6 +162,14 @@ std::optional<std::string> Model::check_hit(const Read& read, const std::vector<
     while (begin != begins.end() && *begin < at) ++begin;
     if (begin != begins.end() && *begin == at) last = 0;
     const size_t skip = at % 8, n = std::min<size_t>(8 - skip, read.bytes.size() - i);
+    if (n == 8 && last != 0) {  // the most, by far: more of the same version
+      uint64_t word = 0;
+      std::memcpy(&word, read.bytes.data() + i, sizeof word);
+      if (word == word_of(read.key, last, at)) {
+        i += sizeof word;
+        continue;
+      }
+    }
     Version version = last;
     if (skip == 0 && n >= sizeof version) std::memcpy(&version, read.bytes.data() + i, sizeof version);
     const uint64_t word = word_of(read.key, version, at);
@@ -192,13 +215,26 @@ std::optional<std::string> Model::check_version(const Read& read, const std::vec
   return std::nullopt;
 }
 
+/// True if a range write that lies behind the end of what `put` wrote may be in the block: then there is a hole between
+/// them, and a read of it is a miss.
+bool Model::may_have_hole(const Change& put, const Read& read, const std::vector<Version>& versions) const {
+  return std::any_of(versions.begin(), versions.end(), [&](Version version) {
+    const Change& c = changes_[version - 1];
+    return c.kind == Change::Kind::kWrite && c.fate != Change::Fate::kNever && c.start_ns <= read.end_ns &&
+           c.offset > put.length && !before(c, put);
+  });
+}
+
 /// A miss is good if some change may have removed the bytes, or there is a reason why they are gone.
 std::optional<std::string> Model::check_miss(const Read& read, const std::vector<Version>& versions) const {
   Version present = 0;
+  const auto says_all = [&](const Change& put) {
+    return put.length >= read.offset + read.length || !may_have_hole(put, read, versions);
+  };
   for (const Version version : versions) {
     const Change& c = changes_[version - 1];
-    const bool gives = c.kind == Change::Kind::kPut && c.fate == Change::Fate::kApplied && c.end_ns <= read.start_ns &&
-                       c.length >= read.offset + read.length;
+    const bool gives =
+        c.kind == Change::Kind::kPut && c.fate == Change::Fate::kApplied && c.end_ns <= read.start_ns && says_all(c);
     if (gives && (present == 0 || before(changes_[present - 1], c))) present = version;
   }
   if (present == 0) return std::nullopt;
@@ -206,7 +242,7 @@ std::optional<std::string> Model::check_miss(const Read& read, const std::vector
   for (const Version version : versions) {
     const Change& c = changes_[version - 1];
     const bool takes = c.kind == Change::Kind::kRemove || c.kind == Change::Kind::kFlush ||
-                       (c.kind == Change::Kind::kPut && c.length < read.offset + read.length);
+                       (c.kind == Change::Kind::kPut && !says_all(c));
     if (!takes || c.fate == Change::Fate::kNever || c.start_ns > read.end_ns) continue;
     if (!before(c, put)) return std::nullopt;
   }

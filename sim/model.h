@@ -58,6 +58,8 @@ class Model {
   /// The client is dead: whatever was under way may have happened.
   void client_died(uint32_t client, uint64_t now_ns);
   Change& change(Version version) { return changes_[version - 1]; }
+  /// No version of the block that was asked for so far has more bytes.
+  uint64_t longest(uint32_t tenant, uint32_t key) const;
   size_t changes() const { return changes_.size(); }
 
   /// Since when an acknowledged block that is gone has a reason: something was evicted or dropped then.
@@ -81,6 +83,7 @@ class Model {
   std::vector<Version> of(uint32_t tenant, uint32_t key) const;
   bool before(const Change& older, const Change& newer) const;
   std::optional<std::string> check_hit(const Read& read, const std::vector<Version>& versions) const;
+  bool may_have_hole(const Change& put, const Read& read, const std::vector<Version>& versions) const;
   std::optional<std::string> check_miss(const Read& read, const std::vector<Version>& versions) const;
   std::optional<std::string> check_version(const Read& read, const std::vector<Version>& versions, Version version,
                                            uint64_t at) const;

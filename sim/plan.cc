@@ -48,10 +48,12 @@ Setup make_setup(base::Random& random) {
   setup.clients = static_cast<uint32_t>(random.between(1, 3));
   setup.contexts = static_cast<uint32_t>(random.between(1, 2));
   setup.connections_per_worker = static_cast<uint32_t>(random.between(1, 2));
-  setup.keys = static_cast<uint32_t>(random.between(3, 24));
+  setup.keys = static_cast<uint32_t>(random.chance(1, 4) ? random.between(25, 60) : random.between(3, 24));
   setup.large_blocks = random.chance(1, 10);
   setup.slow_network = random.chance(1, 5);
   setup.window_bytes = static_cast<uint32_t>(8192u << random.below(7));
+  // A drive whose ops take very different times has many in flight, in any order, when something goes wrong.
+  setup.drive_latency_ns_max = random.chance(2, 3) ? 200 * kUs : random.between(1, 10) * kMs;
   return setup;
 }
 
@@ -80,6 +82,13 @@ Action make_fault(base::Random& random, Kind kind, const Setup& setup) {
   action.b = log_uniform(random, 10 * kMs, 4 * kSecond);
   if (kind == Kind::kWallClock) action.b = random.below(100'000) - 50'000;
   action.wait_ns = log_uniform(random, 100 * kUs, 100 * kMs);
+  const bool goes = kind == Kind::kKillServer || kind == Kind::kStopServer || kind == Kind::kPowerCut;
+  if (goes && random.chance(3, 4)) {
+    // Mostly it is back soon, and clients find it again before the next thing happens: what one life leaves behind
+    // shows in the lives after it.
+    action.b = log_uniform(random, 100 * kUs, 20 * kMs);
+    action.wait_ns += action.b + log_uniform(random, 20 * kMs, 400 * kMs);
+  }
   return action;
 }
 
@@ -133,10 +142,12 @@ std::string describe(const Action& action) {
 
 std::string describe(const Setup& s) {
   return fmt::format(
-      "{} drives of {} MiB, cache {}, {} shards, {} workers, {} index entries, {} tenants, {} clients with {} contexts "
+      "{} drives of {} MiB, up to {:.1f} ms an op, cache {}, {} shards, {} workers, {} index entries, {} tenants, {} "
+      "clients with {} contexts "
       "and {} connections, {} keys{}{}",
-      s.drives, s.drive_bytes >> 20, s.volatile_cache ? "volatile" : "safe", s.shards, s.workers, s.index_entries_max,
-      s.tenants, s.clients, s.contexts, s.connections_per_worker, s.keys, s.large_blocks ? ", large blocks" : "",
+      s.drives, s.drive_bytes >> 20, static_cast<double>(s.drive_latency_ns_max) * 1e-6,
+      s.volatile_cache ? "volatile" : "safe", s.shards, s.workers, s.index_entries_max, s.tenants, s.clients,
+      s.contexts, s.connections_per_worker, s.keys, s.large_blocks ? ", large blocks" : "",
       s.slow_network ? ", slow network" : "");
 }
 

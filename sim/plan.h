@@ -12,6 +12,7 @@ struct Setup {
   uint32_t drives = 1, shards = 1, workers = 1;
   uint64_t drive_bytes = 0;
   bool volatile_cache = false;
+  uint64_t drive_latency_ns_max = 0;
   uint64_t index_entries_max = 20'000;
   uint32_t tenants = 1, clients = 2, contexts = 2, connections_per_worker = 1;
   uint32_t keys = 16;

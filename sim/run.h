@@ -73,6 +73,7 @@ class Run {
   void add_op(Pending& pending, base::Random& random, bool first);
   void add_change(Pending& pending, base::Random& random, Change::Kind kind, uint32_t key);
   void add_read(Pending& pending, uint32_t key, uint64_t offset, uint64_t length);
+  void add_read_of_all(Pending& pending, uint32_t key);
   void start(std::unique_ptr<Pending> pending, uint64_t deadline_ns, size_t context);
   void on_done(Pending& pending);
   void on_op_done(Pending& pending, OpInfo& op, const Outcome& outcome);
@@ -103,6 +104,7 @@ class Run {
   uint32_t client_ids_ = 0;
   std::list<std::unique_ptr<Pending>> pending_, done_;
   uint64_t dropped_before_ = 0;
+  uint64_t corrupt_before_ = 0, breakers_before_ = 0;  ///< as clients counted
   bool damaged_ = false;          ///< rot, lost or misdirected writes: what a start finds gone has a reason
   bool io_errors_ = false;        ///< reads failed: what cannot be read counts as corrupt
   bool drives_were_out_ = false;  ///< and come back empty

@@ -14,7 +14,6 @@
 namespace memkv::sim {
 namespace {
 
-constexpr uint64_t kReadMax = 6 << 20;
 /// An op completes by its deadline; a frame that holds its memory gets a moment to leave.
 constexpr uint64_t kLateNs = 60 * kMs;
 constexpr uint64_t kAnswerNs = 20 * kSecond;
@@ -80,6 +79,11 @@ void Run::add_read(Pending& pending, uint32_t key, uint64_t offset, uint64_t len
   pending.ops.push_back(std::move(op));
 }
 
+/// And a little more: what nobody wrote is not answered.
+void Run::add_read_of_all(Pending& pending, uint32_t key) {
+  add_read(pending, key, 0, model_.longest(pending.tenant, key) + 1000);
+}
+
 void Run::add_op(Pending& pending, base::Random& random, bool first) {
   const auto key = static_cast<uint32_t>(random.below(plan_.setup.keys));
   const uint64_t kind = random.below(100);
@@ -92,8 +96,10 @@ void Run::add_op(Pending& pending, base::Random& random, bool first) {
     add_change(pending, random, Change::Kind::kRemove, key);
   } else if (kind < 88) {
     const bool all = random.chance(1, 2);
-    add_read(pending, key, all ? 0 : random.below(5000),
-             all ? (plan_.setup.large_blocks ? kReadMax : 310'000) : random.below(9000));
+    if (all)
+      add_read_of_all(pending, key);
+    else
+      add_read(pending, key, random.below(5000), random.below(9000));
   } else {
     OpInfo op;
     op.key = key;

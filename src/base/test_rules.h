@@ -1,6 +1,7 @@
 #pragma once
-/// Switches that take one of the ten rules of docs/data-file.md out, so that each rule's test can be seen to fail
-/// without it. They exist only in programs built with MEMKV_TEST_RULES; elsewhere every rule is a constant true.
+/// Switches that take a rule out: one of the ten of docs/data-file.md, so that its test can be seen to fail without it,
+/// or another that the simulator looks after (sim/bugs.cc). They exist only in programs built with MEMKV_TEST_RULES;
+/// elsewhere every rule is a constant true.
 
 namespace memkv::base {
 
@@ -15,6 +16,16 @@ struct TestRules {
   bool random_namespaces = true;      ///< 8
   bool file_lock = true;              ///< 9
   bool durable = true;                ///< 10: RWF_DSYNC where the cache is volatile
+  // Beside the ten.
+  bool flushes_everywhere = true;  ///< 8: a flush is a record in each log, not in the first alone
+  bool clients_in_order = true;    ///< epochs fence what a client has given up; deadlines are those of the client
+  bool losses_noticed = true;      ///< what recovery cannot read is a loss, and never the end of the log
+  bool dropped_for_good = true;    ///< what finds no room in the index gets tombstones
+  bool answered_late = true;       ///< a change is answered when its write is done
+  bool quiet_memory = true;        ///< an op that completes takes its memory back from the link
+  bool credit_returned = true;     ///< a frame's credit comes back when the frame ends
+  bool slot_freed_once = true;
+  bool slot_by_completion = true;  ///< what a drive has of an op's slot is waited for, whatever the op's deadline says
 };
 
 #ifdef MEMKV_TEST_RULES

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "base/test_rules.h"
 #include "client/context.h"
 #include "transport/rdma/control.h"
 
@@ -180,7 +181,7 @@ void Connection::free_if_done(Frame& frame) {
 
 void Connection::free_frame(Frame& frame) {
   MEMKV_ASSERT(credit_used_ >= frame.credit && eager_used_ >= frame.eager_bytes);
-  credit_used_ -= frame.credit;
+  if (base::rules().credit_returned) credit_used_ -= frame.credit;
   eager_used_ -= frame.eager_bytes;
   if (frame.counts_ops) ops_used_ -= frame.unanswered;
   if (frame.out.opcode == Opcode::kExists) exists_frames_--;
@@ -233,7 +234,7 @@ bool Connection::holds_memory_of(const Op& op) const {
 
 void Connection::quiet(Op& op) {
   const auto mine = [&](const Arriving& a) { return a.unit->op == &op; };
-  if (std::none_of(arriving_.begin(), arriving_.end(), mine)) return;
+  if (std::none_of(arriving_.begin(), arriving_.end(), mine) || !base::rules().quiet_memory) return;
   const bool quiet_now = link_->redirect();
   MEMKV_ASSERT(quiet_now, "the client's reactor cancels receives at once");
   // The others of this reply lose their bytes too, and ask again.

@@ -113,7 +113,10 @@ Log::Position LogScan::run() {
   read_anchors();
   std::vector<Segment> run = find_run();
   const uint64_t newest = run.empty() ? 0 : run.front().epoch;
-  if (newest != 0 && !anchored_) lose_all(newest + 1, 0);  // how far the log went nobody knows
+  if (newest != 0 && !anchored_) {  // how far the log went nobody knows
+    see_sequences(run);
+    lose_all(newest + 1, 0);
+  }
   if (tail_is_lost(newest)) lose_all(complete_.epoch + 1, 0);
   if (cut_.epoch > newest) return lost_position(std::max(newest, complete_.epoch));
   if (newest == 0) return {};
@@ -133,6 +136,26 @@ Log::Position LogScan::run() {
   position.cut_epoch = cut_.epoch;
   position.cut_block = cut_.block;
   return position;
+}
+
+/// No anchor tells which sequences were reserved: those of the log's records do, for they are of the reservation that
+/// was last, or of the one before. What is lost keeps its sequences.
+void LogScan::see_sequences(const std::vector<Segment>& run) {
+  uint64_t highest = 0;
+  for (const Segment& segment : run) {
+    FooterTrailer trailer;
+    if (footer_trailer(segment.epoch, trailer) && trailer.epoch == segment.epoch) {
+      highest = std::max(highest, trailer.sequence_max);
+      continue;
+    }
+    for (const Extent& e : walk(segment, nullptr).extents) {
+      RecordReader reader(e.header, {e.bytes.data(), e.bytes.size()});
+      RecordView v;
+      for (auto next = reader.next(v); next && *next; next = reader.next(v))
+        highest = std::max(highest, v.header.sequence);
+    }
+  }
+  recovery_.saw_sequence_end(highest + 2 * kSequenceReservation);
 }
 
 /// Anchors say that the log went on, beyond the newest segment that is there. One that was just begun held nothing yet.
@@ -159,6 +182,7 @@ void LogScan::lost_header(uint64_t epoch) {
 }
 
 void LogScan::lose_all(uint64_t epoch, uint32_t block) {
+  if (!rules().losses_noticed) return;
   cut_.raise(epoch, block);
   recovery_.lose_all(log_, {epoch, place_of(epoch, block)});
 }
@@ -235,7 +259,7 @@ Log::Position LogScan::read_newest(const Segment& segment) {
   if (read_footer(epoch, end)) return end;
   const Walk w = walk(segment, nullptr);
   settle_holes(epoch, w);
-  if (complete_.covers(epoch, w.end)) {  // its tail is lost
+  if (complete_.covers(epoch, w.end) && rules().losses_noticed) {  // its tail is lost
     lose_all(epoch + 1, 0);
     return end;
   }
@@ -279,6 +303,10 @@ std::vector<NoteEntry> LogScan::note_of(const Extent& extent, uint32_t& block) {
 /// What was lost, and what follows: the blocks that the next extent's note names are misses, or else the log is cut.
 void LogScan::settle_holes(uint64_t epoch, const Walk& walk) {
   for (const Hole& hole : walk.holes) {
+    if (hole.next >= walk.extents.size()) {  // what was found behind it a moment ago could not be read again
+      lose_all(epoch + 1, 0);
+      continue;
+    }
     const Extent& next = walk.extents[hole.next];
     const auto note = read_note(next.header, {next.bytes.data(), next.bytes.size()});
     if (note && note->block == hole.begin)

@@ -70,6 +70,7 @@ class LogScan {
   std::vector<Segment> find_run();
   Log::Position lost_position(uint64_t newest) const;
   bool tail_is_lost(uint64_t newest) const;
+  void see_sequences(const std::vector<Segment>& run);
   void lost_header(uint64_t epoch);
   void lose_all(uint64_t epoch, uint32_t block);
   uint32_t first_block(uint64_t epoch) const { return epoch == cut_.epoch && cut_.block > 1 ? cut_.block : 1; }

@@ -88,6 +88,7 @@ void StoreImpl::start_merge() {
     UploadState* u = upload_of(op.upload->id);
     if (u == nullptr) return end_merge(Status::kInvalid);
     merge_.upload = u;
+    if (u->failed) return end_merge(Status::kIo);  // a chunk was evicted while the commit waited for its turn
     merge_.namespace_id = u->key.namespace_id;
     merge_.key = u->key_bytes;
     merge_.block_bytes = u->range_write && old != nullptr ? std::max(u->total, block_bytes_of(*old)) : u->total;

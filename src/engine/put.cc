@@ -108,7 +108,7 @@ StoreImpl::Leftover StoreImpl::leftover_of(Digest digest, const Append& a) {
 /// Rule 4, after the append `a`: what it leaves behind dies, and so does the record itself where it did not get into
 /// the index.
 void StoreImpl::bury_then(OpState& st, const Leftover& old, const Append& a, bool installed, void (*step)(OpState&)) {
-  if (!installed) return sweep_then(st, logs_.size(), a.header.sequence + 1, step);
+  if (!installed && rules().dropped_for_good) return sweep_then(st, logs_.size(), a.header.sequence + 1, step);
   if (old.elsewhere) return tombstone_then(st, old.place, a.header.sequence, step);
   if (old.gone) return sweep_then(st, a.place.drive, a.header.sequence, step);
   step(st);

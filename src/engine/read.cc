@@ -197,7 +197,11 @@ void StoreImpl::read_done(OpState& st) {
   const bool busy = st.io_result == -EBUSY;  // not the drive's word: its queue was full
   const bool failed = st.io_result < 0 && !busy;
   Status status = busy ? Status::kBusy : failed ? Status::kIo : s.deliver(st, op, first, first_at, header);
-  if (failed || status == Status::kCorrupt) {
+  const Entry* e = s.index_.find(st.digest);
+  const bool replaced = e == nullptr || e->sequence() != op.generation;
+  if ((failed || status == Status::kCorrupt) && replaced) {
+    status = Status::kBusy;  // meanwhile there is a newer one, or none: that says nothing of it
+  } else if (failed || status == Status::kCorrupt) {
     MEMKV_LOG_EVERY(1, kWarn, "drive {}: {}; the block is dropped", st.record.place.drive,
                     failed ? "a read failed" : "a record failed its checksum");
     s.drop_durably(st.digest, op.key.namespace_id, op.generation, s.counters_.dropped_corrupt);

@@ -188,6 +188,49 @@ TEST_P(DamagedHeader, ItsChunkFailsTheCommit) {
   EXPECT_EQ(rig.get(bad, out), Status::kMiss);
 }
 
+/// The merge before it hangs in a read; meanwhile reclaim takes the segment that the chunk lies in, which is as large.
+TEST(Reclaim, AChunkThatGoesWhileItsCommitWaitsFailsTheCommit) {
+  using OpView = io::FaultyDevice::OpView;
+  Rig rig(1, 24 * kMi);
+  const std::string large = "large", other = "other";
+  Upload upload;
+  upload.key = rig.key(large);
+  ASSERT_EQ(rig.store().begin(upload, kFill, false, /*range_write=*/true), Status::kOk);
+  ASSERT_EQ(rig.put_part(upload, large, 0, bytes_of(large, 1, kFill)), Status::kOk);
+  ASSERT_EQ(rig.put(other, bytes_of(other, 1, kFill)), Status::kOk);
+  int held = 0;
+  rig.device(0).set_gate(
+      [&](const OpView& view) { return view.kind == io::FaultyDevice::OpKind::kRead && held++ == 0; });
+  Slot slot;
+  WriteOp write;
+  write.key = rig.key(other);
+  write.offset = 100;
+  write.payload = {slot.data, 100, nullptr};
+  write.on_done = [](StoreOp&) {};
+  rig.store().write(write);
+  rig.reactor().advance(kMs);
+  ASSERT_EQ(held, 1);
+  CommitOp commit;
+  bool done = false;
+  commit.upload = &upload;
+  commit.context = &done;
+  commit.on_done = [](StoreOp& op) { *static_cast<bool*>(op.context) = true; };
+  rig.store().commit(commit);
+  for (int i = 0; rig.store().counters().segments_reclaimed == 0; ++i) {
+    ASSERT_LT(i, 100);
+    const std::string k = "fill" + std::to_string(i);
+    ASSERT_EQ(rig.put(k, bytes_of(k, 1, kFill)), Status::kOk);
+  }
+  ASSERT_FALSE(done);
+  rig.device(0).set_gate({});
+  rig.device(0).release_all();
+  rig.reactor().advance(100 * kMs);
+  ASSERT_TRUE(done);
+  EXPECT_EQ(commit.status, Status::kIo);
+  std::string out;
+  EXPECT_EQ(rig.get(large, out), Status::kMiss);
+}
+
 INSTANTIATE_TEST_SUITE_P(Rigs, DamagedHeader, testing::Values(RigKind::kFaulty, RigKind::kMemory));
 
 }  // namespace

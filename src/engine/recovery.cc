@@ -133,6 +133,7 @@ void Recovery::take(Log& log, uint64_t epoch, const RecordHeader& h, uint64_t pa
 }
 
 void Recovery::lose_records(Log& log, const NoteView& note) {
+  if (!rules().losses_noticed) return;
   const uint8_t drive = log.config().slice.drive_index;
   ++s_.counters_.recovered_rot;
   MEMKV_LOG(kWarn, "shard {}: drive {}: an extent of {} records is lost: their blocks are misses", s_.options_.shard,
@@ -277,7 +278,7 @@ void Recovery::install_winners() {
                         f.header.range_count > 0};
     const bool installed = whole && s_.install_block(st, ref, f.header.kind == RecordKind::kHead, f.header.namespace_id,
                                                      f.header.expiry_s, f.block_bytes, parts);
-    if (!installed) missing_.push_back({f.place.drive, f.digest(), f.header.sequence + 1});
+    if (!installed && rules().dropped_for_good) missing_.push_back({f.place.drive, f.digest(), f.header.sequence + 1});
     dropped += whole && !installed ? 1 : 0;
   }
   if (dropped > 0) {

@@ -39,6 +39,7 @@ class Recovery {
   int32_t wait(Log& log, uint64_t offset, std::byte* memory, uint64_t bytes, bool write);
   StoreCounters& counters() { return s_.counters_; }
   const StoreOptions& options() const { return s_.options_; }
+  /// Sequences below `end` may have been used.
   void saw_sequence_end(uint64_t end) { anchored_end_ = std::max(anchored_end_, end); }
   AnchorWrite& anchors_of(const Log& log) { return s_.anchors_[log.config().slice.drive_index]; }
 

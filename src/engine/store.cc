@@ -7,6 +7,7 @@
 
 #include "engine/layout.h"
 #include "engine/store_impl.h"
+#include "engine/test_rules.h"
 
 namespace memkv::engine {
 namespace {
@@ -194,7 +195,7 @@ void StoreImpl::lock(OpState& st, Digest digest, void (*locked)(OpState&)) {
 /// Asked when a change's turn on its block has come: not kOk, and nothing of it may be done. This is the point of no
 /// return, since a change that came later to the same block waits for this one's end.
 Status StoreImpl::refusal_of(const StoreOp& op) const {
-  if (op.fence != nullptr && *op.fence > op.epoch) return Status::kBusy;
+  if (op.fence != nullptr && *op.fence > op.epoch && rules().clients_in_order) return Status::kBusy;
   const bool late = op.deadline_ns != ~uint64_t{0} && reactor_.now_ns() >= op.deadline_ns;
   return late ? Status::kDeadline : Status::kOk;
 }

@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/test_rules.h"
 #include "shard/worker.h"
 
 namespace memkv::shard {
@@ -216,7 +217,8 @@ Op* Connection::admit(const wire::Op& wire_op, Request& request, const wire::Ops
   op->generation = wire_op.generation;
   op->epoch = header.epoch;
   op->left_ns = wire_op.deadline_us == 0 ? kServerDeadlineNs : wire_op.deadline_us * 1000ull;
-  op->deadline_ns = op->left_ns + (wire_op.deadline_us == 0 ? now_ns : std::min(header.made_us * 1000, now_ns));
+  const bool now_begins = wire_op.deadline_us == 0 || !base::rules().clients_in_order;
+  op->deadline_ns = op->left_ns + (now_begins ? now_ns : std::min(header.made_us * 1000, now_ns));
   op->phase = Phase::kWaiting;
   op->received = op->chain_failed = op->canceled = op->reading = false;
   op->attempts = 0;

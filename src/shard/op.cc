@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/checksum.h"
 #include "base/hash.h"
+#include "base/test_rules.h"
 #include "shard/connection.h"
 #include "shard/worker.h"
 
@@ -55,7 +56,9 @@ Worker& worker_of(const Op& op) { return op.connection->worker(); }
 
 bool expired(const Op& op) { return worker_of(op).now_ns() >= op.deadline_ns; }
 
-bool fenced(const Op& op) { return op.epoch < op.connection->client()->epoch && wire::is_change(op.kind); }
+bool fenced(const Op& op) {
+  return op.epoch < op.connection->client()->epoch && wire::is_change(op.kind) && base::rules().clients_in_order;
+}
 
 void bind(engine::StoreOp& store_op, Op& op, engine::StoreOp::Fn on_done) {
   store_op.on_done = on_done;
@@ -112,6 +115,7 @@ void finish(Op& op, Status status) {
 void release_resources(Op& op) {
   Worker& worker = worker_of(op);
   if (std::exchange(op.reading, false)) op.shard->store->release(std::get<engine::ReadOp>(op.store_op));
+  if (op.slot && !base::rules().slot_freed_once) worker.give_slot(op.connection->holder(), op.slot);
   if (op.slot) worker.give_slot(op.connection->holder(), std::exchange(op.slot, {}));
   if (op.reservation.data != nullptr) {
     op.connection->tenant().room_bytes -= op.length;

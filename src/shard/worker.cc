@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "shard/idle_spin.h"
+#include "shard/late_slots.h"
 #include "shard/rdma_port.h"
 
 namespace memkv::shard {
@@ -373,6 +374,7 @@ void Worker::tick() {
   const uint64_t now = now_ns();
   cut_stalled(std::min(now - std::exchange(last_tick_ns_, now), 2 * kTickNs));
   for (Connection& connection : open_) connection.expire_waiting();
+  free_slots_of_late_ops(*this);
   publish();
   // Small moves are not worth a frame to everybody.
   const auto moved = [](uint32_t a, uint32_t b) { return a * 4 <= b * 3 || a * 3 >= b * 4; };
