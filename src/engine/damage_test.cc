@@ -50,7 +50,9 @@ TEST_P(EachKind, DamagedIsNewestOrMiss) {
           SCOPED_TRACE(testing::Message() << "seed " << seed << " block " << offset << " kind "
                                           << static_cast<int>(kind) << " " << name_of(damage) << " " << chance);
           const size_t lost = open_damaged(d, 0, offset, damage, chance);
-          EXPECT_LE(lost, twice ? 0u : 5u);
+          // It might as well have been an extent of changes: the log is cut.
+          const bool maybe_changes = kind == BlockOf::kMark && damage == Damage::kUnreadable;
+          EXPECT_TRUE(lost <= (twice ? 0u : 5u) || maybe_changes) << lost << " are lost";
           if (testing::Test::HasFailure()) return;
         }
       }
@@ -59,6 +61,28 @@ TEST_P(EachKind, DamagedIsNewestOrMiss) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Damage, EachKind, testing::Values(1, 2));
+
+/// Nothing vouches yet for the last extent, an overwrite or a remove. If a block of it cannot be read, it is not taken
+/// for one that was never written. (What is wrong without being unreadable there is the one exception.)
+TEST(CaseA2, TheLastExtentThatCannotBeReadIsNoEndOfTheLog) {
+  for (const size_t size : {500u, 9'000u, 150'000u, 0u}) {  // 0: a remove
+    for (uint64_t block = 0; block < base::align_up(size, kBlockBytes) / kBlockBytes + 1; block += 3) {
+      SCOPED_TRACE(testing::Message() << "size " << size << " block " << block << " of the last extent");
+      DamageRig d(1);
+      for (int i = 0; i < 10; ++i) d.put("key" + std::to_string(i), 1'000 + 300 * i);
+      d.rest();
+      const auto before = d.find_blocks(0)[BlockOf::kMark].back();
+      size == 0 ? d.remove("key3") : d.put("key3", size);
+      d.rig.power_cut();
+      const uint64_t offset = before + kBlockBytes + block * kBlockBytes;
+      d.rig.before_open_ = [=](Rig& rig) { rig.device(0).fail_reads(offset, kBlockBytes); };
+      d.rig.open();
+      (void)d.check();
+      EXPECT_GE(d.rig.store().counters().recovered_rot, 1u);
+      d.go_on_and_check();
+    }
+  }
+}
 
 /// MEMKV_TEST_SEED runs one more.
 TEST(Damage, ABlockByChanceIsNewestOrMiss) {

@@ -259,7 +259,7 @@ Log::Position LogScan::read_newest(const Segment& segment) {
   if (read_footer(epoch, end)) return end;
   const Walk w = walk(segment, nullptr);
   settle_holes(epoch, w);
-  if (complete_.covers(epoch, w.end) && rules().losses_noticed) {  // its tail is lost
+  if ((w.unreadable || complete_.covers(epoch, w.end)) && rules().losses_noticed) {  // its tail is lost
     lose_all(epoch + 1, 0);
     return end;
   }
@@ -268,12 +268,15 @@ Log::Position LogScan::read_newest(const Segment& segment) {
   end.chain = segment.header.checksum;
   for (const Extent& e : w.extents) {
     const bool completed = w.mark.covers(epoch, e.block) && rules().complete_up_to;
-    if (!completed && !verify(epoch, e)) {
+    const bool bad = !completed && !verify(epoch, e);
+    const bool lost = bad && cannot_be_read(epoch, e.block, e.end());
+    if (bad && !lost) {
       ++recovery_.counters().recovered_torn;
       if (rules().complete_up_to) break;  // nothing behind it was acknowledged
       continue;
     }
-    if (e.block >= first_block(epoch)) take(epoch, e, true);
+    if (lost) lose_extent(epoch, e);
+    if (!lost && e.block >= first_block(epoch)) take(epoch, e, true);
     if (e.header.live_epochs != 0)
       oldest_ = std::max(oldest_, epoch + 1 - std::min<uint64_t>(e.header.live_epochs, epoch));
     end.cursor_block = e.end();
@@ -298,6 +301,21 @@ std::vector<NoteEntry> LogScan::note_of(const Extent& extent, uint32_t& block) {
     if (h.kind != RecordKind::kChunk) entries.push_back({{h.digest[0], h.digest[1]}, h.sequence});
   }
   return entries;
+}
+
+bool LogScan::cannot_be_read(uint64_t epoch, uint32_t begin, uint32_t end) const {
+  const auto first = bad_.lower_bound(place_of(epoch, begin));
+  return first != bad_.end() && *first < place_of(epoch, end);
+}
+
+/// Its header says what it held, and its payload cannot be read: whether it was complete nobody knows.
+void LogScan::lose_extent(uint64_t epoch, const Extent& extent) {
+  uint32_t block = extent.block;
+  const std::vector<NoteEntry> entries = note_of(extent, block);
+  if (block != 0)
+    recovery_.lose_records(log_, {block, std::as_bytes(std::span(entries))});
+  else
+    lose_all(epoch, extent.end());
 }
 
 /// What was lost, and what follows: the blocks that the next extent's note names are misses, or else the log is cut.
@@ -332,6 +350,13 @@ std::optional<LogScan::Extent> LogScan::read_extent(uint64_t epoch, uint32_t blo
   return Extent{block, *header, {window_.get(), window_.get() + header->header_bytes}};
 }
 
+/// Of an extent that may lie there: 1 where its first block does not say.
+uint32_t LogScan::header_blocks_at(uint64_t epoch, uint32_t block) {
+  read(place_of(epoch, block), window_.get(), kBlockBytes);
+  const auto header = peek_extent({window_.get(), kBlockBytes});
+  return header ? std::clamp<uint32_t>(header->header_bytes / kBlockBytes, 1, blocks_ - block) : 1;
+}
+
 /// `chain_end`: the last header's checksum, where one knows it.
 LogScan::Walk LogScan::walk(const Segment& segment, const uint64_t* chain_end) {
   const uint64_t epoch = segment.epoch;
@@ -346,6 +371,7 @@ LogScan::Walk LogScan::walk(const Segment& segment, const uint64_t* chain_end) {
     const bool follows = extent && (!w.chained || extent->header.previous_checksum == w.chain);
     if (!extent || (!follows && rules().own_place)) {
       const auto next = find_next(epoch, w.end);
+      w.unreadable = !next && cannot_be_read(epoch, w.end, w.end + header_blocks_at(epoch, w.end));
       if (!next) break;
       w.holes.push_back({w.end, w.extents.size()});
       w.end = *next;

@@ -56,8 +56,9 @@ class LogScan {
     std::vector<Hole> holes;
     uint32_t end = 1;
     uint64_t chain = 0;
-    bool chained = false;  // `chain` is known
-    Mark mark;             // all before it had completed
+    bool chained = false;     // `chain` is known
+    bool unreadable = false;  // and there may be more: the block behind them cannot be read
+    Mark mark;                // all before it had completed
   };
   struct Free {
     void operator()(std::byte* memory) const { std::free(memory); }
@@ -80,8 +81,11 @@ class LogScan {
   Log::Position read_newest(const Segment& segment);
   Walk walk(const Segment& segment, const uint64_t* chain_end);
   std::optional<Extent> read_extent(uint64_t epoch, uint32_t block);
+  uint32_t header_blocks_at(uint64_t epoch, uint32_t block);
   std::optional<uint32_t> find_next(uint64_t epoch, uint32_t block);
   bool verify(uint64_t epoch, const Extent& extent);
+  bool cannot_be_read(uint64_t epoch, uint32_t begin, uint32_t end) const;
+  void lose_extent(uint64_t epoch, const Extent& extent);
   static std::vector<NoteEntry> note_of(const Extent& extent, uint32_t& block);
   void settle_holes(uint64_t epoch, const Walk& walk);
   void take(uint64_t epoch, const Extent& extent, bool open_segment);
