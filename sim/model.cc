@@ -144,7 +144,7 @@ std::optional<std::string> Model::check_hit(const Read& read, const std::vector<
     if (c.fate != Change::Fate::kApplied || c.end_ns > read.start_ns || c.generation == 0) continue;
     if (c.kind == Change::Kind::kFlush || read.outcome.generation == 0) continue;
     if (read.outcome.generation >= c.generation) continue;
-    if (newest_damaged_ns_ > c.end_ns) {
+    if (newest_damaged_ns_ > c.start_ns) {
       stale_excused_++;
       return std::nullopt;
     }
@@ -204,7 +204,7 @@ std::optional<std::string> Model::check_version(const Read& read, const std::vec
     const Change& newer = changes_[other - 1];
     if (other == version || newer.fate != Change::Fate::kApplied || newer.end_ns > read.start_ns) continue;
     if (!newer.covers(at) || !before(c, newer)) continue;
-    if (newest_damaged_ns_ > newer.end_ns) {
+    if (newest_damaged_ns_ > newer.start_ns) {
       stale_excused_++;
       return std::nullopt;
     }
