@@ -246,6 +246,17 @@ std::optional<std::string> Model::check_miss(const Read& read, const std::vector
     if (!takes || c.fate == Change::Fate::kNever || c.start_ns > read.end_ns) continue;
     if (!before(c, put)) return std::nullopt;
   }
+  // A get of several chunks whose block is replaced under it tries once more, and is a miss if that happens again.
+  const auto beside = [&](Version version) {
+    const Change& c = changes_[version - 1];
+    const uint64_t over_ns = c.fate == Change::Fate::kMaybe ? std::max(c.end_ns, c.deadline_ns) : c.end_ns;
+    const bool over = c.fate != Change::Fate::kUnderWay && over_ns < read.start_ns;
+    return c.fate != Change::Fate::kNever && c.start_ns <= read.end_ns && !over;
+  };
+  if (read.length > kChunkBytesMax && std::count_if(versions.begin(), versions.end(), beside) >= 2) {
+    misses_excused_++;
+    return std::nullopt;
+  }
   const auto moved = moved_ns_.find(read.key);
   if (unreachable_until_ns_ > read.start_ns || last_drop_ns_ >= put.start_ns ||
       (moved != moved_ns_.end() && moved->second > put.end_ns)) {
