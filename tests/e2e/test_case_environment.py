@@ -234,7 +234,7 @@ def test_case_c5_a_container_with_nothing_but_a_data_folder(memkv, tmp_path, opt
     server = container.serve("--config", "/data/memkv.yaml")
     try:
         if "--tmp" not in options:
-            assert len(lines(server, "no shared memory for clients on this host: no folder for the shm socket")) == 1, server.log()
+            assert len(lines(server, "no shared memory for clients on this host: no runtime folder")) == 1, server.log()
         if "docker-25" in options:
             assert len(lines(server, "io_uring is not available", "a seccomp filter (io_uring_setup: EPERM)", "epoll")) == 1, server.log()
         env = {"MEMKV_SERVERS": server.address, "MEMKV_AUTH_KEY": "@/data/key"}
