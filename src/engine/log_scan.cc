@@ -268,7 +268,8 @@ Log::Position LogScan::read_newest(const Segment& segment) {
   end.chain = segment.header.checksum;
   for (const Extent& e : w.extents) {
     const bool completed = w.mark.covers(epoch, e.block) && rules().complete_up_to;
-    const bool bad = !completed && !verify(epoch, e);
+    bool bad = !completed;
+    for (int i = 0; i < kReadTries && bad; ++i) bad = !verify(epoch, e);
     const bool lost = bad && cannot_be_read(epoch, e.block, e.end());
     if (bad && !lost) {
       ++recovery_.counters().recovered_torn;
@@ -368,6 +369,7 @@ LogScan::Walk LogScan::walk(const Segment& segment, const uint64_t* chain_end) {
   while (w.end < blocks_) {
     if (chain_end != nullptr && w.chained && w.chain == *chain_end && rules().own_place) break;
     auto extent = read_extent(epoch, w.end);
+    for (int i = 1; i < kReadTries && !extent; ++i) extent = read_extent(epoch, w.end);  // a read can come wrong once
     const bool follows = extent && (!w.chained || extent->header.previous_checksum == w.chain);
     if (!extent || (!follows && rules().own_place)) {
       const auto next = find_next(epoch, w.end);
