@@ -73,6 +73,8 @@ void Model::end(Version version, Status status, Generation generation, uint64_t 
   Change& c = change(version);
   MEMKV_ASSERT(c.fate == Change::Fate::kUnderWay);
   c.fate = fate_of(status);
+  // A flush that fails at one worker may have been done at the others.
+  if (c.kind == Change::Kind::kFlush && c.fate == Change::Fate::kNever) c.fate = Change::Fate::kMaybe;
   // A change that found nothing to change has no place in the order of changes.
   c.generation = status == Status::kOk ? generation : 0;
   c.end_ns = now_ns;

@@ -116,9 +116,11 @@ bool Run::start_server() {
   start_at_ns_ = 0;
   std::vector<Drive*> drives;
   for (auto& drive : drives_) drives.push_back(drive.get());
-  // The newest write of a log decides about the exception as it stands when recovery reads it.
+  // The newest write of a log decides about the exception as recovery reads it, which may be wrong each time it tries.
   for (auto& drive : drives_) {
-    if (drive->newest_damaged()) model_.note_newest_damaged(world_.now_ns());
+    const DriveFaults& faults = drive->faults();
+    const bool read_wrong = faults.read_flip > 0 && world_.now_ns() < faults.errors_until_ns;
+    if (drive->newest_damaged() || read_wrong) model_.note_newest_damaged(world_.now_ns());
   }
   network_.power_on(kServerHost);
   use_host(kServerHost);
