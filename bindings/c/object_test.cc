@@ -3,50 +3,33 @@
 #include <gmock/gmock.h>
 
 #include <fstream>
-#include <sstream>
 #include <string>
 #include <vector>
 
+#include "tests/support/program_output.h"
 #include "tests/support/server_process.h"
 
 namespace memkv::c {
 namespace {
 
+using test::last_words;
+using test::output_of;
 using testing::IsSubsetOf;
 
 constexpr const char* kObject = MEMKV_C_OBJECT;
 
-std::string output_of(const std::vector<std::string>& argv) {
-  std::string out, err;
-  EXPECT_EQ(test::run_program(argv, &out, &err), 0) << argv.front() << ": " << err;
-  return out;
-}
-
-/// The last word of every line that has `marker`.
-std::vector<std::string> last_words(std::istream& lines, const std::string& marker) {
-  std::vector<std::string> words;
-  for (std::string line, word; std::getline(lines, line);) {
-    if (line.find(marker) == std::string::npos) continue;
-    std::istringstream parts(line);
-    while (parts >> word) continue;
-    words.push_back(word);
-  }
-  return words;
-}
-
 /// A symbol that is taken away, or changes its version, breaks programs that were linked: this list grows only.
 TEST(CObject, shows_the_symbols_of_the_golden_list_and_no_more) {
-  std::istringstream lines(output_of({NM, "-D", "--defined-only", kObject}));
   std::ifstream golden("tests/golden/c-api/symbols.txt");
-  auto shown = last_words(lines, "");
+  auto shown = last_words(output_of({NM, "-D", "--defined-only", kObject}), "");
   std::erase(shown, "MEMKV_1");  // some linkers show the version itself
   EXPECT_EQ(shown, last_words(golden, "memkv"));
 }
 
 TEST(CObject, needs_libc_libgcc_and_libcrypto_alone) {
-  std::istringstream lines(output_of({READELF, "-d", kObject}));
-  EXPECT_THAT(last_words(lines, "(NEEDED)"), IsSubsetOf({"[libcrypto.so.3]", "[libc.so.6]", "[libgcc_s.so.1]",
-                                                         "[libm.so.6]", "[ld-linux-x86-64.so.2]"}));
+  EXPECT_THAT(
+      last_words(output_of({READELF, "-d", kObject}), "(NEEDED)"),
+      IsSubsetOf({"[libcrypto.so.3]", "[libc.so.6]", "[libgcc_s.so.1]", "[libm.so.6]", "[ld-linux-x86-64.so.2]"}));
 }
 
 TEST(CObject, its_name_has_the_version_of_the_abi_and_it_stays_loaded) {

@@ -4,37 +4,19 @@
 #include <gmock/gmock.h>
 
 #include <set>
-#include <sstream>
 
 #include "abi.h"
-#include "tests/support/server_process.h"
+#include "tests/support/program_output.h"
 
 namespace memkv::nixl {
 namespace {
 
+using test::last_words;
+using test::output_of;
 using testing::ElementsAre;
 using testing::IsSubsetOf;
 
 constexpr const char* kObject = MEMKV_NIXL_OBJECT;
-
-std::string output_of(const std::vector<std::string>& argv) {
-  std::string out;
-  EXPECT_EQ(memkv::test::run_program(argv, &out, nullptr), 0) << argv.front();
-  return out;
-}
-
-/// The last word of every line that has `marker`.
-std::vector<std::string> last_words(const std::string& text, const std::string& marker) {
-  std::vector<std::string> words;
-  std::istringstream lines(text);
-  for (std::string line, word; std::getline(lines, line);) {
-    if (line.find(marker) == std::string::npos) continue;
-    std::istringstream parts(line);
-    while (parts >> word) continue;
-    words.push_back(word);
-  }
-  return words;
-}
 
 /// The highest N of all PREFIX_2.N in the text.
 int newest(const std::string& text, const std::string& prefix) {
