@@ -1,0 +1,231 @@
+"""Names for KV cache that may be shared: other weights, dtype or layout is a miss, never wrong KV (docs/engines/keys.md).
+
+An engine's own keys say which tokens a block holds, and little about what computed it. An adapter puts prefix() in front:
+
+    weights = naming.weights_identity("/models/llama", override=None)
+    name = naming.prefix(engine="vllm", weights=weights, dtype="bfloat16", kv_dtype="auto", layout="...", block_bytes=65536)
+    key = name + naming.rank(tp_rank, tp_size, tp_replicated=is_mla).encode() + engine_key
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, Union
+
+from .errors import InvalidError
+
+Plain = Union[str, int, float, bool, None, "list[Plain]", "dict[str, Plain]"]
+
+VERSION = 1
+"""Of the rules of this module. A new one makes all old blocks misses."""
+
+SAMPLE_BYTES = 4096
+SAMPLES_MAX = 4096
+"""Of one model: a tensor each, spread evenly where there are more tensors."""
+
+_SAMPLES_PER_PLAIN_FILE = 64
+_WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".npz")
+_NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt")
+_HEADER_BYTES_MAX = 256 << 20
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_CHANGES_WITHOUT_THE_MODEL = ("_name_or_path", "transformers_version", "_commit_hash")  # of config.json
+
+
+def prefix(
+    *,
+    engine: str,
+    weights: str,
+    dtype: str,
+    kv_dtype: str,
+    layout: str,
+    block_bytes: int,
+    hash_scheme: str = "",
+    salt: str = "",
+    model: str = "",
+    extra: Mapping[str, Plain] | None = None,
+) -> bytes:
+    """What goes in front of an engine's keys: `ENGINE/` and 32 hex digits and `/`, from all that must be alike.
+
+    weights: of weights_identity(). layout: how a block's bytes are arranged, the sizes included. block_bytes: of one block.
+    hash_scheme: how the engine made its keys. salt: what separates users of one store where the engine's key does not.
+    extra: whatever else changes the bytes (quantization, rope scaling). model: for people, no part of the name: the same
+    weights in another folder are the same. InvalidError: a part is missing, or is no plain value."""
+    parts: dict[str, Plain] = {
+        "version": VERSION,
+        "engine": _given("engine", engine),
+        "weights": _given("weights", weights),
+        "dtype": _given("dtype", dtype),
+        "kv_dtype": _given("kv_dtype", kv_dtype),
+        "layout": _given("layout", layout),
+        "block_bytes": block_bytes,
+        "hash_scheme": hash_scheme,
+        "salt": salt,
+        "extra": dict(extra or {}),
+    }
+    return f"{engine}/{digest(parts)}/".encode()
+
+
+def rank(tp_rank: int = 0, tp_size: int = 1, pp_rank: int = 0, pp_size: int = 1, *, tp_replicated: bool = False) -> str:
+    """The part of a key for a parallel rank whose bytes differ from the other ranks'; "" where they do not.
+
+    tp_replicated: every tensor-parallel rank holds the same bytes (MLA), so one of them stores for all.
+
+    >>> rank(1, 4), rank(1, 4, tp_replicated=True), rank(0, 1), rank(1, 2, 3, 4)
+    ('tp1of4/', '', '', 'tp1of2/pp3of4/')
+    """
+    text = ""
+    if tp_size > 1 and not tp_replicated:
+        text += f"tp{tp_rank}of{tp_size}/"
+    if pp_size > 1:
+        text += f"pp{pp_rank}of{pp_size}/"
+    return text
+
+
+def digest(value: Plain) -> str:
+    """32 hex digits of a plain value (text, numbers, lists, dictionaries with text keys), the same on every machine."""
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as e:
+        raise InvalidError(f"a name is made of text, numbers, lists and dictionaries: {e}") from None
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def weights_identity(model: str | os.PathLike[str] | None, revision: str | None = None, override: str | None = None) -> str:
+    """Text that differs when the weights differ.
+
+    model: a folder or file with weights, or the name of a model of a hub, whose files are looked for in the hub's cache on
+    this machine. override: the operator's own name for the weights, when they cannot be read or take too long; what
+    config.json says still counts. Reads config.json and 4 KiB of each tensor, some megabytes in all.
+    InvalidError: the weights cannot be told, and what to do."""
+    folder = _find(model, revision)
+    if override:
+        return f"named:{override}:{_config_digest(folder)}"
+    if folder is not None:
+        return _read_identity(folder)
+    if revision and _COMMIT.fullmatch(revision):
+        return f"commit:{model}:{revision}"
+    raise InvalidError(
+        f"cannot tell which weights {os.fspath(model) if model else 'this engine'!r} has: it is no folder, and the hub's cache on this machine "
+        "does not hold it. Give the model as a folder, or a full commit as its revision, or a name of your own for the weights"
+    )
+
+
+def _given(name: str, value: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidError(f"a name needs {name}: text that is not empty")
+    return value
+
+
+def _find(model: str | os.PathLike[str] | None, revision: str | None) -> pathlib.Path | None:
+    """The folder or file that holds a model."""
+    if not model:
+        return None
+    path = pathlib.Path(model)
+    if path.exists():
+        return path
+    return _in_hub_cache(os.fspath(model), revision or "main")
+
+
+def _in_hub_cache(name: str, revision: str) -> pathlib.Path | None:
+    """A snapshot of the Hugging Face hub's cache: models--ORG--NAME/snapshots/COMMIT, with branches in refs/."""
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        return None
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface")
+    cache = pathlib.Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")) / ("models--" + name.replace("/", "--"))
+    reference = cache / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    snapshot = cache / "snapshots" / commit
+    return snapshot if snapshot.is_dir() else None
+
+
+def _config_digest(folder: pathlib.Path | None) -> str:
+    """Of config.json without what changes while the model stays the same; "" where there is none."""
+    config = folder / "config.json" if folder is not None and folder.is_dir() else None
+    if config is None or not config.is_file():
+        return ""
+    data = config.read_bytes()
+    try:
+        fields = json.loads(data)
+        return digest({name: value for name, value in fields.items() if name not in _CHANGES_WITHOUT_THE_MODEL})
+    except (ValueError, AttributeError):
+        return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _read_identity(path: pathlib.Path) -> str:
+    files = _weight_files(path)
+    if not files:
+        raise InvalidError(
+            f"no weights in {path} ({', '.join('*' + suffix for suffix in _WEIGHT_SUFFIXES)}): give a name of your own for the weights"
+        )
+    seen = hashlib.sha256(_config_digest(path).encode())
+    ranges = {file: list(_ranges(file)) for file in files}
+    step = -(-sum(map(len, ranges.values())) // SAMPLES_MAX)
+    place = 0
+    for file in files:
+        with open(file, "rb") as stream:
+            for offset, size in ranges[file]:
+                seen.update(struct.pack("<QQ", offset, size))
+                if place % step == 0:
+                    seen.update(_sample(stream, offset, size))
+                place += 1
+    return "read:" + seen.hexdigest()[:32]
+
+
+def _weight_files(path: pathlib.Path) -> list[pathlib.Path]:
+    """By name. Of a folder with safetensors only these: the same weights may lie beside them in other formats."""
+    if path.is_file():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.name.endswith(_WEIGHT_SUFFIXES) and file.name not in _NO_WEIGHTS)
+    return [file for file in files if file.suffix == ".safetensors"] or files
+
+
+def _ranges(file: pathlib.Path) -> Iterator[tuple[int, int]]:
+    """Offset and size of each tensor, or of equal parts of a file whose tensors are not known."""
+    size = file.stat().st_size
+    if file.suffix == ".safetensors":
+        yield from _tensor_ranges(file, size)
+        return
+    part = max(SAMPLE_BYTES, size // _SAMPLES_PER_PLAIN_FILE)
+    for offset in range(0, size, part):
+        yield offset, min(part, size - offset)
+
+
+def _tensor_ranges(file: pathlib.Path, size: int) -> Iterator[tuple[int, int]]:
+    """From the header of a safetensors file: its size as 8 bytes, then JSON with data_offsets."""
+    try:
+        with open(file, "rb") as stream:
+            (header_bytes,) = struct.unpack("<Q", stream.read(8))
+            if header_bytes > min(size, _HEADER_BYTES_MAX):
+                raise ValueError("the header does not fit")
+            header = json.loads(stream.read(header_bytes))
+        places = sorted((tuple(tensor["data_offsets"]), name) for name, tensor in header.items() if name != "__metadata__")
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as e:
+        raise InvalidError(f"{file} is no safetensors file: {e}") from None
+    for (begin, end), _ in places:
+        yield 8 + header_bytes + begin, end - begin
+
+
+def _sample(stream: BinaryIO, offset: int, size: int) -> bytes:
+    """From the middle of a range."""
+    wanted = min(SAMPLE_BYTES, size)
+    stream.seek(offset + (size - wanted) // 2)
+    return stream.read(wanted)
+
+
+def plain(value: Any) -> Plain:
+    """A value of an engine's configuration as one that digest() takes: what it does not know becomes its text."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, (set, frozenset)):
+        return [*sorted(str(entry) for entry in value)]
+    return str(value)
