@@ -251,6 +251,23 @@ void add_doctor(CLI::App& app, Chosen& chosen) {
   command->callback([options, &chosen] { chosen = [options] { return run_doctor(*options); }; });
 }
 
+void add_settings(CLI::App& app, Chosen& chosen) {
+  CLI::App* command =
+      add_command(app, "settings", "Print the command line that brings an engine onto this store",
+                  "  memkv settings vllm --model meta-llama/Llama-3.1-8B\n"
+                  "  memkv settings sglang --servers kv1=10.0.0.10:9900,kv2=10.0.0.11:9900 --auth-key @/etc/memkv.key\n"
+                  "  eval \"$(memkv settings nixl)\"\n"
+                  "What of servers and credential is not told here, the engine looks for where this command would.\n");
+  auto options = std::make_shared<SettingsOptions>();
+  command->add_option("ENGINE", options->engine, "vllm, lmcache, sglang or nixl")
+      ->required()
+      ->type_name("")
+      ->check(CLI::IsMember({"vllm", "lmcache", "sglang", "nixl"}));
+  add_word(command, "--model", options->model, "MODEL", "the model to be served: a folder, or its name");
+  add_common(command, options->common, false);
+  command->callback([options, &chosen] { chosen = [options] { return run_settings(*options); }; });
+}
+
 void add_version(CLI::App& app, Chosen& chosen) {
   CLI::App* command = add_command(app, "version", "Show the version", "  memkv version\n");
   command->callback([&chosen] { chosen = run_version; });
@@ -286,7 +303,7 @@ int run_command_line(int argc, char** argv) {
   app.set_version_flag("-V,--version", version_text());
   Chosen chosen;
   for (const auto add : {add_setup, add_start, add_put, add_get, add_exists, add_remove, add_stat, add_list_blocks,
-                         add_flush, add_status, add_doctor, add_version}) {
+                         add_flush, add_status, add_doctor, add_settings, add_version}) {
     add(app, chosen);
   }
   if (const std::string unknown = unknown_command(app, argc, argv); !unknown.empty()) return fail(kExitUsage, unknown);

@@ -69,6 +69,12 @@ struct DoctorOptions {
   bool json = false;
 };
 
+struct SettingsOptions {
+  Common common;
+  std::string engine;  ///< vllm, lmcache, sglang or nixl
+  std::string model;
+};
+
 int run_put(const PutOptions& options);
 int run_get(const GetOptions& options);
 int run_exists(const KeysOptions& options);
@@ -78,6 +84,7 @@ int run_list(const ListOptions& options);
 int run_flush(const FlushOptions& options);
 int run_status(const StatusOptions& options);
 int run_doctor(const DoctorOptions& options);
+int run_settings(const SettingsOptions& options);
 int run_version();
 std::string version_text();
 
