@@ -102,7 +102,7 @@ typedef struct memkv_region memkv_region;   /* memory that is registered with th
 
 /* ---- Texts ------------------------------------------------------------------------------------------------------ */
 
-/* "0.1.0" */
+/* "0.2.0" */
 MEMKV_API const char* memkv_version(void);
 /* MEMKV_ABI_VERSION of the library, to compare with that of the header. */
 MEMKV_API uint32_t memkv_abi_version(void);

@@ -12,7 +12,6 @@ namespace memkv::server {
 namespace {
 
 using Json = nlohmann::ordered_json;
-constexpr const char* kVersion = "0.1.0";
 using Counter = std::atomic<uint64_t>;
 constexpr std::array kTransports = {Transport::kTcp, Transport::kShm, Transport::kRdma};
 
@@ -164,7 +163,7 @@ std::string status_json(const Census& census) {
   degraded = degraded || c.recovered_lost > 0 || c.logs_refusing > 0;
   Json json;
   json["name"] = census.name;
-  json["version"] = kVersion;
+  json["version"] = MEMKV_SERVER_VERSION;
   json["address"] = census.address;
   json["uptime_s"] = (clock.now_ns() - census.started_ns) / base::kNsPerSecond;
   json["ready"] = ready;

@@ -77,3 +77,9 @@ def test_a_configured_credential_is_the_only_one(servers, space, tmp_path):
     memory_server(servers, folder, space, "--config", config)
     assert not (folder / "local.key").exists()
     assert run("memkv", "get", "k", prefix=space, env=clean_environment(MEMKV_SHM_DIR=folder)).code == 4
+
+
+def test_server_and_program_have_one_version(servers, space, tmp_path):
+    memory_server(servers, tmp_path / "run", space)
+    told = run("memkv", "status", "--json", prefix=space, env=clean_environment(MEMKV_SHM_DIR=tmp_path / "run"))
+    assert json.loads(told.out)["servers"][0]["status"]["version"] == run("memkv", "--version").text.split()[1]

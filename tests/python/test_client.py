@@ -4,11 +4,12 @@ import array
 import doctest
 import mmap
 import os
+import sys
 
 import memkv
 import numpy
 import pytest
-from memkv import _client
+from memkv import _client, _dlpack
 
 MIB = 1 << 20
 
@@ -54,6 +55,51 @@ def test_arrays_and_tensors_and_mapped_memory_are_filled_in_place(kv):
         assert bytes(getattr(target, "array", target)) == bytes(source)
     assert kv.get("large") == bytes(source), "larger than the guess of a size"
     assert kv.get("large", offset=2 * MIB + 1, size=5) == bytes(source[2 * MIB + 1 : 2 * MIB + 6])
+
+
+class OnlyDlpack:
+    """An array of a library that has no buffer protocol: numpy's own DLPack, with or without versions."""
+
+    def __init__(self, array, versions=True):
+        self.array, self.versions = array, versions
+
+    def __dlpack__(self, **asked):
+        if not self.versions and asked:
+            raise TypeError("unexpected keyword argument 'max_version'")
+        return self.array.__dlpack__(**asked)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+@pytest.mark.parametrize("versions", [True, False])
+def test_arrays_that_speak_dlpack_alone(kv, versions):
+    source = numpy.arange(5000, dtype=numpy.int16).reshape(50, 100)
+    assert kv.put("k", OnlyDlpack(source, versions)) and kv.get("k") == source.tobytes()
+    assert kv.put("part", OnlyDlpack(source[10:20], versions)) and kv.get("part") == source[10:20].tobytes()
+    target = numpy.zeros_like(source)
+    assert kv.get_into("k", OnlyDlpack(target, versions)) == source.nbytes and (target == source).all()
+    assert kv.put("empty", OnlyDlpack(source[:0], versions)) and kv.get("empty") == b""
+    held = sys.getrefcount(source)
+    for _ in range(10):
+        kv.put("k", OnlyDlpack(source, versions))
+    assert sys.getrefcount(source) == held
+    with pytest.raises(memkv.InvalidError, match="not contiguous"):
+        kv.put("k", OnlyDlpack(source[:, 1:], versions))
+    source.flags.writeable = False
+    with pytest.raises(memkv.InvalidError, match="read-only|readonly"):
+        kv.get_into("k", OnlyDlpack(source, versions))
+
+
+def test_a_capsule_from_a_later_dlpack_is_refused(kv):
+    class Later(OnlyDlpack):
+        def __dlpack__(self, **asked):
+            capsule = super().__dlpack__(**asked)
+            _dlpack._Versioned.from_address(_dlpack._pointer_of(capsule, b"dltensor_versioned")).major = 2
+            return capsule
+
+    with pytest.raises(memkv.InvalidError, match="as numpy array"):
+        kv.put("k", Later(numpy.zeros(4)))
 
 
 def test_outcomes_are_values(kv):
@@ -208,10 +254,10 @@ def test_many_ops_leave_nothing_behind(kv):
 
     import gc
 
-    rounds(200)
+    rounds(1000)
     gc.collect()
     objects, descriptors, before = len(gc.get_objects()), len(os.listdir("/proc/self/fd")), resident()
-    rounds(400)
+    rounds(11_200)  # more than 100,000 ops
     gc.collect()
     assert len(gc.get_objects()) - objects < 20 and len(os.listdir("/proc/self/fd")) == descriptors
     assert resident() - before < MIB

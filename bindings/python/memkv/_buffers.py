@@ -1,4 +1,4 @@
-"""Where the bytes of a Python object lie: the buffer protocol, or tensors of torch and the like. Nothing is copied."""
+"""Where the bytes of a Python object lie: the buffer protocol, tensors of torch and the like, DLPack. Nothing is copied."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 from ctypes import c_char_p, c_int, c_ssize_t, c_void_p
 from typing import Any
 
+from . import _dlpack
 from .errors import InvalidError
 
 _PYBUF_WRITABLE, _PYBUF_STRIDES = 0x1, 0x18
@@ -80,6 +81,8 @@ def _of_buffer(data: Any, writable: bool) -> Piece:
     try:
         view = memoryview(data)
     except TypeError:
+        if _dlpack.speaks(data):
+            return Piece(*_dlpack.memory_of(data, writable))
         raise TypeError(f"expected bytes, an array, a tensor or a list of such pieces, not {type(data).__name__}") from None
     except (BufferError, ValueError):  # numpy has types that memoryview has no letter for (bfloat16)
         return _of_raw_buffer(data, writable)
