@@ -84,6 +84,28 @@ TEST(CaseA2, TheLastExtentThatCannotBeReadIsNoEndOfTheLog) {
   }
 }
 
+/// More than one lost write is more than is promised. But what a start took for an empty log stays one: a later start
+/// does not take what is left of the former life for its own.
+TEST(Damage, WhatAStartTookForAnEmptyLogDoesNotReturn) {
+  for (int lost = 1; lost <= 4; ++lost) {
+    for (int written = 1; written <= 4; ++written) {
+      SCOPED_TRACE(testing::Message() << lost << " extents are lost, then " << written << " are written");
+      DamageRig d(1);
+      for (int i = 0; i < 8; ++i) d.put("key" + std::to_string(i), 1'000);
+      d.rig.power_cut();  // before an anchor tells of any of it
+      auto blocks = d.find_blocks(0);
+      const uint64_t header = blocks[BlockOf::kSegmentHeader].at(0), end = blocks[BlockOf::kExtentHeader].at(lost);
+      std::memset(d.block(0, header), 0, end - header);
+      d.rig.open();
+      EXPECT_EQ(d.check(), 8u) << "the log is empty";
+      for (auto& [key, version] : d.content) version = 0;
+      for (int i = 0; i < written; ++i) d.put("new" + std::to_string(i), 1'000);
+      d.rig.power_cut_and_open();
+      EXPECT_EQ(d.check(), 0u);
+    }
+  }
+}
+
 /// MEMKV_TEST_SEED runs one more.
 TEST(Damage, ABlockByChanceIsNewestOrMiss) {
   std::vector<uint64_t> seeds = {11, 12, 13, 14};

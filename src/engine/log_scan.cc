@@ -13,6 +13,8 @@ namespace memkv::engine {
 namespace {
 
 constexpr int kReadTries = 3;
+/// More segments than a life can begin before an anchor tells of one: anchors are written every second.
+constexpr uint64_t kEpochsUntold = uint64_t{1} << 20;
 
 std::byte* aligned(uint64_t bytes) {
   void* memory = std::aligned_alloc(kBlockBytes, bytes);
@@ -59,6 +61,7 @@ void LogScan::read_anchors() {
     anchored_ = true;
     last.counter = std::max(last.counter, a.write_counter);
     recovery_.saw_sequence_end(a.sequence_end);
+    reserved_ = std::max(reserved_, a.sequence_end);
     if (a.life != log_.config().slice.life) continue;
     complete_.raise(a.complete_epoch, a.complete_block);
     cut_.raise(a.cut_epoch, a.cut_block);
@@ -118,8 +121,8 @@ Log::Position LogScan::run() {
     lose_all(newest + 1, 0);
   }
   if (tail_is_lost(newest)) lose_all(complete_.epoch + 1, 0);
-  if (cut_.epoch > newest) return lost_position(std::max(newest, complete_.epoch));
-  if (newest == 0) return {};
+  if (newest == 0 && reserved_ == 0) return {};  // nothing ever wrote here
+  if (newest == 0 || cut_.epoch > newest) return lost_position(std::max(newest, complete_.epoch));
   Log::Position position;
   for (size_t i = 0; i < run.size() && run[i].epoch >= std::max(oldest_, cut_.epoch); ++i) {
     if (!run[i].has_header) lost_header(run[i].epoch);
@@ -164,10 +167,14 @@ bool LogScan::tail_is_lost(uint64_t newest) const {
   return reached > newest && cut_.epoch <= complete_.epoch;
 }
 
-/// Nothing of the log is live: it goes on behind all that was ever begun.
-Log::Position LogScan::lost_position(uint64_t newest) const {
+/// Nothing of the log is live: it goes on behind all that was ever begun. Of a life whose first writes were lost no
+/// anchor tells, and what is left of it lies on the drive: no later start may take that for this log's. Each life
+/// reserves sequences, so their number bounds the lives there were.
+Log::Position LogScan::lost_position(uint64_t newest) {
+  const uint64_t untold = reserved_ / kSequenceReservation * kEpochsUntold;
+  cut_.raise(std::max(newest, untold) + 1, 0);
   Log::Position p;
-  p.newest_epoch = p.oldest_epoch = std::max<uint64_t>(newest, cut_.epoch - 1);
+  p.newest_epoch = p.oldest_epoch = cut_.epoch - 1;
   p.cursor_block = 1;
   p.sealed = true;
   p.cut_epoch = cut_.epoch;

@@ -69,7 +69,7 @@ class LogScan {
   void read_anchors();
   Segment look_at(uint64_t position);
   std::vector<Segment> find_run();
-  Log::Position lost_position(uint64_t newest) const;
+  Log::Position lost_position(uint64_t newest);
   bool tail_is_lost(uint64_t newest) const;
   void see_sequences(const std::vector<Segment>& run);
   void lost_header(uint64_t epoch);
@@ -100,6 +100,7 @@ class LogScan {
   Memory window_;
   std::set<uint64_t> bad_;  // blocks that cannot be read
   bool anchored_ = false;   // an anchor could be read
+  uint64_t reserved_ = 0;   // sequences, by any life of the log
   Mark complete_;           // as anchors say
   Mark cut_;                // all before it was dropped
   uint64_t oldest_ = 1;
