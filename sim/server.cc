@@ -197,15 +197,15 @@ void ServerProcess::take_drives_out() {
   for (uint32_t i = 0; i < count; i++) {
     if ((failed >> i & 1) != 0 && !is_out(i) && volume_->drive(i) != nullptr) (void)volume_->take_out(i);
   }
+  shard::WorkerMessage message;
+  message.kind = shard::WorkerMessage::Kind::kDrivesOut;
   for (uint32_t i = 0; i < count; i++) {
     const bool now_out = (failed >> i & 1) != 0 || volume_->drive(i) == nullptr;
-    if (is_out(i) || !now_out) continue;
-    drives_out_ |= uint64_t{1} << i;
-    shard::WorkerMessage message;
-    message.kind = shard::WorkerMessage::Kind::kDriveOut;
-    message.drive_index = static_cast<uint8_t>(i);
-    for (auto& worker : workers_) MEMKV_ASSERT(worker->worker->push(message));
+    if (!is_out(i) && now_out) message.drives |= uint64_t{1} << i;
   }
+  drives_out_ |= message.drives;
+  if (message.drives == 0) return;
+  for (auto& worker : workers_) MEMKV_ASSERT(worker->worker->push(message));
 }
 
 bool ServerProcess::ready() const {

@@ -207,7 +207,7 @@ TEST_F(Crawl, ADriveThatGoesOnHangingIsTakenOutAndWhatItHoldsComesBackByItself) 
   ASSERT_EQ(out.count, 1);
   EXPECT_EQ(out.drive, 1);
   EXPECT_NE(out.why.find("crawls"), std::string::npos);
-  rig->store().take_drive_out(1, "as the membership says");
+  rig->store().take_drives_out(2);
   EXPECT_EQ(get.done + put.done, 0) << "their memory is still the drive's";
   for (const std::string& k : sick) EXPECT_FALSE(rig->store().exists(rig->key(k)));
   pass(10 * kSecond);
@@ -233,7 +233,7 @@ TEST_F(Crawl, ReclaimOfADriveThatHangsDoesNotHoldUpTheOthers) {
   for (; rig->device(1).held() == 0; ++i) ASSERT_EQ(rig->put("large" + std::to_string(i % 1000), large), Status::kOk);
   ASSERT_GT(i, 100) << "the read that hangs is reclaim's";
   hang(1);
-  rig->store().take_drive_out(1, "as the membership says");
+  rig->store().take_drives_out(2);
   const uint64_t reclaimed = rig->store().counters().segments_reclaimed;
   for (int end = i + 1000; i < end; ++i) ASSERT_EQ(rig->put("large" + std::to_string(i % 1000), large), Status::kOk);
   EXPECT_GT(rig->store().counters().segments_reclaimed, reclaimed + 2);
@@ -254,7 +254,7 @@ TEST_F(Crawl, ADriveThatIsSlowForLongIsTakenOut) {
     pass(20 * kMs);
   }
   EXPECT_EQ(out.drive, 1);
-  rig->store().take_drive_out(1, "as the membership says");
+  rig->store().take_drives_out(2);
   pass(7 * kSecond);
   for (Get& get : gets) {
     ASSERT_EQ(get.done, 1);
@@ -302,7 +302,7 @@ TEST_F(Crawl, AHungDriveDoesNotKeepTheOthersFromReservingSequences) {
   put_new("half", 20);
   run_for(50 * kMs);
   ASSERT_EQ(rig->device(1).held(), 1u) << "the next range is on its way";
-  rig->store().take_drive_out(1, "as the membership says");
+  rig->store().take_drives_out(2);
   use_up_but(100);
   put_new("over", 200);
   let_go(1);
@@ -399,7 +399,7 @@ TEST_F(Crawl, WhatFailsAfterItsDriveHasLeftHoldsNothingUp) {
   std::list<Put> puts;
   for (const std::string& k : sick) puts.emplace_back(*rig, k, 2);
   run_for(50 * kMs);
-  rig->store().take_drive_out(1, "another worker saw it first");
+  rig->store().take_drives_out(2);
   for (int i = 0; i < 10; ++i) {
     rig->device(1).release_all();
     run_for(50 * kMs);

@@ -160,12 +160,14 @@ void StoreImpl::on_log_failed(uint8_t drive, const char* why) {
   options_.on_drive_out(options_.on_drive_out_context, drive, why);
 }
 
-void StoreImpl::take_drive_out(uint8_t drive_index, const char*) {
-  Log* log = log_of(drive_index);
-  if (log != nullptr && !log->out()) log->stop(Status::kIo);
+void StoreImpl::take_drives_out(uint64_t drives) {
+  for (uint8_t d = 0; d < logs_.size(); ++d) {
+    Log* log = (drives >> d & 1) != 0 ? log_of(d) : nullptr;
+    if (log != nullptr && !log->out()) log->stop(Status::kIo);
+  }
   leave_reclaim();
-  taken_out_ |= uint64_t{1} << drive_index;
-  leaving_ &= ~(uint64_t{1} << drive_index);
+  taken_out_ |= drives;
+  leaving_ &= ~drives;
   if (leaving_ == 0) release_held();
   reclaim_start();
 }

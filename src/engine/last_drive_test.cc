@@ -74,7 +74,7 @@ TEST(CaseC9, TheLastOfTwoStays) {
   rig.reactor().advance(kSecond);
   ASSERT_EQ(out.size(), 1u);
   EXPECT_EQ(rig.store().counters().logs_refusing, 1u);
-  rig.store().take_drive_out(out[0], "a test says so");
+  rig.store().take_drives_out(uint64_t{1} << out[0]);
   rig.reactor().advance(kSecond);
   for (const auto& put : puts) {
     EXPECT_EQ(put->done, 1);

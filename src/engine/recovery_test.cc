@@ -70,7 +70,7 @@ TEST(CaseA2, ADriveThatCannotBeReadGoesOut) {
   d.rig.before_open_ = [](Rig& rig) { rig.device(1).fail_reads(0, 24 * kMi); };
   d.rig.open();
   EXPECT_EQ(out, 2u);
-  d.rig.store().take_drive_out(1, "a test says so");
+  d.rig.store().take_drives_out(2);
   EXPECT_GT(d.check(), 0u);
 }
 

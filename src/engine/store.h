@@ -47,8 +47,8 @@ struct StoreOptions {
   uint32_t writes_in_flight_max = 16;  ///< device writes per log
   uint32_t move_buffers = 4;           ///< 2 MiB + 4 KiB each, for reclaim and merges
   bool memory_mode = false;            ///< devices give views: reserve and read in place, nothing survives a restart
-  /// Called once when a drive failed in this shard: tell the membership, then take_drive_out(); until then no change is
-  /// acknowledged (rule 7). Thread: worker.
+  /// Called once when a drive failed in this shard: tell the membership, then take_drives_out(); until then no change
+  /// is acknowledged (rule 7). Thread: worker.
   void (*on_drive_out)(void* context, uint8_t drive_index, const char* why) = nullptr;
   void* on_drive_out_context = nullptr;
 };
@@ -227,8 +227,9 @@ class Store {
   virtual Reservation reserve(uint32_t bytes) = 0;
   virtual void abandon(Reservation reservation) = 0;  ///< one that no put or chunk has used; of others nothing is left
 
-  /// The other drives' superblocks say durably that this one is out.
-  virtual void take_drive_out(uint8_t drive_index, const char* why) = 0;
+  /// The other drives' superblocks say durably that these are out, a bit each. All that went out together are told
+  /// together: with none left, nothing is durable, and what waits for the word must not be acknowledged.
+  virtual void take_drives_out(uint64_t drives) = 0;
   virtual const StoreCounters& counters() const = 0;
   virtual uint64_t block_bytes_max() const = 0;  ///< a quarter of the shard's usable bytes
   virtual size_t ops_in_flight() const = 0;      ///< 0 at rest

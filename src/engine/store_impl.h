@@ -178,7 +178,7 @@ class StoreImpl final : public Store, public LogOwner {
   void read_key(KeyOp& op) override;
   Reservation reserve(uint32_t bytes) override;
   void abandon(Reservation reservation) override;
-  void take_drive_out(uint8_t drive_index, const char* why) override;
+  void take_drives_out(uint64_t drives) override;
   const StoreCounters& counters() const override;
   uint64_t block_bytes_max() const override { return usable_ / 4; }
   void complete(StoreOp& op, Status status);  ///< later, from the loop

@@ -273,7 +273,7 @@ TEST(Store, NothingIsAcknowledgedAfterTheLastDrive) {
   rig.store().flush_namespace(flush);
   const uint64_t end_ns = rig.reactor().now_ns() + 1'000'000'000;
   rig.reactor().run_until([&] { return out || rig.reactor().now_ns() > end_ns; });
-  rig.store().take_drive_out(0, "it is the last");
+  rig.store().take_drives_out(1);
   rig.reactor().run_until([&] { return done == 2; });
   EXPECT_EQ(remove.status, Status::kIo);
   EXPECT_EQ(flush.status, Status::kIo);
@@ -308,7 +308,7 @@ TEST(Store, NothingIsAcknowledgedWhileAFailedDriveIsOnItsWayOut) {
     if (done) continue;
     held++;
     ASSERT_EQ(out, 1);
-    rig.store().take_drive_out(1, "as the membership says");
+    rig.store().take_drives_out(2);
     rig.reactor().run_until([&] { return done; });
     ASSERT_TRUE(done);
     ASSERT_EQ(op.status, Status::kOk);
@@ -316,6 +316,36 @@ TEST(Store, NothingIsAcknowledgedWhileAFailedDriveIsOnItsWayOut) {
   }
   EXPECT_EQ(held, 1);
   ASSERT_EQ(rig.put("later", bytes_of("later", 1, 5000)), Status::kOk);
+}
+
+/// The drive that fails cannot be told out: the other one does not take the membership, and leaves with it. Both may
+/// come back as they were.
+TEST(Store, WhatWaitsForADriveToLeaveFailsIfNoneIsLeftThatKnows) {
+  Rig rig(2, 128 * kMi);
+  bool out = false;
+  rig.on_drive_out_context_ = &out;
+  rig.on_drive_out_ = [](void* context, uint8_t, const char*) { *static_cast<bool*>(context) = true; };
+  rig.reopen();
+  for (int i = 0; i < 20; ++i) ASSERT_EQ(rig.put("k" + std::to_string(i), bytes_of("k", 1, 5000)), Status::kOk);
+  rig.device(0).fail_all();
+  std::vector<RemoveOp> removes(20);
+  int done = 0;
+  for (int i = 0; i < 20; ++i) {
+    removes[i].key = rig.key("k" + std::to_string(i));
+    removes[i].context = &done;
+    removes[i].on_done = [](StoreOp& o) { ++*static_cast<int*>(o.context); };
+    rig.store().remove(removes[i]);
+  }
+  const uint64_t end_ns = rig.reactor().now_ns() + 1'000'000'000;
+  rig.reactor().run_until([&] { return rig.reactor().now_ns() > end_ns; });
+  ASSERT_TRUE(out);
+  const int before = done;
+  ASSERT_LT(before, 20) << "none waits";
+  rig.store().take_drives_out(3);
+  rig.reactor().run_until([&] { return done == 20; });
+  int failed = 0;
+  for (const RemoveOp& remove : removes) failed += remove.status == Status::kIo ? 1 : 0;
+  EXPECT_GE(failed, 20 - before);
 }
 
 TEST(Store, PowerCutsLoseNothingAcknowledged) {

@@ -88,7 +88,7 @@ class Server {
   int stop(int code);
   void read_signals(int timeout_ms);
   void take_drives_out();
-  void tell_out(uint8_t drive);
+  void tell_out(uint64_t drives);
   bool all(shard::Worker::State state) const;
   void report_progress();
   bool report_ready();
@@ -402,19 +402,24 @@ void Server::take_drives_out() {
                 done.error().what);
     }
   }
+  uint64_t out = 0;
   for (uint8_t i = 0; i < census_.drives.size(); i++) {
-    if (is_in(i) && ((failed >> i & 1) != 0 || !storage_->is_in(i))) tell_out(i);
+    if (is_in(i) && ((failed >> i & 1) != 0 || !storage_->is_in(i))) out |= uint64_t{1} << i;
   }
+  if (out != 0) tell_out(out);
 }
 
-void Server::tell_out(uint8_t drive) {
-  const char* none = nullptr;
-  census_.drive_reasons[drive].compare_exchange_strong(none, "its superblock cannot be written");
-  census_.drive_states[drive].store(DriveState::kOut);
-  MEMKV_LOG(kWarn, "degraded: drive {} is out of the store, its blocks are misses", census_.drives[drive].path);
+void Server::tell_out(uint64_t drives) {
+  for (uint8_t i = 0; i < census_.drives.size(); i++) {
+    if ((drives >> i & 1) == 0) continue;
+    const char* none = nullptr;
+    census_.drive_reasons[i].compare_exchange_strong(none, "its superblock cannot be written");
+    census_.drive_states[i].store(DriveState::kOut);
+    MEMKV_LOG(kWarn, "degraded: drive {} is out of the store, its blocks are misses", census_.drives[i].path);
+  }
   shard::WorkerMessage message;
-  message.kind = shard::WorkerMessage::Kind::kDriveOut;
-  message.drive_index = drive;
+  message.kind = shard::WorkerMessage::Kind::kDrivesOut;
+  message.drives = drives;
   for (auto& worker : workers_) {
     while (!worker->push(message)) std::this_thread::yield();
   }

@@ -209,8 +209,8 @@ void Worker::read_mailbox() {
       case WorkerMessage::Kind::kConnection:
         adopt(*message);
         break;
-      case WorkerMessage::Kind::kDriveOut:
-        for (Shard& shard : shards_) shard.store->take_drive_out(message->drive_index, "taken out of the store");
+      case WorkerMessage::Kind::kDrivesOut:
+        for (Shard& shard : shards_) shard.store->take_drives_out(message->drives);
         break;
       case WorkerMessage::Kind::kStop:
         begin_drain();

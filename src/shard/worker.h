@@ -53,9 +53,9 @@ struct Identity {
 
 /// From other threads to a worker.
 struct WorkerMessage {
-  enum class Kind : uint8_t { kNone, kConnection, kDriveOut, kStop } kind = Kind::kNone;
-  uint8_t drive_index = 0;
-  int fd = -1;  ///< kConnection: the worker's from here on
+  enum class Kind : uint8_t { kNone, kConnection, kDrivesOut, kStop } kind = Kind::kNone;
+  uint64_t drives = 0;  ///< kDrivesOut: a bit each
+  int fd = -1;          ///< kConnection: the worker's from here on
   uint64_t namespace_id = 0;
   wire::SessionKeys keys{};
   std::optional<wire::RdmaEnd> rdma;             ///< kConnection: the client's queue pair
