@@ -18,6 +18,7 @@ struct Setup {
   uint32_t keys = 16;
   bool large_blocks = false;  ///< many of a chunk and more
   bool slow_network = false;
+  bool flushes = true;  ///< clients flush now and then
   uint32_t window_bytes = 256 * 1024;
 };
 

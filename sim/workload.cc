@@ -124,7 +124,7 @@ void Run::submit_batch(size_t seat, uint64_t seed) {
   // Short ones are given up now and then even when nothing is wrong.
   const uint64_t way = random.below(10);
   pending->deadline_ns = way < 2 ? random.between(1, 5) * kMs : way < 6 ? random.between(20, 300) * kMs : kSecond;
-  if (random.chance(1, 60)) {
+  if (random.chance(1, 60) && plan_.setup.flushes) {
     Change change{.kind = Change::Kind::kFlush, .client = seats_[seat].id, .tenant = pending->tenant};
     change.start_ns = world_.now_ns();
     change.deadline_ns = world_.now_ns() + pending->deadline_ns;

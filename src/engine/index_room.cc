@@ -18,7 +18,7 @@ bool StoreImpl::index_has_room(uint64_t ns, uint64_t entries) {
   const uint64_t reserve = states_used_ + entries + 16;
   if (index_.size() + reserve <= index_.entries_max()) return true;
   const IndexShares shares = index_shares(ns);
-  if (shares.namespaces > 1) {
+  if (shares.namespaces > 1 || !has_sealed_segment()) {
     evict_from_index(shares.largest);
     return !shares.above_share && index_.size() + states_used_ + entries <= index_.entries_max();
   }
@@ -26,6 +26,12 @@ bool StoreImpl::index_has_room(uint64_t ns, uint64_t entries) {
     if (log && !log->out()) on_segment_needed(log->config().slice.drive_index);
   }
   return index_.size() + states_used_ + entries <= index_.entries_max();
+}
+
+/// Reclaim takes sealed segments. A small index may be full of what lies in open ones.
+bool StoreImpl::has_sealed_segment() const {
+  return std::any_of(logs_.begin(), logs_.end(),
+                     [](const auto& log) { return log && !log->out() && log->oldest_epoch() < log->newest_epoch(); });
 }
 
 /// Shares are equal parts for the namespaces that have entries, and for the one that asks.
@@ -80,11 +86,8 @@ void StoreImpl::start_eviction(IndexEviction& eviction, const Entry& e) {
   eviction.context = this;
   eviction.key.digest = e.digest();
   eviction.key.namespace_id = namespaces_[e.namespace_index()];
-  eviction.on_done = [](StoreOp& done) {
-    auto& over = static_cast<IndexEviction&>(done);
-    over.under_way = false;
-    if (over.status == Status::kOk) static_cast<StoreImpl*>(over.context)->counters_.dropped_index_full++;
-  };
+  eviction.on_done = [](StoreOp& done) { static_cast<IndexEviction&>(done).under_way = false; };
+  counters_.dropped_index_full++;  // a kill may come between its tombstone and its end
   start_remove(eviction, e.sequence());
 }
 

@@ -69,5 +69,17 @@ TEST(CaseB7, OneNamespaceAloneMakesRoomAsEver) {
   EXPECT_GT(stored, 1500);
 }
 
+/// All that the index knows lies in the segment that is being written, which reclaim does not take.
+TEST(IndexRoom, AnIndexThatIsFullOfOneSegmentMakesRoom) {
+  Rig rig(1, 64 * kMi);
+  rig.close();
+  rig.index_entries_max = 64;
+  rig.open();
+  int stored = 0;
+  for (int i = 0; i < 400; i++) stored += put_as(rig, kNamespace, "tiny " + std::to_string(i), "x") == Status::kOk;
+  EXPECT_GT(stored, 200);
+  EXPECT_EQ(put_as(rig, kNamespace, "the last", "x"), Status::kOk);
+}
+
 }  // namespace
 }  // namespace memkv::engine

@@ -257,6 +257,7 @@ class StoreImpl final : public Store, public LogOwner {
     bool under_way = false;
   };
   bool index_has_room(uint64_t ns, uint64_t entries);
+  bool has_sealed_segment() const;
   IndexShares index_shares(uint64_t ns);
   bool reclaim_helps_index() const;
   void evict_from_index(uint16_t victim);
