@@ -25,13 +25,14 @@ LOOKUP_S, LOAD_S, STORE_S, SLACK_S = 0.5, 1.0, 2.0, 0.2
 class EngineProcess:
     """`engine.generate(...)` and so on are calls of vllm_engine.Engine in a process of its own."""
 
-    def __init__(self, folder, model, tier, seed=1, timeout=120):
+    def __init__(self, folder, model, tier, seed=1, timeout=240):
         self.id = f"memkv-test-{uuid.uuid4().hex[:12]}"
         config = {"model": str(model), "weights_seed": seed, "engine_id": self.id, "tier": tier}
         more = {name: os.environ[name] for name in ("MEMKV_LIBRARY", "MEMKV_TRANSPORT") if name in os.environ}
         env = clean_environment(
             PYTHONPATH=os.pathsep.join([str(HERE), str(pathlib.Path(memkv.__file__).parents[1])]),
-            VLLM_CPU_KVCACHE_SPACE=1, VLLM_ENABLE_V1_MULTIPROCESSING=0, VLLM_NO_USAGE_STATS=1, HF_HUB_OFFLINE=1, **more,
+            VLLM_CPU_KVCACHE_SPACE=1, VLLM_ENABLE_V1_MULTIPROCESSING=0, VLLM_NO_USAGE_STATS=1, HF_HUB_OFFLINE=1,
+            OMP_NUM_THREADS=1, VLLM_CPU_OMP_THREADS_BIND="nobind", **more,
         )  # fmt: skip
         self.log = pathlib.Path(folder) / f"{self.id}.log"
         argv = [sys.executable, str(HERE / "vllm_engine.py"), json.dumps(config)]
@@ -172,8 +173,9 @@ def test_a_server_that_is_down_at_start_is_used_once_it_is_up(main_engine, store
     assert up["cached"] == [896] and up["tokens"] == down["tokens"]
 
 
-def test_what_one_engine_stored_the_next_one_finds(engine, store, folder, prompt):
+def test_a_restarted_engine_finds_what_the_first_one_stored_and_one_with_other_weights_does_not(engine, store, folder, prompt):
     seed, tokens = prompt
+    before = store.keys()
     restarted = EngineProcess(folder, folder / "model", store.parameters())
     try:
         found = restarted.generate(seed=seed)
@@ -181,22 +183,14 @@ def test_what_one_engine_stored_the_next_one_finds(engine, store, folder, prompt
         assert found["cached"] == [896] and found["tokens"] == tokens
         metrics = restarted.metrics()
         assert metrics["chunk_hits"] == 28 and metrics["read_bytes"] == 28 * 65536
-    finally:
-        restarted.kill()
 
-
-def test_other_weights_share_no_key(engine, store, folder, prompt):
-    seed, _ = prompt
-    before = store.keys()
-    other = EngineProcess(folder, folder / "other-weights", store.parameters(), seed=2)
-    try:
-        fresh = other.generate(seed=seed)
+        restarted.reopen(model=str(folder / "other-weights"), weights_seed=2, tier=store.parameters(), engine_id=restarted.id + "-other")
+        fresh = restarted.generate(seed=seed)
         mine = store.keys() - before
         assert fresh["cached"] == [0] and len(mine) == 28
-        suffixes = {key[-36:] for key in mine}
-        assert suffixes <= {key[-36:] for key in before}, "vLLM's own keys are the same: only our prefix tells the weights apart"
+        assert {key[-36:] for key in mine} <= {key[-36:] for key in before}, "only our prefix tells the weights apart"
     finally:
-        other.kill()
+        restarted.kill()
 
 
 def test_tenants_with_different_salts_share_no_key(engine, store, prompt):

@@ -189,8 +189,14 @@ class Engine:
     def key_prefix(self):
         return self.tier._prefix.decode()
 
-    def end(self):
+    def reopen(self, **config):
+        """Another engine in this process, in place of this one."""
+        from vllm.distributed import cleanup_dist_env_and_memory
+
         self.core.shutdown()
+        del self.llm, self.core, self.manager, self.tier
+        cleanup_dist_env_and_memory()
+        self.__init__(config)
 
 
 def serve(config):

@@ -6,11 +6,11 @@ know the weights, their types, nor how a block's bytes are laid out: those are h
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import Any
 
 from memkv import naming
+from memkv.errors import InvalidError
 
 
 def find_vllm_config() -> Any:
@@ -24,23 +24,6 @@ def find_vllm_config() -> Any:
         config = frame.f_locals.get("vllm_config")
         frame = frame.f_back  # type: ignore[assignment]
     return config
-
-
-def _folder_of(model: str, revision: str | None) -> str | None:
-    """Where the files of a model lie: a folder, or the snapshot of its revision in Hugging Face's cache."""
-    if os.path.isdir(model):
-        return model
-    try:
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(model, "config.json", revision=revision)
-    except Exception:
-        return None
-    return os.path.dirname(found) if isinstance(found, str) else None
-
-
-def _weights(model: str, revision: str | None, override: str | None) -> str:
-    return naming.weights_identity(_folder_of(model, revision), revision=revision, override=override)
 
 
 def _layout(config: Any) -> str:
@@ -62,11 +45,11 @@ def _layout(config: Any) -> str:
     )
 
 
-def _engine_facts(vllm_config: Any) -> dict[str, Any]:
+def _engine_facts(vllm_config: Any) -> dict[str, str]:
     """What else of the engine changes the bytes: a new minor version may lay them out anew."""
     import vllm
 
-    facts: dict[str, Any] = {"version": ".".join(vllm.__version__.split(".")[:2])}
+    facts = {"version": ".".join(vllm.__version__.split(".")[:2])}
     if vllm_config is None:
         return facts
     model, draft = vllm_config.model_config, getattr(vllm_config, "speculative_config", None)
@@ -74,28 +57,40 @@ def _engine_facts(vllm_config: Any) -> dict[str, Any]:
     facts.update(
         device=str(getattr(vllm_config.device_config, "device_type", "")),
         quantization=str(getattr(model, "quantization", None)),
-        overrides=repr(getattr(model, "hf_overrides", None)),
+        overrides=_overrides(getattr(model, "hf_overrides", None)),
         attention=str(getattr(attention, "name", attention)),
     )
     if draft is not None and getattr(draft, "model", None):
-        facts["draft"] = _weights(str(draft.model), getattr(draft, "revision", None), None)
+        facts["draft"] = _draft_weights(draft)
     return facts
 
 
+def _overrides(overrides: Any) -> str:
+    """Changes to config.json: a dictionary, or a function, which has a name."""
+    return getattr(overrides, "__qualname__", None) or json.dumps(naming.plain(overrides), sort_keys=True)
+
+
+def _draft_weights(draft: Any) -> str:
+    """A draft model's blocks are stored as well. One that has no weights of its own (n-grams) is told by its name."""
+    try:
+        return naming.weights_identity(str(draft.model), getattr(draft, "revision", None))
+    except InvalidError:
+        return f"{draft.model}@{getattr(draft, 'revision', None)}"
+
+
 def key_prefix(spec: Any, block_bytes: int, *, weights: str | None, revision: str | None, salt: str) -> bytes:
-    """Stands before every key of this engine. `weights`: their identity as the user knows it, instead of the files'
-    digests; `revision`: as vLLM's own, which is taken where None; `salt`: another tenant shares nothing."""
+    """Stands before every key of this engine. `weights`: the operator's own name for them, instead of what the files say;
+    `revision`: vLLM's own where None; `salt`: who has another one shares nothing. InvalidError: the weights cannot be told."""
     config, vllm_config = spec.config, find_vllm_config()
-    if vllm_config is None:
-        dtype, hash_scheme = "", ""
-    else:
+    dtype, hash_scheme = config.model.dtype, ""
+    if vllm_config is not None:
         dtype = str(vllm_config.model_config.dtype).removeprefix("torch.")
         hash_scheme = str(vllm_config.cache_config.prefix_caching_hash_algo)
         revision = revision or vllm_config.model_config.revision
     return naming.prefix(
         engine="vllm",
         model=config.model.name,
-        weights=_weights(config.model.name, revision, weights),
+        weights=naming.weights_identity(config.model.name, revision, weights),
         dtype=dtype,
         kv_dtype=config.model.dtype,
         layout=_layout(config),
