@@ -317,6 +317,8 @@ def test_no_request_waits_longer_for_a_lookup(world, server):
         assert time.monotonic() - begun < 5
         time.sleep(0.001)
     assert max(answered.values()) <= LOOKUP_S + SLACK_S
+    time.sleep(SLACK_S)
+    assert world.locked(world.manager.get_stats).reduce()["vllm:kv_offload_tiering_memkv_late_lookups:('1:memkv',)"] >= 1
     for context in contexts:
         world.finish(context)
 

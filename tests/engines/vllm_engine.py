@@ -9,6 +9,7 @@ import random
 import sys
 import time
 import traceback
+from collections import Counter
 
 BLOCK_TOKENS = 32
 
@@ -123,16 +124,18 @@ class Engine:
         assert self.llm.reset_prefix_cache(reset_connector=True)
 
     def metrics(self):
-        """Upstream's series of the tier and ours: {name without "vllm:kv_offload_tiering_": value}."""
-        begin, label = "vllm:kv_offload_tiering_", f"1:{self.tier.tier_type}"
-        found = [m for m in self.llm.get_metrics() if m.name.startswith(begin) and m.labels.get("tier") == label]
-        return {m.name[len(begin) :]: m.value for m in found if hasattr(m, "value")}
+        """What the tier's series have grown by since the start: {name without "vllm:kv_offload_tiering_": value}."""
+        return self.totals
+
+    def series(self):
+        """Names of the series that the engine shows to Prometheus."""
+        return sorted({metric.name for metric in self.llm.get_metrics()})
 
     # -- What is measured and what is broken -----------------------------------------------------------------------
 
     def watch(self):
         """Notes how long each lookup said "ask again" and each load took, in seconds, as the engine sees it."""
-        tier, self.spans, self.before_load = self.tier, {"lookup": 0.0, "load": 0.0, "loads": 0}, None
+        tier, self.spans, self.before_load, self.totals = self.tier, {"lookup": 0.0, "load": 0.0, "loads": 0}, None, Counter()
         lookup, submit, finished, asked, begun = tier.lookup, tier.submit_load, tier.get_finished_jobs, {}, {}
 
         def note(kind, since):
@@ -161,7 +164,17 @@ class Engine:
                     note("load", begun.pop(result.job_id))
             return results
 
+        get_stats, label = self.manager.get_stats, (f"1:{tier.tier_type}",)
+
+        def watched_stats():
+            stats = get_stats()
+            for name, values in stats.data["data"].items() if stats else ():
+                if stats.data["types"][name] == "counter":
+                    self.totals[name.removeprefix("vllm:kv_offload_tiering_")] += values.get(label, 0)
+            return stats
+
         tier.lookup, tier.submit_load, tier.get_finished_jobs = watched_lookup, watched_load, watched_finished
+        self.manager.get_stats = watched_stats
 
     def measured(self):
         """What watch() noted since the last call."""
@@ -181,10 +194,12 @@ class Engine:
 
     def fill_primary(self, byte):
         """As if the engine had reused all of the primary tier's memory."""
-        self.tier._view.cast("B")[:] = bytes([byte]) * self.tier._view.nbytes
+        memory = self.manager.primary_tier.get_kv_memoryview()
+        memory.cast("B")[:] = bytes([byte]) * memory.nbytes
 
     def primary_holds_only(self, byte):
-        return bytes(self.tier._view) == bytes([byte]) * self.tier._view.nbytes
+        memory = self.manager.primary_tier.get_kv_memoryview()
+        return bytes(memory) == bytes([byte]) * memory.nbytes
 
     def key_prefix(self):
         return self.tier._prefix.decode()

@@ -64,13 +64,15 @@ class _Lookups(AsyncLookupManager):
 
     def __init__(self, tier_type: str, client: memkv.Client, prefix: bytes, seconds_left: Callable[[str], float]) -> None:
         self._client, self._prefix, self._seconds_left = client, prefix, seconds_left
+        self.late = 0  # batches that were not answered in time; written by the thread alone
         super().__init__(tier_type)
 
     def batch_lookup(self, keys: list[OffloadKey], req_context: ReqContext) -> Iterable[bool]:
         left = self._seconds_left(req_context.req_id)
-        if left <= 0:
-            return [False] * len(keys)
-        return self._client.exists_many([self._prefix + key for key in keys], timeout=left)
+        found = self._client.exists_many([self._prefix + key for key in keys], timeout=left) if left > 0 else [False] * len(keys)
+        if self._seconds_left(req_context.req_id) <= 0:
+            self.late += 1
+        return found
 
     def mark_miss(self, keys: Collection[OffloadKey]) -> None:
         """Only of verdicts that are there: 0.32 forces probes under way too, and its assert on their answer then ends the
@@ -135,7 +137,7 @@ class MemKVTier(SecondaryTierManager):
         self._counts: Counter[str] = Counter()
         self._results: list[JobResult] = []
         self._asking_since: dict[str, float] = {}  # requests that were told to ask again, and since when
-        self._late: set[str] = set()  # of those, the ones that wait no longer
+        self._late_told = 0
         self._warned = -_SAY_AGAIN_S
 
         def client(name: str, io_contexts: int) -> memkv.Client:
@@ -170,10 +172,7 @@ class MemKVTier(SecondaryTierManager):
         self._asking_since.setdefault(request, time.monotonic())
         if self._seconds_left(request) > 0:
             return LookupResult.RETRY
-        if request not in self._late:
-            self._late.add(request)
-            self._counts[MemKVMetrics.LATE_LOOKUPS] += 1
-            self._warn(f"no answer within lookup_timeout_s ({self._lookup_timeout:g} s), recomputing instead")
+        self._warn(f"no answer within lookup_timeout_s ({self._lookup_timeout:g} s), recomputing instead")
         return LookupResult.MISS
 
     def _seconds_left(self, request: str) -> float:
@@ -181,17 +180,13 @@ class MemKVTier(SecondaryTierManager):
         since = self._asking_since.get(request)
         return self._lookup_timeout if since is None else since + self._lookup_timeout - time.monotonic()
 
-    def _forget(self, request: str) -> None:
-        self._asking_since.pop(request, None)
-        self._late.discard(request)
-
     def on_schedule_end(self, context: ScheduleEndContext) -> None:
         for request in context.preempted_req_ids:
-            self._forget(request)  # what it will ask for then is new
+            self._asking_since.pop(request, None)  # what it will ask for then is new
         self._lookups.flush()
 
     def on_request_finished(self, req_context: ReqContext) -> None:
-        self._forget(req_context.req_id)
+        self._asking_since.pop(req_context.req_id, None)
         self._lookups.cleanup(req_context.req_id)
 
     # -- Loads and stores ------------------------------------------------------------------------------------------
@@ -300,7 +295,7 @@ class MemKVTier(SecondaryTierManager):
             return OffloadingCounterMetadata(documentation=text, labelnames=("tier",))
 
         return {
-            MemKVMetrics.LATE_LOOKUPS: counter("Requests that were recomputed because MemKV had not answered within lookup_timeout_s."),
+            MemKVMetrics.LATE_LOOKUPS: counter("Lookups, one a request, that MemKV did not answer within lookup_timeout_s."),
             MemKVMetrics.FAILED_LOAD_BLOCKS: counter("Blocks that could not be loaded from MemKV and were recomputed."),
             MemKVMetrics.FAILED_STORE_BLOCKS: counter("Blocks that could not be stored in MemKV."),
             MemKVMetrics.STORE_BACKLOG_BYTES: OffloadingGaugeMetadata(
@@ -310,8 +305,12 @@ class MemKVTier(SecondaryTierManager):
 
     def get_stats(self) -> OffloadingConnectorStats:
         stats = OffloadingConnectorStats()
+        late = self._lookups.late
+        self._counts[MemKVMetrics.LATE_LOOKUPS] += late - self._late_told
+        self._late_told = late
         for name, count in self._counts.items():
-            stats.increase_counter(name, count, self._label)
+            if count:
+                stats.increase_counter(name, count, self._label)
         self._counts.clear()
         stats.set_gauge(MemKVMetrics.STORE_BACKLOG_BYTES, self._backlog, self._label)
         return stats
