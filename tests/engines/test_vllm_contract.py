@@ -13,7 +13,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 SOURCES = pathlib.Path(os.environ.get("VLLM_SOURCES", pathlib.Path(sys.prefix) / "vllm-0.33.0"))  # ./dev setup-engines
 
 
-def python(*arguments, sources=None, timeout=120, **more):
+def python(*arguments, sources=None, timeout=300, **more):
     paths = [sources, HERE, HERE.parent / "support", pathlib.Path(memkv.__file__).parents[1]]
     more.update({name: os.environ[name] for name in ("MEMKV_LIBRARY", "MEMKV_BIN") if name in os.environ})
     env = clean_environment(PYTHONPATH=os.pathsep.join(str(path) for path in paths if path), MEMKV_TRANSPORT="tcp", VLLM_NO_USAGE_STATS=1, **more)

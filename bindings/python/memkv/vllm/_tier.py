@@ -24,8 +24,8 @@ from vllm.v1.kv_offload.tiering.base import JobResult, SecondaryTierManager, Tie
 
 import memkv
 from memkv import _library
-from memkv._lane import Lane
 from memkv._ops import Flight, Ops
+from memkv._queued import QueuedClient
 
 from . import _identity
 
@@ -59,7 +59,7 @@ class _Job(NamedTuple):
     shed: int = 0
 
 
-class _Lookups(AsyncLookupManager):
+class _Lookups(AsyncLookupManager):  # type: ignore[misc]
     """Asks in upstream's thread, one batch a request, never beyond the request's deadline."""
 
     def __init__(self, tier_type: str, client: memkv.Client, prefix: bytes, seconds_left: Callable[[str], float]) -> None:
@@ -81,7 +81,7 @@ class _Lookups(AsyncLookupManager):
         super().mark_miss([key for key in keys if key in states and states[key].phase is LookupPhase.RESOLVED])
 
 
-class MemKVTier(SecondaryTierManager):
+class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
     """A secondary tier of vLLM's tiered KV offloading whose blocks are in MemKV.
 
     Lookups, loads and stores have a client each, so that none waits behind another. Loads and stores are begun in the call
@@ -146,16 +146,17 @@ class MemKVTier(SecondaryTierManager):
             )
 
         self._asks = client("lookups", 1)
-        self._loads, self._stores = Lane(client("loads", n_read_threads)), Lane(client("stores", n_write_threads))
+        self._loads = QueuedClient(client("loads", n_read_threads))
+        self._stores = QueuedClient(client("stores", n_write_threads))
         self._regions = list(self._register(primary_kv_view))
         self._lookups = _Lookups(tier_type, self._asks, self._prefix, self._seconds_left)
         logger.info("MemKV tier: %s; blocks of %d bytes, keys %r", self._asks.describe().strip(), self._block_size_bytes, self._prefix)
 
     def _register(self, view: memoryview) -> Iterator[Any]:
         """The whole view, once a client. Without it rdma copies through the client's own slots."""
-        for lane in (self._loads, self._stores):
+        for queued in (self._loads, self._stores):
             try:
-                yield lane.client.register(view)
+                yield queued.client.register(view)
             except memkv.MemKVError as e:
                 logger.warning("MemKV: the primary tier cannot be registered, its bytes are copied: %s", e)
 
@@ -205,14 +206,14 @@ class MemKVTier(SecondaryTierManager):
             self._warn(f"stores of {self._backlog // _MIB} MiB are under way, {job.shed} blocks are not stored")
         self._begin(self._stores, _library.OP_PUT, job, job_metadata, self._store_timeout)
 
-    def _begin(self, lane: Lane, kind: int, job: _Job, job_metadata: TransferJob, timeout: float) -> None:
+    def _begin(self, by: QueuedClient, kind: int, job: _Job, job_metadata: TransferJob, timeout: float) -> None:
         """Whatever goes wrong is the job's result: what is raised here ends the engine."""
         count = len(job.keys)
         try:
             if count:
                 rows = [int(row) * self._block_size_bytes for row in job_metadata.chunk_ids[:count]]
                 keys = [self._prefix + key for key in job.keys]
-                lane.submit(Ops.of_pages(kind, keys, self._view, rows, self._block_size_bytes), timeout, job)
+                by.submit(Ops.of_pages(kind, keys, self._view, rows, self._block_size_bytes), timeout, job)
         except Exception as e:
             self._warn(f"a job was not begun: {e}")
             self._count_failed(job, count)
@@ -276,11 +277,11 @@ class MemKVTier(SecondaryTierManager):
 
     def drain_jobs(self) -> None:
         """Deadlines end it; what is complete is handed out by get_finished_jobs() afterwards."""
-        for lane in (self._loads, self._stores):
-            while len(lane):
+        for queued in (self._loads, self._stores):
+            while len(queued):
                 self._collect()
-                if len(lane):
-                    lane.wait(1.0)
+                if len(queued):
+                    queued.wait(1.0)
 
     # -- What others see -------------------------------------------------------------------------------------------
 
@@ -337,8 +338,8 @@ class MemKVTier(SecondaryTierManager):
         """Cancels what is under way; when it returns, nothing touches the primary view."""
         self._asks.close()  # first: the thread of lookups ends at once then
         self._lookups.shutdown()
-        for lane in (self._loads, self._stores):
-            lane.close()
+        for queued in (self._loads, self._stores):
+            queued.close()
         for region in self._regions:
             region.unregister()
         self._regions.clear()

@@ -12,7 +12,7 @@ from ._library import check, lib
 from ._ops import Flight, Ops
 
 
-class Lane:
+class QueuedClient:
     """Submits batches at once and hands back what is complete. No thread of its own; nothing blocks but wait() and close().
     What it was given with a batch (`what`) comes back with its outcomes.
 
