@@ -1,0 +1,366 @@
+"""The tier: vLLM's calls on one side, three clients of MemKV on the other."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from vllm.distributed.kv_transfer.kv_connector.v1.offloading.metrics import OffloadingConnectorStats
+from vllm.logger import init_logger
+from vllm.v1.kv_offload.base import (
+    Locality,
+    LookupResult,
+    Medium,
+    OffloadingCounterMetadata,
+    OffloadingEvent,
+    OffloadingGaugeMetadata,
+    OffloadingMetricMetadata,
+    RequestOffloadingContext,
+)
+from vllm.v1.kv_offload.tiering.async_lookup import AsyncLookupManager, LookupPhase
+from vllm.v1.kv_offload.tiering.base import JobResult, SecondaryTierManager, TieringOffloadingMetrics
+
+import memkv
+from memkv import _library
+from memkv._ops import Flight, Ops
+from memkv._queued import QueuedClient
+
+from . import _identity
+
+if TYPE_CHECKING:
+    from vllm.v1.kv_offload.base import OffloadKey, ReqContext, ScheduleEndContext
+    from vllm.v1.kv_offload.tiering.base import TransferJob
+
+logger = init_logger("vllm.memkv")
+
+_MIB = 1 << 20
+_SAY_AGAIN_S = 10.0  # between two warnings
+_STORED = (_library.OK, _library.EXISTS)
+
+
+class MemKVMetrics:
+    """Names of what upstream has no series for. Label: `tier`, as in upstream's."""
+
+    LATE_LOOKUPS = "vllm:kv_offload_tiering_memkv_late_lookups"
+    FAILED_LOAD_BLOCKS = "vllm:kv_offload_tiering_memkv_failed_load_blocks"
+    FAILED_STORE_BLOCKS = "vllm:kv_offload_tiering_memkv_failed_store_blocks"
+    STORE_BACKLOG_BYTES = "vllm:kv_offload_tiering_memkv_store_backlog_bytes"
+
+
+class _Job(NamedTuple):
+    """A TransferJob under way. `shed`: how many of its blocks were never begun."""
+
+    job_id: int
+    keys: list[bytes]
+    is_load: bool
+    begun: float
+    shed: int = 0
+
+
+class _Lookups(AsyncLookupManager):  # type: ignore[misc]
+    """Asks in upstream's thread, one batch a request, never beyond the request's deadline."""
+
+    def __init__(self, tier_type: str, client: memkv.Client, prefix: bytes, seconds_left: Callable[[str], float]) -> None:
+        self._client, self._prefix, self._seconds_left = client, prefix, seconds_left
+        self.late = 0  # batches that were not answered in time; written by the thread alone
+        super().__init__(tier_type)
+
+    def batch_lookup(self, keys: list[OffloadKey], req_context: ReqContext) -> Iterable[bool]:
+        left = self._seconds_left(req_context.req_id)
+        found = self._client.exists_many([self._prefix + key for key in keys], timeout=left) if left > 0 else [False] * len(keys)
+        if self._seconds_left(req_context.req_id) <= 0:
+            self.late += 1
+        return found
+
+    def mark_miss(self, keys: Collection[OffloadKey]) -> None:
+        """Only of verdicts that are there: 0.32 forces probes under way too, and its assert on their answer then ends the
+        engine (0.33 leaves them)."""
+        states = self._lookup_state
+        super().mark_miss([key for key in keys if key in states and states[key].phase is LookupPhase.RESOLVED])
+
+
+class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
+    """A secondary tier of vLLM's tiered KV offloading whose blocks are in MemKV.
+
+    Lookups, loads and stores have a client each, so that none waits behind another. Loads and stores are begun in the call
+    and looked for in get_finished_jobs(); no thread of this class carries bytes. Every one ends by its deadline, and no
+    byte of the primary view is touched after a job was handed back.
+
+    Thread: any, one at a time (the manager's lock), as upstream demands from 0.33 on."""
+
+    medium: ClassVar[Medium] = Medium.STORAGE
+
+    def __init__(
+        self,
+        offloading_spec: Any,
+        primary_kv_view: memoryview,
+        tier_type: str,
+        servers: str | list[str] | None = None,
+        auth_key: str | None = None,
+        transport: str = "auto",
+        config_file: str | None = None,
+        prefix: str = "",
+        weights: str | None = None,
+        revision: str | None = None,
+        salt: str = "",
+        n_read_threads: int = 2,
+        n_write_threads: int = 1,
+        lookup_timeout_s: float = 1.0,
+        load_timeout_s: float = 10.0,
+        store_timeout_s: float = 30.0,
+        max_store_backlog_mb: int = 1024,
+        enable_kv_events: bool = False,
+        locality: str | None = None,
+        backpressure_detector: Any = None,
+    ) -> None:
+        """offloading_spec, primary_kv_view (rows x bytes a block), tier_type, backpressure_detector: from vLLM.
+
+        servers, auth_key, transport, config_file: as memkv.connect(); what is not given comes from MEMKV_*.
+        prefix: text in front of every key. weights, revision, salt: docs/engines/vllm.md.
+        n_read_threads, n_write_threads: I/O threads of the clients for loads and for stores.
+        lookup_timeout_s: a request that has waited so long for answers goes on with what it has. load_timeout_s: of a load
+        job; what is not there by then is recomputed. store_timeout_s: of a store job.
+        max_store_backlog_mb: MiB of stores under way; what would be above is not stored, and counted.
+        enable_kv_events, locality ("LOCAL", "REMOTE"): as in upstream's tiers."""
+        super().__init__(offloading_spec, primary_kv_view, tier_type, backpressure_detector)
+        self.locality = Locality(locality) if locality is not None else None
+        self._view: memoryview | None = primary_kv_view
+        self._lookup_timeout, self._load_timeout, self._store_timeout = lookup_timeout_s, load_timeout_s, store_timeout_s
+        self._backlog, self._backlog_max = 0, int(max_store_backlog_mb * _MIB)
+        self._prefix = prefix.encode() + _identity.key_prefix(
+            offloading_spec, self._block_size_bytes, weights=weights, revision=revision, salt=salt
+        )
+        self._label = (_tier_label(offloading_spec, tier_type),)
+        self._events = _event_list(offloading_spec, enable_kv_events, tier_type)
+        self._counts: Counter[str] = Counter()
+        self._results: list[JobResult] = []
+        self._asking_since: dict[str, float] = {}  # requests that were told to ask again, and since when
+        self._late_told = 0
+        self._warned = -_SAY_AGAIN_S
+
+        def client(name: str, io_contexts: int) -> memkv.Client:
+            return memkv.connect(
+                servers, auth_key=auth_key, transport=transport, config_file=config_file, io_contexts=io_contexts, client_name=f"vllm-{name}"
+            )
+
+        self._asks = client("lookups", 1)
+        self._loads = QueuedClient(client("loads", n_read_threads))
+        self._stores = QueuedClient(client("stores", n_write_threads))
+        self._regions = list(self._register(primary_kv_view))
+        self._lookups = _Lookups(tier_type, self._asks, self._prefix, self._seconds_left)
+        logger.info("MemKV tier: %s; blocks of %d bytes, keys %r", self._asks.describe().strip(), self._block_size_bytes, self._prefix)
+
+    def _register(self, view: memoryview) -> Iterator[Any]:
+        """The whole view, once a client. Without it rdma copies through the client's own slots."""
+        for queued in (self._loads, self._stores):
+            try:
+                yield queued.client.register(view)
+            except memkv.MemKVError as e:
+                logger.warning("MemKV: the primary tier cannot be registered, its bytes are copied: %s", e)
+
+    # -- Lookups ---------------------------------------------------------------------------------------------------
+
+    def on_new_request(self, req_context: ReqContext) -> RequestOffloadingContext:
+        return RequestOffloadingContext()
+
+    def lookup(self, key: OffloadKey, req_context: ReqContext) -> LookupResult:
+        found = self._lookups.lookup(key, req_context)
+        if found is not None:
+            return LookupResult.HIT if found else LookupResult.MISS
+        request = req_context.req_id
+        self._asking_since.setdefault(request, time.monotonic())
+        if self._seconds_left(request) > 0:
+            return LookupResult.RETRY
+        self._warn(f"no answer within lookup_timeout_s ({self._lookup_timeout:g} s), recomputing instead")
+        return LookupResult.MISS
+
+    def _seconds_left(self, request: str) -> float:
+        """Until the request waits no longer. Thread: any."""
+        since = self._asking_since.get(request)
+        return self._lookup_timeout if since is None else since + self._lookup_timeout - time.monotonic()
+
+    def on_schedule_end(self, context: ScheduleEndContext) -> None:
+        for request in context.preempted_req_ids:
+            self._asking_since.pop(request, None)  # what it will ask for then is new
+        self._lookups.flush()
+
+    def on_request_finished(self, req_context: ReqContext) -> None:
+        self._asking_since.pop(req_context.req_id, None)
+        self._lookups.cleanup(req_context.req_id)
+
+    # -- Loads and stores ------------------------------------------------------------------------------------------
+
+    def submit_load(self, job_metadata: TransferJob) -> None:
+        job = _Job(job_metadata.job_id, list(job_metadata.keys), True, time.monotonic())
+        self._begin(self._loads, _library.OP_GET, job, job_metadata, self._load_timeout)
+
+    def submit_store(self, job_metadata: TransferJob) -> None:
+        keys = list(job_metadata.keys)
+        room = max(0, self._backlog_max - self._backlog) // self._block_size_bytes
+        job = _Job(job_metadata.job_id, keys[:room], False, time.monotonic(), shed=max(0, len(keys) - room))
+        if job.shed:
+            self._counts[TieringOffloadingMetrics.BACKPRESSURE_STORES_DROPPED] += 1
+            self._counts[TieringOffloadingMetrics.BACKPRESSURE_BLOCKS_DROPPED] += job.shed
+            self._warn(f"stores of {self._backlog // _MIB} MiB are under way, {job.shed} blocks are not stored")
+        self._begin(self._stores, _library.OP_PUT, job, job_metadata, self._store_timeout)
+
+    def _begin(self, by: QueuedClient, kind: int, job: _Job, job_metadata: TransferJob, timeout: float) -> None:
+        """Whatever goes wrong is the job's result: what is raised here ends the engine."""
+        count = len(job.keys)
+        try:
+            if count:
+                rows = [int(row) * self._block_size_bytes for row in job_metadata.chunk_ids[:count]]
+                keys = [self._prefix + key for key in job.keys]
+                by.submit(Ops.of_pages(kind, keys, self._view, rows, self._block_size_bytes), timeout, job)
+        except Exception as e:
+            self._warn(f"a job was not begun: {e}")
+            self._count_failed(job, count)
+            self._finish(job, [])
+            return
+        if not count:
+            self._finish(job, [])
+        elif not job.is_load:
+            self._backlog += count * self._block_size_bytes
+
+    def get_finished_jobs(self) -> Iterable[JobResult]:
+        self._collect()
+        results, self._results = self._results, []
+        return results
+
+    def _collect(self) -> None:
+        for job, flight in self._loads.finished():
+            self._end_load(job, flight)
+        for job, flight in self._stores.finished():
+            self._end_store(job, flight)
+
+    def _end_load(self, job: _Job, flight: Flight) -> None:
+        """A block counts as loaded if all of its bytes are there and true to their checksum."""
+        whole = zip(job.keys, flight.statuses, flight.bytes, flight.block_bytes)
+        size = self._block_size_bytes
+        loaded = [key for key, status, count, of in whole if status == _library.OK and count == of == size]
+        if len(loaded) < len(job.keys):
+            self._count_failed(job, len(job.keys) - len(loaded))
+            self._warn(f"{len(job.keys) - len(loaded)} of {len(job.keys)} blocks were not loaded ({_reasons(flight)}), recomputing them")
+        self._finish(job, loaded)
+
+    def _end_store(self, job: _Job, flight: Flight) -> None:
+        """That the store refuses a block is no failure; that it is unreachable is one."""
+        self._backlog -= len(job.keys) * self._block_size_bytes
+        failed = sum(status >= 16 or mute != 0 for status, mute in zip(flight.statuses, flight.unreachable))
+        if failed:
+            self._count_failed(job, failed)
+            self._warn(f"{failed} of {len(job.keys)} blocks were not stored ({_reasons(flight)})")
+        stored = [key for key, status in zip(job.keys, flight.statuses) if status in _STORED]
+        if stored and self._events is not None:
+            self._events.append(OffloadingEvent(keys=stored, medium=self.medium, removed=False, locality=self.locality))
+        self._finish(job, stored, not failed and not job.shed)
+
+    def _finish(self, job: _Job, done: list[bytes], success: bool | None = None) -> None:
+        """The job's result. A key whose load failed is a miss from here on: if it stayed a hit, vLLM would load it again,
+        and again."""
+        if success is None:
+            success = len(done) == len(job.keys) and not job.shed
+        if job.is_load and not success:
+            good = set(done)
+            self._lookups.mark_miss([key for key in job.keys if key not in good])
+        self._results.append(
+            JobResult(
+                job_id=job.job_id,
+                success=success,
+                successful_keys=tuple(done) if job.is_load and not success and done else None,
+                transfer_time=time.monotonic() - job.begun,
+                transfer_bytes=len(done) * self._block_size_bytes,
+            )
+        )
+
+    def drain_jobs(self) -> None:
+        """Deadlines end it; what is complete is handed out by get_finished_jobs() afterwards."""
+        for queued in (self._loads, self._stores):
+            while len(queued):
+                self._collect()
+                if len(queued):
+                    queued.wait(1.0)
+
+    # -- What others see -------------------------------------------------------------------------------------------
+
+    def take_events(self) -> Iterable[OffloadingEvent]:
+        if self._events:
+            yield from self._events
+            self._events.clear()
+
+    @classmethod
+    def build_metric_definitions(cls, extra_config: dict[str, Any]) -> dict[str, OffloadingMetricMetadata]:
+        def counter(text: str) -> OffloadingMetricMetadata:
+            return OffloadingCounterMetadata(documentation=text, labelnames=("tier",))
+
+        return {
+            MemKVMetrics.LATE_LOOKUPS: counter("Lookups, one a request, that MemKV did not answer within lookup_timeout_s."),
+            MemKVMetrics.FAILED_LOAD_BLOCKS: counter("Blocks that could not be loaded from MemKV and were recomputed."),
+            MemKVMetrics.FAILED_STORE_BLOCKS: counter("Blocks that could not be stored in MemKV."),
+            MemKVMetrics.STORE_BACKLOG_BYTES: OffloadingGaugeMetadata(
+                documentation="Bytes of stores to MemKV under way.", labelnames=("tier",)
+            ),
+        }  # fmt: skip
+
+    def get_stats(self) -> OffloadingConnectorStats:
+        stats = OffloadingConnectorStats()
+        late = self._lookups.late
+        self._counts[MemKVMetrics.LATE_LOOKUPS] += late - self._late_told
+        self._late_told = late
+        for name, count in self._counts.items():
+            if count:
+                stats.increase_counter(name, count, self._label)
+        self._counts.clear()
+        stats.set_gauge(MemKVMetrics.STORE_BACKLOG_BYTES, self._backlog, self._label)
+        return stats
+
+    def _count_failed(self, job: _Job, blocks: int) -> None:
+        self._counts[MemKVMetrics.FAILED_LOAD_BLOCKS if job.is_load else MemKVMetrics.FAILED_STORE_BLOCKS] += blocks
+
+    def _warn(self, text: str) -> None:
+        """One line in a while: a server that is down fails every job."""
+        now = time.monotonic()
+        if now - self._warned >= _SAY_AGAIN_S:
+            self._warned = now
+            logger.warning("MemKV: %s", text)
+
+    @classmethod
+    def config_info_keys(cls, tier_config: dict[str, Any]) -> tuple[str, ...]:
+        """Labels of vllm:kv_offload_config_info, from 0.33 on."""
+        return ("memkv_servers", "memkv_key_prefix")
+
+    def config_info(self) -> dict[str, str]:
+        return {"memkv_servers": ",".join(self._asks.servers), "memkv_key_prefix": self._prefix.decode(errors="backslashreplace")}
+
+    def shutdown(self) -> None:
+        """Cancels what is under way; when it returns, nothing touches the primary view."""
+        self._asks.close()  # first: the thread of lookups ends at once then
+        self._lookups.shutdown()
+        for queued in (self._loads, self._stores):
+            queued.close()
+        for region in self._regions:
+            region.unregister()
+        self._regions.clear()
+        self._view = None
+
+
+def _reasons(flight: Flight) -> str:
+    """The statuses that are no success, each once: "deadline, miss"."""
+    kinds = sorted({status for status in flight.statuses if status != _library.OK})
+    return ", ".join(_library.lib.memkv_error_name(kind).decode() for kind in kinds) or "another size"
+
+
+def _tier_label(spec: Any, tier_type: str) -> str:
+    """As upstream's label "tier": place in the list of secondary tiers, counted from 1, and type."""
+    configs = getattr(spec, "secondary_tier_configs", [])
+    places = (place for place, config in enumerate(configs, 1) if config.get("type") == tier_type)
+    return f"{next(places, 1)}:{tier_type}"
+
+
+def _event_list(spec: Any, enabled: bool, tier_type: str) -> list[OffloadingEvent] | None:
+    if enabled and not spec.kv_events_config.enable_kv_cache_events:
+        logger.warning("enable_kv_events is set on tier %r, but KV cache events are off in vLLM: it emits none", tier_type)
+        return None
+    return [] if enabled else None
