@@ -228,13 +228,13 @@ def percentiles(call, count):
 
 
 @contextlib.contextmanager
-def loads_beside(system, wanted, objects):
-    """Loads under way all the time, in a thread."""
+def beside(work):
+    """`work` under way all the time, in a thread."""
     stop = threading.Event()
 
     def run():
         while not stop.is_set():
-            system.load(wanted, objects)
+            work()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -246,7 +246,7 @@ def loads_beside(system, wanted, objects):
 
 
 def compare_lookups(systems, turns):
-    """Lookups of 512 keys that are there, beside nothing and beside loads of 1 MiB blocks."""
+    """Lookups of 512 keys that are there, beside nothing, and beside loads and stores of 16 blocks of 1 MiB."""
     arena = Objects(16, MIB)
     small = Objects(EXISTS, 512)
     per_key = len("lmcache/") + 33 + len("org/model@01000100@0@") + 64 + 16  # the key, and what a question costs beside it
@@ -261,12 +261,13 @@ def compare_lookups(systems, turns):
         def ask():
             assert len(look_up(system.adapter, asked)) == EXISTS
 
-        for beside in ("nothing", "loads"):
-            with loads_beside(system, loaded, arena.objects) if beside == "loads" else contextlib.nullcontext():
+        works = {"loads": system.load, "stores": system.store}
+        for what in ("nothing", *works):
+            with beside(lambda: works[what](loaded, arena.objects)) if what in works else contextlib.nullcontext():
                 measured = [(*percentiles(ask, 300), *percentiles(ping, 300)) for _ in range(turns)]
             ours50, ours99, bare50, bare99 = (statistics.median(column) for column in zip(*measured))
             ratio = statistics.median(m[1] / m[3] for m in measured)
-            print(f"| {name} | {beside} | {ours50:.0f} | {ours99:.0f} | {bare50:.0f} | {bare99:.0f} | {ratio:.2f} |", flush=True)
+            print(f"| {name} | {what} | {ours50:.0f} | {ours99:.0f} | {bare50:.0f} | {bare99:.0f} | {ratio:.2f} |", flush=True)
     ping.close()
 
 
