@@ -9,7 +9,7 @@ from lmcache.cli.commands.bench.l2_adapter_bench.data import wait_eventfd
 from lmcache.v1.distributed.api import ObjectKey
 from lmcache.v1.distributed.internal_api import L1MemoryDesc
 from lmcache.v1.distributed.l2_adapters import config as l2_config
-from lmcache.v1.distributed.l2_adapters import create_l2_adapter
+from lmcache.v1.distributed.l2_adapters import create_l2_adapter, native_plugin_l2_adapter, plugin_l2_adapter  # noqa: F401
 from lmcache.v1.memory_management import MemoryFormat, MemoryObjMetadata, TensorMemoryObj
 
 PARAMS = {"weights": "of the tests", "lookup_timeout_s": 5}  # a machine that is busy takes its time
@@ -27,7 +27,7 @@ def spec(kind, server, **params):
 
 
 def build(described, arena=None):
-    """An adapter as `lmcache server` builds it."""
+    """An adapter as `lmcache server` builds it; the two types are imported above, for LMCache would look through all it has."""
     l2_config._ensure_config_loaded(described["type"])
     config = l2_config._L2_ADAPTER_CONFIG_REGISTRY[described["type"]].from_dict(described)
     return create_l2_adapter(config, arena.describe() if arena else None)

@@ -189,7 +189,7 @@ def test_salts_ranks_groups_models_and_names_share_nothing(server, adapters):
 
 
 def test_a_model_whose_weights_cannot_be_told_is_not_cached(server, adapters, caplog):
-    adapter = adapters("plugin", server, weights="auto")
+    adapter = adapters("plugin", server, weights=None)
     arena, wanted = Arena(1, 100), keys(1, model="nobody/has-this")
     assert not store(adapter, wanted, arena.objects).is_successful()
     assert look_up(adapter, wanted) == [] and load(adapter, wanted, arena.objects) == []
@@ -204,10 +204,10 @@ def test_other_weights_in_the_same_folder_are_a_miss(server, adapters, tmp_path)
     (model / "config.json").write_text('{"hidden_size": 64}')
     (model / "pytorch_model.bin").write_bytes(b"one" * 1000)
     arena, (wanted,) = Arena(1, 100), keys(1, model=str(model))
-    assert store(adapters("plugin", server, weights="auto"), [wanted], arena.objects).is_successful()
-    assert look_up(adapters("plugin", server, weights="auto"), [wanted]) == [0]
+    assert store(adapters("plugin", server, weights=None), [wanted], arena.objects).is_successful()
+    assert look_up(adapters("plugin", server, weights=None), [wanted]) == [0]
     (model / "pytorch_model.bin").write_bytes(b"two" * 1000)
-    assert look_up(adapters("plugin", server, weights="auto"), [wanted]) == []
+    assert look_up(adapters("plugin", server, weights=None), [wanted]) == []
 
 
 def test_keys_are_listed_in_pages(server, adapters):

@@ -160,7 +160,7 @@ class Deployment:
         self.folder, self.model = folder, folder / "model"
         write_model(self.model)
         self.store = Store(folder)
-        params = {"auth_key": self.store.key, "weights": "auto", "lookup_timeout_s": LOOKUP_S, "load_timeout_s": LOAD_S, "store_timeout_s": 2}
+        params = {"auth_key": self.store.key, "weights": None, "lookup_timeout_s": LOOKUP_S, "load_timeout_s": LOAD_S, "store_timeout_s": 2}
         self.described = spec("plugin", self.store, **params)
         self.seeds = iter(range(1, 1000))
         self.programs = []

@@ -210,7 +210,7 @@ class Traffic:
         self._tags = itertools.count(1)
         opened: list[Lane] = []
         try:
-            for purpose, contexts in (("lookup", 1), ("load", settings.io_contexts), ("store", 1)):
+            for purpose, contexts in (("lookup", 1), ("load", settings.n_read_threads), ("store", settings.n_write_threads)):
                 opened.append(Lane(settings.connect(purpose, contexts)))
         except BaseException:
             for lane in opened:

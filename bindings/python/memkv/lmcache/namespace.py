@@ -40,10 +40,9 @@ class Namespace:
     def _make(self, model: str, future: Future[bytes]) -> None:
         settings = self._settings
         try:
-            override = None if settings.weights == "auto" else settings.weights
             named = naming.prefix(
                 engine="lmcache",
-                weights=naming.weights_identity(model, settings.revision, override),
+                weights=naming.weights_identity(model, settings.revision, settings.weights),
                 dtype=settings.dtype,
                 kv_dtype=settings.kv_dtype,
                 layout=settings.layout,

@@ -20,12 +20,13 @@ class Settings:
     rdma_devices: tuple[str, ...] = ()
     shm_dir: str | None = None
     config_file: str | None = None
-    io_contexts: int = 0
-    """I/O threads for loads; 0 = 2, or 1 with less than two CPUs. Lookups and stores have one each."""
+    n_read_threads: int = 2
+    n_write_threads: int = 1
+    """I/O threads of the clients for loads and for stores; lookups have one"""
     prefix: str = ""
     """before all keys"""
-    weights: str = "auto"
-    """a name for the weights; "auto" reads what the model's name means on this host: a folder, or the hub's cache"""
+    weights: str | None = None
+    """a name for the weights, instead of what the model's name means on this host: a folder, or the hub's cache"""
     revision: str | None = None
     dtype: str = "auto"
     kv_dtype: str = "auto"
