@@ -10,7 +10,7 @@ import time
 import pytest
 from vllm_processes import EngineProcess, Store, until_it_works
 
-LOOKUP_S, LOAD_S, STORE_S, SLACK_S = 1.0, 1.0, 2.0, 0.2
+LOOKUP_S, LOAD_S, STORE_S, SLACK_S = 1.0, 1.0, 5.0, 0.2
 
 
 @pytest.fixture(scope="module")
