@@ -14,6 +14,7 @@ from sglang.srt.mem_cache.storage import StorageBackendFactory  # noqa: E402
 PAGE = 16  # tokens
 LAYERS = 3
 NAMED = {"backend_name": "memkv", "module_path": "memkv.sglang", "class_name": "MemKVHiCacheStorage"}
+PATIENT = {"exists_timeout_s": 10, "get_timeout_s": 10, "put_timeout_s": 10}  # where a test is not about deadlines
 LAYOUTS = ["layer_first", "page_first", "page_first_direct"]
 
 
@@ -64,7 +65,8 @@ def storage(server, *pools, kind="mha", tp=(0, 1), model="org/model", pp=(0, 1),
         enable_storage_metrics=metrics, is_page_first_layout=bool(pools) and pools[0].layout == "page_first", model_name=model,
         tp_lcm_size=lcm, should_split_heads=bool(lcm and lcm > tp[1]),
         extra_config={
-            **NAMED, "interface_v1": 1, "servers": getattr(server, "address", server), "transport": "tcp", "weights": "w1", **extra,
+            **NAMED, "interface_v1": 1, "servers": getattr(server, "address", server), "transport": "tcp", "weights": "w1",
+            **PATIENT, **extra,
         },
     )  # fmt: skip
     made = StorageBackendFactory.create_backend("dynamic", config, pools[0] if pools else None)

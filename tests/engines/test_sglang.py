@@ -2,6 +2,7 @@
 
 from array import array
 
+import msgspec
 import pytest
 import torch
 from processes import Server
@@ -111,6 +112,17 @@ def test_a_block_of_another_size_is_a_miss(open_storage):
     assert one.batch_get(keys, [pool.get_dummy_flat_data_page() for _ in keys]) == [None, None]
 
 
+def test_the_layout_of_the_device_is_in_the_key(open_storage):
+    """Host pages are copies of the device's bytes, whose order an attention kernel chooses."""
+    from sglang.srt.mem_cache.device_pool_info import KVBufferLayout
+
+    nhd, hnd, keys = host_pool("mha", "page_first"), host_pool("mha", "page_first"), hashes(1)
+    info = hnd._buffer_infos[0]
+    hnd._buffer_infos = (msgspec.structs.replace(info, buffers=msgspec.structs.replace(info.buffers, layout=KVBufferLayout.HND)),)
+    open_storage(nhd).batch_set_v1(keys, indices_of([0]))
+    assert open_storage(hnd).batch_exists(keys) == 0 and open_storage(nhd).batch_exists(keys) == 1
+
+
 def test_layouts_sizes_dtypes_and_interfaces_share_nothing(open_storage):
     keys = hashes(2)
     first = open_storage(host_pool("mha", "page_first"))
@@ -122,6 +134,7 @@ def test_layouts_sizes_dtypes_and_interfaces_share_nothing(open_storage):
         open_storage(host_pool("mha", "page_first"), kv_dtype="fp8_e5m2"),
         open_storage(host_pool("mha", "page_first"), interface_v1=0),
         open_storage(host_pool("mha", "page_first"), salt="tenant b"),
+        open_storage(host_pool("mha", "page_first"), prefix="b/"),
         open_storage(host_pool("mha", "page_first"), weights="w2"),
         open_storage(host_pool("mha", "page_first"), pp=(1, 2)),
     ]

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from processes import Server, freeze
-from sglang_pools import LAYERS, NAMED, PAGE, device_pool, fill, host_pool, page_bytes, whole
+from sglang_pools import LAYERS, NAMED, PAGE, PATIENT, device_pool, fill, host_pool, page_bytes, whole
 
 from sglang.srt import runtime_context
 from sglang.srt.mem_cache.allocator import PagedTokenToKVPoolAllocator
@@ -71,7 +71,7 @@ class Engine:
         entry = build_pool_entry(
             name=PoolName.KV, host_pool=self.pool, device_pool=device, layer_mapping=layers, transfer_layer_id_max=LAYERS, is_anchor=True
         )  # fmt: skip
-        config = {**NAMED, "interface_v1": 1, "servers": server.address, "transport": "tcp"}
+        config = {**NAMED, **PATIENT, "interface_v1": 1, "servers": server.address, "transport": "tcp"}
         self.controller = HybridCacheController(
             allocator, HostPoolGroup([entry]), PAGE, group, load_cache_event=threading.Event(), write_policy="write_through", io_backend="direct",
             storage_backend="dynamic", prefetch_threshold=PAGE, model_name="org/model", storage_backend_extra_config={**config, **extra},

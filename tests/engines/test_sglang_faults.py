@@ -45,21 +45,55 @@ def each_call(one):
     ]
 
 
+class Watch:
+    """How long the `with` block took, less what a busy machine made a thread beside it wait that only sleeps."""
+
+    def __enter__(self):
+        self.over, self.late_s = threading.Event(), 0.0
+        self.sleeper = threading.Thread(target=self.sleep)
+        self.sleeper.start()
+        self.begin = time.monotonic()
+        return self
+
+    def sleep(self):
+        while not self.over.is_set():
+            begin = time.monotonic()
+            time.sleep(0.01)
+            self.late_s += max(0, time.monotonic() - begin - 0.02)
+
+    def __exit__(self, *_):
+        self.took_s = time.monotonic() - self.begin
+        self.over.set()
+        self.sleeper.join()
+        self.took_s -= self.late_s
+
+
 def assert_all_calls_end(one):
     for place, (call, limit_s, answer) in enumerate(each_call(one)):
-        begin = time.monotonic()
-        got = call()
-        took = time.monotonic() - begin
+        with Watch() as watch:
+            got = call()
         assert got == answer, f"call {place}"
-        assert took < limit_s + SLACK_S, f"call {place} took {took:.3f} s"
+        assert watch.took_s < limit_s + SLACK_S, f"call {place} took {watch.took_s:.3f} s"
+
+
+def store(server, pool):
+    """KEYS are in the server, from the first pages of the pool."""
+    one = storage(server, pool)
+    assert all(one.batch_set_v1(KEYS, indices_of(range(32))))
+    one.close()
+
+
+def retried(call):
+    """Tried for a while: a client looks again for a server after a pause, and a busy machine may miss these short deadlines."""
+    deadline = time.monotonic() + 20
+    while not call():
+        assert time.monotonic() < deadline, "the server is there, and does not answer"
 
 
 def answers(one):
-    """A page goes there and back, tried for a while: a client looks again for a server after a pause."""
-    deadline = time.monotonic() + 10
+    """A page goes there and back."""
     key = hashes(1, seed=time.monotonic_ns() % 10**9)
-    while not (one.batch_set_v1(key, indices_of([0])) == [True] and one.batch_get_v1(key, indices_of([40])) == [True]):
-        assert time.monotonic() < deadline, "the server is back, and is not found"
+    retried(lambda: one.batch_set_v1(key, indices_of([0])) == [True] and one.batch_get_v1(key, indices_of([40])) == [True])
     return torch.equal(page_bytes(one.mem_pool_host, 0), page_bytes(one.mem_pool_host, 40))
 
 
@@ -77,11 +111,13 @@ def test_a_server_that_is_not_there_at_the_start(tmp_path):
 
 def test_a_server_that_is_killed_and_comes_back(server, tmp_path):
     one = storage(server, host_pool("mha", "page_first", seed=1), **LIMITS)
-    assert all(one.batch_set_v1(KEYS, indices_of(range(32)))) and one.batch_exists(KEYS) == 32
+    store(server, one.mem_pool_host)
+    retried(lambda: one.batch_exists(KEYS) == 32)
     server.kill()
     assert_all_calls_end(one)
     back = Server(tmp_path, "--mode", "memory", "--memory", "64MiB", address=server.address)
-    assert answers(one) and one.batch_exists(KEYS) == 0
+    assert answers(one)
+    retried(lambda: one.batch_get_v1(KEYS, indices_of(range(32))) == [False] * 32)
     back.kill()
     one.close()
 
@@ -89,10 +125,10 @@ def test_a_server_that_is_killed_and_comes_back(server, tmp_path):
 @pytest.mark.parametrize("layout", ["layer_first", "page_first_direct"])
 def test_a_server_that_stands_still_and_goes_on(server, layout):
     pool = host_pool("mha", layout, seed=1)
+    store(server, pool)
     one = storage(server, pool, **LIMITS)
-    assert all(one.batch_set_v1(KEYS, indices_of(range(32))))
     want = page_bytes(pool, 3).clone()
-    assert all(one.batch_get_v1(KEYS, indices_of(range(32))))
+    retried(lambda: all(one.batch_get_v1(KEYS, indices_of(range(32)))) and one.batch_exists(KEYS) == 32)
     freeze(server.process.pid)
     assert_all_calls_end(one)
     fill(pool, 77)  # the engine uses the memory of the failed calls for something else
@@ -102,9 +138,7 @@ def test_a_server_that_stands_still_and_goes_on(server, layout):
         time.sleep(0.01)
         assert torch.equal(whole(pool), sentinel), "bytes of a late reply landed in memory that was reused"
     assert answers(one)
-    deadline = time.monotonic() + 10
-    while one.batch_get_v1(KEYS[3:4], indices_of([50])) != [True]:
-        assert time.monotonic() < deadline
+    retried(lambda: one.batch_get_v1(KEYS[3:4], indices_of([50])) == [True])
     assert torch.equal(page_bytes(pool, 50), want)
     one.close()
 
@@ -112,14 +146,14 @@ def test_a_server_that_stands_still_and_goes_on(server, layout):
 @pytest.mark.parametrize("transport", ["tcp", "shm"])
 def test_a_server_that_stands_still_in_the_middle_of_a_reply(server, transport):
     pool = host_pool("mha", "layer_first", pages=48, layers=64, seed=1)  # 8 MiB a call, in 4,096 pieces
-    one = storage(server, pool, **{**LIMITS, "put_timeout_s": 10}, transport=transport)
-    assert all(one.batch_set_v1(KEYS, indices_of(range(32))))
+    store(server, pool)
+    one = storage(server, pool, **LIMITS, transport=transport)
     for delay_s in (0.0002, 0.001, 0.002, 0.004):
         stop = threading.Timer(delay_s, lambda: os.kill(server.process.pid, signal.SIGSTOP))
         stop.start()
-        begin = time.monotonic()
-        got = one.batch_get_v1(KEYS, indices_of(range(32)))
-        assert time.monotonic() - begin < LIMITS["get_timeout_s"] + SLACK_S
+        with Watch() as watch:
+            got = one.batch_get_v1(KEYS, indices_of(range(32)))
+        assert watch.took_s < LIMITS["get_timeout_s"] + SLACK_S
         stop.join()
         freeze(server.process.pid)
         fill(pool, 78)
@@ -133,7 +167,7 @@ def test_a_server_that_stands_still_in_the_middle_of_a_reply(server, transport):
 
 def test_questions_reads_and_backups_at_once(server):
     """As the engine's three threads do."""
-    one = storage(server, host_pool("mha", "page_first"), **{**LIMITS, "get_timeout_s": 10, "put_timeout_s": 10})
+    one = storage(server, host_pool("mha", "page_first"))
     one.batch_set_v1(KEYS[:4], indices_of(range(4)))
     wrong = []
 

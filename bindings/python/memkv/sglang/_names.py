@@ -36,6 +36,14 @@ def _shard(config: Any, replicated: bool, part: int, parts: int) -> dict[str, st
     return shard
 
 
+def _device_layout(pool: Any) -> str | None:
+    """How the GPU's kernels lay out a page ("nhd", "hnd"): host pages are copies of its bytes."""
+    for info in getattr(pool, "_buffer_infos", None) or ():
+        layout = getattr(getattr(info, "buffers", None), "layout", None)
+        return str(getattr(layout, "value", layout))
+    return None
+
+
 def _identity(model: str | None, revision: str | None, override: str | None) -> str:
     try:
         return naming.weights_identity(model, revision, override)
@@ -66,8 +74,10 @@ class Names:
         parts = pages.parts if pages else 1
         replicated = same_on_all_ranks(config, pool, name)
         weights = self._weights(name, pool)
+        front = (settings.prefix or "").encode()
         return [
-            naming.prefix(
+            front
+            + naming.prefix(
                 engine="sglang",
                 model=config.model_name or "",
                 weights=weights,
@@ -82,6 +92,8 @@ class Names:
                     "pool": name,
                     "page": pages.step if pages else 0,
                     "format": getattr(pool, "storage_format_tag", None),
+                    "device": _device_layout(pool),
+                    "version": model.version,
                     **_shard(config, replicated, part, parts),
                 },
             )

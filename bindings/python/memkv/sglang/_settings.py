@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 # Of the engine: it reads these itself, and leaves some of them in place.
@@ -13,7 +14,7 @@ _ENGINES = frozenset(
         "prefetch_timeout_per_ki_token", "hicache_storage_pass_prefix_keys", "file_storage_path",
     )
 )  # fmt: skip
-_TEXTS = ("servers", "auth_key", "transport", "shm_dir", "config_file", "client_name", "model", "weights", "draft_weights", "revision", "kv_dtype", "salt")
+_TEXTS = ("servers", "auth_key", "transport", "shm_dir", "config_file", "client_name", "model", "weights", "draft_weights", "revision", "kv_dtype", "salt", "prefix")
 _SECONDS = ("exists_timeout_s", "get_timeout_s", "put_timeout_s")
 _FLAGS = ("register_memory", "interface_v1")
 _COUNTS = ("io_contexts",)
@@ -32,7 +33,7 @@ class Settings:
     client_name: str | None = None
     rdma_devices: tuple[str, ...] = ()
     io_contexts: int = 0
-    exists_timeout_s: float = 0.25
+    exists_timeout_s: float = 0.5
     get_timeout_s: float = 2.0
     put_timeout_s: float = 5.0
     register_memory: bool = True
@@ -42,6 +43,7 @@ class Settings:
     revision: str | None = None
     kv_dtype: str | None = None
     salt: str | None = None
+    prefix: str | None = None
     interface_v1: bool = False
 
 
@@ -114,6 +116,8 @@ class EngineModel:
     rest: tuple[tuple[str, str], ...] = ()
     dummy: bool = False
     """--load-format dummy: no weights of that path"""
+    version: str = ""
+    """of SGLang: a new one may lay pages out anew"""
 
 
 _REST = ("quantization", "quantization_param_path", "json_model_override_args", "kv_cache_quant_algo")
@@ -121,12 +125,13 @@ _REST = ("quantization", "quantization_param_path", "json_model_override_args", 
 
 def engine_model() -> EngineModel:
     """From the arguments that SGLang publishes in each of its processes."""
+    version = metadata.version("sglang")
     try:
         from sglang.srt.runtime_context import get_server_args
 
         arguments = get_server_args()
     except Exception:  # none are published: a test, or a tool
-        return EngineModel()
+        return EngineModel(version=version)
 
     def text(name: str) -> str | None:
         value = getattr(arguments, name, None)
@@ -135,5 +140,5 @@ def engine_model() -> EngineModel:
     rest = tuple((name, value) for name in _REST if (value := text(name)))
     return EngineModel(
         text("model_path"), text("revision"), text("speculative_draft_model_path"), text("speculative_draft_model_revision"),
-        text("dtype"), text("kv_cache_dtype"), rest, text("load_format") == "dummy",
+        text("dtype"), text("kv_cache_dtype"), rest, text("load_format") == "dummy", version,
     )  # fmt: skip
