@@ -8,7 +8,7 @@
 #   LIBS          -> libraries from outside; TEST_LIBS for the tests only
 # program(NAME FOLDER LIBS ...) - one executable from FOLDER's *.cc, its tests beside.
 
-set(MEMKV_TEST_TIMEOUT 300 CACHE STRING "Seconds before a single unit test is killed")
+set(MEMKV_TEST_TIMEOUT 600 CACHE STRING "Seconds before a single unit test is killed")
 
 if(MEMKV_FUZZ)
   add_custom_target(fuzzers)
