@@ -116,10 +116,18 @@ void for_given_up_changes(Setup& setup, base::Random& random) {
   setup.large_blocks = setup.slow_network = false;
 }
 
+/// Writes that land elsewhere in a log of few segments, and a start behind each.
+void for_misdirected_writes(Setup& setup, base::Random& random) {
+  setup.drives = setup.shards = setup.tenants = 1;
+  setup.drive_bytes = (1 + random.between(17, 20)) * kMiB;
+  setup.slow_network = false;
+}
+
 const Story* story_of(uint64_t seed) {
   static const std::vector<Story> kStories = {
       {for_a_small_index, {{Kind::kKillServer, 1}}, 100, 30},
       {for_given_up_changes, {{Kind::kPauseServer, 2}, {Kind::kStallThread, 1}}},
+      {for_misdirected_writes, {{Kind::kMisdirected, 1}, {Kind::kKillServer, 2}}},
   };
   const uint64_t drawn = base::mix64(seed ^ 0x5701135) % (8 * kStories.size());
   return drawn < kStories.size() ? &kStories[drawn] : nullptr;

@@ -40,6 +40,11 @@ assert hashlib.sha256(b"").hexdigest().startswith("e3b0c442")
 END
 python from_python.py
 memkv status
+memkv settings vllm | grep memkv.vllm
+memkv settings nixl | grep site-packages/memkv/plugins
+python -c 'from importlib.metadata import entry_points
+(tier,) = entry_points(group="vllm.general_plugins", name="memkv")
+tier.load()()'
 memkv-bench sweep --servers 127.0.0.1:9900 --auth-key "@$MEMKV_SHM_DIR/local.key" --sizes 64KiB --bytes 8MiB --no-ceiling
 kill $server
 wait $server
@@ -72,7 +77,8 @@ def test_auditwheel_finds_nothing_newer_than_glibc_2_34(wheel):
 
 def test_it_brings_programs_plugin_and_licences_and_no_cxx_library(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("memkv/bin/memkv", "memkv/bin/memkv-bench", "memkv/lib/libmemkv.so.1", "memkv/plugins/libplugin_MEMKV.so", "memkv/plugins/obj/libplugin_OBJ.so", "memkv/licenses/libssl-dev.txt", "memkv/py.typed"):
+    for name in ("memkv/bin/memkv", "memkv/bin/memkv-bench", "memkv/lib/libmemkv.so.1", "memkv/plugins/libplugin_MEMKV.so", "memkv/plugins/obj/libplugin_OBJ.so", "memkv/licenses/libssl-dev.txt", "memkv/py.typed",
+                 "memkv/vllm/__init__.py", "memkv/lmcache/__init__.py", "memkv/sglang/__init__.py"):
         assert name in names, names
     bundled = [n for n in names if n.startswith("memkv.libs/") and not n.endswith("/")]
     assert len(bundled) == 1 and re.fullmatch(r"memkv\.libs/libcrypto-[0-9a-f]+\.so\.3", bundled[0]), "OpenSSL alone, under a name of its own"
