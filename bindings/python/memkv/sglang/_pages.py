@@ -120,7 +120,7 @@ Pages = Union[PagesInPlace, PagesCopied]
 
 
 def _bytes_of(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return int(tensor.numel() * tensor.element_size())
 
 
 def _flat_order(pool: Any, pieces: int) -> list[int] | None:
