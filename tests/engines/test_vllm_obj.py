@@ -3,7 +3,6 @@ start, killed and frozen, and the engine goes on."""
 
 import os
 import pathlib
-import signal
 import time
 
 import pytest
@@ -67,7 +66,7 @@ def test_the_engine_outlives_a_server_that_is_down_killed_and_frozen(engine, sto
     assert again["tokens"] == fresh["tokens"] and again["cached"] == [896]
 
     stored_and_forgotten()
-    engine.before_next_load(pid=store.pid, kill=signal.SIGSTOP)
+    engine.before_next_load(frozen=store.pid)
     frozen = engine.generate(seed=1)
     assert frozen["tokens"] == fresh["tokens"] and frozen["cached"] == [0]
     assert engine.measured()["load"] <= TIMEOUT_S + SLACK_S
@@ -79,7 +78,7 @@ def test_the_engine_outlives_a_server_that_is_down_killed_and_frozen(engine, sto
     until_it_works(engine)
 
     stored_and_forgotten()
-    engine.before_next_load(pid=store.pid, kill=signal.SIGKILL)
+    engine.before_next_load(killed=store.pid)
     killed = engine.generate(seed=1)
     store.server.process.wait()
     assert killed["tokens"] == fresh["tokens"]

@@ -6,10 +6,13 @@ The scenarios are methods of Engine; the tests in test_vllm.py call them by name
 import json
 import os
 import random
+import signal
 import sys
 import time
 import traceback
 from collections import Counter
+
+from processes import freeze
 
 BLOCK_TOKENS = 32
 
@@ -181,14 +184,16 @@ class Engine:
         spans, self.spans = self.spans, {"lookup": 0.0, "load": 0.0, "loads": 0}
         return spans
 
-    def before_next_load(self, remove_from=None, pid=None, kill=None):
-        """Between a lookup that hit and its load: takes the blocks from that one on out of the store, or sends a signal."""
+    def before_next_load(self, remove_from=None, frozen=None, killed=None):
+        """Between a lookup that hit and its load: takes the blocks from that one on out of the store, or hurts a process."""
 
         def hurt(job):
             for key in list(job.keys)[remove_from:] if remove_from is not None else ():
                 assert self.tier._stores.client.remove(self.tier._prefix + key)
-            if pid:
-                os.kill(pid, kill)
+            if frozen:
+                freeze(frozen)
+            if killed:
+                os.kill(killed, signal.SIGKILL)
 
         self.before_load = hurt
 

@@ -25,7 +25,7 @@ class EngineProcess:
         config = {"model": str(model), "weights_seed": seed, "engine_id": self.id, "tier": tier}
         more.update({name: os.environ[name] for name in ("MEMKV_LIBRARY", "MEMKV_TRANSPORT") if name in os.environ})
         env = clean_environment(
-            PYTHONPATH=os.pathsep.join(map(str, [HERE, pathlib.Path(memkv.__file__).parents[1], *paths])),
+            PYTHONPATH=os.pathsep.join(map(str, [HERE, HERE.parent / "support", pathlib.Path(memkv.__file__).parents[1], *paths])),
             VLLM_CPU_KVCACHE_SPACE=1, VLLM_ENABLE_V1_MULTIPROCESSING=0, VLLM_NO_USAGE_STATS=1, HF_HUB_OFFLINE=1,
             OMP_NUM_THREADS=1, VLLM_CPU_OMP_THREADS_BIND="nobind", **more,
         )  # fmt: skip
