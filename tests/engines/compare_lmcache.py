@@ -1,6 +1,6 @@
 """Our adapter beside LMCache's own `resp` adapter on Redis, Mooncake's store over TCP and memkv-bench: by turns, in one run.
 
-    .venv-engines/bin/python tests/engines/compare_lmcache.py [--turns 40] [--mooncake SITE_PACKAGES] [--json FILE]
+    .venv-engines/bin/python tests/engines/compare_lmcache.py [--turns 15] [--mooncake SITE_PACKAGES] [--json FILE]
 
 Adapters are driven as LMCache drives them: a task of 16 MiB, wait for its event, ask for its result. Mooncake (no adapter of
 it is in LMCache's wheel) is called in the same loop, from buffers that it registered; its wheel may be in a venv of its own,
@@ -29,7 +29,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SIZES = (64 * KIB, MIB, 4 * MIB)
 TASK_BYTES, ARENA_BYTES = 16 * MIB, 128 * MIB
 EXISTS = 512
-WARM = 4  # turns that do not count
+WARM = 2  # turns that do not count
 
 
 class Objects(Arena):
@@ -85,22 +85,26 @@ class Mooncake:
 
 
 def turn(system, arena, size, number):
-    """GiB/s of a store and of a load of 16 MiB; the next part of the arena each time, so that nothing lies in a cache."""
-    count = TASK_BYTES // size
-    first = number * count % len(arena.objects)
-    wanted, objects = keys(count), arena.objects[first : first + count]
-    memory = arena.memory[first * size : (first + count) * size]
+    """GiB/s of stores and of loads, tasks one after the other; the other half of the arena each time, so that nothing lies in
+    a cache."""
+    half = len(arena.objects) // 2
+    begin = number % 2 * half
+    wanted, objects = keys(half), arena.objects[begin : begin + half]
+    memory = arena.memory[begin * size : (begin + half) * size]
+    tasks = [slice(i, i + TASK_BYTES // size) for i in range(0, half, TASK_BYTES // size)]
     begun = time.perf_counter()
-    system.store(wanted, objects)
+    for task in tasks:
+        system.store(wanted[task], objects[task])
     stored = time.perf_counter() - begun
     kept = memory.clone()
     memory.zero_()
     begun = time.perf_counter()
-    system.load(wanted, objects)
+    for task in tasks:
+        system.load(wanted[task], objects[task])
     loaded = time.perf_counter() - begun
     assert bool((memory == kept).all()), "wrong bytes"
     system.clear(wanted)
-    return TASK_BYTES / GIB / stored, TASK_BYTES / GIB / loaded
+    return memory.numel() / GIB / stored, memory.numel() / GIB / loaded
 
 
 def bench_turn(server, transport, size):
@@ -283,7 +287,7 @@ def compare_rates(systems, server, turns):
                 rate = turn(runs[name], arena, size, number)
                 if number >= WARM:
                     rates[name].append(rate)
-            if server and number % 8 == 7:
+            if server and number % 3 == 2:
                 for transport in ("shm", "tcp"):
                     rates.setdefault(f"memkv-bench {transport}", []).append(bench_turn(server, transport, size))
         for system in runs.values():
@@ -307,7 +311,7 @@ def report_rates(size, rates):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=40, help="tasks of each system; memkv-bench runs after every eighth")
+    parser.add_argument("--turns", type=int, default=15, help="of each system; memkv-bench takes every third")
     parser.add_argument("--mooncake", help="site-packages with mooncake-transfer-engine-non-cuda 0.3.13.post1")
     parser.add_argument("--only", choices=["rates", "lookups"])
     parser.add_argument("--json", type=pathlib.Path)
