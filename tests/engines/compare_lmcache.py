@@ -1,6 +1,6 @@
 """Our adapter beside LMCache's own `resp` adapter on Redis, Mooncake's store over TCP and memkv-bench: by turns, in one run.
 
-    .venv-engines/bin/python tests/engines/compare_lmcache.py [--turns 5] [--mooncake SITE_PACKAGES] [--json FILE]
+    .venv-engines/bin/python tests/engines/compare_lmcache.py [--turns 15] [--mooncake SITE_PACKAGES] [--json FILE]
 
 Adapters are driven as LMCache drives them: a task of 16 MiB, wait for its event, ask for its result. Mooncake (no adapter of
 it is in LMCache's wheel) is called in the same loop, from buffers that it registered; its wheel may be in a venv of its own,
@@ -29,6 +29,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 SIZES = (64 * KIB, MIB, 4 * MIB)
 TASK_BYTES, ARENA_BYTES = 16 * MIB, 128 * MIB
 EXISTS = 512
+WARM = 2  # turns that do not count
 
 
 class Objects(Arena):
@@ -83,23 +84,27 @@ class Mooncake:
         self.store_.close()
 
 
-def turn(system, arena, size):
-    """GiB/s of stores and of loads, of all objects of the arena once."""
-    wanted, per_task = keys(len(arena.objects)), max(1, TASK_BYTES // size)
-    tasks = [slice(i, i + per_task) for i in range(0, len(wanted), per_task)]
+def turn(system, arena, size, number):
+    """GiB/s of stores and of loads, tasks one after the other; the other half of the arena each time, so that nothing lies in
+    a cache."""
+    half = len(arena.objects) // 2
+    begin = number % 2 * half
+    wanted, objects = keys(half), arena.objects[begin : begin + half]
+    memory = arena.memory[begin * size : (begin + half) * size]
+    tasks = [slice(i, i + TASK_BYTES // size) for i in range(0, half, TASK_BYTES // size)]
     begun = time.perf_counter()
     for task in tasks:
-        system.store(wanted[task], arena.objects[task])
+        system.store(wanted[task], objects[task])
     stored = time.perf_counter() - begun
-    kept = arena.memory.clone()
-    arena.memory.zero_()
+    kept = memory.clone()
+    memory.zero_()
     begun = time.perf_counter()
     for task in tasks:
-        system.load(wanted[task], arena.objects[task])
+        system.load(wanted[task], objects[task])
     loaded = time.perf_counter() - begun
-    assert bool((arena.memory == kept).all()), "wrong bytes"
+    assert bool((memory == kept).all()), "wrong bytes"
     system.clear(wanted)
-    return arena.memory.numel() / GIB / stored, arena.memory.numel() / GIB / loaded
+    return memory.numel() / GIB / stored, memory.numel() / GIB / loaded
 
 
 def bench_turn(server, transport, size):
@@ -276,26 +281,25 @@ def compare_rates(systems, server, turns):
         arena = Objects(ARENA_BYTES // size, size)
         arena.fill(size)
         runs = {name: make(arena) for name, make in systems.items()}
-        rates = {name: [] for name in [*runs, *(f"memkv-bench {t}" for t in ("shm", "tcp") if server)]}
-        for number in range(turns + 1):
-            order = list(rates)
-            random.Random(number).shuffle(order)
-            for name in order:
-                if name in runs:
-                    rate = turn(runs[name], arena, size)
-                else:
-                    rate = bench_turn(server, name.split()[1], size)
-                if number > 0:  # the first is to warm up
+        rates = {name: [] for name in runs}
+        for number in range(WARM + turns):
+            for name in random.Random(number).sample(list(runs), len(runs)):
+                rate = turn(runs[name], arena, size, number)
+                if number >= WARM:
                     rates[name].append(rate)
+            if server and number % 3 == 2:
+                for transport in ("shm", "tcp"):
+                    rates.setdefault(f"memkv-bench {transport}", []).append(bench_turn(server, transport, size))
         for system in runs.values():
             system.close()
         yield size, rates
 
 
 def report_rates(size, rates):
-    print(f"\n{size // KIB} KiB: GiB/s, median (lowest to highest)\n\n| | store | load |\n|---|---|---|")
+    print(f"\n{size // KIB} KiB: GiB/s, median (first to third quartile)\n\n| | store | load |\n|---|---|---|")
     for name, measured in rates.items():
-        cells = [f"{statistics.median(column):.2f} ({min(column):.2f} to {max(column):.2f})" for column in zip(*measured)]
+        quarters = [statistics.quantiles(column, n=4) for column in zip(*measured)]
+        cells = [f"{median:.2f} ({low:.2f} to {high:.2f})" for low, median, high in quarters]
         print(f"| {name} | {' | '.join(cells)} |")
     medians = {name: [statistics.median(column) for column in zip(*measured)] for name, measured in rates.items()}
     print("\n| of the medians | store | load |\n|---|---|---|")
@@ -307,7 +311,7 @@ def report_rates(size, rates):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=15, help="of each system; memkv-bench takes every third")
     parser.add_argument("--mooncake", help="site-packages with mooncake-transfer-engine-non-cuda 0.3.13.post1")
     parser.add_argument("--only", choices=["rates", "lookups"])
     parser.add_argument("--json", type=pathlib.Path)
@@ -331,7 +335,7 @@ def main():
         if arguments.only != "rates":
             some = Objects(16, MIB)
             looked = {name: make(some) for name, make in systems.items() if name != "mooncake tcp"}
-            compare_lookups(looked, arguments.turns)
+            compare_lookups(looked, 3)
             for system in looked.values():
                 system.close()
         if arguments.json:
