@@ -18,8 +18,8 @@ PATIENT = {"exists_timeout_s": 10, "get_timeout_s": 10, "put_timeout_s": 10}  # 
 LAYOUTS = ["layer_first", "page_first", "page_first_direct"]
 
 
-def device_pool(kind, pages, layers=LAYERS):
-    shape = dict(head_num=2, head_dim=32) if kind == "mha" else dict(kv_lora_rank=48, qk_rope_head_dim=16)
+def device_pool(kind, pages, layers=LAYERS, heads=2):
+    shape = dict(head_num=heads, head_dim=32) if kind == "mha" else dict(kv_lora_rank=48, qk_rope_head_dim=16)
     pool = {"mha": MHATokenToKVPool, "mla": MLATokenToKVPool}[kind]
     return pool(size=pages * PAGE, page_size=PAGE, dtype=torch.bfloat16, layer_num=layers, device="cpu", enable_memory_saver=False, **shape)
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import torch
 from processes import Server
-from sglang_pools import LAYOUTS, fill, hashes, host_pool, indices_of, page_bytes, storage, whole
+from sglang_pools import LAYOUTS, device_pool, fill, hashes, host_pool, indices_of, page_bytes, storage, whole
 
 from sglang.srt.mem_cache.hicache_storage import PoolHitPolicy, PoolName, PoolTransfer
 from sglang.srt.mem_cache.radix_cache import RadixKey
@@ -156,11 +156,15 @@ def test_ranks_share_what_is_the_same_on_all(open_storage):
 
 
 def test_split_heads_are_shared_between_numbers_of_ranks(open_storage):
-    """tp_lcm_size 2: what one rank of one wrote, each of two ranks reads its half of, and the other way round."""
+    """tp_lcm_size 2: of what one rank of one wrote, each of two ranks reads its own heads."""
     pool, keys = host_pool("mha", "page_head", seed=5), hashes(3)
     one = open_storage(pool, tp=(0, 1), lcm=2)
     assert one._pools["kv"].pages.parts == 2
     assert one.batch_set_v1(keys, indices_of(range(3))) == [True] * 3 and one.batch_exists(keys) == 3
+    for rank in range(2):
+        half = host_pool("mha", "page_head", seed=9, device=device_pool("mha", 2, heads=1))
+        assert open_storage(half, tp=(rank, 2), lcm=2).batch_get_v1(keys, indices_of([4, 5, 6])) == [True] * 3
+        assert torch.equal(whole(half)[:, 4:7, 0], whole(pool)[:, :3, rank])
     one._writes.client.remove(one._pools["kv"].keys(keys)[3])
     assert one.batch_exists(keys) == 1, "a page without all its heads is none"
     before = whole(pool)
