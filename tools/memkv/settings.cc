@@ -112,8 +112,8 @@ void print_sglang(const Store& store) {
   add_store(extra, store);
   fmt::print(
       "# SGLang 0.5.23, with the wheel of MemKV in its environment (docs/engines/sglang.md).\n"
-      "python3 -m sglang.launch_server --model-path {} --enable-hierarchical-cache --hicache-mem-layout page_first \\\n"
-      "  --hicache-storage-backend dynamic --hicache-storage-backend-extra-config {}\n",
+      "python3 -m sglang.launch_server --model-path {} --page-size 64 --enable-hierarchical-cache \\\n"
+      "  --hicache-mem-layout page_first --hicache-storage-backend dynamic --hicache-storage-backend-extra-config {}\n",
       quoted(store.model), quoted(extra));
 }
 
