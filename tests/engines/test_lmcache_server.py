@@ -178,17 +178,16 @@ class Deployment:
             self.programs.pop().kill()
 
     def works(self):
-        """MemKV is up, LMCache reaches it, and has nothing of its own."""
+        """MemKV is up, each of the adapter's clients reaches it, and LMCache has nothing of its own."""
         self.store.up()
         until = time.monotonic() + 20
         while True:
-            before = self.lmcache.adapter()["stored"]
-            self.engine.generate(next(self.seeds), CHUNK + 1)
-            time.sleep(0.2)
-            if self.lmcache.adapter()["stored"] > before:
-                break
+            seed = next(self.seeds)
+            self.engine.generate(seed, CHUNK + 1)
+            self.lmcache.forget()
+            if self.engine.generate(seed, CHUNK + 1)["cached"] == CHUNK:
+                return self.lmcache.forget()
             assert time.monotonic() < until, self.lmcache.adapter()
-        self.lmcache.forget()
 
     def generate_stored(self, seed, tokens=TOKENS):
         """An answer whose chunks are all in MemKV when this returns, and LMCache has forgotten them."""
