@@ -16,9 +16,8 @@ void memkv_queue::push(memkv_pending& pending) {
   pending.previous = last;
   (last ? last->next : first) = &pending;
   last = &pending;
-  if (first != last) return;
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof one);  // it counts to 1: there is room
+  const uint64_t one = 1;  // each time, for some event loops read a descriptor empty before they look
+  [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof one);
 }
 
 void memkv_queue::remove(memkv_pending& pending) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -138,6 +139,26 @@ TEST_F(CApiThreads, many_submit_and_others_drain_each_batch_once) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(drained, kThreads * kBatches);
+  EXPECT_EQ(memkv_queue_next(queue), nullptr);
+}
+
+TEST_F(CApiThreads, a_descriptor_that_was_read_empty_tells_of_the_next_batch) {
+  memkv_queue* queue = nullptr;
+  ASSERT_EQ(memkv_queue_open(client_, &queue), MEMKV_OK);
+  pollfd fd{memkv_queue_fd(queue), POLLIN, 0};
+  std::array<memkv_pending*, 2> pendings{};
+  for (auto& pending : pendings) {
+    pending = submit(MEMKV_OP_PUT, queue);
+    EXPECT_EQ(memkv_wait(pending, -1), MEMKV_OK);
+    EXPECT_EQ(poll(&fd, 1, 1000), 1);
+    uint64_t count = 0;
+    EXPECT_EQ(read(fd.fd, &count, sizeof count), ssize_t{sizeof count});
+    EXPECT_EQ(poll(&fd, 1, 0), 0);
+  }
+  for (memkv_pending* pending : pendings) {
+    EXPECT_EQ(memkv_queue_next(queue), pending);
+    EXPECT_EQ(collected(pending), MEMKV_OK);
+  }
   EXPECT_EQ(memkv_queue_next(queue), nullptr);
 }
 

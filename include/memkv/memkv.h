@@ -238,7 +238,9 @@ MEMKV_API int32_t memkv_collect(memkv_pending* pending, const memkv_results* res
 /* A client may have several. */
 MEMKV_API int32_t memkv_queue_open(memkv_client* client, memkv_queue** queue);
 /* A descriptor for poll(2), epoll or an event loop: readable exactly while memkv_queue_next has something to return.
- * The library owns it: never read, write or close it. -1: no queue, or the child of a fork. */
+ * It is an eventfd, non-blocking. An event loop that reads it empty is told again of the next batch; one that writes to
+ * it wakes itself. Then call memkv_queue_next until it returns NULL. The library closes it. -1: no queue, or a fork's
+ * child. */
 MEMKV_API int memkv_queue_fd(const memkv_queue* queue);
 /* The next completed batch, each once, in the order of completion; NULL = none now. Never blocks. */
 MEMKV_API memkv_pending* memkv_queue_next(memkv_queue* queue);

@@ -122,7 +122,8 @@ def test_a_full_commit_is_enough_and_a_branch_is_not(monkeypatch, tmp_path):
     for model_name, revision in [("org/name", "main"), ("org/name", None), (None, None), ("../x", "main")]:
         with pytest.raises(memkv.InvalidError, match="cannot tell which weights .* a name of your own"):
             naming.weights_identity(model_name, revision=revision)
-    assert naming.weights_identity("org/name", override="v3") == "named:v3:"
+    for name in ("org/name", "x" * 300):
+        assert naming.weights_identity(name, override="v3") == "named:v3:"
 
 
 def test_what_is_no_model_is_refused(tmp_path):

@@ -127,8 +127,11 @@ def _find(model: str | os.PathLike[str] | None, revision: str | None) -> pathlib
     if not model:
         return None
     path = pathlib.Path(model)
-    if path.exists():
-        return path
+    try:
+        if path.exists():
+            return path
+    except OSError:  # too long for a file's name
+        return None
     return _in_hub_cache(os.fspath(model), revision or "main")
 
 
