@@ -142,7 +142,10 @@ bool Run::start_server() {
 
 void Run::kill_server(bool power) {
   watch_counters();
-  if (!server_) return;
+  if (server_) bury_server(power);
+}
+
+void Run::bury_server(bool power) {
   server_->kill();
   if (power) network_.cut_power(kServerHost);
   for (auto& drive : drives_) power ? drive->cut_power() : drive->tear_in_flight();
@@ -166,7 +169,7 @@ void Run::watch_counters() {
   }
   if (may_start && server_ && server_->failed()) {
     log("the server gives up: a store does not open");
-    kill_server(false);
+    bury_server(false);
     start_at_ns_ = world_.now_ns() + 100 * kMs;
   }
   if (!server_ || !server_->ready()) model_.note_unreachable(world_.now_ns() + kUnreachableNs);

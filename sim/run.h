@@ -59,6 +59,7 @@ class Run {
   bool start_server();
   void server_goes(const char* how, uint64_t down_ns);
   void kill_server(bool power);
+  void bury_server(bool power);
   void watch_counters();
   void settle();
   void heal();
