@@ -247,14 +247,25 @@ def test_case_c8_a_file_system_in_a_sparse_file_has_no_more_room_than_what_is_be
             subprocess.run(["umount", inner], check=True)
 
 
+def interrupted_setup(folder, number):
+    """(exit code, stdout, stderr) of a setup that gets the signal as soon as it has made something."""
+    process = subprocess.Popen([BIN / "memkv", "setup", "--drive", folder / "d0.memkv:1GiB"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not any(folder.iterdir()):
+        time.sleep(0.001)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
 def test_case_c8_an_interrupted_setup_takes_back_what_it_made(tmp_path):
     for number in (signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen([BIN / "memkv", "setup", "--drive", tmp_path / "d0.memkv:1GiB"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        while not any(tmp_path.iterdir()):
-            time.sleep(0.001)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=30)
-        assert process.returncode == 5 and out == b"" and b"interrupted" in err, (process.returncode, err)
+        for _ in range(10):
+            code, out, err = interrupted_setup(tmp_path, number)
+            if code != 0:
+                break
+            for made in tmp_path.iterdir():  # on a busy machine it was done before the signal came
+                made.unlink()
+        assert code == 5 and out == b"" and b"interrupted" in err, (code, err)
         assert not any(tmp_path.iterdir())
 
 
