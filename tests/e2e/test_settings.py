@@ -68,6 +68,27 @@ def test_the_variables_count_as_everywhere(store, tmp_path):
     assert adapter["adapter_params"] == {"servers": f"kv1={server.address}", "auth_key": f"@{tmp_path}/it's.key"}
 
 
+@pytest.mark.parametrize(
+    "option, value, said",
+    [("--transport", "bogus", "bogus"), ("--servers", "127.0.0.1:99000", "99000"), ("--auth-key", "abc", "credential"), ("--config", "/none.yaml", "/none.yaml")],
+)
+def test_what_is_wrong_is_refused_and_nothing_printed(option, value, said):
+    told = settings("vllm", option, value)
+    assert told.code == 2 and told.out == b"" and said in told.err, told
+
+
+def test_a_file_of_settings_is_handed_on(tmp_path):
+    (tmp_path / "client.yaml").write_text("servers: kv1=127.0.0.1:1\n")
+    told = run("memkv", "settings", "lmcache", "--config", "client.yaml", cwd=tmp_path)
+    assert json_of(commands(told.text)[0])[0]["adapter_params"] == {"config_file": f"{tmp_path}/client.yaml"}
+    exported = settings("nixl", MEMKV_CONFIG=tmp_path / "client.yaml").text
+    assert f"export MEMKV_CONFIG='{tmp_path}/client.yaml'" in exported and "MEMKV_SERVERS" not in exported, "which would win"
+
+
+def test_a_credential_in_the_environment_stays_there():
+    assert "export MEMKV_AUTH_KEY" not in settings("nixl", MEMKV_SERVERS="127.0.0.1:1", MEMKV_AUTH_KEY=DRAWN_KEY).text
+
+
 def test_an_engine_that_is_not_known_is_refused():
     told = settings("tgi")
     assert told.code == 2 and "vllm" in told.err and "--help" in told.err, told

@@ -257,7 +257,8 @@ void add_settings(CLI::App& app, Chosen& chosen) {
                   "  memkv settings vllm --model meta-llama/Llama-3.1-8B\n"
                   "  memkv settings sglang --servers kv1=10.0.0.10:9900,kv2=10.0.0.11:9900 --auth-key @/etc/memkv.key\n"
                   "  eval \"$(memkv settings nixl)\"\n"
-                  "What of servers and credential is not told here, the engine looks for where this command would.\n");
+                  "What of servers and credential is not told here, the engine looks for where this command would.\n"
+                  "Exit code 0 also if a server cannot be reached now: stderr says so.\n");
   auto options = std::make_shared<SettingsOptions>();
   command->add_option("ENGINE", options->engine, "vllm, lmcache, sglang or nixl")
       ->required()

@@ -22,10 +22,14 @@ constexpr uint64_t kFirstTierGib = kFirstTierBytes >> 30;
 /// What the engine has to be told of the store: nothing for the server of `memkv start` on this host.
 struct Store {
   std::string servers;
-  std::string auth_key;   ///< "@FILE", or empty
-  std::string transport;  ///< empty: auto
+  std::string auth_key;     ///< "@FILE", or empty
+  std::string transport;    ///< empty: auto
+  std::string config_file;  ///< absolute; empty: none
   std::string model;
 };
+
+/// For who gave the credential itself.
+constexpr const char* kNoFile = "@FILE";
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -36,13 +40,16 @@ std::string first_of(const std::string& given, const char* variable) {
   return given.empty() ? environment(variable) : given;
 }
 
+std::string absolute(const std::string& path) {
+  std::error_code error;
+  const auto found = std::filesystem::absolute(path, error);
+  return error || path.empty() ? path : found.lexically_normal().string();
+}
+
 /// A credential itself is not for command lines, which every user of a host can read.
 std::string credential_reference(const std::string& given) {
   if (given.empty()) return "";
-  if (given[0] != '@') return "@FILE";
-  std::error_code error;
-  const auto path = std::filesystem::absolute(given.substr(1), error);
-  return error ? given : "@" + path.lexically_normal().string();
+  return given[0] == '@' ? "@" + absolute(given.substr(1)) : kNoFile;
 }
 
 Store store_of(const SettingsOptions& options) {
@@ -51,6 +58,7 @@ Store store_of(const SettingsOptions& options) {
               common.servers.empty() ? environment("MEMKV_SERVERS") : fmt::format("{}", fmt::join(common.servers, ",")),
           .auth_key = credential_reference(first_of(common.auth_key, "MEMKV_AUTH_KEY")),
           .transport = first_of(common.transport, "MEMKV_TRANSPORT"),
+          .config_file = absolute(first_of(common.config, "MEMKV_CONFIG")),
           .model = options.model.empty() ? "MODEL" : options.model};
 }
 
@@ -67,6 +75,7 @@ void add_store(Json& parameters, const Store& store) {
   if (!store.servers.empty()) parameters["servers"] = store.servers;
   if (!store.auth_key.empty()) parameters["auth_key"] = store.auth_key;
   if (!store.transport.empty()) parameters["transport"] = store.transport;
+  if (!store.config_file.empty()) parameters["config_file"] = store.config_file;
 }
 
 void print_vllm(const Store& store) {
@@ -112,8 +121,9 @@ void print_sglang(const Store& store) {
   add_store(extra, store);
   fmt::print(
       "# SGLang 0.5.23, with the wheel of MemKV in its environment (docs/engines/sglang.md).\n"
-      "python3 -m sglang.launch_server --model-path {} --page-size 64 --enable-hierarchical-cache \\\n"
-      "  --hicache-mem-layout page_first --hicache-storage-backend dynamic --hicache-storage-backend-extra-config {}\n",
+      "python3 -m sglang.launch_server --model-path {} --page-size 64 --enable-metrics --enable-cache-report \\\n"
+      "  --enable-hierarchical-cache --hicache-mem-layout page_first --hicache-storage-backend dynamic "
+      "--hicache-storage-backend-extra-config {}\n",
       quoted(store.model), quoted(extra));
 }
 
@@ -128,44 +138,49 @@ std::string plugin_folder() {
   return "FOLDER_OF_libplugin_MEMKV.so";
 }
 
+void print_export(const char* variable, const std::string& value) {
+  if (!value.empty()) fmt::print("export {}={}\n", variable, quoted(value));
+}
+
 void print_nixl(const Store& store) {
   const std::string folder = plugin_folder();
-  const std::string servers = store.servers.empty() ? "127.0.0.1:9900" : store.servers;
   fmt::print(
       "# NIXL 1.0.1 to 1.5.1 (docs/nixl.md). NIXL then looks into this folder *instead of* its own plugins':\n"
-      "export NIXL_PLUGIN_DIR={0}\n"
+      "export NIXL_PLUGIN_DIR={}\n"
       "# for engines that know the name OBJ alone:\n"
-      "# export NIXL_PLUGIN_DIR={0}/obj\n"
+      "# export NIXL_PLUGIN_DIR={}\n"
       "# To keep NIXL's own plugins, link the file into their folder instead:\n"
-      "# ln -s {0}/libplugin_MEMKV.so \"$(python3 -c 'import nixl_cu12, os; "
-      "print(os.path.dirname(os.path.dirname(nixl_cu12.__file__)))')/.nixl_cu12.mesonpy.libs/plugins/\"\n"
-      "export MEMKV_SERVERS={1}\n",
-      folder, quoted(servers));
-  if (!store.auth_key.empty()) fmt::print("export MEMKV_AUTH_KEY={}\n", quoted(store.auth_key));
-  if (!store.transport.empty()) fmt::print("export MEMKV_TRANSPORT={}\n", quoted(store.transport));
+      "# ln -s {} \"$(python3 -c 'import nixl_cu12, os; "
+      "print(os.path.dirname(os.path.dirname(nixl_cu12.__file__)))')/.nixl_cu12.mesonpy.libs/plugins/\"\n",
+      quoted(folder), quoted(folder + "/obj"), quoted(folder + "/libplugin_MEMKV.so"));
+  print_export("MEMKV_CONFIG", store.config_file);
+  const bool told = !store.servers.empty() || !store.config_file.empty();
+  print_export("MEMKV_SERVERS", told ? store.servers : "127.0.0.1:9900");
+  // A credential in the environment stays there.
+  if (store.auth_key != kNoFile) print_export("MEMKV_AUTH_KEY", store.auth_key);
+  print_export("MEMKV_TRANSPORT", store.transport);
   fmt::print("# agent = nixl_agent(\"me\", nixl_agent_config(backends=[])); agent.create_backend(\"MEMKV\", {{}})\n");
 }
 
-/// Of what was told and will not work: to stderr, so that stdout stays what can be run.
-void warn_of_the_store(const SettingsOptions& options, const Store& store) {
-  if (store.auth_key == "@FILE") {
+/// Of a store that cannot be had now, and what is left to do: to stderr, so that stdout stays what can be run.
+void warn_of_the_store(Connected& connected, const Store& store) {
+  if (store.auth_key == kNoFile) {
     fmt::print(stderr,
-               "memkv: put the credential into a file that the engine's user can read, and name it: @FILE above\n");
+               "memkv: put the credential into a file that the engine's user can read, and name it where {} is "
+               "wanted\n",
+               kNoFile);
   }
-  auto connected = connect(options.common);
-  if (!connected) {
-    fmt::print(stderr, "memkv: {}\n", connected.error().text);
-    return;
-  }
-  for (size_t server = 0; server < connected->client.server_count(); server++) {
-    const auto status = connected->client.server_status(server, kServerPatience);
-    if (!status) fmt::print(stderr, "memkv: {}\n", describe_trouble(*connected, server, status.error()));
+  for (size_t server = 0; server < connected.client.server_count(); server++) {
+    const auto status = connected.client.server_status(server, kServerPatience);
+    if (!status) fmt::print(stderr, "memkv: {}\n", describe_trouble(connected, server, status.error()));
   }
 }
 
 }  // namespace
 
 int run_settings(const SettingsOptions& options) {
+  auto connected = connect(options.common);  // what is wrong in the options is found here
+  if (!connected) return fail(connected.error());
   const Store store = store_of(options);
   if (options.engine == "vllm") {
     print_vllm(store);
@@ -176,7 +191,7 @@ int run_settings(const SettingsOptions& options) {
   } else {
     print_nixl(store);
   }
-  warn_of_the_store(options, store);
+  warn_of_the_store(*connected, store);
   return kExitDone;
 }
 

@@ -4,7 +4,7 @@ An engine's own keys say which tokens a block holds, and little about what compu
 
     weights = naming.weights_identity("/models/llama", override=None)
     name = naming.prefix(engine="vllm", weights=weights, dtype="bfloat16", kv_dtype="auto", layout="...", block_bytes=65536)
-    key = name + naming.rank(tp_rank, tp_size, tp_replicated=is_mla).encode() + engine_key
+    key = name + naming.rank(tp_rank, tp_size, tp_replicated=is_mla) + engine_key  # all three are bytes
 """
 
 from __future__ import annotations
@@ -71,20 +71,20 @@ def prefix(
     return f"{engine}/{digest(parts)}/".encode()
 
 
-def rank(tp_rank: int = 0, tp_size: int = 1, pp_rank: int = 0, pp_size: int = 1, *, tp_replicated: bool = False) -> str:
-    """The part of a key for a parallel rank whose bytes differ from the other ranks'; "" where they do not.
+def rank(tp_rank: int = 0, tp_size: int = 1, pp_rank: int = 0, pp_size: int = 1, *, tp_replicated: bool = False) -> bytes:
+    """The part of a key for a parallel rank whose bytes differ from the other ranks'; empty where they do not.
 
     tp_replicated: every tensor-parallel rank holds the same bytes (MLA), so one of them stores for all.
 
     >>> rank(1, 4), rank(1, 4, tp_replicated=True), rank(0, 1), rank(1, 2, 3, 4)
-    ('tp1of4/', '', '', 'tp1of2/pp3of4/')
+    (b'tp1of4/', b'', b'', b'tp1of2/pp3of4/')
     """
     text = ""
     if tp_size > 1 and not tp_replicated:
         text += f"tp{tp_rank}of{tp_size}/"
     if pp_size > 1:
         text += f"pp{pp_rank}of{pp_size}/"
-    return text
+    return text.encode()
 
 
 def digest(value: Plain) -> str:
