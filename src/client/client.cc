@@ -272,11 +272,20 @@ std::vector<RailCounters> Client::rail_counters() const {
 
 std::string Client::describe() const {
   if (impl_->guard.forked()) return "this process is the child of a fork: connect a client of its own\n";
-  Job job;
-  job.kind = Job::Kind::kDescribe;
-  impl_->threads.front()->submit(job);
-  job.wait();
-  return std::move(job.text);
+  std::vector<client::ServerLine> best;
+  for (const auto& thread : impl_->threads) {
+    Job job;
+    job.kind = Job::Kind::kDescribe;
+    thread->submit(job);
+    job.wait();
+    best.resize(job.lines.size());
+    for (size_t i = 0; i < best.size(); i++) {
+      if (best[i].text.empty() || job.lines[i].tells_more_than(best[i])) best[i] = std::move(job.lines[i]);
+    }
+  }
+  std::string text;
+  for (const client::ServerLine& line : best) text += line.text + "\n";
+  return text;
 }
 
 bool Client::forked() const { return impl_->guard.forked(); }

@@ -148,10 +148,10 @@ void Context::shut_down() {
   while (reactor_->pending() > 0 || (rdma_ && !rdma_->at_rest())) run_once(1'000'000);
 }
 
-std::string Context::describe() const {
-  std::string text;
-  for (const auto& server : servers_) text += server->describe() + "\n";
-  return text;
+std::vector<ServerLine> Context::describe() const {
+  std::vector<ServerLine> lines;
+  for (const auto& server : servers_) lines.push_back(server->describe());
+  return lines;
 }
 
 // Calls.

@@ -52,7 +52,7 @@ class Context {
   void adopt() { reactor_->adopt(); }  ///< the calling thread drives it from here on
   int wait_fd() const { return reactor_->wait_fd(); }
   uint64_t arm_wait() { return reactor_->arm_wait(); }
-  std::string describe() const;
+  std::vector<ServerLine> describe() const;
   const Placement& placement() const { return placement_; }
 
   // For servers and connections.

@@ -119,7 +119,7 @@ void IoThread::take(Item& item) {
   }
   Job& job = *item.job;
   if (job.kind == Job::Kind::kDescribe) {
-    job.text = context_->describe();
+    job.lines = context_->describe();
     return job.finish();
   }
   jobs_.push_back(job);

@@ -35,7 +35,7 @@ class Job {
   IoThread* thread = nullptr;  ///< set by submit()
   Call call;
   std::vector<Outcome> outcomes;
-  std::string text;  ///< out: kDescribe
+  std::vector<ServerLine> lines;  ///< out: kDescribe
   Client::OnDone on_done;
   base::ListLink<Job> link;
 

@@ -341,10 +341,11 @@ size_t Server::frames() const {
   return frames;
 }
 
-std::string Server::describe() const {
+ServerLine Server::describe() const {
   const std::string where = io::format_host_port(address_.host, address_.port);
   const std::string who = address_.named ? address_.name + " at " + where : where;
-  if (refusal_ != Status::kOk) return fmt::format("{}: {}: {}", who, to_string(refusal_), why_);
+  if (refusal_ != Status::kOk)
+    return {fmt::format("{}: {}: {}", who, to_string(refusal_), why_), ServerLine::Knows::kWhyNot};
   std::array<size_t, kTransportCount> open{};  // by transport
   std::string congestion = "?";
   for (const auto& connection : connections_) {
@@ -352,12 +353,15 @@ std::string Server::describe() const {
     open[static_cast<size_t>(connection->transport())]++;
     if (connection->transport() == Transport::kTcp) congestion = io::get_congestion(connection->fd());
   }
-  if (!any_open()) return fmt::format("{}: not connected{}{}", who, why_.empty() ? "" : ": ", why_);
+  if (!any_open()) {
+    return {fmt::format("{}: not connected{}{}", who, why_.empty() ? "" : ": ", why_),
+            why_ == kNotUsedYet ? ServerLine::Knows::kNothing : ServerLine::Knows::kWhyNot};
+  }
   std::string text = fmt::format("{}: connected, {}", who, choice_.describe());
   if (choice_.now() == Transport::kTcp) text += ", congestion control " + congestion;
   text += fmt::format(", workers {}, connections {}", welcome_.worker_count, open[static_cast<size_t>(choice_.now())]);
   if (choice_.switches() > 0) text += fmt::format(", transport switches {}", choice_.switches());
-  return text;
+  return {text, ServerLine::Knows::kConnected};
 }
 
 }  // namespace memkv::client

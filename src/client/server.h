@@ -12,6 +12,16 @@
 
 namespace memkv::client {
 
+constexpr const char* kNotUsedYet = "not used yet";
+
+/// A server as one context sees it, for people. Others may have used it more.
+struct ServerLine {
+  enum class Knows : uint8_t { kNothing, kWhyNot, kConnected };
+  std::string text;
+  Knows knows = Knows::kNothing;
+  bool tells_more_than(const ServerLine& other) const { return knows > other.knows; }
+};
+
 /// The breaker opens on missing liveness only: no connection can be made, or a ping stays unanswered; never on slow ops
 /// or kBusy. While it is open nothing waits for this server, and one probe at a time looks whether it is back.
 /// Thread: the context's.
@@ -51,7 +61,7 @@ class Server {
   void shut_down();
   bool at_rest() const;
   size_t frames() const;
-  std::string describe() const;
+  ServerLine describe() const;
   std::deque<std::unique_ptr<Connection>>& connections() { return connections_; }
 
   // From connections.
@@ -122,7 +132,7 @@ class Server {
   io::Timer timer_;
   io::Timer one_sided_timer_;
   Status refusal_ = Status::kOk;
-  std::string why_ = "not used yet";
+  std::string why_ = kNotUsedYet;
   uint64_t heard_ns_ = 0;  // over connections that have ended
   uint64_t backoff_ns_ = 0;
   uint64_t not_before_ns_ = 0;     // the next attempt

@@ -35,7 +35,7 @@ ClientOptions options_of(uint16_t port, Transport transport = Transport::kTcp) {
   ClientOptions options;
   options.servers = {"kv1=localhost:" + std::to_string(port)};
   options.transport = transport;
-  options.io_contexts = 1;        // describe() tells of the first
+  options.io_contexts = 1;
   options.congestion = "system";  // a test gives the right to choose one up
   options.get_timeout = std::chrono::seconds(30);
   return options;

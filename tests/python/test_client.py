@@ -188,6 +188,9 @@ def test_servers_listings_and_counters(kv, server):
     assert sorted((block.key, block.block_bytes) for block in kv.list()) == [(b"one", 1), (b"\xff\x00", 2)]
     assert len(kv.list(limit=1)) == 1
     assert kv.counters()["bytes_written"] >= 3 and isinstance(kv.rails(), list)
+    with memkv.connect(server.address, io_contexts=3) as several:
+        several.put("k", b"v")
+        assert ": connected, tcp" in several.describe(), "one of its three I/O threads is"
     assert server.address in kv.describe() and kv.server_status().startswith("{")
     kv.flush()
     assert kv.list() == []

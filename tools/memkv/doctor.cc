@@ -104,7 +104,9 @@ Finding check_shm() {
     return {"shm", Verdict::kNote, fmt::format("no memfd: {}", std::strerror(errno)),
             "clients on this host go over tcp"};
   }
-  for (const std::string& dir : transport::usual_shm_dirs(std::getenv("XDG_RUNTIME_DIR"))) {
+  std::vector<std::string> dirs = transport::usual_shm_dirs(std::getenv("XDG_RUNTIME_DIR"));
+  if (const char* told = std::getenv("MEMKV_SHM_DIR"); told != nullptr && *told != 0) dirs = {told};
+  for (const std::string& dir : dirs) {
     const std::string parent = dir.substr(0, dir.rfind('/'));
     if (::access(dir.c_str(), W_OK) == 0 || (::access(dir.c_str(), F_OK) != 0 && ::access(parent.c_str(), W_OK) == 0)) {
       return {"shm", Verdict::kOk, "sealed memory; runtime folder " + dir, ""};
