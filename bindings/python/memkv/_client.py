@@ -282,8 +282,9 @@ class Client(ClientBase):
             wanted = whole
 
     def get_into(self, key: Key, into: Any, *, offset: int = 0, timeout: float | None = None) -> int | None:
-        """Reads the range from `offset` on into writable memory, without a copy. How many bytes there were; None = a miss,
-        and then the content of the memory is unspecified.
+        """Reads the range from `offset` on into writable memory, without a copy. How many bytes were delivered: of a block that
+        is longer, what fits, without another sign than its size (stat()). None = a miss, and then the content of the memory
+        is unspecified.
 
         >>> memory = bytearray(8)
         >>> kv.get_into("doc/1", memory), memory[:5]
@@ -318,7 +319,7 @@ class Client(ClientBase):
 
     def get_pages(self, keys: Iterable[Key], memory: Any, offsets: Sequence[int], size: int, *, timeout: float | None = None) -> list[int | None]:
         """Reads many blocks into one memory (an engine's pool) in one call: block i into `size` bytes at `offsets[i]`. How
-        many bytes of each there were; None = a miss or a failure.
+        many bytes of each were delivered, `size` at most; None = a miss or a failure.
 
         >>> pool = bytearray(300)
         >>> kv.get_pages(["doc/1", "doc/none"], pool, [100, 200], 100), pool[100:105]
