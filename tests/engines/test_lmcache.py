@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from conftest import Server, freeze, setup_store  # noqa: F401
+from conftest import DRAWN_KEY, Server, freeze, setup_store  # noqa: F401
 from lmcache_tasks import Arena, build, keys, load, look_up, spec, store
 
 MIB = 1 << 20
@@ -269,6 +269,18 @@ def test_a_server_that_is_down_is_all_misses_at_once(kind, adapters):
         assert status["is_healthy"] and not status["reachable"]
 
 
+def test_a_credential_that_is_refused_is_not_reachable(servers, adapters):
+    adapter = adapters("plugin", servers("--mode", "memory", "--memory", "64MiB"), auth_key=DRAWN_KEY)
+    assert adapter.report_status()["reachable"] is None, "nothing was asked yet"
+    assert look_up(adapter, keys(2)) == []
+    assert adapter.report_status()["reachable"] is False
+
+
+def test_a_server_that_answers_is_reachable(plugin):
+    assert plugin.report_status()["reachable"] is None
+    assert look_up(plugin, keys(1)) == [] and plugin.report_status()["reachable"] is True
+
+
 def test_a_frozen_server_costs_a_deadline_and_touches_nothing_later(tmp_path, kind, adapters):
     started = Server(tmp_path, "--mode", "memory", "--memory", "128MiB")
     try:
@@ -347,7 +359,9 @@ def test_the_arena_is_registered_once(server, adapters, monkeypatch):
     assert registered == [arena.memory.numel()] * 2, "for the client that loads and the one that stores"
 
 
-@pytest.mark.parametrize("name, value", [("lookup_timeout", 1), ("load_timeout_s", 0), ("transport", "x"), ("max_store_backlog_mb", "many")])
+@pytest.mark.parametrize(
+    "name, value", [("lookup_timeout", 1), ("load_timeout_s", 0), ("transport", "x"), ("max_store_backlog_mb", "many"), ("prefix", "p" * 1000), ("salt", 7)]
+)
 def test_wrong_settings_are_told(kind, name, value):
     with pytest.raises(ValueError, match=name):
         build(spec(kind, "127.0.0.1:9", **{name: value}))

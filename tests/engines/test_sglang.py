@@ -1,5 +1,6 @@
 """memkv.sglang through SGLang's own factory and host pools, against a real server."""
 
+import math
 from array import array
 
 import msgspec
@@ -297,6 +298,9 @@ def test_stats_are_those_that_sglang_collects(open_storage):
         ({"servrs": "127.0.0.1"}, "unknown parameter servrs.*known are .*servers"),
         ({"get_timeout_s": "2s"}, "get_timeout_s is '2s': it must be a number of seconds above 0"),
         ({"exists_timeout_s": 0}, "exists_timeout_s is 0"),
+        ({"put_timeout_s": math.nan}, "put_timeout_s is nan: it must be a number of seconds above 0"),
+        ({"prefix": "p" * 1000}, "prefix is .*: it must be at most 768 bytes, not 1000"),
+        ({"servers": 7}, "servers is 7: it must be a list such as"),
         ({"register_memory": "yes"}, "register_memory is 'yes': it must be true or false"),
         ({"rdma_devices": 1}, "rdma_devices is 1: it must be a list"),
         ({"io_contexts": -1}, "io_contexts is -1"),

@@ -2,8 +2,10 @@
 for each version of vLLM. The part of the engine is played by World."""
 
 import contextlib
+import dataclasses
 import inspect
 import itertools
+import math
 import os
 import signal
 import threading
@@ -205,6 +207,46 @@ def test_registering_again_harms_nothing():
 def test_a_wrong_setting_ends_the_start_with_a_reason(server, wrong):
     with pytest.raises(ValueError):
         World(server, wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        ({"lookup_timeout": 1}, r"unknown parameter lookup_timeout \(is it lookup_timeout_s\?\); known are auth_key, .*weights"),
+        ({"lookup_timeout_s": math.nan}, "lookup_timeout_s is nan: it must be a number of seconds above 0"),
+        ({"load_timeout_s": 0}, "load_timeout_s is 0: it must be a number of seconds above 0"),
+        ({"store_timeout_s": "30"}, "store_timeout_s is '30': it must be a number of seconds above 0"),
+        ({"n_read_threads": True}, "n_read_threads is True: it must be a whole number from 1 to 64"),
+        ({"n_write_threads": 0}, "n_write_threads is 0: it must be a whole number from 1 to 64"),
+        ({"max_store_backlog_mb": -1}, "max_store_backlog_mb is -1: it must be a number of MB .* above 0"),
+        ({"prefix": None}, "prefix is None: it must be text"),
+        ({"prefix": "p" * 1000}, "prefix is .*: it must be at most 768 bytes, not 1000"),
+        ({"salt": 7}, "salt is 7: it must be text"),
+        ({"weights": 7}, "weights is 7: it must be text"),
+        ({"revision": ["main"]}, "revision is .*: it must be text"),
+        ({"servers": 7}, "servers is 7: it must be a list such as"),
+        ({"transport": None}, "transport None: known are auto"),
+        ({"enable_kv_events": "no"}, "enable_kv_events is 'no': it must be true or false"),
+        ({"locality": "NEAR"}, "locality 'NEAR': known are LOCAL, REMOTE"),
+    ],
+)
+def test_a_wrong_parameter_is_named_before_anything_is_connected(monkeypatch, wrong, says):
+    monkeypatch.setattr(memkv, "connect", lambda *_, **__: pytest.fail("it connects"))
+    config = {"type": "memkv", "servers": "127.0.0.1:1", "backpressure": {"backpressure_cls": "EMABackpressureDetector"}, **wrong}
+    with pytest.raises(memkv.InvalidError, match="memkv: " + says):
+        SecondaryTierFactory.create_secondary_tier(config, memoryview(b""), None)
+
+
+def test_weights_that_cannot_be_told_name_their_parameter(server):
+    with pytest.raises(memkv.InvalidError, match="cannot tell which weights .*: add \"weights\": .* to the tier's configuration"):
+        World(server, {"weights": None})
+
+
+def test_each_parameter_has_a_check():
+    from memkv.vllm import _settings
+
+    defaults = dataclasses.asdict(_settings.Settings())
+    assert set(_settings._CHECKS) == set(defaults) and _settings.Settings.of(defaults) == _settings.Settings()
 
 
 def test_parameters_have_the_names_of_upstreams_tiers(worlds):

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
@@ -62,7 +62,7 @@ def connect(
     *,
     auth_key: str | None = None,
     transport: str = "auto",
-    rdma_devices: Sequence[str] = (),
+    rdma_devices: str | Iterable[str] = (),
     shm_dir: str | None = None,
     io_contexts: int = 0,
     connections_per_worker: int = 0,
@@ -77,8 +77,9 @@ def connect(
     server: that of `memkv start` on this host, with its credential.
 
     servers: "kv1=10.0.0.10:9900,kv2=10.0.0.11:9900" or a list of such. auth_key: 64 hex characters or "@FILE". transport:
-    "auto", "shm", "rdma" or "tcp". get_timeout, put_timeout: floors of default deadlines, in seconds. A server that is down
-    is no error: its keys are misses until it is up. InvalidError: a setting is wrong."""
+    "auto", "shm", "rdma" or "tcp". rdma_devices: "mlx5_0,mlx5_1" or a list of such. get_timeout, put_timeout: floors of
+    default deadlines, in seconds. A server that is down is no error: its keys are misses until it is up. InvalidError: a
+    setting is wrong."""
     from ._client import Client, open_client
 
     return Client(

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from . import _library
+from . import _library, _parameters
 from ._buffers import piece_of
 from ._library import check, lib, take_text
 from ._ops import Flight, Key, Ops, Outcome, _nanoseconds, key_bytes
 from ._state import Call, State
 from .errors import InvalidError, UnsupportedError
 
-_TRANSPORTS = {"auto": 0, "tcp": 1, "shm": 2, "rdma": 3}
 _GUESS_BYTES = 256 << 10  # of a block whose size nobody told
 
 
@@ -127,7 +126,7 @@ def open_client(
     servers: str | Iterable[str] | None,
     auth_key: str | None,
     transport: str,
-    rdma_devices: Sequence[str],
+    rdma_devices: str | Iterable[str],
     shm_dir: str | None,
     io_contexts: int,
     connections_per_worker: int,
@@ -139,31 +138,34 @@ def open_client(
     config_file: str | None,
 ) -> State:
     """memkv_connect() with Python's arguments."""
-    if transport not in _TRANSPORTS:
-        raise InvalidError(f"transport {transport!r}: known are {', '.join(_TRANSPORTS)}")
-    listed = servers.split(",") if isinstance(servers, str) else list(servers or ())
-    encoded = [server.strip().encode() for server in listed]
-    devices = [device.encode() for device in rdma_devices]
+    encoded = [server.encode() for server in _parameters.names("servers", servers)]
+    devices = [device.encode() for device in _parameters.devices("rdma_devices", rdma_devices)]
 
-    def text(value: str | None) -> bytes | None:
-        return value.encode() if value else None
+    def text(name: str, value: str | None) -> bytes | None:
+        checked = _parameters.optional_text(name, value)
+        return checked.encode() if checked else None
+
+    def timeout_ns(name: str, value: float | None) -> int:
+        return _nanoseconds(None if value is None else _parameters.seconds(name, value))
 
     options = _library.Options(
         servers=(c_char_p * len(encoded))(*encoded),
         server_count=len(encoded),
-        namespace_key=text(auth_key),
+        namespace_key=text("auth_key", auth_key),
         rdma_devices=(c_char_p * len(devices))(*devices),
         rdma_device_count=len(devices),
-        shm_dir=text(shm_dir),
-        congestion=text(congestion),
-        client_name=text(client_name),
-        config_file=text(config_file),
-        get_timeout_ns=_nanoseconds(get_timeout),
-        put_timeout_ns=_nanoseconds(put_timeout),
-        transport=_TRANSPORTS[transport],
-        io_contexts=io_contexts,
-        connections_per_worker=connections_per_worker,
-        skip_verify=int(not verify),
+        shm_dir=text("shm_dir", shm_dir),
+        congestion=text("congestion", congestion),
+        client_name=text("client_name", client_name),
+        config_file=text("config_file", config_file),
+        get_timeout_ns=timeout_ns("get_timeout", get_timeout),
+        put_timeout_ns=timeout_ns("put_timeout", put_timeout),
+        transport=_parameters.TRANSPORTS[_parameters.transport("transport", transport)],
+        io_contexts=_parameters.count("io_contexts", io_contexts, 0, _parameters.IO_CONTEXTS_MAX),
+        connections_per_worker=_parameters.count(
+            "connections_per_worker", connections_per_worker, 0, _parameters.CONNECTIONS_PER_WORKER_MAX
+        ),
+        skip_verify=int(not _parameters.flag("verify", verify)),
     )
     handle = c_void_p()
     check(lib.memkv_connect(ctypes.byref(options), ctypes.byref(handle)))

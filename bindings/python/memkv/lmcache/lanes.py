@@ -17,7 +17,7 @@ from .._buffers import piece_of
 from .._client import Client
 from .._library import OK, check, lib
 from .._ops import _NOT_YET, Flight, Ops, _address, _nanoseconds
-from ..errors import MemKVError
+from ..errors import MemKVError, UnauthorizedError
 from .keys import KeyColumns
 from .settings import Settings
 
@@ -219,7 +219,7 @@ class Traffic:
         self.lookups, self.loads, self.stores = opened
         self.counts = dict.fromkeys(("found not_found loaded not_loaded stored not_stored removed not_removed not_made refused_bytes").split(), 0)
         self.longest_s = dict.fromkeys(("lookup", "load", "store"), 0.0)
-        self.reachable = True
+        self.reachable: bool | None = None
 
     def look_up(self, keys: KeyColumns, asked: Any) -> int:
         """What is found counts as used: a block that LMCache serves from its own memory stays in the store."""
@@ -260,12 +260,13 @@ class Traffic:
         self.counts[done] += hits
         self.counts[not_done] += len(flight.keys) - hits
         if flight.pending.value:
-            self.reachable = not any(flight.unreachable)
+            refused = all(status == UnauthorizedError.status for status in flight.statuses)
+            self.reachable = not refused and not any(flight.unreachable)
             what = _LANES.get(flight.columns.kind, "store")
             self.longest_s[what] = max(self.longest_s[what], time.monotonic() - flight.begun_s)
 
     def status(self) -> dict[str, Any]:
-        """`reachable`: the last task's servers answered. `servers`: a line each. `…_s_max`: of the longest task, from its
+        """`reachable`: the last task's servers answered, and not all refused the credential; None: no task yet. `servers`: a line each. `…_s_max`: of the longest task, from its
         begin until LMCache had its result. Keys, bytes where it says so."""
         try:
             servers = self.lookups.client.describe().splitlines()

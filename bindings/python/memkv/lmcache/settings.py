@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from .. import _parameters
 from .._client import Client
-from ..errors import InvalidError
 
 
 @dataclass(frozen=True)
 class Settings:
     """Times in seconds, sizes in MB (2^20 bytes) and GB (2^30). What names the store is as in memkv.connect()."""
 
-    servers: str | None = None
+    servers: tuple[str, ...] = ()
     auth_key: str | None = None
     transport: str = "auto"
     rdma_devices: tuple[str, ...] = ()
@@ -46,19 +47,7 @@ class Settings:
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> "Settings":
         """InvalidError (a ValueError): an unknown name, or a value that cannot be."""
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(params) - set(known))
-        if unknown:
-            raise InvalidError(f"adapter_params: {', '.join(unknown)}: not known; there are {', '.join(known)}")
-        return cls(**{**params, "rdma_devices": _names(params.get("rdma_devices", ()))})
-
-    def __post_init__(self) -> None:
-        for name in ("lookup_timeout_s", "load_timeout_s", "store_timeout_s", "max_store_backlog_mb"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not value > 0:
-                raise InvalidError(f"adapter_params: {name} is a number above 0, not {value!r}")
-        if not isinstance(self.max_capacity_gb, (int, float)) or self.max_capacity_gb < 0:
-            raise InvalidError(f"adapter_params: max_capacity_gb is a number, not {self.max_capacity_gb!r}")
+        return cls(**_parameters.checked(params, _CHECKS, "adapter_params"))
 
     def connect(self, purpose: str, io_contexts: int) -> Client:
         """A client for one purpose. A server that is down is no error."""
@@ -76,7 +65,26 @@ class Settings:
         )
 
 
-def _names(value: Any) -> tuple[str, ...]:
-    """A list, or a comma list, of names."""
-    listed = value.split(",") if isinstance(value, str) else value
-    return tuple(name.strip() for name in listed if name.strip())
+_threads = partial(_parameters.count, least=1, most=_parameters.IO_CONTEXTS_MAX)
+_CHECKS: dict[str, _parameters.Check] = {
+    "servers": _parameters.names,
+    "auth_key": _parameters.optional_text,
+    "transport": _parameters.transport,
+    "rdma_devices": _parameters.devices,
+    "shm_dir": _parameters.optional_text,
+    "config_file": _parameters.optional_text,
+    "n_read_threads": _threads,
+    "n_write_threads": _threads,
+    "prefix": _parameters.prefix,
+    "weights": _parameters.optional_text,
+    "revision": _parameters.optional_text,
+    "dtype": _parameters.some_text,
+    "kv_dtype": _parameters.some_text,
+    "layout": _parameters.some_text,
+    "salt": _parameters.text,
+    "lookup_timeout_s": _parameters.seconds,
+    "load_timeout_s": _parameters.seconds,
+    "store_timeout_s": _parameters.seconds,
+    "max_store_backlog_mb": _parameters.megabytes,
+    "max_capacity_gb": _parameters.gigabytes,
+}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from typing import Any
+
+from .. import _parameters
 
 # Of the engine: it reads these itself, and leaves some of them in place.
 _ENGINES = frozenset(
@@ -14,18 +17,26 @@ _ENGINES = frozenset(
         "prefetch_timeout_per_ki_token", "hicache_storage_pass_prefix_keys", "file_storage_path",
     )
 )  # fmt: skip
-_TEXTS = ("servers", "auth_key", "transport", "shm_dir", "config_file", "client_name", "model", "weights", "draft_weights", "revision", "kv_dtype", "salt", "prefix")
+_TEXTS = ("auth_key", "shm_dir", "config_file", "client_name", "model", "weights", "draft_weights", "revision", "kv_dtype", "salt")
 _SECONDS = ("exists_timeout_s", "get_timeout_s", "put_timeout_s")
-_FLAGS = ("register_memory", "interface_v1")
-_COUNTS = ("io_contexts",)
-_KNOWN = (*_TEXTS, *_SECONDS, *_FLAGS[:1], *_COUNTS, "rdma_devices")
+_KNOWN: dict[str, _parameters.Check] = {
+    **dict.fromkeys(_TEXTS, _parameters.optional_text),
+    **dict.fromkeys(_SECONDS, _parameters.seconds),
+    "servers": _parameters.names,
+    "transport": _parameters.transport,
+    "rdma_devices": _parameters.devices,
+    "prefix": _parameters.prefix,
+    "register_memory": _parameters.flag,
+    "io_contexts": partial(_parameters.count, least=0, most=_parameters.IO_CONTEXTS_MAX),
+}
+_UNSET = ("servers", "transport", "prefix")  # where null or "" is the default
 
 
 @dataclass(frozen=True)
 class Settings:
     """Parameters of --hicache-storage-backend-extra-config. Timeouts are seconds, each of a whole call of the engine."""
 
-    servers: str | None = None
+    servers: tuple[str, ...] = ()
     auth_key: str | None = None
     transport: str = "auto"
     shm_dir: str | None = None
@@ -47,59 +58,13 @@ class Settings:
     interface_v1: bool = False
 
 
-def _seconds(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-        raise ValueError(f"memkv: {name} is {value!r}: it must be a number of seconds above 0")
-    return float(value)
-
-
-def _text(name: str, value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"memkv: {name} is {value!r}: it must be text")
-    return value or None
-
-
-def _devices(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        value = value.split(",")
-    if not isinstance(value, (list, tuple)) or not all(isinstance(device, str) for device in value):
-        raise ValueError(f'memkv: rdma_devices is {value!r}: it must be a list such as ["mlx5_0", "mlx5_1"]')
-    return tuple(device.strip() for device in value)
-
-
-def _count(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"memkv: {name} is {value!r}: it must be a number from 0 on")
-    return value
-
-
-def _flag(name: str, value: Any) -> bool:
-    if value not in (0, 1):  # True and False are these, too
-        raise ValueError(f"memkv: {name} is {value!r}: it must be true or false")
-    return bool(value)
-
-
-def _servers(value: Any) -> str | None:
-    return ",".join(value) if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value) else _text("servers", value)
-
-
 def read(extra: Mapping[str, Any] | None) -> Settings:
-    """Settings from the extra config. ValueError names the parameter that is unknown or wrong."""
+    """Settings from the extra config. InvalidError (a ValueError) names the parameter that is unknown or wrong."""
     extra = dict(extra or {})
-    unknown = sorted(set(extra) - _ENGINES - set(_KNOWN))
-    if unknown:
-        raise ValueError(f"memkv: unknown parameter {', '.join(unknown)} in the extra config; known are {', '.join(sorted(_KNOWN))}")
-    values: dict[str, Any] = {}
-    for name in _TEXTS:
-        if name in extra:
-            values[name] = _servers(extra[name]) if name == "servers" else _text(name, extra[name])
-    values.update((name, _seconds(name, extra[name])) for name in _SECONDS if name in extra)
-    values.update((name, _flag(name, extra[name])) for name in _FLAGS if name in extra)
-    values.update((name, _count(name, extra[name])) for name in _COUNTS if name in extra)
-    if "rdma_devices" in extra:
-        values["rdma_devices"] = _devices(extra["rdma_devices"])
-    if not values.get("transport"):
-        values.pop("transport", None)
+    given = {name: value for name, value in extra.items() if name not in _ENGINES and not (name in _UNSET and value in (None, ""))}
+    values = _parameters.checked(given, _KNOWN, "memkv")
+    if "interface_v1" in extra:
+        values.update(_parameters.checked({"interface_v1": extra["interface_v1"]}, {"interface_v1": _parameters.flag}, "memkv"))
     return Settings(**values)
 
 

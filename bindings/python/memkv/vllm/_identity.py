@@ -78,6 +78,13 @@ def _draft_weights(draft: Any) -> str:
         return f"{draft.model}@{getattr(draft, 'revision', None)}"
 
 
+def _weights(model: str, revision: str | None, override: str | None) -> str:
+    try:
+        return naming.weights_identity(model, revision, override)
+    except InvalidError as e:
+        raise InvalidError(f'memkv: {e}: add "weights": "<a name of these weights>" to the tier\'s configuration') from None
+
+
 def key_prefix(spec: Any, block_bytes: int, *, weights: str | None, revision: str | None, salt: str) -> bytes:
     """Stands before every key of this engine. `weights`: the operator's own name for them, instead of what the files say;
     `revision`: vLLM's own where None; `salt`: who has another one shares nothing. InvalidError: the weights cannot be told."""
@@ -90,7 +97,7 @@ def key_prefix(spec: Any, block_bytes: int, *, weights: str | None, revision: st
     return naming.prefix(
         engine="vllm",
         model=config.model.name,
-        weights=naming.weights_identity(config.model.name, revision, weights),
+        weights=_weights(config.model.name, revision, weights),
         dtype=dtype,
         kv_dtype=config.model.dtype,
         layout=_layout(config),

@@ -28,6 +28,7 @@ from memkv._ops import Flight, Ops
 from memkv._queued import QueuedClient
 
 from . import _identity
+from ._settings import Settings
 
 if TYPE_CHECKING:
     from vllm.v1.kv_offload.base import OffloadKey, ReqContext, ScheduleEndContext
@@ -97,57 +98,30 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
         offloading_spec: Any,
         primary_kv_view: memoryview,
         tier_type: str,
-        servers: str | list[str] | None = None,
-        auth_key: str | None = None,
-        transport: str = "auto",
-        config_file: str | None = None,
-        prefix: str = "",
-        weights: str | None = None,
-        revision: str | None = None,
-        salt: str = "",
-        n_read_threads: int = 2,
-        n_write_threads: int = 1,
-        lookup_timeout_s: float = 1.0,
-        load_timeout_s: float = 10.0,
-        store_timeout_s: float = 30.0,
-        max_store_backlog_mb: int = 1024,
-        enable_kv_events: bool = False,
-        locality: str | None = None,
         backpressure_detector: Any = None,
+        **parameters: Any,
     ) -> None:
-        """offloading_spec, primary_kv_view (rows x bytes a block), tier_type, backpressure_detector: from vLLM.
-
-        servers, auth_key, transport, config_file: as memkv.connect(); what is not given comes from MEMKV_*.
-        prefix: text in front of every key. weights, revision, salt: docs/engines/vllm.md.
-        n_read_threads, n_write_threads: I/O threads of the clients for loads and for stores.
-        lookup_timeout_s: a request that has waited so long for answers goes on with what it has. load_timeout_s: of a load
-        job; what is not there by then is recomputed. store_timeout_s: of a store job.
-        max_store_backlog_mb: MiB of stores under way; what would be above is not stored, and counted.
-        enable_kv_events, locality ("LOCAL", "REMOTE"): as in upstream's tiers."""
+        """offloading_spec, primary_kv_view (rows x bytes a block), tier_type, backpressure_detector: from vLLM. parameters:
+        those of Settings. InvalidError (a ValueError): one is unknown or wrong, before anything is connected."""
+        settings = Settings.of(parameters)
         super().__init__(offloading_spec, primary_kv_view, tier_type, backpressure_detector)
-        self.locality = Locality(locality) if locality is not None else None
+        self.locality = Locality(settings.locality) if settings.locality else None
         self._view: memoryview | None = primary_kv_view
-        self._lookup_timeout, self._load_timeout, self._store_timeout = lookup_timeout_s, load_timeout_s, store_timeout_s
-        self._backlog, self._backlog_max = 0, int(max_store_backlog_mb * _MIB)
-        self._prefix = prefix.encode() + _identity.key_prefix(
-            offloading_spec, self._block_size_bytes, weights=weights, revision=revision, salt=salt
+        self._settings = settings
+        self._backlog, self._backlog_max = 0, int(settings.max_store_backlog_mb * _MIB)
+        self._prefix = settings.prefix.encode() + _identity.key_prefix(
+            offloading_spec, self._block_size_bytes, weights=settings.weights, revision=settings.revision, salt=settings.salt
         )
         self._label = (_tier_label(offloading_spec, tier_type),)
-        self._events = _event_list(offloading_spec, enable_kv_events, tier_type)
+        self._events = _event_list(offloading_spec, settings.enable_kv_events, tier_type)
         self._counts: Counter[str] = Counter()
         self._results: list[JobResult] = []
         self._asking_since: dict[str, float] = {}  # requests that were told to ask again, and since when
         self._late_told = 0
         self._warned = -_SAY_AGAIN_S
-
-        def client(name: str, io_contexts: int) -> memkv.Client:
-            return memkv.connect(
-                servers, auth_key=auth_key, transport=transport, config_file=config_file, io_contexts=io_contexts, client_name=f"vllm-{name}"
-            )
-
-        self._asks = client("lookups", 1)
-        self._loads = QueuedClient(client("loads", n_read_threads))
-        self._stores = QueuedClient(client("stores", n_write_threads))
+        self._asks = settings.connect("lookups", 1)
+        self._loads = QueuedClient(settings.connect("loads", settings.n_read_threads))
+        self._stores = QueuedClient(settings.connect("stores", settings.n_write_threads))
         self._regions = list(self._register(primary_kv_view))
         self._lookups = _Lookups(tier_type, self._asks, self._prefix, self._seconds_left)
         logger.info("MemKV tier: %s; blocks of %d bytes, keys %r", self._asks.describe().strip(), self._block_size_bytes, self._prefix)
@@ -173,13 +147,13 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
         self._asking_since.setdefault(request, time.monotonic())
         if self._seconds_left(request) > 0:
             return LookupResult.RETRY
-        self._warn(f"no answer within lookup_timeout_s ({self._lookup_timeout:g} s), recomputing instead")
+        self._warn(f"no answer within lookup_timeout_s ({self._settings.lookup_timeout_s:g} s), recomputing instead")
         return LookupResult.MISS
 
     def _seconds_left(self, request: str) -> float:
         """Until the request waits no longer. Thread: any."""
         since = self._asking_since.get(request)
-        return self._lookup_timeout if since is None else since + self._lookup_timeout - time.monotonic()
+        return self._settings.lookup_timeout_s if since is None else since + self._settings.lookup_timeout_s - time.monotonic()
 
     def on_schedule_end(self, context: ScheduleEndContext) -> None:
         for request in context.preempted_req_ids:
@@ -194,7 +168,7 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
 
     def submit_load(self, job_metadata: TransferJob) -> None:
         job = _Job(job_metadata.job_id, list(job_metadata.keys), True, time.monotonic())
-        self._begin(self._loads, _library.OP_GET, job, job_metadata, self._load_timeout)
+        self._begin(self._loads, _library.OP_GET, job, job_metadata, self._settings.load_timeout_s)
 
     def submit_store(self, job_metadata: TransferJob) -> None:
         keys = list(job_metadata.keys)
@@ -204,7 +178,7 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
             self._counts[TieringOffloadingMetrics.BACKPRESSURE_STORES_DROPPED] += 1
             self._counts[TieringOffloadingMetrics.BACKPRESSURE_BLOCKS_DROPPED] += job.shed
             self._warn(f"stores of {self._backlog // _MIB} MiB are under way, {job.shed} blocks are not stored")
-        self._begin(self._stores, _library.OP_PUT, job, job_metadata, self._store_timeout)
+        self._begin(self._stores, _library.OP_PUT, job, job_metadata, self._settings.store_timeout_s)
 
     def _begin(self, by: QueuedClient, kind: int, job: _Job, job_metadata: TransferJob, timeout: float) -> None:
         """Whatever goes wrong is the job's result: what is raised here ends the engine."""

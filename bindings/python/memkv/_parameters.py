@@ -1,0 +1,123 @@
+"""Checks of what callers and operators set. InvalidError names the parameter, shows its value and says what is expected."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from numbers import Integral, Real
+from typing import Any
+
+from . import KEY_BYTES_MAX
+from .errors import InvalidError
+
+Check = Callable[[str, Any], Any]
+"""Takes a name and a value, and returns the value as it is used."""
+
+TRANSPORTS = {"auto": 0, "tcp": 1, "shm": 2, "rdma": 3}
+IO_CONTEXTS_MAX, CONNECTIONS_PER_WORKER_MAX = 64, 16  # src/client/options.cc
+_NUMBER_MAX = 1_000_000_000  # seconds, MB or GB: more is a mistake
+_ENGINE_KEY_BYTES = 256  # for what an adapter and its engine put behind an operator's prefix
+_SHOWN_MAX = 100  # characters of a value
+
+
+def _wrong(name: str, value: Any, expected: str) -> InvalidError:
+    """A credential is not shown."""
+    shown = repr(value) if name != "auth_key" else f"of type {type(value).__name__}"
+    return InvalidError(f"{name} is {shown if len(shown) <= _SHOWN_MAX else shown[:_SHOWN_MAX] + '…'}: it must be {expected}")
+
+
+def _number(name: str, value: Any, unit: str, from_0: bool = False) -> float:
+    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not (0 < number <= _NUMBER_MAX or (from_0 and number == 0)):
+        raise _wrong(name, value, f"a number of {unit} {'from 0 on' if from_0 else 'above 0'}, at most {_NUMBER_MAX}")
+    return float(number)
+
+
+def seconds(name: str, value: Any) -> float:
+    return _number(name, value, "seconds")
+
+
+def megabytes(name: str, value: Any) -> float:
+    return _number(name, value, "MB (2^20 bytes)")
+
+
+def gigabytes(name: str, value: Any) -> float:
+    """0 is one."""
+    return _number(name, value, "GB (2^30 bytes)", from_0=True)
+
+
+def count(name: str, value: Any, least: int, most: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
+        raise _wrong(name, value, f"a whole number from {least} to {most}")
+    return int(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    if value not in (0, 1):  # True and False are these, too
+        raise _wrong(name, value, "true or false")
+    return bool(value)
+
+
+def text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong(name, value, "text")
+    return value
+
+
+def some_text(name: str, value: Any) -> str:
+    if not text(name, value):
+        raise _wrong(name, value, "text that is not empty")
+    return str(value)
+
+
+def optional_text(name: str, value: Any) -> str | None:
+    """Empty text is none."""
+    return None if value is None else text(name, value) or None
+
+
+def prefix(name: str, value: Any) -> str:
+    """Text in front of an engine's keys, which leaves them room."""
+    size, most = len(text(name, value).encode()), KEY_BYTES_MAX - _ENGINE_KEY_BYTES
+    if size > most:
+        raise _wrong(name, value, f"at most {most} bytes, not {size}: keys have {KEY_BYTES_MAX}, and the engine's own need room")
+    return str(value)
+
+
+def choice(name: str, value: Any, known: Iterable[str]) -> str:
+    if not isinstance(value, str) or value not in known:
+        raise InvalidError(f"{name} {value!r}: known are {', '.join(known)}")
+    return value
+
+
+transport = partial(choice, known=TRANSPORTS)
+
+
+def names(name: str, value: Any) -> tuple[str, ...]:
+    """A comma list, or a list or the like of texts; None is an empty one."""
+    if value is None:
+        return ()
+    listed = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
+    if not all(isinstance(entry, str) for entry in listed):
+        raise _wrong(name, value, 'a list such as ["a", "b"], or text such as "a,b"')
+    return tuple(entry.strip() for entry in listed)
+
+
+def devices(name: str, value: Any) -> tuple[str, ...]:
+    return tuple(filter(None, names(name, value)))
+
+
+def checked(given: Mapping[str, Any], checks: Mapping[str, Check], where: str) -> dict[str, Any]:
+    """The values as their checks return them. `where` goes in front of messages. InvalidError: also an unknown name."""
+    try:
+        if unknown := sorted(set(given) - set(checks)):
+            raise InvalidError(f"unknown parameter {', '.join(_with_nearest(name, checks) for name in unknown)}; known are {', '.join(sorted(checks))}")
+        return {name: checks[name](name, value) for name, value in given.items()}
+    except InvalidError as e:
+        raise InvalidError(f"{where}: {e}") from None
+
+
+def _with_nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"{name} (is it {near[0]}?)" if near else name
