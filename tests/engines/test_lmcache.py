@@ -360,7 +360,8 @@ def test_the_arena_is_registered_once(server, adapters, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name, value", [("lookup_timeout", 1), ("load_timeout_s", 0), ("transport", "x"), ("max_store_backlog_mb", "many"), ("prefix", "p" * 1000), ("salt", 7)]
+    "name, value",
+    [("lookup_timeout", 1), ("load_timeout_s", 0), ("transport", "x"), ("max_store_backlog_mb", "many"), ("prefix", "p" * 1000), ("salt", 7)],
 )
 def test_wrong_settings_are_told(kind, name, value):
     with pytest.raises(ValueError, match=name):

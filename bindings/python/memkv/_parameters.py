@@ -112,7 +112,8 @@ def checked(given: Mapping[str, Any], checks: Mapping[str, Check], where: str) -
     """The values as their checks return them. `where` goes in front of messages. InvalidError: also an unknown name."""
     try:
         if unknown := sorted(set(given) - set(checks)):
-            raise InvalidError(f"unknown parameter {', '.join(_with_nearest(name, checks) for name in unknown)}; known are {', '.join(sorted(checks))}")
+            told = ", ".join(_with_nearest(name, checks) for name in unknown)
+            raise InvalidError(f"unknown parameter {told}; known are {', '.join(sorted(checks))}")
         return {name: checks[name](name, value) for name, value in given.items()}
     except InvalidError as e:
         raise InvalidError(f"{where}: {e}") from None

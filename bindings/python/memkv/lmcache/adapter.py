@@ -142,7 +142,7 @@ class MemKVL2Adapter(L2AdapterInterface):  # type: ignore[misc]
         return self._listing.page(model_name, page_size, cursor)
 
     def report_status(self) -> dict[str, Any]:
-        """`is_healthy` says that LMCache works, which it does while MemKV is away; `reachable`, that the last op was answered."""
+        """`is_healthy` says that LMCache works, which it does while MemKV is away; `reachable`, that the last task was answered."""
         return {"is_healthy": True, "type": type(self).__name__, **self._traffic.status()}
 
     def close(self) -> None:

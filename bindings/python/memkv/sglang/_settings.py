@@ -13,7 +13,7 @@ from .. import _parameters
 # Of the engine: it reads these itself, and leaves some of them in place.
 _ENGINES = frozenset(
     (
-        "backend_name", "module_path", "class_name", "interface_v1", "tp_lcm_size", "prefetch_threshold", "prefetch_timeout_base",
+        "backend_name", "module_path", "class_name", "tp_lcm_size", "prefetch_threshold", "prefetch_timeout_base",
         "prefetch_timeout_per_ki_token", "hicache_storage_pass_prefix_keys", "file_storage_path",
     )
 )  # fmt: skip
@@ -27,6 +27,7 @@ _KNOWN: dict[str, _parameters.Check] = {
     "rdma_devices": _parameters.devices,
     "prefix": _parameters.prefix,
     "register_memory": _parameters.flag,
+    "interface_v1": _parameters.flag,  # the engine reads it, too
     "io_contexts": partial(_parameters.count, least=0, most=_parameters.IO_CONTEXTS_MAX),
 }
 _UNSET = ("servers", "transport", "prefix")  # where null or "" is the default
@@ -62,10 +63,7 @@ def read(extra: Mapping[str, Any] | None) -> Settings:
     """Settings from the extra config. InvalidError (a ValueError) names the parameter that is unknown or wrong."""
     extra = dict(extra or {})
     given = {name: value for name, value in extra.items() if name not in _ENGINES and not (name in _UNSET and value in (None, ""))}
-    values = _parameters.checked(given, _KNOWN, "memkv")
-    if "interface_v1" in extra:
-        values.update(_parameters.checked({"interface_v1": extra["interface_v1"]}, {"interface_v1": _parameters.flag}, "memkv"))
-    return Settings(**values)
+    return Settings(**_parameters.checked(given, _KNOWN, "memkv"))
 
 
 @dataclass(frozen=True)
