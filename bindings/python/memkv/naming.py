@@ -4,7 +4,7 @@ An engine's own keys say which tokens a block holds, and little about what compu
 
     weights = naming.weights_identity("/models/llama", override=None)
     name = naming.prefix(engine="vllm", weights=weights, dtype="bfloat16", kv_dtype="auto", layout="...", block_bytes=65536)
-    key = name + naming.rank(tp_rank, tp_size, tp_replicated=is_mla) + engine_key  # all three are bytes
+    key = name + engine_key  # both are bytes
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ def prefix(
 
     weights: of weights_identity(). layout: how a block's bytes are arranged, the sizes included. block_bytes: of one block.
     hash_scheme: how the engine made its keys. salt: what separates users of one store where the engine's key does not.
-    extra: whatever else changes the bytes (quantization, rope scaling). model: for people, no part of the name: the same
-    weights in another folder are the same. InvalidError: a part is missing, or is no plain value."""
+    extra: whatever else changes the bytes (quantization, rope scaling, a parallel rank whose bytes differ from the others').
+    model: for people, no part of the name: the same weights in another folder are the same.
+    InvalidError: a part is missing, or is no plain value."""
     parts: dict[str, Plain] = {
         "version": VERSION,
         "engine": _given("engine", engine),
@@ -71,24 +72,12 @@ def prefix(
     return f"{engine}/{digest(parts)}/".encode()
 
 
-def rank(tp_rank: int = 0, tp_size: int = 1, pp_rank: int = 0, pp_size: int = 1, *, tp_replicated: bool = False) -> bytes:
-    """The part of a key for a parallel rank whose bytes differ from the other ranks'; empty where they do not.
-
-    tp_replicated: every tensor-parallel rank holds the same bytes (MLA), so one of them stores for all.
-
-    >>> rank(1, 4), rank(1, 4, tp_replicated=True), rank(0, 1), rank(1, 2, 3, 4)
-    (b'tp1of4/', b'', b'', b'tp1of2/pp3of4/')
-    """
-    text = ""
-    if tp_size > 1 and not tp_replicated:
-        text += f"tp{tp_rank}of{tp_size}/"
-    if pp_size > 1:
-        text += f"pp{pp_rank}of{pp_size}/"
-    return text.encode()
-
-
 def digest(value: Plain) -> str:
-    """32 hex digits of a plain value (text, numbers, lists, dictionaries with text keys), the same on every machine."""
+    """32 hex digits of a plain value (text, numbers, lists, dictionaries with text keys), the same on every machine.
+
+    >>> digest({"b": [1, "x"], "a": None})
+    'c22cb7b0353770e2b38094af641143eb'
+    """
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as e:
