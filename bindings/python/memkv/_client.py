@@ -313,10 +313,7 @@ class Client(ClientBase):
 
     def exists_many(self, keys: Iterable[Key], *, touch: bool = False, timeout: float | None = None) -> list[bool]:
         """One answer a key, in one round; what could not be asked is False."""
-        ops = Ops()
-        for key in keys:
-            ops.add(_library.OP_EXISTS, key, flags=_library.FLAG_TOUCH if touch else 0)
-        flight = self._fly(ops, timeout)
+        flight = self._fly(Ops.of_keys(_library.OP_EXISTS, keys, _library.FLAG_TOUCH if touch else 0), timeout)
         return [status == _library.OK for status in flight.statuses] if flight else []
 
     def get_pages(self, keys: Iterable[Key], memory: Any, offsets: Sequence[int], size: int, *, timeout: float | None = None) -> list[int | None]:

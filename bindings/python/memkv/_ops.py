@@ -97,11 +97,21 @@ class Ops:
         return len(self.keys) - 1
 
     @classmethod
-    def of_pages(cls, kind: int, keys: Iterable[Key], memory: Any, offsets: Sequence[int], size: int) -> "Ops":
-        """One op a key, on `size` bytes of `memory` at `offsets`: in columns at once, for it is Python that costs."""
+    def of_keys(cls, kind: int, keys: Iterable[Key], flags: int = 0) -> "Ops":
+        """One op a key, without memory: in columns at once, for it is Python that costs."""
         ops = cls()
         ops.keys = [key.encode() if isinstance(key, str) else key_bytes(key) for key in keys]
         count = len(ops.keys)
+        ops.kinds, ops.flags = bytearray([kind]) * count, bytearray([flags]) * count
+        ops.offsets = ops.generations = array("Q", bytes(8 * count))
+        ops.counts = array("I", bytes(4 * count))
+        return ops
+
+    @classmethod
+    def of_pages(cls, kind: int, keys: Iterable[Key], memory: Any, offsets: Sequence[int], size: int) -> "Ops":
+        """One op a key, on `size` bytes of `memory` at `offsets`, in columns at once."""
+        ops = cls.of_keys(kind, keys)
+        count = len(ops)
         if count != len(offsets):
             raise InvalidError(f"{count} keys and {len(offsets)} offsets: one a key")
         piece = piece_of(memory, kind == _library.OP_GET)
@@ -110,8 +120,6 @@ class Ops:
         ops.kept.append(piece.keep)
         if piece.cuda:
             ops.cuda.append((piece.address, piece.size))
-        ops.kinds, ops.flags = bytearray([kind]) * count, bytearray(count)
-        ops.offsets = ops.generations = array("Q", bytes(8 * count))
         ops.counts = array("I", [1]) * count
         ops.addresses = array("Q", [piece.address + offset for offset in offsets])
         ops.sizes = array("Q", [size]) * count

@@ -7,10 +7,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import KEY_BYTES_MAX
 from .errors import InvalidError
+
+if TYPE_CHECKING:
+    from ._client import Client
 
 Check = Callable[[str, Any], Any]
 """Takes a name and a value, and returns the value as it is used."""
@@ -117,6 +120,40 @@ def checked(given: Mapping[str, Any], checks: Mapping[str, Check], where: str) -
         return {name: checks[name](name, value) for name, value in given.items()}
     except InvalidError as e:
         raise InvalidError(f"{where}: {e}") from None
+
+
+STORE: dict[str, Check] = {
+    "servers": names,
+    "auth_key": optional_text,
+    "transport": transport,
+    "config_file": optional_text,
+    "rdma_devices": devices,
+    "shm_dir": optional_text,
+}
+"""What names a store, as in memkv.connect()."""
+
+_threads = partial(count, least=1, most=IO_CONTEXTS_MAX)
+TIER: dict[str, Check] = {
+    "prefix": prefix,
+    "weights": optional_text,
+    "revision": optional_text,
+    "salt": text,
+    "n_read_threads": _threads,
+    "n_write_threads": _threads,
+    "lookup_timeout_s": seconds,
+    "load_timeout_s": seconds,
+    "store_timeout_s": seconds,
+    "max_store_backlog_mb": megabytes,
+}
+"""What the tiers of vLLM and LMCache have in common."""
+
+
+def connect(settings: Any, client_name: str, io_contexts: int) -> Client:
+    """A client of the store that an adapter's settings name. A server that is down is no error."""
+    from . import connect as connect_to
+
+    named = {name: getattr(settings, name) for name in STORE if hasattr(settings, name)}
+    return connect_to(**named, client_name=client_name, io_contexts=io_contexts)
 
 
 def _with_nearest(name: str, known: Iterable[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from .. import _parameters
@@ -51,40 +50,14 @@ class Settings:
 
     def connect(self, purpose: str, io_contexts: int) -> Client:
         """A client for one purpose. A server that is down is no error."""
-        from .. import connect
-
-        return connect(
-            self.servers,
-            auth_key=self.auth_key,
-            transport=self.transport,
-            rdma_devices=self.rdma_devices,
-            shm_dir=self.shm_dir,
-            config_file=self.config_file,
-            io_contexts=io_contexts,
-            client_name=f"lmcache {purpose}",
-        )
+        return _parameters.connect(self, f"lmcache {purpose}", io_contexts)
 
 
-_threads = partial(_parameters.count, least=1, most=_parameters.IO_CONTEXTS_MAX)
 _CHECKS: dict[str, _parameters.Check] = {
-    "servers": _parameters.names,
-    "auth_key": _parameters.optional_text,
-    "transport": _parameters.transport,
-    "rdma_devices": _parameters.devices,
-    "shm_dir": _parameters.optional_text,
-    "config_file": _parameters.optional_text,
-    "n_read_threads": _threads,
-    "n_write_threads": _threads,
-    "prefix": _parameters.prefix,
-    "weights": _parameters.optional_text,
-    "revision": _parameters.optional_text,
+    **_parameters.STORE,
+    **_parameters.TIER,
     "dtype": _parameters.some_text,
     "kv_dtype": _parameters.some_text,
     "layout": _parameters.some_text,
-    "salt": _parameters.text,
-    "lookup_timeout_s": _parameters.seconds,
-    "load_timeout_s": _parameters.seconds,
-    "store_timeout_s": _parameters.seconds,
-    "max_store_backlog_mb": _parameters.megabytes,
     "max_capacity_gb": _parameters.gigabytes,
 }

@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from .. import _library, connect
+from .. import _library, _parameters
 from .._ops import Flight, Ops
 from ..errors import MemKVError
 from ._pages import Memory
@@ -22,18 +22,10 @@ GET = _library.OP_GET
 PUT = _library.OP_PUT
 
 
-def _ops(kind: int, keys: list[bytes], flags: int = 0) -> Ops:
-    ops = Ops()
-    count = len(keys)
-    ops.keys = keys
-    ops.kinds, ops.flags = bytearray([kind]) * count, bytearray([flags]) * count
-    ops.offsets = ops.generations = array("Q", bytes(8 * count))
-    return ops
-
-
 def ops_on(kind: int, keys: list[bytes], memories: Sequence[Memory]) -> Ops:
-    """One op a key, on blocks in their order, in columns at once: it is Python that costs."""
-    ops = _ops(kind, keys)
+    """One op a key, on blocks in their order, in columns at once."""
+    ops = Ops.of_keys(kind, keys)
+    ops.counts = array("I")
     for memory in memories:
         ops.addresses.extend(memory.addresses)
         ops.sizes.extend(memory.sizes)
@@ -44,9 +36,7 @@ def ops_on(kind: int, keys: list[bytes], memories: Sequence[Memory]) -> Ops:
 
 def exists_ops(keys: list[bytes], touch: bool) -> Ops:
     """`touch`: what is found counts as used."""
-    ops = _ops(EXISTS, keys, _library.FLAG_TOUCH if touch else 0)
-    ops.counts = array("I", bytes(4 * len(keys)))
-    return ops
+    return Ops.of_keys(EXISTS, keys, _library.FLAG_TOUCH if touch else 0)
 
 
 class Lane:
@@ -56,11 +46,7 @@ class Lane:
         """`io_contexts`: I/O threads; 0 = the client's default."""
         self._direction = direction
         self._say_again = 0.0
-        self.client = connect(
-            settings.servers, auth_key=settings.auth_key, transport=settings.transport, rdma_devices=settings.rdma_devices,
-            shm_dir=settings.shm_dir, io_contexts=io_contexts, config_file=settings.config_file,
-            client_name=f"{settings.client_name or 'sglang'}-{direction}",
-        )  # fmt: skip
+        self.client = _parameters.connect(settings, f"{settings.client_name or 'sglang'}-{direction}", io_contexts)
 
     def run(self, ops: Ops, timeout_s: float) -> Flight | None:
         """The ops with their outcomes; None = the call as a whole failed, and nothing is under way."""

@@ -17,14 +17,12 @@ _ENGINES = frozenset(
         "prefetch_timeout_per_ki_token", "hicache_storage_pass_prefix_keys", "file_storage_path",
     )
 )  # fmt: skip
-_TEXTS = ("auth_key", "shm_dir", "config_file", "client_name", "model", "weights", "draft_weights", "revision", "kv_dtype", "salt")
+_TEXTS = ("client_name", "model", "weights", "draft_weights", "revision", "kv_dtype", "salt")
 _SECONDS = ("exists_timeout_s", "get_timeout_s", "put_timeout_s")
 _KNOWN: dict[str, _parameters.Check] = {
     **dict.fromkeys(_TEXTS, _parameters.optional_text),
     **dict.fromkeys(_SECONDS, _parameters.seconds),
-    "servers": _parameters.names,
-    "transport": _parameters.transport,
-    "rdma_devices": _parameters.devices,
+    **_parameters.STORE,
     "prefix": _parameters.prefix,
     "register_memory": _parameters.flag,
     "interface_v1": _parameters.flag,  # the engine reads it, too

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import memkv
@@ -46,32 +45,17 @@ class Settings:
 
     def connect(self, purpose: str, io_contexts: int) -> memkv.Client:
         """A client for one purpose. A server that is down is no error."""
-        return memkv.connect(
-            self.servers, auth_key=self.auth_key, transport=self.transport, config_file=self.config_file, io_contexts=io_contexts,
-            client_name=f"vllm-{purpose}",
-        )  # fmt: skip
+        return _parameters.connect(self, f"vllm-{purpose}", io_contexts)
 
 
 def _locality(name: str, value: Any) -> str | None:
     return None if value is None else _parameters.choice(name, value, ("LOCAL", "REMOTE"))
 
 
-_threads = partial(_parameters.count, least=1, most=_parameters.IO_CONTEXTS_MAX)
+_STORE = ("servers", "auth_key", "transport", "config_file")
 _CHECKS: dict[str, _parameters.Check] = {
-    "servers": _parameters.names,
-    "auth_key": _parameters.optional_text,
-    "transport": _parameters.transport,
-    "config_file": _parameters.optional_text,
-    "prefix": _parameters.prefix,
-    "weights": _parameters.optional_text,
-    "revision": _parameters.optional_text,
-    "salt": _parameters.text,
-    "n_read_threads": _threads,
-    "n_write_threads": _threads,
-    "lookup_timeout_s": _parameters.seconds,
-    "load_timeout_s": _parameters.seconds,
-    "store_timeout_s": _parameters.seconds,
-    "max_store_backlog_mb": _parameters.megabytes,
+    **{name: _parameters.STORE[name] for name in _STORE},
+    **_parameters.TIER,
     "enable_kv_events": _parameters.flag,
     "locality": _locality,
 }
