@@ -10,13 +10,6 @@ from lmcache_tasks import Arena, build, keys, load, look_up, spec, store
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    started = Server(tmp_path_factory.mktemp("server"), "--mode", "memory", "--memory", "256MiB")
-    yield started
-    started.kill()
-
-
 @pytest.fixture
 def adapters():
     """Builds adapters that are closed at the end."""

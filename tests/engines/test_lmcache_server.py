@@ -15,8 +15,8 @@ import urllib.request
 import memkv
 import pytest
 from conftest import Server, clean_environment, freeze, run, setup_store
-from lmcache_engine import write_model
 from lmcache_tasks import as_json, spec
+from tiny_llama import write_model
 
 HERE = pathlib.Path(__file__).resolve().parent
 LMCACHE = pathlib.Path(sys.executable).parent / "lmcache"

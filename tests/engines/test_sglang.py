@@ -6,7 +6,6 @@ from array import array
 import msgspec
 import pytest
 import torch
-from processes import Server
 from sglang_pools import LAYOUTS, device_pool, fill, hashes, host_pool, indices_of, page_bytes, storage, whole
 
 from sglang.srt.mem_cache.hicache_storage import PoolHitPolicy, PoolName, PoolTransfer
@@ -14,13 +13,6 @@ from sglang.srt.mem_cache.radix_cache import RadixKey
 from sglang.srt.mem_cache.utils import get_storage_hash_str
 
 KINDS = ["mha", "mla"]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    started = Server(tmp_path_factory.mktemp("server"), "--mode", "memory", "--memory", "128MiB")
-    yield started
-    started.kill()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from array import array
 import pytest
 import safetensors.torch
 import torch
-from processes import Server, freeze
+from processes import freeze
 from sglang_pools import LAYERS, NAMED, PAGE, PATIENT, device_pool, fill, host_pool, page_bytes, whole
 
 from sglang.srt import runtime_context
@@ -53,11 +53,8 @@ def model(tmp_path):
 
 
 @pytest.fixture
-def server(tmp_path):
-    started = Server(tmp_path, "--mode", "memory", "--memory", "64MiB")
-    yield started
-    started.process.send_signal(signal.SIGCONT)
-    started.kill()
+def server(servers):
+    return servers("--mode", "memory", "--memory", "64MiB")
 
 
 class Engine:

@@ -18,11 +18,8 @@ KEYS = hashes(32)
 
 
 @pytest.fixture
-def server(tmp_path):
-    started = Server(tmp_path, "--mode", "memory", "--memory", "128MiB")
-    yield started
-    started.process.send_signal(signal.SIGCONT)
-    started.kill()
+def server(servers):
+    return servers("--mode", "memory", "--memory", "128MiB")
 
 
 def each_call(one):

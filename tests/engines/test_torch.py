@@ -2,17 +2,14 @@
 
 import pytest
 import torch
-from processes import Server
 
 import memkv
 
 
 @pytest.fixture(scope="module")
-def kv(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("server"), "--mode", "memory", "--memory", "128MiB")
+def kv(server):
     with memkv.connect(server.address) as client:
         yield client
-    server.kill()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int8, torch.float8_e4m3fn, torch.bool])

@@ -18,11 +18,7 @@ os.environ.setdefault("MEMKV_TRANSPORT", "tcp")
 import memkv  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    started = Server(tmp_path_factory.mktemp("server"), "--mode", "memory", "--memory", "128MiB")
-    yield started
-    started.kill()
+server = memory_server  # noqa: F405
 
 
 @pytest.fixture

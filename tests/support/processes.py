@@ -97,6 +97,14 @@ def servers(tmp_path):
         server.kill()
 
 
+@pytest.fixture(scope="module")
+def memory_server(tmp_path_factory):
+    """A server that a module's tests share."""
+    started = Server(tmp_path_factory.mktemp("server"), "--mode", "memory", "--memory", "256MiB")
+    yield started
+    started.kill()
+
+
 @pytest.fixture
 def memkv(tmp_path):
     """memkv(*args, server=...) -> Result, in tmp_path."""
