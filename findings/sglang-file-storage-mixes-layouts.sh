@@ -20,6 +20,7 @@ python=${SGLANG_PYTHON:-}
 if [ -z "$python" ]; then
   python3 -m venv "$work/venv"
   "$work/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$root/tests/engines/requirements.txt"
+  "$work/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0
   python=$work/venv/bin/python
 fi
 cat > "$work/try.py" <<'PY'
