@@ -7,7 +7,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "engine/layout.h"
+#include "format/layout.h"
 #include "sim/calls.h"
 #include "sim/pending.h"
 
@@ -35,7 +35,7 @@ Run::Run(uint64_t seed, const Plan& plan, const Options& options)
   if (setup.slow_network)
     network_.plan() = {.latency_ns_min = 100 * kUs, .latency_ns_max = 5 * kMs, .jitter_ns_max = 20 * kMs};
   network_.plan().window_bytes = setup.window_bytes;
-  const auto layout = engine::choose_layout(setup.drive_bytes, setup.shards);
+  const auto layout = format::choose_layout(setup.drive_bytes, setup.shards);
   MEMKV_ASSERT(layout.has_value());
   std::vector<std::unique_ptr<io::DriveFile>> files;
   std::vector<io::DriveFile*> borrowed;
@@ -45,14 +45,14 @@ Run::Run(uint64_t seed, const Plan& plan, const Options& options)
                                                              .volatile_cache = setup.volatile_cache,
                                                              .latency_ns_max = setup.drive_latency_ns_max},
                                               base::mix64(seed + i)));
-    drives_.back()->set_slices({engine::kSlicesOffset, layout->slice_bytes});
+    drives_.back()->set_slices({format::kSlicesOffset, layout->slice_bytes});
     // With both superblocks damaged a drive is refused, and stays so: no round could end well.
     drives_.back()->set_copies(
-        {engine::kSuperblockOffsets[0] / io::kSectorBytes, engine::kSuperblockOffsets[1] / io::kSectorBytes});
+        {format::kSuperblockOffsets[0] / io::kSectorBytes, format::kSuperblockOffsets[1] / io::kSectorBytes});
     files.push_back(drives_.back()->open());
     borrowed.push_back(files.back().get());
   }
-  auto formatted = engine::Volume::format(borrowed, {.shards = setup.shards});
+  auto formatted = volume::Volume::format(borrowed, {.shards = setup.shards});
   MEMKV_ASSERT(formatted.ok(), "format");
   for (uint32_t i = 0; i < setup.tenants; i++) tenants_.push_back({fmt::format("tenant{}", i), secret_of(i)});
   spec_ = {.host = kServerHost,

@@ -95,7 +95,7 @@ Result<void, Message> ServerProcess::open(const std::vector<Drive*>& drives) {
     files_.push_back(std::move(file));
   }
   if (borrowed.empty()) return Message{Status::kInvalid, "no drive is there"};
-  auto volume = engine::Volume::open(borrowed, {.accept_loss = spec_.accept_loss});
+  auto volume = volume::Volume::open(borrowed, {.accept_loss = spec_.accept_loss});
   if (!volume) return volume.error();
   volume_ = std::move(*volume);
   for (const Tenant& tenant : spec_.tenants) {
@@ -103,7 +103,7 @@ Result<void, Message> ServerProcess::open(const std::vector<Drive*>& drives) {
     if (!id) return Message{id.error().status, fmt::format("namespace {}: {}", tenant.name, id.error().what)};
     namespace_ids_.push_back(*id);
   }
-  const engine::Superblock& super = volume_->superblock();
+  const format::Superblock& super = volume_->superblock();
   const uint32_t shards = super.shard_count;
   const uint32_t count = std::min(spec_.workers, shards);
   base::os_random(base::mut_bytes_of(identity_.boot_id.data(), identity_.boot_id.size()));

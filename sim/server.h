@@ -6,11 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "engine/volume.h"
 #include "shard/worker.h"
 #include "sim/drive.h"
 #include "sim/loop.h"
 #include "sim/network.h"
+#include "volume/volume.h"
 #include "wire/handshake.h"
 
 namespace memkv::sim {
@@ -65,7 +65,7 @@ class ServerProcess {
   size_t worker_count() const { return workers_.size(); }
   shard::Worker& worker(size_t i);
   const ServerSpec& spec() const { return spec_; }
-  const engine::Volume& volume() const { return *volume_; }
+  const volume::Volume& volume() const { return *volume_; }
   /// Asserts that every pool is whole. After stopped().
   void check_whole() const;
 
@@ -85,7 +85,7 @@ class ServerProcess {
   const ServerSpec spec_;
   const uint64_t clock_offset_ns_;
   std::vector<std::unique_ptr<io::DriveFile>> files_;
-  std::unique_ptr<engine::Volume> volume_;
+  std::unique_ptr<volume::Volume> volume_;
   std::vector<uint64_t> namespace_ids_;
   shard::Identity identity_;
   std::vector<std::unique_ptr<WorkerActor>> workers_;

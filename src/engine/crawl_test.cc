@@ -63,8 +63,8 @@ class Crawl : public testing::Test {
   }
   /// Half of what is reserved is used up within the next changes, so that the next range is reserved; `left`: all but
   /// so many are.
-  void come_near_half() { store().skip_sequences(kSequenceReservation / 2 - 610); }
-  void use_up_but(uint64_t left) { store().skip_sequences(kSequenceReservation / 2 - left); }
+  void come_near_half() { store().skip_sequences(format::kSequenceReservation / 2 - 610); }
+  void use_up_but(uint64_t left) { store().skip_sequences(format::kSequenceReservation / 2 - left); }
   StoreImpl& store() { return static_cast<StoreImpl&>(rig->store()); }
   void put_new(const std::string& name, int count) {
     for (int i = 0; i < count; ++i) {
@@ -76,7 +76,7 @@ class Crawl : public testing::Test {
     }
   }
   static bool is_anchor(const io::FaultyDevice::OpView& view) {
-    return view.kind == io::FaultyDevice::OpKind::kWrite && view.offset < kSlicesOffset + 2 * kBlockBytes;
+    return view.kind == io::FaultyDevice::OpKind::kWrite && view.offset < format::kSlicesOffset + 2 * kBlockBytes;
   }
   void hang(size_t drive) {
     rig->device(drive).set_gate([](const auto&) { return true; });
@@ -318,7 +318,7 @@ TEST_F(Crawl, SequencesThatCouldNotBeReservedAreTriedAgain) {
   for (const bool refused : {true, false}) {
     const auto bad = [asked = 0](const auto& view) mutable { return is_anchor(view) && ++asked <= 10; };
     if (refused) rig->device(0).set_refuses(bad);
-    if (!refused) rig->device(0).fail_range(kSlicesOffset, 2 * kBlockBytes);
+    if (!refused) rig->device(0).fail_range(format::kSlicesOffset, 2 * kBlockBytes);
     come_near_half();
     put_new("half", 20);
     run_for(50 * kMs);

@@ -119,7 +119,7 @@ TEST(Damage, ABlockByChanceIsNewestOrMiss) {
     for (int i = 0; i < 10; ++i) {
       const size_t drive = random.below(d.drives());
       const uint64_t offset =
-          kSlicesOffset + random.below((d.drive_bytes() - kSlicesOffset) / kBlockBytes) * kBlockBytes;
+          format::kSlicesOffset + random.below((d.drive_bytes() - format::kSlicesOffset) / kBlockBytes) * kBlockBytes;
       const auto damage = static_cast<Damage>(random.below(3));
       const uint64_t chance = random.below(1 << 15);
       SCOPED_TRACE(testing::Message() << "seed " << seed << " drive " << drive << " block " << offset << " "

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/log.h"
-#include "engine/format_check.h"
 #include "engine/rig_testing.h"
+#include "format/format_check.h"
 
 namespace memkv::engine {
 
@@ -117,11 +117,11 @@ class DamageRig {
   /// The blocks in use of a drive, by what they are. Only live structures: those of the newest epoch at their place.
   std::map<BlockOf, std::vector<uint64_t>> find_blocks(size_t drive) {
     std::map<BlockOf, std::vector<uint64_t>> out;
-    const auto layout = choose_layout(drive_bytes_, 1);
-    for (uint64_t i = 0; i < 2; ++i) out[BlockOf::kAnchor].push_back(kSlicesOffset + i * kBlockBytes);
-    for (uint64_t p = 0; p < segment_count(layout->slice_bytes, layout->segment_bytes); ++p) {
-      const uint64_t start = kSlicesOffset + segment_offset(layout->segment_bytes, p);
-      SegmentHeader header;
+    const auto layout = format::choose_layout(drive_bytes_, 1);
+    for (uint64_t i = 0; i < 2; ++i) out[BlockOf::kAnchor].push_back(format::kSlicesOffset + i * kBlockBytes);
+    for (uint64_t p = 0; p < format::segment_count(layout->slice_bytes, layout->segment_bytes); ++p) {
+      const uint64_t start = format::kSlicesOffset + format::segment_offset(layout->segment_bytes, p);
+      format::SegmentHeader header;
       std::memcpy(&header, block(drive, start), sizeof header);
       if (!valid(header, seed())) continue;
       out[BlockOf::kSegmentHeader].push_back(start);
@@ -137,26 +137,26 @@ class DamageRig {
   static uint64_t seed() {
     uint8_t store_id[16];
     std::memset(store_id, 7, sizeof store_id);
-    return log_seed(store_id, 0);
+    return format::log_seed(store_id, 0);
   }
   void find_extents(size_t drive, uint64_t start, uint64_t segment_bytes, uint64_t epoch,
                     std::map<BlockOf, std::vector<uint64_t>>& out) {
     for (uint64_t at = start + kBlockBytes; at < start + segment_bytes;) {
       const base::Bytes bytes(block(drive, at), start + segment_bytes - at);
-      const auto extent = open_extent(bytes, seed());
+      const auto extent = format::open_extent(bytes, seed());
       if (!extent || extent->epoch != epoch) break;
-      RecordReader reader(*extent, bytes);
-      RecordView record;
+      format::RecordReader reader(*extent, bytes);
+      format::RecordView record;
       BlockOf kind = extent->record_count == 0 ? BlockOf::kMark : BlockOf::kExtentHeader;
       for (auto next = reader.next(record); next && *next; next = reader.next(record)) {
-        if (record.header.kind == RecordKind::kTombstone) kind = BlockOf::kTombstone;
+        if (record.header.kind == format::RecordKind::kTombstone) kind = BlockOf::kTombstone;
       }
       for (uint64_t b = 0; b < extent->header_bytes; b += kBlockBytes) out[kind].push_back(at + b);
       for (uint64_t b = extent->header_bytes; b < extent->extent_bytes; b += 16 * kBlockBytes)
         out[BlockOf::kPayload].push_back(at + b);
       at += extent->extent_bytes;
     }
-    const auto footer = peek_footer({block(drive, start + segment_bytes - kBlockBytes), kBlockBytes});
+    const auto footer = format::peek_footer({block(drive, start + segment_bytes - kBlockBytes), kBlockBytes});
     if (!footer || footer->epoch != epoch) return;
     for (uint64_t b = kBlockBytes; b <= footer->footer_bytes; b += kBlockBytes)
       out[BlockOf::kFooter].push_back(start + segment_bytes - b);

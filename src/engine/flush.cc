@@ -33,7 +33,7 @@ void StoreImpl::start_flush(OpState* st) {
     auto* a = new Flush;  // rare
     a->st = st;
     a->drive = log->config().slice.drive_index;
-    a->header.kind = RecordKind::kFlush;
+    a->header.kind = format::RecordKind::kFlush;
     a->header.namespace_id = op.namespace_id;
     a->header.sequence = sequence;
     a->on_done = [](Append& done) {

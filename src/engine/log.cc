@@ -54,7 +54,7 @@ Log::Log(io::Reactor& reactor, const Config& config, LogOwner& owner, StoreCount
       config_(config),
       owner_(owner),
       counters_(counters),
-      seed_(log_seed(config_.store_id, config_.slice.life)),
+      seed_(format::log_seed(config_.store_id, config_.slice.life)),
       segments_((config.slice.size_bytes - 2 * kBlockBytes) / config.slice.segment_bytes),
       evicted_filter_(kFilterBits / 64),
       writes_(config.writes_max) {
@@ -96,12 +96,14 @@ void Log::start(const Position& position) {
   told_epoch_ = newest_;
   told_block_ = position.told_block;
   phase_ = newest_ == 0 || position.sealed ? Phase::kNeedSegment : Phase::kOpen;
-  if (!footer_) footer_ = std::make_unique<FooterBuilder>(base::MutBytes(footer_memory_.get(), footer_capacity_));
+  if (!footer_)
+    footer_ = std::make_unique<format::FooterBuilder>(base::MutBytes(footer_memory_.get(), footer_capacity_));
 }
 
-void Log::add_footer_entry(const RecordHeader& header, base::Bytes head_payload) {
-  if (!footer_) footer_ = std::make_unique<FooterBuilder>(base::MutBytes(footer_memory_.get(), footer_capacity_));
-  if (footer_->append(header, head_payload)) footer_used_ += footer_entry_bytes(header);
+void Log::add_footer_entry(const format::RecordHeader& header, base::Bytes head_payload) {
+  if (!footer_)
+    footer_ = std::make_unique<format::FooterBuilder>(base::MutBytes(footer_memory_.get(), footer_capacity_));
+  if (footer_->append(header, head_payload)) footer_used_ += format::footer_entry_bytes(header);
   sequence_max_ = std::max(sequence_max_, header.sequence);
 }
 
@@ -135,7 +137,7 @@ void Log::free_oldest() {
   pump();
 }
 
-uint32_t Log::entry_bytes(const Append& a) { return footer_entry_bytes(a.header); }
+uint32_t Log::entry_bytes(const Append& a) { return format::footer_entry_bytes(a.header); }
 
 void Log::append(Append& a) {
   enqueue(a);
@@ -153,16 +155,16 @@ void Log::enqueue(Append& a) {
   if (a.reserved_block != 0) {  // memory mode: it lies there already, only its header is missing
     std::byte* header = a.payload - kBlockBytes;
     set_sizes(a, kBlockBytes);
-    ExtentBuilder builder({header, kBlockBytes});
+    format::ExtentBuilder builder({header, kBlockBytes});
     MEMKV_ASSERT(builder.append(a.header, a.key, a.sums, a.ranges));
-    ExtentHeader h{};
+    format::ExtentHeader h{};
     h.epoch = a.reserved_epoch;
     h.block_in_segment = static_cast<uint32_t>(a.reserved_block);
     h.header_bytes = kBlockBytes;
     h.extent_bytes = kBlockBytes + static_cast<uint32_t>(base::align_up(a.header.payload_bytes, kBlockBytes));
     builder.finish(h, seed_);
     const uint64_t offset = segment_start(a.reserved_epoch) + (a.reserved_block + 1) * kBlockBytes;
-    a.place = {config_.slice.drive_index, offset / kPackBytes};
+    a.place = {config_.slice.drive_index, offset / format::kPackBytes};
     a.epoch = a.reserved_epoch;
     finish(a, Status::kOk);
     return;
@@ -170,7 +172,9 @@ void Log::enqueue(Append& a) {
   (a.move ? moves_ : fresh_).push(a);
 }
 
-void Log::set_sizes(Append& a, uint32_t place_in_extent) { a.header.payload_place = place_in_extent / kPackBytes; }
+void Log::set_sizes(Append& a, uint32_t place_in_extent) {
+  a.header.payload_place = place_in_extent / format::kPackBytes;
+}
 
 /// Completes an append at the next turn of the loop, in order.
 void Log::finish(Append& a, Status status) {
@@ -197,7 +201,7 @@ void Log::on_post(io::IoOp& op, int32_t) {
 }
 
 bool Log::fits(uint32_t blocks, uint32_t footer_more) const {
-  const uint32_t footer = footer_bytes_for(footer_used_ + footer_more);
+  const uint32_t footer = format::footer_bytes_for(footer_used_ + footer_more);
   if (footer > footer_capacity_) return false;
   return cursor_ + blocks + footer / kBlockBytes <= segment_blocks();
 }
@@ -297,8 +301,8 @@ Log::Room Log::reserve(uint32_t bytes) {
   // it.
   cursor_ += blocks;
   ++segment_of(room.epoch).rooms;
-  ExtentBuilder builder({room.data - kBlockBytes, kBlockBytes});
-  ExtentHeader h{};
+  format::ExtentBuilder builder({room.data - kBlockBytes, kBlockBytes});
+  format::ExtentHeader h{};
   h.epoch = room.epoch;
   h.block_in_segment = static_cast<uint32_t>(room.block);
   h.header_bytes = kBlockBytes;

@@ -10,9 +10,9 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/format_check.h"
 #include "engine/index.h"
 #include "engine/store.h"
+#include "format/format_check.h"
 
 namespace memkv::engine {
 
@@ -25,11 +25,12 @@ constexpr uint32_t blocks_of(uint64_t bytes) { return static_cast<uint32_t>((byt
 /// inside append()).
 struct Append {
   using Fn = void (*)(Append& append);
-  RecordHeader header{};  ///< digest, namespace, sequence, kind, checksum ... set by the owner; sizes by the log
+  format::RecordHeader
+      header{};  ///< digest, namespace, sequence, kind, checksum ... set by the owner; sizes by the log
   std::string_view key;
   std::byte* payload = nullptr;  ///< lone records: 4 KiB aligned, 4 KiB of room in front, capacity rounded up to 4 KiB
   std::span<const uint64_t> sums;
-  std::span<const PresentRange> ranges;
+  std::span<const format::PresentRange> ranges;
   bool lone = false;            ///< an extent of its own, header in front of the payload
   bool move = false;            ///< of reclaim: may use the last free segment
   uint64_t reserved_block = 0;  ///< memory mode: the record lies in the segment already (block of its header); 0 = not
@@ -98,12 +99,12 @@ class Log {
     uint32_t told_block = 0;    ///< end of the last extent with records of the newest segment
     uint64_t cut_epoch = 0;     ///< all before (cut_epoch, cut_block) was dropped for good
     uint32_t cut_block = 0;
-    uint32_t last_block = 0;           ///< of the last extent; 0: there is none
-    std::vector<NoteEntry> last_note;  ///< of its records, for the next extent's note
+    uint32_t last_block = 0;                   ///< of the last extent; 0: there is none
+    std::vector<format::NoteEntry> last_note;  ///< of its records, for the next extent's note
   };
   void start(const Position& position);
   /// Recovery: a record of the newest, still open segment, for its footer.
-  void add_footer_entry(const RecordHeader& header, base::Bytes head_payload);
+  void add_footer_entry(const format::RecordHeader& header, base::Bytes head_payload);
 
   void append(Append& append);
   /// Without submitting: pump() follows when all that belongs together is in.
@@ -229,10 +230,10 @@ class Log {
   bool submit_lone(Append& a);
   bool submit_group();
   bool submit(Write& w, std::byte* memory);
-  uint64_t finish_header(ExtentBuilder& builder, uint32_t header_bytes, uint32_t extent_bytes);
+  uint64_t finish_header(format::ExtentBuilder& builder, uint32_t header_bytes, uint32_t extent_bytes);
   void note_records(const Append* records);
   void start_write(DeviceWrite& w);
-  void fill_extent_header(ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes, uint32_t block) const;
+  void fill_extent_header(format::ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes, uint32_t block) const;
   void set_sizes(Append& a, uint32_t place_in_extent);
   void complete_front();
   void acknowledge(Write& w);
@@ -278,7 +279,7 @@ class Log {
   LogFacts anchored_;
   bool marked_ = true;
   uint64_t idle_since_ns_ = 0;
-  std::array<NoteEntry, kNoteMax> note_{};  // of the last extent's records
+  std::array<format::NoteEntry, kNoteMax> note_{};  // of the last extent's records
   size_t note_count_ = 0;
   uint32_t note_block_ = 0;  // of the last extent; 0: nothing is told of it
   Status refusal_ = Status::kOk;
@@ -298,7 +299,7 @@ class Log {
   uint64_t moved_blocks_ = 0;
   std::unique_ptr<std::byte[]> footer_memory_;
   uint32_t footer_capacity_ = 0;
-  std::unique_ptr<FooterBuilder> footer_;
+  std::unique_ptr<format::FooterBuilder> footer_;
   uint32_t footer_used_ = 0;  // entries acknowledged and in flight
   uint64_t sequence_max_ = 0;
   std::byte* header_block_ = nullptr;  // 4 KiB aligned

@@ -14,11 +14,13 @@ namespace {
 constexpr uint64_t kRecordsPerExtentMax = 1024;
 constexpr uint64_t kWriteAgainNs = 1'000'000;
 
-uint32_t header_bytes_of(const Append& a) { return record_header_bytes(a.key.size(), a.sums.size(), a.ranges.size()); }
+uint32_t header_bytes_of(const Append& a) {
+  return format::record_header_bytes(a.key.size(), a.sums.size(), a.ranges.size());
+}
 
 /// Where a payload of this size may start in an extent.
 uint64_t payload_start(uint64_t at, uint32_t bytes) {
-  return base::align_up(at, bytes != 0 && bytes % kBlockBytes == 0 ? kBlockBytes : kPackBytes);
+  return base::align_up(at, bytes != 0 && bytes % kBlockBytes == 0 ? kBlockBytes : format::kPackBytes);
 }
 
 }  // namespace
@@ -38,7 +40,7 @@ bool Log::submit_lone(Append& a) {
   std::byte* memory = a.payload - kBlockBytes;
   std::memset(a.payload + a.header.payload_bytes, 0, padded - a.header.payload_bytes);
   set_sizes(a, kBlockBytes);
-  ExtentBuilder builder({memory, kBlockBytes});
+  format::ExtentBuilder builder({memory, kBlockBytes});
   MEMKV_ASSERT(builder.append(a.header, a.key, a.sums, a.ranges));
   next_queue().pop();
   if (a.move) moved_blocks_ += blocks;
@@ -61,7 +63,7 @@ bool Log::submit_group() {
   AppendQueue& queue = next_queue();
   // First how many fit, then where each goes: the payloads stand behind all headers, and since those end on a block, a
   // payload's place behind them does not depend on how long they are.
-  uint64_t headers = sizeof(ExtentHeader), payloads = 0, footer = 0, count = 0, extent = 0;
+  uint64_t headers = sizeof(format::ExtentHeader), payloads = 0, footer = 0, count = 0, extent = 0;
   for (const Append* a = queue.head; a != nullptr && !a->lone && count < kRecordsPerExtentMax; a = a->next) {
     const uint64_t more_headers = headers + header_bytes_of(*a);
     const uint64_t more_payloads = payload_start(payloads, a->header.payload_bytes) + a->header.payload_bytes;
@@ -82,7 +84,7 @@ bool Log::submit_group() {
   }
   if (&queue == &moves_) moved_blocks_ += extent / kBlockBytes;
   const auto header_bytes = static_cast<uint32_t>(base::align_up(headers, kBlockBytes));
-  ExtentBuilder builder({memory, header_bytes});
+  format::ExtentBuilder builder({memory, header_bytes});
   AppendQueue chosen;
   uint64_t at = header_bytes;
   for (uint64_t i = 0; i < count; ++i) {
@@ -116,7 +118,7 @@ bool Log::write_mark() {
     seal();  // the footer says as much
     return true;
   }
-  ExtentBuilder builder({mark_block_, kBlockBytes});
+  format::ExtentBuilder builder({mark_block_, kBlockBytes});
   Write& w = writes_[first_ % writes_.size()];
   w.records = nullptr;
   w.buffer = nullptr;
@@ -135,8 +137,8 @@ void Log::note_records(const Append* records) {
   note_block_ = cursor_;
   note_count_ = 0;
   for (const Append* a = records; a != nullptr && note_block_ != 0; a = a->next) {
-    if (a->header.kind == RecordKind::kChunk) continue;
-    if (a->header.kind == RecordKind::kFlush || note_count_ == kNoteMax) {
+    if (a->header.kind == format::RecordKind::kChunk) continue;
+    if (a->header.kind == format::RecordKind::kFlush || note_count_ == kNoteMax) {
       note_block_ = 0;
     } else {
       note_[note_count_++] = {{a->header.digest[0], a->header.digest[1]}, a->header.sequence};
@@ -145,14 +147,15 @@ void Log::note_records(const Append* records) {
 }
 
 /// Returns the checksum.
-uint64_t Log::finish_header(ExtentBuilder& builder, uint32_t header_bytes, uint32_t extent_bytes) {
-  ExtentHeader h{};
+uint64_t Log::finish_header(format::ExtentBuilder& builder, uint32_t header_bytes, uint32_t extent_bytes) {
+  format::ExtentHeader h{};
   fill_extent_header(h, header_bytes, extent_bytes, cursor_);
   if (note_block_ != 0) (void)builder.note(note_block_, {note_.data(), note_count_});
   return builder.finish(h, seed_);
 }
 
-void Log::fill_extent_header(ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes, uint32_t block) const {
+void Log::fill_extent_header(format::ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes,
+                             uint32_t block) const {
   h.epoch = newest_;
   h.previous_checksum = chain_;
   h.block_in_segment = block;
@@ -248,17 +251,17 @@ void Log::acknowledge(Write& w) {
   Append* next = nullptr;
   for (Append* a = w.records; a != nullptr; a = next) {
     next = a->next;
-    const uint64_t in_segment = extent_offset + uint64_t{a->header.payload_place} * kPackBytes;
-    RecordHeader entry = a->header;
-    entry.payload_place = static_cast<uint32_t>(in_segment / kPackBytes);
+    const uint64_t in_segment = extent_offset + uint64_t{a->header.payload_place} * format::kPackBytes;
+    format::RecordHeader entry = a->header;
+    entry.payload_place = static_cast<uint32_t>(in_segment / format::kPackBytes);
     entry.key_bytes = static_cast<uint16_t>(a->key.size());
     entry.grain_count = static_cast<uint16_t>(a->sums.size());
     entry.range_count = static_cast<uint8_t>(a->ranges.size());
     const base::Bytes head =
-        entry.kind == RecordKind::kHead ? base::Bytes(a->payload, entry.payload_bytes) : base::Bytes();
+        entry.kind == format::RecordKind::kHead ? base::Bytes(a->payload, entry.payload_bytes) : base::Bytes();
     if (!config_.memory_mode) MEMKV_ASSERT(footer_->append(entry, head));
     sequence_max_ = std::max(sequence_max_, entry.sequence);
-    a->place = {config_.slice.drive_index, (segment_start(newest_) + in_segment) / kPackBytes};
+    a->place = {config_.slice.drive_index, (segment_start(newest_) + in_segment) / format::kPackBytes};
     a->epoch = newest_;
     finish(*a, Status::kOk);
   }

@@ -50,11 +50,11 @@ void LogScan::read(uint64_t offset, std::byte* memory, uint64_t bytes) {
 // ------------------------------------------------------------------------------------------------
 
 void LogScan::read_anchors() {
-  const uint64_t seed = store_seed(recovery_.options().store_id);
+  const uint64_t seed = format::store_seed(recovery_.options().store_id);
   AnchorWrite& last = recovery_.anchors_of(log_);
   for (uint64_t copy = 0; copy < 2; ++copy) {
     read(log_.config().slice.offset_bytes + copy * kBlockBytes, window_.get(), kBlockBytes);
-    Anchor a;
+    format::Anchor a;
     std::memcpy(&a, window_.get(), sizeof a);
     if (!valid(a, seed) || a.shard != recovery_.options().shard || a.drive_index != log_.config().slice.drive_index)
       continue;
@@ -80,17 +80,17 @@ LogScan::Segment LogScan::look_at(uint64_t position) {
   std::memcpy(&s.header, window_.get(), sizeof s.header);
   const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
   const bool blank = std::all_of(window_.get(), window_.get() + 2 * kBlockBytes, is_zero);  // never used, most likely
-  const SegmentHeader& h = s.header;
+  const format::SegmentHeader& h = s.header;
   const bool own = h.drive_index == log_.config().slice.drive_index && h.shard == recovery_.options().shard &&
                    h.segment_index == position && h.epoch % log_.segments() == position;
   s.has_header = valid(h, log_.seed()) && (own || !rules().own_place);
   if (s.has_header) s.epoch = h.epoch;
   const auto is_here = [&](uint64_t epoch) { return epoch > s.epoch && epoch % log_.segments() == position; };
   uint64_t epoch = 0;
-  if (const auto peek = peek_extent({window_.get() + kBlockBytes, kBlockBytes}); peek && is_here(peek->epoch)) {
+  if (const auto peek = format::peek_extent({window_.get() + kBlockBytes, kBlockBytes}); peek && is_here(peek->epoch)) {
     if (read_extent(peek->epoch, 1)) epoch = peek->epoch;
   }
-  FooterTrailer trailer;
+  format::FooterTrailer trailer;
   if (!s.has_header && !blank && footer_trailer(position, trailer) && is_here(trailer.epoch))
     epoch = std::max(epoch, trailer.epoch);
   if (epoch > s.epoch) s = {epoch, false, {}};
@@ -146,19 +146,19 @@ Log::Position LogScan::run() {
 void LogScan::see_sequences(const std::vector<Segment>& run) {
   uint64_t highest = 0;
   for (const Segment& segment : run) {
-    FooterTrailer trailer;
+    format::FooterTrailer trailer;
     if (footer_trailer(segment.epoch, trailer) && trailer.epoch == segment.epoch) {
       highest = std::max(highest, trailer.sequence_max);
       continue;
     }
     for (const Extent& e : walk(segment, nullptr).extents) {
-      RecordReader reader(e.header, {e.bytes.data(), e.bytes.size()});
-      RecordView v;
+      format::RecordReader reader(e.header, {e.bytes.data(), e.bytes.size()});
+      format::RecordView v;
       for (auto next = reader.next(v); next && *next; next = reader.next(v))
         highest = std::max(highest, v.header.sequence);
     }
   }
-  recovery_.saw_sequence_end(highest + 2 * kSequenceReservation);
+  recovery_.saw_sequence_end(highest + 2 * format::kSequenceReservation);
 }
 
 /// Anchors say that the log went on, beyond the newest segment that is there. One that was just begun held nothing yet.
@@ -171,7 +171,7 @@ bool LogScan::tail_is_lost(uint64_t newest) const {
 /// anchor tells, and what is left of it lies on the drive: no later start may take that for this log's. Each life
 /// reserves sequences, so their number bounds the lives there were.
 Log::Position LogScan::lost_position(uint64_t newest) {
-  const uint64_t untold = reserved_ / kSequenceReservation * kEpochsUntold;
+  const uint64_t untold = reserved_ / format::kSequenceReservation * kEpochsUntold;
   cut_.raise(std::max(newest, untold) + 1, 0);
   Log::Position p;
   p.newest_epoch = p.oldest_epoch = cut_.epoch - 1;
@@ -197,39 +197,39 @@ void LogScan::lose_all(uint64_t epoch, uint32_t block) {
 // --- sealed segments
 // ------------------------------------------------------------------------------------------------
 
-bool LogScan::footer_trailer(uint64_t position, FooterTrailer& out) {
+bool LogScan::footer_trailer(uint64_t position, format::FooterTrailer& out) {
   const uint64_t end = log_.segment_start(position) + log_.config().slice.segment_bytes;
   read(end - kBlockBytes, window_.get(), kBlockBytes);
-  auto trailer = peek_footer({window_.get(), kBlockBytes});
+  auto trailer = format::peek_footer({window_.get(), kBlockBytes});
   if (!trailer || trailer->footer_bytes > kWindowBytes || trailer->footer_bytes >= end - log_.segment_start(position))
     return false;
   read(end - trailer->footer_bytes, window_.get(), trailer->footer_bytes);
-  trailer = open_footer({window_.get(), trailer->footer_bytes}, log_.seed());
+  trailer = format::open_footer({window_.get(), trailer->footer_bytes}, log_.seed());
   if (trailer) out = *trailer;
   return trailer.ok();
 }
 
 /// False: there is none, or it is damaged.
 bool LogScan::read_footer(uint64_t epoch, Log::Position& end) {
-  FooterTrailer trailer;
+  format::FooterTrailer trailer;
   if (!footer_trailer(epoch, trailer) || trailer.epoch != epoch) return false;
   const base::Bytes bytes(window_.get(), trailer.footer_bytes);
-  FooterReader check(trailer, bytes);
-  FooterEntry entry;
+  format::FooterReader check(trailer, bytes);
+  format::FooterEntry entry;
   auto next = check.next(entry);
   for (; next && *next; next = check.next(entry)) {
   }
   if (!next) return false;
-  FooterReader reader(trailer, bytes);
+  format::FooterReader reader(trailer, bytes);
   const uint64_t start = log_.segment_start(epoch);
   for (next = reader.next(entry); next && *next; next = reader.next(entry)) {
     std::vector<std::byte> head;
-    if (entry.header.kind == RecordKind::kHead) {
-      head.resize(sizeof(HeadPayload) + entry.head.sequences.size());
-      std::memcpy(head.data(), &entry.head.head, sizeof(HeadPayload));
-      std::memcpy(head.data() + sizeof(HeadPayload), entry.head.sequences.data(), entry.head.sequences.size());
+    if (entry.header.kind == format::RecordKind::kHead) {
+      head.resize(sizeof(format::HeadPayload) + entry.head.sequences.size());
+      std::memcpy(head.data(), &entry.head.head, sizeof(format::HeadPayload));
+      std::memcpy(head.data() + sizeof(format::HeadPayload), entry.head.sequences.data(), entry.head.sequences.size());
     }
-    const uint64_t offset = start + uint64_t{entry.header.payload_place} * kPackBytes;
+    const uint64_t offset = start + uint64_t{entry.header.payload_place} * format::kPackBytes;
     if (offset >= place_of(epoch, first_block(epoch))) recovery_.take(log_, epoch, entry.header, offset, head);
   }
   log_.set_data_end(epoch, trailer.data_end_block);
@@ -299,14 +299,14 @@ Log::Position LogScan::read_newest(const Segment& segment) {
 }
 
 /// What the next extent's note says of this one; none can be made of a flush.
-std::vector<NoteEntry> LogScan::note_of(const Extent& extent, uint32_t& block) {
-  std::vector<NoteEntry> entries;
-  RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
-  RecordView v;
+std::vector<format::NoteEntry> LogScan::note_of(const Extent& extent, uint32_t& block) {
+  std::vector<format::NoteEntry> entries;
+  format::RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
+  format::RecordView v;
   for (auto next = reader.next(v); next && *next; next = reader.next(v)) {
-    const RecordHeader& h = v.header;
-    if (h.kind == RecordKind::kFlush) block = 0;
-    if (h.kind != RecordKind::kChunk) entries.push_back({{h.digest[0], h.digest[1]}, h.sequence});
+    const format::RecordHeader& h = v.header;
+    if (h.kind == format::RecordKind::kFlush) block = 0;
+    if (h.kind != format::RecordKind::kChunk) entries.push_back({{h.digest[0], h.digest[1]}, h.sequence});
   }
   return entries;
 }
@@ -319,7 +319,7 @@ bool LogScan::cannot_be_read(uint64_t epoch, uint32_t begin, uint32_t end) const
 /// Its header says what it held, and its payload cannot be read: whether it was complete nobody knows.
 void LogScan::lose_extent(uint64_t epoch, const Extent& extent) {
   uint32_t block = extent.block;
-  const std::vector<NoteEntry> entries = note_of(extent, block);
+  const std::vector<format::NoteEntry> entries = note_of(extent, block);
   if (block != 0)
     recovery_.lose_records(log_, {block, std::as_bytes(std::span(entries))});
   else
@@ -334,7 +334,7 @@ void LogScan::settle_holes(uint64_t epoch, const Walk& walk) {
       continue;
     }
     const Extent& next = walk.extents[hole.next];
-    const auto note = read_note(next.header, {next.bytes.data(), next.bytes.size()});
+    const auto note = format::read_note(next.header, {next.bytes.data(), next.bytes.size()});
     if (note && note->block == hole.begin)
       recovery_.lose_records(log_, *note);
     else
@@ -347,10 +347,10 @@ void LogScan::settle_holes(uint64_t epoch, const Walk& walk) {
 
 std::optional<LogScan::Extent> LogScan::read_extent(uint64_t epoch, uint32_t block) {
   read(place_of(epoch, block), window_.get(), kBlockBytes);
-  auto header = peek_extent({window_.get(), kBlockBytes});
+  auto header = format::peek_extent({window_.get(), kBlockBytes});
   if (!header || header->header_bytes > kWindowBytes || header->header_bytes / kBlockBytes > blocks_ - block) return {};
   if (header->header_bytes > kBlockBytes) read(place_of(epoch, block), window_.get(), header->header_bytes);
-  header = open_extent({window_.get(), header->header_bytes}, log_.seed());
+  header = format::open_extent({window_.get(), header->header_bytes}, log_.seed());
   if (!header) return {};
   const bool in_place = header->epoch == epoch && header->block_in_segment == block &&
                         header->extent_bytes / kBlockBytes <= blocks_ - block;
@@ -361,7 +361,7 @@ std::optional<LogScan::Extent> LogScan::read_extent(uint64_t epoch, uint32_t blo
 /// Of an extent that may lie there: 1 where its first block does not say.
 uint32_t LogScan::header_blocks_at(uint64_t epoch, uint32_t block) {
   read(place_of(epoch, block), window_.get(), kBlockBytes);
-  const auto header = peek_extent({window_.get(), kBlockBytes});
+  const auto header = format::peek_extent({window_.get(), kBlockBytes});
   return header ? std::clamp<uint32_t>(header->header_bytes / kBlockBytes, 1, blocks_ - block) : 1;
 }
 
@@ -405,12 +405,12 @@ std::optional<uint32_t> LogScan::find_next(uint64_t epoch, uint32_t block) {
     const Memory stretch(aligned(uint64_t{n} * kBlockBytes));
     read(place_of(epoch, at), stretch.get(), uint64_t{n} * kBlockBytes);
     for (uint32_t i = 0; i < n; ++i) {
-      const auto peek = peek_extent({stretch.get() + uint64_t{i} * kBlockBytes, kBlockBytes});
+      const auto peek = format::peek_extent({stretch.get() + uint64_t{i} * kBlockBytes, kBlockBytes});
       if (!peek || peek->epoch != epoch || peek->block_in_segment != at + i) continue;
       auto extent = read_extent(epoch, at + i);
       if (!extent) continue;
       later.push_back(std::move(*extent));
-      const ExtentHeader& h = later.back().header;
+      const format::ExtentHeader& h = later.back().header;
       if (!Mark{h.complete_epoch, h.complete_block}.covers(epoch, block)) continue;
       size_t first = later.size() - 1;
       while (first > 0 && later[first - 1].end() == later[first].block &&
@@ -428,12 +428,12 @@ std::optional<uint32_t> LogScan::find_next(uint64_t epoch, uint32_t block) {
 bool LogScan::verify(uint64_t epoch, const Extent& extent) {
   const Memory memory(aligned(extent.header.extent_bytes));
   read(place_of(epoch, extent.block), memory.get(), extent.header.extent_bytes);
-  RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
-  RecordView v;
+  format::RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
+  format::RecordView v;
   bool ok = true;
   auto next = reader.next(v);
   for (; ok && next && *next; next = reader.next(v)) {
-    const std::byte* payload = memory.get() + uint64_t{v.header.payload_place} * kPackBytes;
+    const std::byte* payload = memory.get() + uint64_t{v.header.payload_place} * format::kPackBytes;
     const uint64_t seed = checksum_seed(v.header.namespace_id, v.key, v.header.chunk_number);
     std::vector<uint64_t> sums(v.header.grain_count);
     if (v.header.grain_count != 0) base::grain_sums({payload, v.header.payload_bytes}, seed, sums.data());
@@ -443,29 +443,30 @@ bool LogScan::verify(uint64_t epoch, const Extent& extent) {
 }
 
 void LogScan::take(uint64_t epoch, const Extent& extent, bool open_segment) {
-  RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
-  RecordView v;
+  format::RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
+  format::RecordView v;
   const uint64_t start = log_.segment_start(epoch);
   for (auto next = reader.next(v); next && *next; next = reader.next(v)) {
-    const uint64_t in_segment = uint64_t{extent.block} * kBlockBytes + uint64_t{v.header.payload_place} * kPackBytes;
+    const uint64_t in_segment =
+        uint64_t{extent.block} * kBlockBytes + uint64_t{v.header.payload_place} * format::kPackBytes;
     std::vector<std::byte> head;
-    if (v.header.kind == RecordKind::kHead) head = head_payload(start + in_segment, v);
+    if (v.header.kind == format::RecordKind::kHead) head = head_payload(start + in_segment, v);
     recovery_.take(log_, epoch, v.header, start + in_segment, head);
     if (!open_segment) continue;
-    RecordHeader entry = v.header;
-    if (entry.kind == RecordKind::kHead && head.empty()) {  // the footer has no place for half a head
-      entry.kind = RecordKind::kTombstone;
+    format::RecordHeader entry = v.header;
+    if (entry.kind == format::RecordKind::kHead && head.empty()) {  // the footer has no place for half a head
+      entry.kind = format::RecordKind::kTombstone;
       ++entry.sequence;
       entry.payload_bytes = entry.grain_count = 0;
       entry.range_count = 0;
     }
-    entry.payload_place = static_cast<uint32_t>(in_segment / kPackBytes);
+    entry.payload_place = static_cast<uint32_t>(in_segment / format::kPackBytes);
     log_.add_footer_entry(entry, head);
   }
 }
 
 /// Empty: it is damaged.
-std::vector<std::byte> LogScan::head_payload(uint64_t offset, const RecordView& record) {
+std::vector<std::byte> LogScan::head_payload(uint64_t offset, const format::RecordView& record) {
   const uint64_t start = base::align_down(offset, kBlockBytes);
   const uint64_t bytes = base::align_up(offset + record.header.payload_bytes, kBlockBytes) - start;
   const Memory memory(aligned(bytes));

@@ -30,11 +30,11 @@ class LogScan {
   struct Segment {
     uint64_t epoch = 0;
     bool has_header = false;
-    SegmentHeader header{};
+    format::SegmentHeader header{};
   };
   struct Extent {
     uint32_t block = 0;
-    ExtentHeader header{};
+    format::ExtentHeader header{};
     std::vector<std::byte> bytes;  // of the header
     uint32_t end() const { return block + header.extent_bytes / kBlockBytes; }
   };
@@ -76,7 +76,7 @@ class LogScan {
   void lose_all(uint64_t epoch, uint32_t block);
   uint32_t first_block(uint64_t epoch) const { return epoch == cut_.epoch && cut_.block > 1 ? cut_.block : 1; }
   bool read_footer(uint64_t epoch, Log::Position& end);
-  bool footer_trailer(uint64_t position, FooterTrailer& out);
+  bool footer_trailer(uint64_t position, format::FooterTrailer& out);
   void read_sealed(const Segment& segment, const Segment& next);
   Log::Position read_newest(const Segment& segment);
   Walk walk(const Segment& segment, const uint64_t* chain_end);
@@ -86,10 +86,10 @@ class LogScan {
   bool verify(uint64_t epoch, const Extent& extent);
   bool cannot_be_read(uint64_t epoch, uint32_t begin, uint32_t end) const;
   void lose_extent(uint64_t epoch, const Extent& extent);
-  static std::vector<NoteEntry> note_of(const Extent& extent, uint32_t& block);
+  static std::vector<format::NoteEntry> note_of(const Extent& extent, uint32_t& block);
   void settle_holes(uint64_t epoch, const Walk& walk);
   void take(uint64_t epoch, const Extent& extent, bool open_segment);
-  std::vector<std::byte> head_payload(uint64_t offset, const RecordView& record);
+  std::vector<std::byte> head_payload(uint64_t offset, const format::RecordView& record);
   uint64_t place_of(uint64_t epoch, uint32_t block) const {
     return log_.segment_start(epoch) + uint64_t{block} * kBlockBytes;
   }

@@ -24,7 +24,7 @@ void Log::write_footer() {
     return;
   }
   phase_ = Phase::kFooter;
-  FooterTrailer t{};
+  format::FooterTrailer t{};
   t.epoch = newest_;
   t.last_checksum = chain_;
   t.data_end_block = cursor_;
@@ -70,7 +70,7 @@ void Log::write_header() {
   segment_of(newest_) = {};
   marked_ = true;  // nothing is in it
   note_block_ = 0;
-  footer_ = std::make_unique<FooterBuilder>(base::MutBytes(footer_memory_.get(), footer_capacity_));
+  footer_ = std::make_unique<format::FooterBuilder>(base::MutBytes(footer_memory_.get(), footer_capacity_));
   footer_used_ = 0;
   sequence_max_ = 0;
   if (config_.memory_mode) {
@@ -78,16 +78,16 @@ void Log::write_header() {
     return;
   }
   phase_ = Phase::kHeader;
-  SegmentHeader h{};
+  format::SegmentHeader h{};
   std::memcpy(h.store_id, config_.store_id, sizeof h.store_id);
   h.drive_index = config_.slice.drive_index;
   h.shard = config_.shard;
   h.segment_index = static_cast<uint32_t>(newest_ % segments_.size());
-  h.format_version = kFormatVersion;
+  h.format_version = format::kFormatVersion;
   h.epoch = newest_;
   h.oldest_epoch = oldest_;
   h.previous_checksum = chain_;
-  engine::seal(h, seed_);
+  engine::format::seal(h, seed_);
   chain_ = h.checksum;
   std::memcpy(header_block_, &h, sizeof h);
   header_write_.piece = {header_block_, kBlockBytes};
@@ -105,7 +105,7 @@ void Log::on_header(io::IoOp& op, int32_t result) {
     if (log.errors_ >= kErrorsMax) return log.fail("its segment headers cannot be written");
     return log.start_write(log.header_write_);
   }
-  SegmentHeader written;
+  format::SegmentHeader written;
   std::memcpy(&written, log.header_block_, sizeof written);
   log.takes_writes_again();
   log.header_oldest_ = written.oldest_epoch;

@@ -12,10 +12,10 @@ namespace memkv::engine {
 namespace {
 
 /// Union of present ranges: sorted, disjoint, not touching.
-void add_range(std::vector<PresentRange>& ranges, PresentRange r) {
+void add_range(std::vector<format::PresentRange>& ranges, format::PresentRange r) {
   if (r.begin == r.end) return;
-  std::vector<PresentRange> out;
-  for (const PresentRange& o : ranges) {
+  std::vector<format::PresentRange> out;
+  for (const format::PresentRange& o : ranges) {
     if (o.end < r.begin || o.begin > r.end) {
       out.push_back(o);
     } else {
@@ -24,7 +24,8 @@ void add_range(std::vector<PresentRange>& ranges, PresentRange r) {
     }
   }
   out.push_back(r);
-  std::sort(out.begin(), out.end(), [](const PresentRange& a, const PresentRange& b) { return a.begin < b.begin; });
+  std::sort(out.begin(), out.end(),
+            [](const format::PresentRange& a, const format::PresentRange& b) { return a.begin < b.begin; });
   ranges = std::move(out);
 }
 
@@ -196,17 +197,17 @@ void StoreImpl::load(const RecordRef& ref, std::byte* data, void (*step)(OpState
 }
 
 /// The record's bytes stand at `data`, and `ranges` tells which of them are present; kCorrupt: they are not its bytes.
-Status StoreImpl::loaded(OpState& st, std::byte* data, uint32_t chunk, std::vector<PresentRange>& ranges) {
+Status StoreImpl::loaded(OpState& st, std::byte* data, uint32_t chunk, std::vector<format::PresentRange>& ranges) {
   st.log->unpin(st.epoch);
   st.epoch = 0;
   if (st.io_result < 0) return Status::kIo;
   const RecordRef& r = st.record;
-  if (!r.lone()) std::memmove(data, data + r.place.unit * kPackBytes % kBlockBytes, r.length);
+  if (!r.lone()) std::memmove(data, data + r.place.unit * format::kPackBytes % kBlockBytes, r.length);
   const uint64_t seed = base::chunk_seed(merge_.namespace_id, merge_.key, chunk);
   if (base::chunk_checksum_of({data, r.length}, seed) != r.checksum) return Status::kCorrupt;
   ranges.assign(1, {0, r.length});
   if (!r.has_holes) return Status::kOk;
-  RecordHeader h;
+  format::RecordHeader h;
   return header_record(st, data - kBlockBytes, chunk, h, nullptr, &ranges) ? Status::kOk : Status::kCorrupt;
 }
 
@@ -237,8 +238,8 @@ void StoreImpl::lay_source() {
   std::memcpy(data + m.in_chunk, m.source, m.source_bytes);
   add_range(m.ranges, {static_cast<uint32_t>(m.in_chunk), end});
   const bool whole = m.whole_result && m.st->left == 2;
-  append_merged(whole ? RecordKind::kWhole : RecordKind::kChunk, m.chunk, std::max(old_length, end), data,
-                merged_appended);
+  append_merged(whole ? format::RecordKind::kWhole : format::RecordKind::kChunk, m.chunk, std::max(old_length, end),
+                data, merged_appended);
 }
 
 /// The staged chunk, in buffer 1, over the old one in buffer 0.
@@ -247,26 +248,26 @@ void StoreImpl::new_loaded(OpState& st) {
   Merge& m = s.merge_;
   std::byte* data = s.merge_buffers_[0].data();
   std::byte* fresh = s.merge_buffers_[1].data();
-  std::vector<PresentRange> fresh_ranges;
+  std::vector<format::PresentRange> fresh_ranges;
   const Status status = s.loaded(st, fresh, m.chunk, fresh_ranges);
   if (status != Status::kOk) return s.end_merge(status);
   const uint32_t old_length = m.old_record.length, new_length = st.record.length;
   if (old_length < new_length) std::memset(data + old_length, 0, new_length - old_length);
-  for (const PresentRange& r : fresh_ranges) {
+  for (const format::PresentRange& r : fresh_ranges) {
     std::memcpy(data + r.begin, fresh + r.begin, r.end - r.begin);
     add_range(m.ranges, r);
   }
-  s.append_merged(RecordKind::kChunk, m.chunk, std::max(old_length, new_length), data, merged_appended);
+  s.append_merged(format::RecordKind::kChunk, m.chunk, std::max(old_length, new_length), data, merged_appended);
 }
 
 /// Appends what stands in `data` as a chunk (or whole record), with fresh sums, and its present ranges where it has
 /// holes.
-void StoreImpl::append_merged(RecordKind kind, uint32_t chunk, uint32_t length, std::byte* data,
+void StoreImpl::append_merged(format::RecordKind kind, uint32_t chunk, uint32_t length, std::byte* data,
                               void (*done)(Append&)) {
   Merge& m = merge_;
   OpState& st = *m.st;
   if (m.ranges.size() == 1 && m.ranges[0].begin == 0 && m.ranges[0].end == length) m.ranges.clear();
-  if (m.ranges.size() > kRangesMax) return end_merge(Status::kTooLarge);
+  if (m.ranges.size() > format::kRangesMax) return end_merge(Status::kTooLarge);
   const uint64_t seed = base::chunk_seed(m.namespace_id, m.key, chunk);
   m.sums.resize(base::grain_count(length));
   base::grain_sums({data, length}, seed, m.sums.data());
@@ -303,7 +304,7 @@ void StoreImpl::merged_appended(Append& a) {
     m.upload->chunks[m.chunk] = ref;
     return s.end_merge(Status::kOk);
   }
-  if (a.header.kind == RecordKind::kWhole) {
+  if (a.header.kind == format::RecordKind::kWhole) {
     st.op->generation = ref.sequence;
     const Leftover old = s.leftover_of(st.digest, a);
     const bool installed = s.install_block(st, ref, false, a.header.namespace_id, 0, ref.length, {});
@@ -323,7 +324,7 @@ void StoreImpl::grown_loaded(OpState& st) {
   const Status status = s.loaded(st, data, 0, m.ranges);
   if (status != Status::kOk) return s.old_is_bad(status);
   m.source = nullptr;
-  s.append_merged(RecordKind::kChunk, 0, m.old_record.length, data, grown_appended);
+  s.append_merged(format::RecordKind::kChunk, 0, m.old_record.length, data, grown_appended);
 }
 
 void StoreImpl::grown_appended(Append& a) {
@@ -353,7 +354,7 @@ void StoreImpl::merge_head() {
 
 void StoreImpl::append_head(OpState& st, uint64_t block_bytes, std::span<const uint64_t> sequences) {
   Merge& m = merge_;
-  const uint32_t bytes = head_payload_bytes(sequences.size());
+  const uint32_t bytes = format::head_payload_bytes(sequences.size());
   if (bytes > base::kChunkBytes) return end_merge(Status::kTooLarge);
   const std::span<std::byte> data(merge_buffers_[1].data(), bytes);
   set_head(st, {st.digest, m.namespace_id, m.key}, block_bytes, sequences, data, m.sums);
@@ -366,7 +367,7 @@ void StoreImpl::append_head(OpState& st, uint64_t block_bytes, std::span<const u
 /// Makes the op's append one of a head record. `data`, `sums` and the key's text stay until it is done.
 void StoreImpl::set_head(OpState& st, const BlockKey& key, uint64_t block_bytes, std::span<const uint64_t> sequences,
                          std::span<std::byte> data, std::vector<uint64_t>& sums) {
-  const HeadPayload head{block_bytes, static_cast<uint32_t>(sequences.size()), 0};
+  const format::HeadPayload head{block_bytes, static_cast<uint32_t>(sequences.size()), 0};
   std::memcpy(data.data(), &head, sizeof head);
   std::memcpy(data.data() + sizeof head, sequences.data(), sequences.size_bytes());
   const uint64_t seed = base::chunk_seed(key.namespace_id, key.key, 0);
@@ -377,7 +378,7 @@ void StoreImpl::set_head(OpState& st, const BlockKey& key, uint64_t block_bytes,
   a.header.digest[0] = key.digest.lo;
   a.header.digest[1] = key.digest.hi;
   a.header.namespace_id = key.namespace_id;
-  a.header.kind = RecordKind::kHead;
+  a.header.kind = format::RecordKind::kHead;
   a.header.sequence = next_sequence();
   a.header.payload_bytes = static_cast<uint32_t>(data.size());
   a.header.checksum = base::chunk_checksum(sums.data(), sums.size(), data.size(), seed);
@@ -390,7 +391,7 @@ void StoreImpl::set_head(OpState& st, const BlockKey& key, uint64_t block_bytes,
 
 /// A chunk that the new head keeps from the old block is not in the index any more.
 bool StoreImpl::kept_chunk_is_gone(const Append& head) const {
-  const auto view = parse_head({head.payload, head.header.payload_bytes});
+  const auto view = format::parse_head({head.payload, head.header.payload_bytes});
   MEMKV_ASSERT(view.ok());
   const auto& parts = merge_.parts;
   for (uint32_t n = 0; n < view->head.chunk_count; ++n) {

@@ -14,8 +14,8 @@
 
 #include "base/log.h"
 #include "base/random.h"
-#include "engine/format.h"
 #include "engine/rig_testing.h"
+#include "format/format.h"
 
 namespace memkv::engine {
 namespace {
@@ -57,7 +57,7 @@ struct Version {
     for (const auto& [begin, end] : present) {
       for (uint64_t n = begin / base::kChunkBytes; n <= (end - 1) / base::kChunkBytes; ++n) ++count[n];
     }
-    return std::any_of(count.begin(), count.end(), [](const auto& c) { return c.second > kRangesMax; });
+    return std::any_of(count.begin(), count.end(), [](const auto& c) { return c.second > format::kRangesMax; });
   }
 };
 

@@ -9,7 +9,8 @@
 namespace memkv::engine {
 namespace {
 
-void set_record(RecordHeader& h, const BlockKey& key, RecordKind kind, uint64_t sequence, uint32_t chunk) {
+void set_record(format::RecordHeader& h, const BlockKey& key, format::RecordKind kind, uint64_t sequence,
+                uint32_t chunk) {
   h.digest[0] = key.digest.lo;
   h.digest[1] = key.digest.hi;
   h.namespace_id = key.namespace_id;
@@ -42,7 +43,7 @@ void StoreImpl::put_locked(OpState& st) {
   }
   if (old != nullptr && s.lags(old->place().drive)) return s.finish(st, Status::kBusy);  // its tombstone would wait
   Append& a = st.append;
-  set_record(a.header, op.key, RecordKind::kWhole, s.next_sequence(), 0);
+  set_record(a.header, op.key, format::RecordKind::kWhole, s.next_sequence(), 0);
   a.header.payload_bytes = op.payload.size;
   const size_t grains = base::grain_count(op.payload.size);
   a.header.checksum = base::chunk_checksum(op.payload.grain_sums, grains, op.payload.size,
@@ -70,7 +71,7 @@ void StoreImpl::put_append(OpState& st) {
   } else {
     st.append.reserved_block = 0;  // the log of its room is out
     st.log = choose_log(st.digest, st.append.header.chunk_number, st.attempts);
-    if (st.append.header.kind == RecordKind::kWhole) st.log = less_busy(st.log);
+    if (st.append.header.kind == format::RecordKind::kWhole) st.log = less_busy(st.log);
   }
   if (st.log == nullptr) {  // no drive is left
     st.attempts = static_cast<uint32_t>(logs_.size());
@@ -147,8 +148,8 @@ bool StoreImpl::outlives(const Entry* old, Place fresh) const {
   const Place place = old->place();
   if (place.drive != fresh.drive) return true;
   const Log& log = *log_of(fresh.drive);
-  const uint64_t old_epoch = log.epoch_at(place.unit * kPackBytes);
-  const uint64_t new_epoch = log.epoch_at(fresh.unit * kPackBytes);
+  const uint64_t old_epoch = log.epoch_at(place.unit * format::kPackBytes);
+  const uint64_t new_epoch = log.epoch_at(fresh.unit * format::kPackBytes);
   return old_epoch > new_epoch || (old_epoch == new_epoch && place.unit > fresh.unit);
 }
 
@@ -169,7 +170,7 @@ void StoreImpl::tombstone_then(OpState& st, Place old_place, uint64_t sequence, 
   t = {};
   t.header.digest[0] = st.digest.lo;
   t.header.digest[1] = st.digest.hi;
-  t.header.kind = RecordKind::kTombstone;
+  t.header.kind = format::RecordKind::kTombstone;
   t.header.sequence = sequence;
   t.on_done = tombstone_done;
   t.context = &st;

@@ -80,7 +80,7 @@ Lookup StoreImpl::lookup(const BlockKey& key, uint64_t offset, uint32_t length, 
     const Span s = covering(t.from, t.to, t.record.length);
     out.buffer_bytes = static_cast<uint32_t>(s.to - s.from);
   } else {
-    const uint64_t at = t.record.place.unit * kPackBytes % kBlockBytes;
+    const uint64_t at = t.record.place.unit * format::kPackBytes % kBlockBytes;
     out.buffer_bytes = static_cast<uint32_t>(base::align_up(at + t.record.length, kBlockBytes));
   }
   return out;
@@ -91,7 +91,7 @@ Lookup StoreImpl::lookup(const BlockKey& key, uint64_t offset, uint32_t length, 
 bool StoreImpl::start_read(OpState& st, const RecordRef& ref, uint64_t from, uint64_t to, std::byte* buffer,
                            bool with_header, void (*step)(OpState&)) {
   Log* log = usable_log(ref.place.drive);
-  const uint64_t offset = ref.place.unit * kPackBytes;
+  const uint64_t offset = ref.place.unit * format::kPackBytes;
   st.epoch = log == nullptr ? 0 : log->epoch_at(offset);
   if (st.epoch == 0) return false;
   st.log = log;
@@ -151,7 +151,7 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
   op.private_state[1] = t.chunk;
   op.private_state[2] = t.from;
   op.private_state[3] = t.to;
-  const uint64_t offset = t.record.place.unit * kPackBytes;
+  const uint64_t offset = t.record.place.unit * format::kPackBytes;
   if (options_.memory_mode) {
     Log* log = log_of(t.record.place.drive);
     st->log = log;
@@ -180,7 +180,7 @@ void StoreImpl::read_nowhere(OpState& st) {
 void StoreImpl::read_done(OpState& st) {
   StoreImpl& s = *st.store;
   ReadOp& op = static_cast<ReadOp&>(*st.op);
-  const uint64_t offset = st.record.place.unit * kPackBytes;
+  const uint64_t offset = st.record.place.unit * format::kPackBytes;
   const std::byte* first = nullptr;  // the grain that holds op.from, or the record's start
   const std::byte* header = nullptr;
   uint64_t first_at = 0;
@@ -222,13 +222,13 @@ void StoreImpl::read_done(OpState& st) {
 }
 
 /// The record header in the block before a lone record's payload. False: it is not that record's.
-bool StoreImpl::header_record(const OpState& st, const std::byte* header, uint32_t chunk, RecordHeader& h,
-                              std::vector<uint64_t>* sums, std::vector<PresentRange>* ranges) {
+bool StoreImpl::header_record(const OpState& st, const std::byte* header, uint32_t chunk, format::RecordHeader& h,
+                              std::vector<uint64_t>* sums, std::vector<format::PresentRange>* ranges) {
   const base::Bytes bytes(header, kBlockBytes);
-  auto extent = open_extent(bytes, st.log->seed());
+  auto extent = format::open_extent(bytes, st.log->seed());
   if (!extent) return false;
-  RecordReader reader(*extent, bytes);
-  RecordView view;
+  format::RecordReader reader(*extent, bytes);
+  format::RecordView view;
   auto next = reader.next(view);
   if (!next || !*next) return false;
   const bool own = view.header.digest[0] == st.digest.lo && view.header.digest[1] == st.digest.hi &&
@@ -265,15 +265,15 @@ Status StoreImpl::deliver(OpState& st, ReadOp& op, const std::byte* grains, uint
   uint64_t stored[base::kGrainsPerChunk] = {};
   const size_t count = base::grain_count(r.length);
   if (r.lone() || (options_.memory_mode && r.length > kLoneOver)) {
-    RecordHeader h;
+    format::RecordHeader h;
     std::vector<uint64_t> sums;  // a ranged read: off the fastest path
-    std::vector<PresentRange> ranges;
+    std::vector<format::PresentRange> ranges;
     if (!header_record(st, header, chunk, h, &sums, &ranges) || sums.size() != count) return Status::kCorrupt;
     std::copy(sums.begin(), sums.end(), stored);
     if (base::chunk_checksum(stored, count, r.length, seed) != r.checksum) return Status::kCorrupt;
     if (r.has_holes) {
       const bool present = std::any_of(ranges.begin(), ranges.end(),
-                                       [&](const PresentRange& p) { return p.begin <= from && to <= p.end; });
+                                       [&](const format::PresentRange& p) { return p.begin <= from && to <= p.end; });
       if (!present && op.private_state[6] == 0) return Status::kMiss;
     }
   } else {

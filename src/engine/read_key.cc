@@ -31,7 +31,7 @@ class KeySearch {
   void read();
   void on_read(int32_t result);
   bool find_header(base::Bytes window);
-  bool find_record(const ExtentHeader& extent, base::Bytes bytes);
+  bool find_record(const format::ExtentHeader& extent, base::Bytes bytes);
   void end(Status status);
 
   OpState& state_;
@@ -49,7 +49,7 @@ void StoreImpl::read_key(KeyOp& op) { KeySearch::start(*this, op); }
 void KeySearch::start(StoreImpl& store, StoreImpl::KeyOp& op) {
   const Entry* entry = store.live(op.key.digest);
   if (entry == nullptr) return store.complete(op, Status::kMiss);
-  const uint64_t payload = entry->place().unit * kPackBytes;
+  const uint64_t payload = entry->place().unit * format::kPackBytes;
   const uint64_t sequence = entry->sequence();
   const bool lone = store.ref_of(*entry).lone();
   Log& log = *store.log_of(entry->place().drive);
@@ -96,9 +96,9 @@ bool KeySearch::find_header(base::Bytes window) {
   for (uint64_t at = window.size(); at >= kBlockBytes;) {
     at -= kBlockBytes;
     const base::Bytes bytes = window.subspan(at);
-    const auto peeked = peek_extent(bytes);
+    const auto peeked = format::peek_extent(bytes);
     if (!peeked || peeked->header_bytes > bytes.size()) continue;
-    const auto extent = open_extent(bytes, log_.seed());
+    const auto extent = format::open_extent(bytes, log_.seed());
     const uint64_t block = (begin_ + at - log_.segment_start(epoch_)) / kBlockBytes;
     if (!extent || extent->epoch != epoch_ || extent->block_in_segment != block) continue;
     if (find_record(*extent, bytes)) return true;
@@ -106,11 +106,11 @@ bool KeySearch::find_header(base::Bytes window) {
   return false;
 }
 
-bool KeySearch::find_record(const ExtentHeader& extent, base::Bytes bytes) {
-  RecordReader reader(extent, bytes);
-  RecordView view;
+bool KeySearch::find_record(const format::ExtentHeader& extent, base::Bytes bytes) {
+  format::RecordReader reader(extent, bytes);
+  format::RecordView view;
   for (auto next = reader.next(view); next && *next; next = reader.next(view)) {
-    const RecordHeader& header = view.header;
+    const format::RecordHeader& header = view.header;
     const bool wanted = header.sequence == sequence_ && header.digest[0] == state_.digest.lo &&
                         header.digest[1] == state_.digest.hi && !view.key.empty();
     if (!wanted) continue;

@@ -106,7 +106,7 @@ TEST(ReadKey, AHeaderThatRotsIsAMiss) {
   for (uint64_t at = 0; at + kBlockBytes <= 128 * kMi; at += kBlockBytes) {
     uint64_t magic = 0;
     std::memcpy(&magic, image + at, sizeof magic);
-    if (magic == kExtentMagic) image[at + sizeof(ExtentHeader) + 3] ^= std::byte{1}, ++found;
+    if (magic == format::kExtentMagic) image[at + sizeof(format::ExtentHeader) + 3] ^= std::byte{1}, ++found;
   }
   ASSERT_EQ(found, 1);
   EXPECT_EQ(read_key(rig, rig.key("rotten").digest), "(not found)");
@@ -120,7 +120,7 @@ TEST(ReadKey, BytesThatLookLikeAHeaderAreNotOne) {
   for (uint64_t at = 0; forged.empty(); at += kBlockBytes) {
     uint64_t magic = 0;
     std::memcpy(&magic, image + at, sizeof magic);
-    if (magic == kExtentMagic) forged.assign(reinterpret_cast<const char*>(image + at), kBlockBytes);
+    if (magic == format::kExtentMagic) forged.assign(reinterpret_cast<const char*>(image + at), kBlockBytes);
   }
   std::string bytes;
   for (int i = 0; i < 8; ++i) bytes += forged;

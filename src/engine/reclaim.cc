@@ -19,10 +19,10 @@ constexpr uint64_t kReclaimSkip = 512 << 10;
 constexpr uint64_t kReclaimStep = 512 << 10;  // of memory, a turn: ops go on in between
 
 bool lies_in(Place place, const Log& log, uint64_t epoch) {
-  return place.drive == log.config().slice.drive_index && log.epoch_at(place.unit * kPackBytes) == epoch;
+  return place.drive == log.config().slice.drive_index && log.epoch_at(place.unit * format::kPackBytes) == epoch;
 }
 
-uint64_t move_cost(const RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
+uint64_t move_cost(const format::RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
 
 }  // namespace
 
@@ -109,7 +109,7 @@ void StoreImpl::reclaim_footer() {
     Reclaim& r = *static_cast<Reclaim*>(op.context);
     StoreImpl& s = r.store;
     if (s.is_left(r)) return;
-    const auto trailer = peek_footer({s.reclaim_->buffer.data(), kBlockBytes});
+    const auto trailer = format::peek_footer({s.reclaim_->buffer.data(), kBlockBytes});
     const bool good =
         result >= 0 && trailer && trailer->epoch == s.reclaim_->epoch && trailer->footer_bytes <= kReclaimWindowMax;
     if (!good) return s.walk_segment();
@@ -144,18 +144,18 @@ void StoreImpl::walk_segment() {
 /// False: something is to be moved, or the footer is not to be relied upon; nothing was done.
 bool StoreImpl::evict_by_footer() {
   const base::Bytes bytes(reclaim_->buffer.data(), reclaim_->piece.iov_len);
-  const auto trailer = open_footer(bytes, reclaim_->log->seed());
+  const auto trailer = format::open_footer(bytes, reclaim_->log->seed());
   if (!trailer) return false;
-  FooterEntry entry;
-  FooterReader look(*trailer, bytes);
+  format::FooterEntry entry;
+  format::FooterReader look(*trailer, bytes);
   auto next = look.next(entry);
   for (; next && *next; next = look.next(entry)) {
     if (wants_move(entry.header, reclaim_unit(entry.header))) return false;
   }
   if (!next) return false;
-  FooterReader reader(*trailer, bytes);
+  format::FooterReader reader(*trailer, bytes);
   for (next = reader.next(entry); next && *next; next = reader.next(entry)) {
-    if (entry.header.kind < RecordKind::kTombstone) evict_record(entry.header);
+    if (entry.header.kind < format::RecordKind::kTombstone) evict_record(entry.header);
   }
   return true;
 }
@@ -206,7 +206,7 @@ void StoreImpl::reclaim_extents() {
   r.window_bytes = small_window();
   for (size_t at = 0; at + kBlockBytes <= bytes && r.block < r.end;) {
     const base::Bytes rest(data + at, bytes - at);
-    const auto extent = peek_extent(rest);
+    const auto extent = format::peek_extent(rest);
     if (!extent || extent->epoch != r.epoch || extent->block_in_segment != r.block ||
         extent->extent_bytes > kReclaimWindowMax) {
       return reclaim_blindly();
@@ -225,16 +225,16 @@ void StoreImpl::reclaim_extents() {
   }
 }
 
-uint64_t StoreImpl::reclaim_unit(const RecordHeader& h) const {
+uint64_t StoreImpl::reclaim_unit(const format::RecordHeader& h) const {
   const uint64_t start = reclaim_->log->segment_start(reclaim_->epoch) + uint64_t{reclaim_->block} * kBlockBytes;
-  return start / kPackBytes + h.payload_place;
+  return start / format::kPackBytes + h.payload_place;
 }
 
 bool StoreImpl::wants_any(base::Bytes bytes) {
-  const auto extent = open_extent(bytes, reclaim_->log->seed());
+  const auto extent = format::open_extent(bytes, reclaim_->log->seed());
   if (!extent) return false;
-  RecordReader reader(*extent, bytes);
-  RecordView view;
+  format::RecordReader reader(*extent, bytes);
+  format::RecordView view;
   for (auto next = reader.next(view); next && *next; next = reader.next(view)) {
     if (wants_move(view.header, reclaim_unit(view.header))) return true;
   }
@@ -243,18 +243,19 @@ bool StoreImpl::wants_any(base::Bytes bytes) {
 
 /// Decides for each record of the extent.
 void StoreImpl::reclaim_records(base::Bytes bytes) {
-  const auto extent = open_extent(bytes, reclaim_->log->seed());
+  const auto extent = format::open_extent(bytes, reclaim_->log->seed());
   if (!extent) {
     reclaim_->blind = true;
     return;
   }
-  RecordReader reader(*extent, bytes);
-  RecordView view;
+  format::RecordReader reader(*extent, bytes);
+  format::RecordView view;
   auto next = reader.next(view);
   for (; next && *next; next = reader.next(view)) {
-    if (view.header.kind >= RecordKind::kTombstone) continue;
+    if (view.header.kind >= format::RecordKind::kTombstone) continue;
     if (wants_move(view.header, reclaim_unit(view.header))) {
-      move_record(view, const_cast<std::byte*>(bytes.data()) + uint64_t{view.header.payload_place} * kPackBytes);
+      move_record(view,
+                  const_cast<std::byte*>(bytes.data()) + uint64_t{view.header.payload_place} * format::kPackBytes);
     } else {
       evict_record(view.header);
     }
@@ -268,10 +269,10 @@ void StoreImpl::evict_block(Digest digest, Log& log) {
   drop_block(digest, counters_.dropped_evicted);
 }
 
-void StoreImpl::evict_record(const RecordHeader& h) {
+void StoreImpl::evict_record(const format::RecordHeader& h) {
   const Place here{reclaim_->log->config().slice.drive_index, reclaim_unit(h)};
   const Digest digest{h.digest[0], h.digest[1]};
-  const bool chunk = h.kind == RecordKind::kChunk;
+  const bool chunk = h.kind == format::RecordKind::kChunk;
   const Entry* e = index_.find(chunk ? chunk_digest(digest, h.chunk_number) : digest);
   if (e != nullptr && e->sequence() == h.sequence && e->place() == here) {
     evict_block(digest, *reclaim_->log);
@@ -282,7 +283,7 @@ void StoreImpl::evict_record(const RecordHeader& h) {
 
 /// Chunks that stand outside the index until their commit: of uploads, and of the change being merged.
 template <typename Fn>
-void StoreImpl::each_staged(const RecordHeader& h, Fn&& fn) {
+void StoreImpl::each_staged(const format::RecordHeader& h, Fn&& fn) {
   const Digest digest{h.digest[0], h.digest[1]};
   for (auto& [id, u] : uploads_) {
     const auto staged = u->chunks.find(h.chunk_number);
@@ -296,15 +297,15 @@ void StoreImpl::each_staged(const RecordHeader& h, Fn&& fn) {
 }
 
 /// Live, and hit since it was written (or a chunk of an upload under way), and there is budget.
-bool StoreImpl::wants_move(const RecordHeader& h, uint64_t unit) {
+bool StoreImpl::wants_move(const format::RecordHeader& h, uint64_t unit) {
   Reclaim& r = *reclaim_;
-  if (h.kind >= RecordKind::kTombstone) return false;
+  if (h.kind >= format::RecordKind::kTombstone) return false;
   // What is moved, with headers and gaps, must fit the one segment that is kept free for it.
   const uint64_t segment = r.log->config().slice.segment_bytes;
   const uint64_t took = (r.log->moved_blocks() - r.moved_blocks_before) * kBlockBytes + r.extent_move_bytes;
   if (r.moved_bytes + h.payload_bytes > segment / 2 || took + move_cost(h) > segment / 4 * 3) return false;
   const Digest digest{h.digest[0], h.digest[1]};
-  const bool chunk = h.kind == RecordKind::kChunk;
+  const bool chunk = h.kind == format::RecordKind::kChunk;
   const Entry* e = index_.find(chunk ? chunk_digest(digest, h.chunk_number) : digest);
   const Place here{r.log->config().slice.drive_index, unit};
   if (e != nullptr && e->sequence() == h.sequence && e->place() == here) {
@@ -317,16 +318,16 @@ bool StoreImpl::wants_move(const RecordHeader& h, uint64_t unit) {
   return needed;
 }
 
-void StoreImpl::move_record(const RecordView& record, std::byte* payload) {
+void StoreImpl::move_record(const format::RecordView& record, std::byte* payload) {
   Reclaim& r = *reclaim_;
-  const RecordHeader& h = record.header;
+  const format::RecordHeader& h = record.header;
   auto owned = std::make_unique<Move>();  // reclaim is off the ops' path
   Move* m = owned.get();
   moves_[m] = std::move(owned);
   m->store = this;
   m->reclaim = &r;
   m->header = h;
-  m->header.flags |= kRecordMoved;
+  m->header.flags |= format::kRecordMoved;
   m->key_bytes.assign(record.key);
   for (size_t i = 0; i < h.grain_count; ++i) m->sum_list.push_back(record.grain_sum(i));
   for (size_t i = 0; i < h.range_count; ++i) m->range_list.push_back(record.range(i));
@@ -349,7 +350,7 @@ void StoreImpl::on_moved(Append& a) {
   Reclaim& r = *m.reclaim;
   StoreImpl& s = r.store;
   const Digest digest{m.header.digest[0], m.header.digest[1]};
-  const bool chunk = m.header.kind == RecordKind::kChunk;
+  const bool chunk = m.header.kind == format::RecordKind::kChunk;
   Entry* e = s.index_.find(chunk ? chunk_digest(digest, m.header.chunk_number) : digest);
   if (e != nullptr && e->sequence() == m.header.sequence && e->place() == m.from) {
     if (a.status == Status::kOk) {
@@ -384,11 +385,11 @@ void StoreImpl::on_moved(Append& a) {
 void StoreImpl::bury(Append& copy) {
   Move& m = static_cast<Move&>(copy);
   Log* log = log_of(m.from.drive);
-  const RecordHeader record = m.header;
+  const format::RecordHeader record = m.header;
   m.header = {};
   std::copy_n(record.digest, 2, m.header.digest);
   m.header.namespace_id = record.namespace_id;
-  m.header.kind = RecordKind::kTombstone;
+  m.header.kind = format::RecordKind::kTombstone;
   m.header.sequence = record.sequence + 1;
   m.key = {};
   m.sums = {};

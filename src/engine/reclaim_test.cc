@@ -84,7 +84,7 @@ TEST_F(RoomInTheOldestSegment, GivenBackItHoldsNothing) {
 
 /// Two drives in memory mode: a key that the drive takes while its queue is short.
 std::string key_of_drive(Rig& rig, uint64_t drive, int& count) {
-  const uint64_t share = choose_layout(rig.capacity() / 2, 1)->slice_bytes >> 12;
+  const uint64_t share = format::choose_layout(rig.capacity() / 2, 1)->slice_bytes >> 12;
   std::string k;
   do {
     k = "k" + std::to_string(count++);

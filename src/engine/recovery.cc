@@ -31,7 +31,7 @@ Status Recovery::run() {
     for (auto& log : s_.logs_) {
       if (log) log->start({});
     }
-    s_.sequence_end_ = kSequenceMax;
+    s_.sequence_end_ = format::kSequenceMax;
     return Status::kOk;
   }
   if (const Status status = start_logs(); status != Status::kOk) return status;
@@ -53,7 +53,7 @@ Status Recovery::start_logs() {
   }
   const uint64_t start = rules().sequences_reserved ? std::max(anchored_end_, sequence_max_ + 1) : sequence_max_ + 1;
   s_.sequence_ = std::max<uint64_t>(start, 1);
-  s_.sequence_wanted_ = s_.sequence_ + kSequenceReservation;
+  s_.sequence_wanted_ = s_.sequence_ + format::kSequenceReservation;
   for (auto& log : s_.logs_) {
     if (log && !log->out() && !write_anchors(*log)) log->give_up("its anchors cannot be written");
   }
@@ -66,7 +66,7 @@ Status Recovery::start_logs() {
 bool Recovery::write_anchors(Log& log) {
   AnchorWrite& write = anchors_of(log);
   for (int copy = 0; copy < 2; ++copy) {
-    const Anchor a = s_.next_anchor(log, write);
+    const format::Anchor a = s_.next_anchor(log, write);
     std::memcpy(write.block, &a, sizeof a);
     const uint64_t offset = log.config().slice.offset_bytes + write.counter % 2 * kBlockBytes;
     int32_t result = -1;
@@ -113,33 +113,36 @@ void Recovery::Tomb::add(uint64_t sequence, LogPlace at) {
   last_at = at;
 }
 
-void Recovery::take(Log& log, uint64_t epoch, const RecordHeader& h, uint64_t payload_offset, base::Bytes head) {
+void Recovery::take(Log& log, uint64_t epoch, const format::RecordHeader& h, uint64_t payload_offset,
+                    base::Bytes head) {
   ++s_.counters_.recovered_records;
   sequence_max_ = std::max(sequence_max_, h.sequence);
   LogTombs& tombs = tombs_[log.config().slice.drive_index];
   Found f;
   f.header = h;
-  f.place = {log.config().slice.drive_index, payload_offset / kPackBytes};
+  f.place = {log.config().slice.drive_index, payload_offset / format::kPackBytes};
   f.epoch = epoch;
-  if (h.kind == RecordKind::kTombstone) return tombs.by_digest[f.digest()].add(h.sequence, {epoch, payload_offset});
-  if (h.kind == RecordKind::kFlush) return tombs.by_namespace[h.namespace_id].add(h.sequence, {epoch, payload_offset});
-  if (h.kind == RecordKind::kHead) {
-    const auto view = parse_head(head);
+  if (h.kind == format::RecordKind::kTombstone)
+    return tombs.by_digest[f.digest()].add(h.sequence, {epoch, payload_offset});
+  if (h.kind == format::RecordKind::kFlush)
+    return tombs.by_namespace[h.namespace_id].add(h.sequence, {epoch, payload_offset});
+  if (h.kind == format::RecordKind::kHead) {
+    const auto view = format::parse_head(head);
     f.damaged = !view.ok();
     if (view) f.block_bytes = view->head.block_bytes;
     for (uint32_t i = 0; view && i < view->head.chunk_count; ++i) f.chunks.push_back(view->sequence(i));
   }
-  (h.kind == RecordKind::kChunk ? chunks_ : commits_).push_back(std::move(f));
+  (h.kind == format::RecordKind::kChunk ? chunks_ : commits_).push_back(std::move(f));
 }
 
-void Recovery::lose_records(Log& log, const NoteView& note) {
+void Recovery::lose_records(Log& log, const format::NoteView& note) {
   if (!rules().losses_noticed) return;
   const uint8_t drive = log.config().slice.drive_index;
   ++s_.counters_.recovered_rot;
   MEMKV_LOG(kWarn, "shard {}: drive {}: an extent of {} records is lost: their blocks are misses", s_.options_.shard,
             drive, note.size());
   for (size_t i = 0; i < note.size(); ++i) {
-    const NoteEntry e = note.entry(i);
+    const format::NoteEntry e = note.entry(i);
     const Digest digest{e.digest[0], e.digest[1]};
     sequence_max_ = std::max(sequence_max_, e.sequence);
     Tomb& tomb = tombs_[drive].by_digest[digest];
@@ -190,7 +193,7 @@ bool Recovery::outlives_its_tombs(const Found& f) const {
 bool Recovery::is_suspect(const Found& f) const {
   const LogPlace cut = tombs_[f.place.drive].cut;
   if (cut.epoch == 0) return false;
-  return f.at() < cut || ((f.header.flags & kRecordMoved) != 0 && f.epoch <= cut.epoch + 1);
+  return f.at() < cut || ((f.header.flags & format::kRecordMoved) != 0 && f.epoch <= cut.epoch + 1);
 }
 
 // --- what follows from it
@@ -276,8 +279,8 @@ void Recovery::install_winners() {
     st.digest = f.digest();
     const RecordRef ref{f.place, f.header.sequence, f.header.checksum, f.header.payload_bytes,
                         f.header.range_count > 0};
-    const bool installed = whole && s_.install_block(st, ref, f.header.kind == RecordKind::kHead, f.header.namespace_id,
-                                                     f.header.expiry_s, f.block_bytes, parts);
+    const bool installed = whole && s_.install_block(st, ref, f.header.kind == format::RecordKind::kHead,
+                                                     f.header.namespace_id, f.header.expiry_s, f.block_bytes, parts);
     if (!installed && rules().dropped_for_good) missing_.push_back({f.place.drive, f.digest(), f.header.sequence + 1});
     dropped += whole && !installed ? 1 : 0;
   }
@@ -300,7 +303,7 @@ void Recovery::write_tombstones() {
     a = {};
     a.header.digest[0] = missing_[i].digest.lo;
     a.header.digest[1] = missing_[i].digest.hi;
-    a.header.kind = RecordKind::kTombstone;
+    a.header.kind = format::RecordKind::kTombstone;
     a.header.sequence = missing_[i].sequence;
     a.context = this;
     a.on_done = [](Append& done) {

@@ -29,10 +29,10 @@ class Recovery {
 
   // --- for LogScan
   /// A record that the log holds. `head` is the payload of a head record; empty: it is damaged, and the block with it.
-  void take(Log& log, uint64_t epoch, const RecordHeader& h, uint64_t payload_offset, base::Bytes head);
+  void take(Log& log, uint64_t epoch, const format::RecordHeader& h, uint64_t payload_offset, base::Bytes head);
   /// An extent is lost, and this is what the next one says of it: its records, and what they replaced or killed, are
   /// dead.
-  void lose_records(Log& log, const NoteView& note);
+  void lose_records(Log& log, const format::NoteView& note);
   /// Something before `end` is lost, and nobody knows what: the log is cut there.
   void lose_all(Log& log, LogPlace end);
   /// One device op, waited for: nothing else is under way. 0, or -errno.
@@ -45,14 +45,14 @@ class Recovery {
 
  private:
   struct Found {
-    RecordHeader header;
+    format::RecordHeader header;
     Place place;
     uint64_t epoch = 0;
     std::vector<uint64_t> chunks;  // heads: sequences
     uint64_t block_bytes = 0;
     bool damaged = false;  // a head whose payload is lost
     Digest digest() const { return {header.digest[0], header.digest[1]}; }
-    LogPlace at() const { return {epoch, place.unit * kPackBytes}; }
+    LogPlace at() const { return {epoch, place.unit * format::kPackBytes}; }
   };
   /// The tombstones of one digest, or namespace, in one log.
   struct Tomb {

@@ -78,7 +78,7 @@ TEST(CaseA2, ADriveThatCannotBeReadGoesOut) {
 TEST(CaseA2, ALostNewestSegmentIsNoticed) {
   DamageRig d(1);
   const uint64_t header = two_segments(d);
-  std::memset(d.block(0, header), 0, segment_bytes_for(1));
+  std::memset(d.block(0, header), 0, format::segment_bytes_for(1));
   d.rig.open();
   EXPECT_GT(d.check(), 0u);
   EXPECT_EQ(d.rig.store().counters().recovered_lost, 1u);
@@ -126,7 +126,7 @@ TEST(CaseA5, SequencesDoNotBeginAgainWhenBothAnchorsAreLost) {
     };
     for (int i = 0; i < 20; ++i) put("key" + std::to_string(i));
     stopped ? rig.close() : rig.power_cut();
-    std::memset(rig.image(0)->data() + kSlicesOffset, 0, 2 * kBlockBytes);
+    std::memset(rig.image(0)->data() + format::kSlicesOffset, 0, 2 * kBlockBytes);
     rig.open();
     for (int i = 0; i < 20; ++i) put("key" + std::to_string(i));
   }
@@ -157,7 +157,7 @@ TEST(CaseA5, AnyStretchZeroedMakesMissesNeverOlderVersions) {
     d.save();
     base::Random random(seed);
     for (int i = 0; i < 20; ++i) {
-      const uint64_t begin = kSlicesOffset + random.below(23 * kMi / kBlockBytes) * kBlockBytes;
+      const uint64_t begin = format::kSlicesOffset + random.below(23 * kMi / kBlockBytes) * kBlockBytes;
       const uint64_t bytes = std::min(24 * kMi - begin, (1 + random.below(2000)) * kBlockBytes);
       SCOPED_TRACE(testing::Message() << "seed " << seed << " from " << begin << " bytes " << bytes);
       d.restore();

@@ -17,8 +17,8 @@
 #include "base/checksum.h"
 #include "base/chunk_seed.h"
 #include "base/random.h"
-#include "engine/layout.h"
 #include "engine/store.h"
+#include "format/layout.h"
 #include "io/faulty_device.h"
 #include "io/sim_reactor.h"
 
@@ -81,7 +81,7 @@ class Rig {
     o.memory_mode = kind_ == RigKind::kMemory;
     o.on_drive_out = on_drive_out_;
     o.on_drive_out_context = on_drive_out_context_;
-    const auto layout = choose_layout(drive_bytes_, 1);
+    const auto layout = format::choose_layout(drive_bytes_, 1);
     for (size_t d = 0; d < std::max(images_.size(), files_.size()); ++d) {
       if (kind_ == RigKind::kMemory)
         devices_.push_back(io::make_memory_device(*reactor_, images_[d], true));
@@ -92,7 +92,7 @@ class Rig {
       DriveSlice s;
       if ((missing_ >> d & 1) == 0) s.device = devices_.back().get();
       s.drive_index = static_cast<uint8_t>(d);
-      s.offset_bytes = kSlicesOffset;
+      s.offset_bytes = format::kSlicesOffset;
       s.size_bytes = layout->slice_bytes;
       s.segment_bytes = layout->segment_bytes;
       s.life = life_[d];
@@ -282,8 +282,8 @@ class Rig {
   uint64_t seed_ = 1;
   void (*on_drive_out_)(void*, uint8_t, const char*) = nullptr;  ///< from the next open on
   void* on_drive_out_context_ = nullptr;
-  uint64_t missing_ = 0;                     ///< bitmap of drives that the store is opened without
-  std::array<uint64_t, kDrivesMax> life_{};  ///< of each drive
+  uint64_t missing_ = 0;                             ///< bitmap of drives that the store is opened without
+  std::array<uint64_t, format::kDrivesMax> life_{};  ///< of each drive
   bool dsync_ = false;
   std::function<void(Rig&)> before_open_;  ///< its devices are there
 

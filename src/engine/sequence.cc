@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include "base/log.h"
-#include "engine/format_check.h"
 #include "engine/store_impl.h"
+#include "format/format_check.h"
 
 namespace memkv::engine {
 namespace {
@@ -15,7 +15,7 @@ constexpr uint64_t kAnchorEveryNs = 1'000'000'000;
 }  // namespace
 
 uint64_t StoreImpl::next_sequence() {
-  MEMKV_ASSERT(sequence_ < kSequenceMax && sequence_ < sequence_end_, "the sequence reservation ran out");
+  MEMKV_ASSERT(sequence_ < format::kSequenceMax && sequence_ < sequence_end_, "the sequence reservation ran out");
   return sequence_++;
 }
 
@@ -29,8 +29,8 @@ void StoreImpl::skip_sequences(uint64_t count) {
 /// anchor and all records. Looked at every tick: while none has it, drives that would not take it are asked again; one
 /// that hangs is not waited for.
 void StoreImpl::extend_reservation() {
-  if (options_.memory_mode || sequence_end_ - sequence_ > kSequenceReservation / 2) return;
-  sequence_wanted_ = sequence_end_ + kSequenceReservation;
+  if (options_.memory_mode || sequence_end_ - sequence_ > format::kSequenceReservation / 2) return;
+  sequence_wanted_ = sequence_end_ + format::kSequenceReservation;
   for (size_t d = 0; d < logs_.size(); ++d) {
     if (usable_log(static_cast<uint8_t>(d)) != nullptr && !anchors_[d].io.pending())
       write_anchor(*logs_[d], anchors_[d]);
@@ -49,13 +49,13 @@ void StoreImpl::anchor_logs() {
 }
 
 /// The anchor to be written next, and its facts in `write`.
-Anchor StoreImpl::next_anchor(Log& log, AnchorWrite& write) {
+format::Anchor StoreImpl::next_anchor(Log& log, AnchorWrite& write) {
   write.store = this;
   write.log = &log;
   write.facts = log.facts();
   write.sequence_end = sequence_wanted_;
   write.written_ns = reactor_.now_ns();
-  Anchor a{};
+  format::Anchor a{};
   std::memcpy(a.store_id, options_.store_id, sizeof a.store_id);
   a.drive_index = log.config().slice.drive_index;
   a.shard = options_.shard;
@@ -72,7 +72,7 @@ Anchor StoreImpl::next_anchor(Log& log, AnchorWrite& write) {
 }
 
 void StoreImpl::write_anchor(Log& log, AnchorWrite& write) {
-  const Anchor a = next_anchor(log, write);
+  const format::Anchor a = next_anchor(log, write);
   std::memcpy(write.block, &a, sizeof a);
   write.piece = {write.block, kBlockBytes};
   write.io.context = &write;

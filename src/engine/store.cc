@@ -5,9 +5,9 @@
 #include <new>
 #include <utility>
 
-#include "engine/layout.h"
 #include "engine/store_impl.h"
 #include "engine/test_rules.h"
+#include "format/layout.h"
 
 namespace memkv::engine {
 namespace {
@@ -27,7 +27,7 @@ uint64_t usable_of(const StoreOptions& o) {
   uint64_t bytes = 0;
   for (const DriveSlice& s : o.slices) {
     if (s.segment_bytes != 0)
-      bytes += segment_count(s.size_bytes, s.segment_bytes) * (s.segment_bytes - 2 * kBlockBytes);
+      bytes += format::segment_count(s.size_bytes, s.segment_bytes) * (s.segment_bytes - 2 * kBlockBytes);
   }
   return bytes;
 }

@@ -101,8 +101,8 @@ struct Merge {
   uint64_t in_chunk = 0;
   const std::byte* source = nullptr;  // write op: the new bytes
   uint32_t source_bytes = 0;
-  RecordRef old_record;              // what stands in buffer 0; length 0: nothing
-  std::vector<PresentRange> ranges;  // of buffer 0
+  RecordRef old_record;                      // what stands in buffer 0; length 0: nothing
+  std::vector<format::PresentRange> ranges;  // of buffer 0
   std::vector<uint64_t> sums;
   std::string key;
 };
@@ -133,7 +133,7 @@ struct Move : Append {
   Reclaim* reclaim = nullptr;  // until it has moved
   std::string key_bytes;
   std::vector<uint64_t> sum_list;
-  std::vector<PresentRange> range_list;
+  std::vector<format::PresentRange> range_list;
   Place from;
 };
 
@@ -207,7 +207,7 @@ class StoreImpl final : public Store, public LogOwner {
   uint64_t next_sequence();
   void extend_reservation();
   void anchor_logs();
-  Anchor next_anchor(Log& log, AnchorWrite& write);
+  format::Anchor next_anchor(Log& log, AnchorWrite& write);
   void write_anchor(Log& log, AnchorWrite& write);
   static void on_anchor(io::IoOp& op, int32_t result);
   bool anchors_pending() const;
@@ -301,8 +301,8 @@ class StoreImpl final : public Store, public LogOwner {
   void read_nowhere(OpState& st);
   static void read_done(OpState& st);
   Status deliver(OpState& st, ReadOp& op, const std::byte* grains, uint64_t first_grain_at, const std::byte* header);
-  static bool header_record(const OpState& st, const std::byte* header, uint32_t chunk, RecordHeader& h,
-                            std::vector<uint64_t>* sums, std::vector<PresentRange>* ranges);
+  static bool header_record(const OpState& st, const std::byte* header, uint32_t chunk, format::RecordHeader& h,
+                            std::vector<uint64_t>* sums, std::vector<format::PresentRange>* ranges);
   // --- upload.cc
   UploadState* upload_of(uint64_t id);
   void stage_append(OpState& st);
@@ -328,13 +328,13 @@ class StoreImpl final : public Store, public LogOwner {
   RecordRef old_chunk(Digest digest, uint32_t chunk);
   RecordRef* find_part(uint32_t chunk);
   void load(const RecordRef& ref, std::byte* data, void (*step)(OpState&));
-  Status loaded(OpState& st, std::byte* data, uint32_t chunk, std::vector<PresentRange>& ranges);
+  Status loaded(OpState& st, std::byte* data, uint32_t chunk, std::vector<format::PresentRange>& ranges);
   void old_is_bad(Status status);
   void lay_source();
   static void old_loaded(OpState& st);
   static void new_loaded(OpState& st);
   static void grown_loaded(OpState& st);
-  void append_merged(RecordKind kind, uint32_t chunk, uint32_t length, std::byte* data, void (*done)(Append&));
+  void append_merged(format::RecordKind kind, uint32_t chunk, uint32_t length, std::byte* data, void (*done)(Append&));
   static void merged_appended(Append& a);
   static void grown_appended(Append& a);
   void merge_head();
@@ -359,15 +359,15 @@ class StoreImpl final : public Store, public LogOwner {
   static void on_reclaim_read(io::IoOp& op, int32_t result);
   void reclaim_blindly();
   void reclaim_extents();
-  uint64_t reclaim_unit(const RecordHeader& h) const;
+  uint64_t reclaim_unit(const format::RecordHeader& h) const;
   bool wants_any(base::Bytes extent);
   void reclaim_records(base::Bytes extent);
-  void move_record(const RecordView& record, std::byte* payload);
-  void evict_record(const RecordHeader& h);
+  void move_record(const format::RecordView& record, std::byte* payload);
+  void evict_record(const format::RecordHeader& h);
   void evict_block(Digest digest, Log& log);
   template <typename Fn>
-  void each_staged(const RecordHeader& h, Fn&& fn);
-  bool wants_move(const RecordHeader& h, uint64_t unit);
+  void each_staged(const format::RecordHeader& h, Fn&& fn);
+  bool wants_move(const format::RecordHeader& h, uint64_t unit);
   static void on_moved(Append& a);
   void bury(Append& copy);
   void reclaim_end();
@@ -424,11 +424,11 @@ class StoreImpl final : public Store, public LogOwner {
     uint64_t oldest_since_ns = 0;  // of the op that it is about
     uint64_t ns = 0;               // less what this process stood still
   };
-  std::array<Wait, kDrivesMax> waits_{};           // by drive: how long its oldest op has been in flight
-  std::array<uint64_t, kDrivesMax> crawled_ns_{};  // by drive: how much longer it crawled than not
-  std::vector<OpState*> held_;                     // changes that are done, but for that
-  std::vector<AnchorWrite> anchors_;               // by drive
-  uint64_t index_hand_ = 0;                        // the slot whose turn it is to give way
+  std::array<Wait, format::kDrivesMax> waits_{};           // by drive: how long its oldest op has been in flight
+  std::array<uint64_t, format::kDrivesMax> crawled_ns_{};  // by drive: how much longer it crawled than not
+  std::vector<OpState*> held_;                             // changes that are done, but for that
+  std::vector<AnchorWrite> anchors_;                       // by drive
+  uint64_t index_hand_ = 0;                                // the slot whose turn it is to give way
   std::array<IndexEviction, 16> index_evictions_;
   StoreOp* close_op_ = nullptr;
   enum class Closing : uint8_t { kOps, kMarks, kAnchors } close_phase_ = Closing::kOps;

@@ -68,7 +68,7 @@ void StoreImpl::put_chunk(ChunkOp& op) {
   a.header.digest[0] = u->key.digest.lo;
   a.header.digest[1] = u->key.digest.hi;
   a.header.namespace_id = u->key.namespace_id;
-  a.header.kind = RecordKind::kChunk;
+  a.header.kind = format::RecordKind::kChunk;
   a.header.sequence = next_sequence();
   a.header.chunk_number = op.chunk_number;
   a.header.payload_bytes = op.payload.size;
@@ -146,7 +146,7 @@ void StoreImpl::commit_locked(OpState& st) {
   if (u->chunks.size() != count || u->in_flight > 0) return fail(Status::kInvalid);
   ++s.counters_.puts;
   // Apart from the merges: one of them may hang on a drive that this block has nothing to do with.
-  if (head_payload_bytes(count) <= kLoneOver) return s.commit_whole(st, *u);
+  if (format::head_payload_bytes(count) <= kLoneOver) return s.commit_whole(st, *u);
   s.queue_merge(st);
 }
 
@@ -154,7 +154,7 @@ void StoreImpl::commit_locked(OpState& st) {
 void StoreImpl::commit_whole(OpState& st, UploadState& u) {
   std::vector<uint64_t> sequences(u.chunks.size());
   for (const auto& [n, ref] : u.chunks) sequences[n] = ref.sequence;
-  u.head.resize(head_payload_bytes(sequences.size()));
+  u.head.resize(format::head_payload_bytes(sequences.size()));
   ++u.in_flight;
   u.committing = true;
   st.upload = &u;

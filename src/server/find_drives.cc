@@ -13,7 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/unique_fd.h"
-#include "engine/format.h"
+#include "format/format.h"
 
 namespace memkv::server {
 namespace {
@@ -90,7 +90,7 @@ bool looks_unused(const std::string& path, std::string* why) {
     return false;
   }
   const auto bytes = static_cast<size_t>(got);
-  if (bytes >= 8 && base::load_u64(start.data()) == engine::kSuperblockMagic) return true;  // format() says which store
+  if (bytes >= 8 && base::load_u64(start.data()) == format::kSuperblockMagic) return true;  // format() says which store
   if (all_zero({start.data(), bytes})) return true;
   *why = "holds data (its start is not zeros)";
   return false;

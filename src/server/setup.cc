@@ -19,8 +19,7 @@
 #include "base/standard_streams.h"
 #include "base/unique_fd.h"
 #include "base/units.h"
-#include "engine/layout.h"
-#include "engine/volume.h"
+#include "format/layout.h"
 #include "io/device.h"
 #include "io/socket.h"
 #include "server/config_file.h"
@@ -28,6 +27,7 @@
 #include "server/options.h"
 #include "server/server.h"
 #include "server/storage.h"
+#include "volume/volume.h"
 #include "wire/handshake.h"
 
 namespace memkv::server {
@@ -188,7 +188,7 @@ Result<void, Message> create(Target& target, const SetupOptions& options) {
     if (::unlink(target.path.c_str()) != 0)
       return Message{Status::kIo, fmt::format("{}: {}", target.path, std::strerror(errno))};
   }
-  const uint64_t least = engine::drive_bytes_min(std::max(options.shards, 1u));
+  const uint64_t least = format::drive_bytes_min(std::max(options.shards, 1u));
   if (target.create_bytes < least) {
     return Message{Status::kInvalid, fmt::format("{}: {} is too small: a drive needs at least {}", target.path,
                                                  base::format_bytes(target.create_bytes), base::format_bytes(least))};
@@ -263,8 +263,8 @@ Figures figures_of(const std::vector<io::DriveFile*>& drives, uint32_t shards) {
   figures.shards = shards;
   uint64_t shard_bytes = 0;
   for (const io::DriveFile* drive : drives) {
-    const engine::Layout layout = engine::choose_layout(drive->info().size_bytes, shards).value();
-    shard_bytes += engine::segment_count(layout.slice_bytes, layout.segment_bytes) *
+    const format::Layout layout = format::choose_layout(drive->info().size_bytes, shards).value();
+    shard_bytes += format::segment_count(layout.slice_bytes, layout.segment_bytes) *
                    (layout.segment_bytes - 2 * engine::kBlockBytes);  // header and footer
   }
   figures.usable_bytes = shard_bytes * shards;
@@ -307,7 +307,7 @@ Result<Figures, Message> prepare(Targets& targets, const SetupOptions& options, 
     if (auto opened = open(target, options); !opened) return opened.error();
     drives.push_back(target.file.get());
   }
-  auto shards = engine::Volume::check_format(drives, {.shards = options.shards, .force = options.force});
+  auto shards = volume::Volume::check_format(drives, {.shards = options.shards, .force = options.force});
   if (!shards) return shards.error();
   return figures_of(drives, *shards);
 }
@@ -341,7 +341,7 @@ int run_setup(const SetupOptions& given) {
   const std::string& key_path = (*key_file)->path;
   if (auto out = config->write(config_text(options, targets, key_path, *figures)); !out) return fail(out.error());
   if (Interrupts::seen()) return fail(kExitFailed, "interrupted: nothing was formatted, what was made is removed");
-  if (auto done = engine::Volume::format(drives, {.shards = options.shards, .force = options.force}); !done)
+  if (auto done = volume::Volume::format(drives, {.shards = options.shards, .force = options.force}); !done)
     return fail(done.error());
   targets.keep = true;
   (*key_file)->keep = true;

@@ -7,8 +7,8 @@
 
 #include "base/log.h"
 #include "base/units.h"
-#include "engine/volume.h"
 #include "io/socket.h"
+#include "volume/volume.h"
 
 namespace memkv::server {
 namespace {
@@ -111,7 +111,7 @@ Result<void, Message> make_default_drive() {
   if (!made) return made.error();
   auto file = io::DriveFile::open(kDefaultDrive, {});
   if (!file) return file.error();
-  return engine::Volume::format({file->get()}, {});
+  return volume::Volume::format({file->get()}, {});
 }
 
 }  // namespace memkv::server

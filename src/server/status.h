@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/format.h"
+#include "format/format.h"
 #include "server/door.h"
 #include "server/storage.h"
 #include "shard/worker.h"
@@ -26,8 +26,8 @@ struct Census {
   uint64_t raw_bytes = 0;
   uint32_t shard_count = 0;
   std::vector<DriveInfo> drives;
-  std::array<std::atomic<DriveState>, engine::kDrivesMax> drive_states{};
-  std::array<std::atomic<const char*>, engine::kDrivesMax> drive_reasons{};  ///< why it is out; null: it is not
+  std::array<std::atomic<DriveState>, format::kDrivesMax> drive_states{};
+  std::array<std::atomic<const char*>, format::kDrivesMax> drive_reasons{};  ///< why it is out; null: it is not
   std::vector<std::string> missing;
   std::vector<const shard::Worker*> workers;
   const Door* door = nullptr;

@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/units.h"
-#include "engine/layout.h"
+#include "format/layout.h"
 #include "server/budget.h"
 
 namespace memkv::server {
@@ -61,10 +61,10 @@ Result<std::unique_ptr<Storage>, Message> Storage::open_drives(const Options& op
     storage->files_.push_back(std::move(file).value());
   }
   if (borrowed.empty()) return Message{Status::kInvalid, gone + ": check storage.drives"};
-  auto volume = engine::Volume::open(borrowed, {.accept_loss = options.accept_loss});
+  auto volume = volume::Volume::open(borrowed, {.accept_loss = options.accept_loss});
   if (!volume) return Message{volume.error().status, volume.error().text + (gone.empty() ? "" : "; " + gone)};
   storage->volume_ = std::move(volume).value();
-  const engine::Superblock& super = storage->volume_->superblock();
+  const format::Superblock& super = storage->volume_->superblock();
   storage->shard_count_ = super.shard_count;
   std::memcpy(storage->store_id_.data(), super.store_id, sizeof super.store_id);
   storage->shard_seed_ = super.shard_seed;
@@ -85,14 +85,14 @@ Result<std::unique_ptr<Storage>, Message> Storage::open_memory(const Options& op
   storage->memory_bytes_ =
       options.memory_bytes_max != 0 ? options.memory_bytes_max : default_store_bytes(io::process_limits());
   storage->memory_bytes_ = base::align_down(storage->memory_bytes_, io::kSectorBytes);
-  uint32_t shards = std::max(engine::default_shards(storage->memory_bytes_, storage->memory_bytes_), shards_wanted);
+  uint32_t shards = std::max(format::default_shards(storage->memory_bytes_, storage->memory_bytes_), shards_wanted);
   while (shards > 1 && (shards & (shards - 1)) != 0) shards--;
-  auto layout = engine::choose_layout(storage->memory_bytes_, shards);
-  while (!layout && shards > 1) layout = engine::choose_layout(storage->memory_bytes_, shards /= 2);
+  auto layout = format::choose_layout(storage->memory_bytes_, shards);
+  while (!layout && shards > 1) layout = format::choose_layout(storage->memory_bytes_, shards /= 2);
   if (!layout) {
     return Message{Status::kInvalid, fmt::format("memory.max_size: {} is too small: give at least {}",
                                                  base::format_bytes(storage->memory_bytes_),
-                                                 base::format_bytes(engine::drive_bytes_min(1)))};
+                                                 base::format_bytes(format::drive_bytes_min(1)))};
   }
   storage->memory_ = io::make_memory_storage(storage->memory_bytes_);
   if (storage->memory_ == nullptr) {
@@ -174,7 +174,7 @@ void Storage::plan(shard::Worker& worker, const std::vector<uint32_t>& shards, u
       slice.device = devices[i];
       slice.drive_index = static_cast<uint8_t>(i);
       if (memory_mode()) {
-        slice.offset_bytes = engine::kSlicesOffset + number * slice_bytes_;
+        slice.offset_bytes = format::kSlicesOffset + number * slice_bytes_;
         slice.size_bytes = slice_bytes_;
         slice.segment_bytes = segment_bytes_;
       } else if (devices[i] != nullptr) {

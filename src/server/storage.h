@@ -9,11 +9,11 @@
 
 #include "base/siphash.h"
 #include "engine/store.h"
-#include "engine/volume.h"
 #include "io/device.h"
 #include "memkv/error.h"
 #include "server/options.h"
 #include "shard/worker.h"
+#include "volume/volume.h"
 
 namespace memkv::server {
 
@@ -60,7 +60,7 @@ class Storage {
   base::SipKey digest_key_{};
   std::vector<DriveInfo> drives_;
   std::vector<std::unique_ptr<io::DriveFile>> files_;
-  std::unique_ptr<engine::Volume> volume_;
+  std::unique_ptr<volume::Volume> volume_;
   std::shared_ptr<io::MemoryStorage> memory_;
   uint64_t memory_bytes_ = 0;
   uint64_t slice_bytes_ = 0;

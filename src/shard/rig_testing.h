@@ -14,7 +14,7 @@
 #include "base/checksum.h"
 #include "base/chunk_seed.h"
 #include "base/clock.h"
-#include "engine/layout.h"
+#include "format/layout.h"
 #include "shard/worker.h"
 #include "transport/link.h"
 
@@ -209,7 +209,7 @@ inline std::unique_ptr<io::Reactor> test_reactor() {
 inline ShardPlan memory_plan(Worker& worker, std::shared_ptr<io::MemoryStorage> storage, uint64_t bytes,
                              uint32_t number, uint32_t shards) {
   auto device = io::make_memory_device(worker.reactor(), std::move(storage), true);
-  const auto layout = engine::choose_layout(bytes, shards);
+  const auto layout = format::choose_layout(bytes, shards);
   EXPECT_TRUE(layout);
   ShardPlan plan;
   plan.number = number;
@@ -219,7 +219,7 @@ inline ShardPlan memory_plan(Worker& worker, std::shared_ptr<io::MemoryStorage> 
   plan.options.index_entries_max = 10000;
   engine::DriveSlice slice;
   slice.device = device.get();
-  slice.offset_bytes = engine::kSlicesOffset + number * layout->slice_bytes;
+  slice.offset_bytes = format::kSlicesOffset + number * layout->slice_bytes;
   slice.size_bytes = layout->slice_bytes;
   slice.segment_bytes = layout->segment_bytes;
   plan.options.slices = {slice};

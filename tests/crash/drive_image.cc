@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "engine/layout.h"
+#include "format/layout.h"
 
 namespace memkv::test {
 namespace {
@@ -17,15 +17,15 @@ using Extent = NewestSegment::Extent;
 /// The extent at `block` of a segment, if there is a whole one of this epoch.
 std::optional<Extent> extent_at(const std::vector<std::byte>& segment, uint32_t block, uint64_t epoch, uint64_t seed) {
   const base::Bytes bytes = base::Bytes(segment).subspan(uint64_t{block} * kBlockBytes);
-  const auto peeked = engine::peek_extent(bytes);
+  const auto peeked = format::peek_extent(bytes);
   if (!peeked || peeked->header_bytes > bytes.size() || peeked->extent_bytes > bytes.size()) return {};
-  const auto header = engine::open_extent(bytes, seed);
+  const auto header = format::open_extent(bytes, seed);
   if (!header || header->epoch != epoch || header->block_in_segment != block) return {};
   Extent extent{block, *header, {}};
-  engine::RecordReader reader(*header, bytes);
-  engine::RecordView record;
+  format::RecordReader reader(*header, bytes);
+  format::RecordView record;
   for (auto next = reader.next(record); next && *next; next = reader.next(record)) {
-    if (record.header.kind == engine::RecordKind::kChunk) continue;  // a block with a lost chunk is a miss
+    if (record.header.kind == format::RecordKind::kChunk) continue;  // a block with a lost chunk is a miss
     extent.digests.push_back({record.header.digest[0], record.header.digest[1]});
   }
   return extent;
@@ -46,17 +46,17 @@ std::optional<DriveImage> DriveImage::open(const std::string& path) {
   DriveImage image;
   image.fd_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!image.fd_) return {};
-  for (const uint64_t offset : engine::kSuperblockOffsets) {
+  for (const uint64_t offset : format::kSuperblockOffsets) {
     std::vector<std::byte> bytes(kBlockBytes);
-    engine::Superblock copy;
+    format::Superblock copy;
     if (!image.read(offset, bytes)) continue;
     std::memcpy(&copy, bytes.data(), sizeof copy);
     const bool newer = image.superblock_.write_counter <= copy.write_counter;
     if (engine::valid(copy) && newer) image.superblock_ = copy;
   }
-  const engine::Superblock& s = image.superblock_;
+  const format::Superblock& s = image.superblock_;
   if (s.shard_count == 0) return {};
-  image.seed_ = engine::log_seed(s.store_id, s.life);
+  image.seed_ = format::log_seed(s.store_id, s.life);
   return image;
 }
 
@@ -67,14 +67,14 @@ bool DriveImage::read(uint64_t offset, std::vector<std::byte>& bytes) const {
 /// By the segment's header, or where that is lost by its first extent; 0: neither.
 uint64_t DriveImage::epoch_at(uint64_t start) const {
   std::vector<std::byte> bytes(2 * kBlockBytes);
-  engine::SegmentHeader header;
+  format::SegmentHeader header;
   if (!read(start, bytes)) return 0;
   std::memcpy(&header, bytes.data(), sizeof header);
   uint64_t epoch = engine::valid(header, seed_) ? header.epoch : 0;
-  const auto extent = engine::peek_extent(base::Bytes(bytes).subspan(kBlockBytes));
+  const auto extent = format::peek_extent(base::Bytes(bytes).subspan(kBlockBytes));
   if (!extent || extent->epoch <= epoch) return epoch;
   std::vector<std::byte> whole(extent->header_bytes);
-  const bool good = read(start + kBlockBytes, whole) && engine::open_extent(whole, seed_);
+  const bool good = read(start + kBlockBytes, whole) && format::open_extent(whole, seed_);
   return good ? extent->epoch : epoch;
 }
 
@@ -83,10 +83,10 @@ uint64_t DriveImage::anchored_block(uint32_t shard, uint64_t epoch) const {
   uint64_t block = 0;
   for (uint64_t copy = 0; copy < 2; ++copy) {
     std::vector<std::byte> bytes(kBlockBytes);
-    engine::Anchor anchor;
+    format::Anchor anchor;
     if (!read(slice_of(shard) + copy * kBlockBytes, bytes)) continue;
     std::memcpy(&anchor, bytes.data(), sizeof anchor);
-    const bool valid = engine::valid(anchor, engine::store_seed(superblock_.store_id));
+    const bool valid = engine::valid(anchor, format::store_seed(superblock_.store_id));
     if (!valid || anchor.shard != shard || anchor.life != superblock_.life) continue;
     if (anchor.complete_epoch > epoch) return UINT32_MAX;
     if (anchor.complete_epoch == epoch) block = std::max<uint64_t>(block, anchor.complete_block);
@@ -96,16 +96,16 @@ uint64_t DriveImage::anchored_block(uint32_t shard, uint64_t epoch) const {
 
 bool DriveImage::is_sealed(const std::vector<std::byte>& segment, uint64_t epoch) const {
   const base::Bytes bytes(segment);
-  const auto trailer = engine::peek_footer(bytes.last(kBlockBytes));
+  const auto trailer = format::peek_footer(bytes.last(kBlockBytes));
   if (!trailer || trailer->footer_bytes > bytes.size() || trailer->epoch != epoch) return false;
-  return engine::open_footer(bytes.last(trailer->footer_bytes), seed_).ok();
+  return format::open_footer(bytes.last(trailer->footer_bytes), seed_).ok();
 }
 
 std::optional<NewestSegment> DriveImage::newest_segment(uint32_t shard) const {
   NewestSegment newest;
   const uint64_t segment_bytes = superblock_.segment_bytes;
-  for (uint64_t i = 0; i < engine::segment_count(slice_bytes(), segment_bytes); ++i) {
-    const uint64_t start = slice_of(shard) + engine::segment_offset(segment_bytes, i);
+  for (uint64_t i = 0; i < format::segment_count(slice_bytes(), segment_bytes); ++i) {
+    const uint64_t start = slice_of(shard) + format::segment_offset(segment_bytes, i);
     const uint64_t epoch = epoch_at(start);
     if (epoch > newest.epoch) newest = {start, epoch, {}, 0};
   }
@@ -131,7 +131,7 @@ std::optional<NewestSegment> DriveImage::newest_segment(uint32_t shard) const {
 
 std::optional<engine::Digest> DriveImage::digest_of(std::string_view name_space, std::string_view key) const {
   for (uint32_t i = 0; i < superblock_.namespace_count; ++i) {
-    const engine::SuperblockNamespace& n = superblock_.namespaces[i];
+    const format::SuperblockNamespace& n = superblock_.namespaces[i];
     if (name_space != std::string_view(n.name, strnlen(n.name, sizeof n.name))) continue;
     return engine::digest_of({superblock_.digest_key[0], superblock_.digest_key[1]}, n.id, key);
   }

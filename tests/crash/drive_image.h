@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/unique_fd.h"
-#include "engine/format_check.h"
 #include "engine/store.h"
+#include "format/format_check.h"
 
 namespace memkv::test {
 
@@ -17,7 +17,7 @@ namespace memkv::test {
 struct NewestSegment {
   struct Extent {
     uint32_t block = 0;  ///< of the segment
-    engine::ExtentHeader header{};
+    format::ExtentHeader header{};
     std::vector<engine::Digest> digests;  ///< of its records that commit, replace or kill a block
 
     uint32_t end() const { return block + header.extent_bytes / engine::kBlockBytes; }
@@ -35,7 +35,7 @@ class DriveImage {
 
   uint32_t shards() const { return superblock_.shard_count; }
   uint64_t slice_bytes() const { return superblock_.slice_bytes; }
-  uint64_t slice_of(uint32_t shard) const { return engine::kSlicesOffset + shard * superblock_.slice_bytes; }
+  uint64_t slice_of(uint32_t shard) const { return format::kSlicesOffset + shard * superblock_.slice_bytes; }
   /// Nothing: no segment was begun.
   std::optional<NewestSegment> newest_segment(uint32_t shard) const;
   /// What a key is on the drives of this store. Nothing: it has no such namespace.
@@ -49,7 +49,7 @@ class DriveImage {
   bool is_sealed(const std::vector<std::byte>& segment, uint64_t epoch) const;
 
   base::UniqueFd fd_;
-  engine::Superblock superblock_{};
+  format::Superblock superblock_{};
   uint64_t seed_ = 0;  ///< of all that lies in the drive's logs
 };
 

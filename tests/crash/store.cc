@@ -36,7 +36,7 @@ Target choose_target(const DriveImage& image, uint32_t shard, const std::optiona
                      uint64_t random) {
   const uint64_t kind = random % 8, drawn = mix(random + 1);
   const uint64_t slice = image.slice_of(shard);
-  if (kind == 0) return {"superblock", engine::kSuperblockOffsets[0]};
+  if (kind == 0) return {"superblock", format::kSuperblockOffsets[0]};
   if (kind == 1) return {"anchor", slice + drawn % 2 * kSectorBytes};
   // Logs are written from the front: most of the second half is empty.
   const Target any = {"sector", slice + drawn % (image.slice_bytes() / 2) / kSectorBytes * kSectorBytes};

@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "base/test_rules.h"
 #include "engine/rig_testing.h"
-#include "engine/volume.h"
+#include "volume/volume.h"
 
 namespace memkv::engine {
 namespace {
@@ -71,9 +71,9 @@ std::string key_at_home(int drives, size_t drive, const char* prefix) {
 }
 
 uint64_t block_offset(uint64_t epoch, uint64_t block) {
-  const auto layout = choose_layout(kDriveBytes, 1);
-  const uint64_t position = epoch % segment_count(layout->slice_bytes, layout->segment_bytes);
-  return kSlicesOffset + segment_offset(layout->segment_bytes, position) + block * kBlockBytes;
+  const auto layout = format::choose_layout(kDriveBytes, 1);
+  const uint64_t position = epoch % format::segment_count(layout->slice_bytes, layout->segment_bytes);
+  return format::kSlicesOffset + format::segment_offset(layout->segment_bytes, position) + block * kBlockBytes;
 }
 
 // --- 1: acknowledged in log order
@@ -205,7 +205,7 @@ TEST(Rule02OwnPlace, WhatWasAppendedAgainDiesOnce) {
     rig->reactor().advance(100 * kMs);
     ASSERT_TRUE(two.first.acknowledged() && two.second.acknowledged());
     ASSERT_EQ(rig->remove("second"), Status::kOk);
-    const uint64_t last_block = segment_bytes_for(1) / kBlockBytes - 1;
+    const uint64_t last_block = format::segment_bytes_for(1) / kBlockBytes - 1;
     std::memset(rig->device(0).durable(block_offset(1, last_block)), 0, kBlockBytes);
     rig->power_cut_and_open();
     EXPECT_FALSE(rig->store().exists(rig->key("second")));
@@ -442,13 +442,13 @@ TEST(Rule06Sequences, ALostAnchorTakesNoReservationBack) {
     rig.power_cut_and_open();
     const uint64_t sequence = put_now(rig, "k", 1, kLone);
     for (uint64_t i = 0; i < 2; ++i) {
-      Anchor anchor;
-      std::memcpy(&anchor, rig.device(0).durable(kSlicesOffset + i * kBlockBytes), sizeof anchor);
+      format::Anchor anchor;
+      std::memcpy(&anchor, rig.device(0).durable(format::kSlicesOffset + i * kBlockBytes), sizeof anchor);
       EXPECT_GT(anchor.sequence_end, sequence);
     }
-    std::memset(rig.device(0).durable(kSlicesOffset + copy * kBlockBytes) + 2048, 0xFF, 2048);
+    std::memset(rig.device(0).durable(format::kSlicesOffset + copy * kBlockBytes) + 2048, 0xFF, 2048);
     rig.power_cut_and_open();
-    EXPECT_GE(put_now(rig, "k", 2, kLone), kSequenceReservation);
+    EXPECT_GE(put_now(rig, "k", 2, kLone), format::kSequenceReservation);
   }
 }
 
@@ -484,7 +484,7 @@ class Members {
   explicit Members(int drives) : rig(drives, kDriveBytes) {
     for (int d = 0; d < drives; ++d) drives_.push_back(std::make_unique<RigDrive>(rig, static_cast<size_t>(d)));
     rig.close();
-    EXPECT_TRUE(Volume::format(all(), {.shards = 1}).ok());
+    EXPECT_TRUE(volume::Volume::format(all(), {.shards = 1}).ok());
     start(*open(all()));
   }
   std::vector<io::DriveFile*> all() const { return without(drives_.size()); }
@@ -495,13 +495,13 @@ class Members {
     }
     return files;
   }
-  static std::unique_ptr<Volume> open(const std::vector<io::DriveFile*>& files) {
-    auto volume = Volume::open(files, {});
+  static std::unique_ptr<volume::Volume> open(const std::vector<io::DriveFile*>& files) {
+    auto volume = volume::Volume::open(files, {});
     EXPECT_TRUE(volume.ok()) << (volume.ok() ? "" : volume.error().text);
     return volume.ok() ? std::move(volume).value() : nullptr;
   }
   /// A start of the store on what the volume says.
-  void start(const Volume& volume) {
+  void start(const volume::Volume& volume) {
     rig.missing_ = 0;
     for (uint32_t d = 0; d < volume.drive_count(); ++d) {
       if (volume.drive(d) == nullptr) rig.missing_ |= uint64_t{1} << d;
@@ -590,7 +590,7 @@ TEST(Rule08Namespaces, NoIdComesTwice) {
   size_t made = 0;
   Members members(2), others(2);
   for (Members* m : {&members, &others, &members}) {
-    ASSERT_TRUE(Volume::format(m->all(), {.shards = 1, .force = true}).ok());
+    ASSERT_TRUE(volume::Volume::format(m->all(), {.shards = 1, .force = true}).ok());
     for (const char* name : {"a", "b", "c"}) {
       const auto volume = Members::open(m->all());
       ASSERT_NE(volume, nullptr);

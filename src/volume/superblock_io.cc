@@ -1,26 +1,26 @@
-#include "engine/superblock_io.h"
+#include "volume/superblock_io.h"
 
 #include <span>
 
 #include "base/bytes.h"
-#include "engine/format_check.h"
+#include "format/format_check.h"
 
-namespace memkv::engine {
+namespace memkv::volume {
 
 namespace {
 
 /// How one copy looks, worst first.
-Status judge(const Superblock& block) {
-  if (block.magic != kSuperblockMagic) return Status::kMiss;
+Status judge(const format::Superblock& block) {
+  if (block.magic != format::kSuperblockMagic) return Status::kMiss;
   if (!valid(block)) return Status::kCorrupt;
-  const auto fields = check_fields(block);
+  const auto fields = format::check_fields(block);
   return fields.ok() ? Status::kOk : fields.error().status;
 }
 
 bool usable(Status status) { return status == Status::kOk || status == Status::kVersion; }
 
 /// Whichever of them is lost, nothing is taken back.
-bool say_the_same(const Superblock& a, const Superblock& b) {
+bool say_the_same(const format::Superblock& a, const format::Superblock& b) {
   return a.membership_epoch == b.membership_epoch && a.members_in == b.members_in && a.life == b.life &&
          a.namespace_count == b.namespace_count && a.format_version == b.format_version;
 }
@@ -35,10 +35,10 @@ Error neither(Status a, Status b) {
 }  // namespace
 
 Result<void> read_superblock(io::DriveFile& file, MemberDrive& out) {
-  Superblock copies[2];
+  format::Superblock copies[2];
   Status found[2];
   for (int i = 0; i < 2; ++i) {
-    const auto read = file.read_now(kSuperblockOffsets[i], base::mut_bytes_of(&copies[i], sizeof copies[i]));
+    const auto read = file.read_now(format::kSuperblockOffsets[i], base::mut_bytes_of(&copies[i], sizeof copies[i]));
     found[i] = read.ok() ? judge(copies[i]) : Status::kIo;
   }
   if (!usable(found[0]) && !usable(found[1])) return neither(found[0], found[1]);
@@ -50,11 +50,11 @@ Result<void> read_superblock(io::DriveFile& file, MemberDrive& out) {
   return {};
 }
 
-Result<void> write_superblock(MemberDrive& drive, Superblock next) {
+Result<void> write_superblock(MemberDrive& drive, format::Superblock next) {
   next.write_counter = drive.block.write_counter + 1;
   seal(next);
   const int copy = 1 - drive.copy;
-  auto written = drive.file->write_now(kSuperblockOffsets[copy], base::bytes_of(&next, sizeof next));
+  auto written = drive.file->write_now(format::kSuperblockOffsets[copy], base::bytes_of(&next, sizeof next));
   if (!written) return written;
   drive.block = next;
   drive.copy = copy;
@@ -62,4 +62,4 @@ Result<void> write_superblock(MemberDrive& drive, Superblock next) {
   return {};
 }
 
-}  // namespace memkv::engine
+}  // namespace memkv::volume

@@ -6,10 +6,10 @@
 
 #include "base/assert.h"
 #include "base/hash.h"
-#include "engine/format_check.h"
+#include "format/format_check.h"
 
 using namespace memkv;
-using namespace memkv::engine;
+using namespace memkv::format;
 
 namespace {
 

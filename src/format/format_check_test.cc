@@ -1,4 +1,4 @@
-#include "engine/format_check.h"
+#include "format/format_check.h"
 
 #include <gtest/gtest.h>
 
@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "base/checksum.h"
-#include "engine/store.h"
+#include "memkv/types.h"
 
-namespace memkv::engine {
+namespace memkv::format {
 namespace {
 
 constexpr uint64_t kSeed = 0x1234;
@@ -339,4 +339,4 @@ TEST(Keys, ChecksumSeedsOfChunksDiffer) {
 }
 
 }  // namespace
-}  // namespace memkv::engine
+}  // namespace memkv::format

@@ -1,6 +1,6 @@
 /// Volume: opens a store's drives, agrees on the membership, and writes what changes of it.
 
-#include "engine/volume.h"
+#include "volume/volume.h"
 
 #include <fmt/format.h>
 
@@ -13,13 +13,13 @@
 #include "base/hex.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/test_rules.h"
 #include "base/units.h"
-#include "engine/format_check.h"
-#include "engine/membership.h"
-#include "engine/superblock_io.h"
-#include "engine/test_rules.h"
+#include "format/format_check.h"
+#include "volume/membership.h"
+#include "volume/superblock_io.h"
 
-namespace memkv::engine {
+namespace memkv::volume {
 
 namespace {
 
@@ -29,17 +29,17 @@ uint64_t bit(uint32_t index) { return uint64_t{1} << index; }
 Message message(Status status, std::string text) { return {status, std::move(text)}; }
 
 /// How messages and --accept-loss call a member: the first 8 hex digits of its id.
-std::string name_of(const SuperblockMember& member) { return hex(member.drive_id).substr(0, 8); }
+std::string name_of(const format::SuperblockMember& member) { return hex(member.drive_id).substr(0, 8); }
 
 class OpenVolume final : public Volume {
  public:
-  const Superblock& superblock() const override { return store_; }
+  const format::Superblock& superblock() const override { return store_; }
   uint32_t drive_count() const override { return store_.member_count; }
   io::DriveFile* drive(uint32_t index) const override {
     MEMKV_ASSERT(index < drive_count());
     return members_[index].file;
   }
-  const Superblock& superblock_of(uint32_t index) const override {
+  const format::Superblock& superblock_of(uint32_t index) const override {
     MEMKV_ASSERT(index < drive_count());
     return members_[index].block;
   }
@@ -61,7 +61,7 @@ class OpenVolume final : public Volume {
   Result<void> write_everywhere();
   Result<void> write_member(uint32_t index);
 
-  Superblock store_{};                   // store-wide fields; of the first drive until agree()
+  format::Superblock store_{};           // store-wide fields; of the first drive until agree()
   std::vector<MemberDrive> members_;     // by index; file is null: missing or out
   std::vector<std::string> unreadable_;  // paths
   std::string first_path_;
@@ -72,7 +72,7 @@ class OpenVolume final : public Volume {
 // --- reading
 // -----------------------------------------------------------------------------------------------------------
 
-Message read_failed(const std::string& path, const Error& error, const Superblock& block) {
+Message read_failed(const std::string& path, const Error& error, const format::Superblock& block) {
   switch (error.status) {
     case Status::kMiss:
       return message(Status::kMiss,
@@ -80,7 +80,7 @@ Message read_failed(const std::string& path, const Error& error, const Superbloc
     case Status::kVersion:
       return message(Status::kVersion,
                      fmt::format("{}: has format version {}, this program knows {} and older: use a newer program",
-                                 path, block.format_version, kFormatVersion));
+                                 path, block.format_version, format::kFormatVersion));
     default:
       return message(Status::kCorrupt,
                      path +
@@ -108,7 +108,7 @@ Result<void, Message> OpenVolume::read(const std::vector<io::DriveFile*>& drives
 
 Result<void, Message> OpenVolume::admit(MemberDrive drive) {
   const std::string& path = drive.file->info().path;
-  const Superblock& block = drive.block;
+  const format::Superblock& block = drive.block;
   if (members_.empty()) {
     store_ = block;
     first_path_ = path;
@@ -195,7 +195,7 @@ Result<void, Message> OpenVolume::check_loss(const std::vector<std::string>& acc
 
 /// Namespaces are only ever appended, so the longest table of a member holds all others.
 void OpenVolume::adopt_namespaces() {
-  const Superblock* longest = nullptr;
+  const format::Superblock* longest = nullptr;
   for (uint32_t i = 0; i < members_.size(); ++i) {
     if (members_[i].file == nullptr || (membership_.in & bit(i)) == 0) continue;
     if (longest == nullptr || members_[i].block.namespace_count > longest->namespace_count)
@@ -211,7 +211,7 @@ void OpenVolume::adopt_namespaces() {
 /// Makes a drive that comes back after it was out empty: what its logs hold is of a former life. Both copies, so that
 /// none is left to fall back on that knows it.
 Result<void> begin_life(MemberDrive& drive) {
-  Superblock next = drive.block;
+  format::Superblock next = drive.block;
   base::os_random(base::mut_bytes_of(&next.life, sizeof next.life));
   for (int copy = 0; copy < 2; ++copy) {
     if (auto written = write_superblock(drive, next); !written) return written;
@@ -225,7 +225,8 @@ bool OpenVolume::settled() const {
     const bool in = (membership_.in & bit(static_cast<uint32_t>(&member - members_.data()))) != 0;
     if (member.file == nullptr) return !in;
     return in && !member.one_copy && member.block.membership_epoch == membership_.epoch &&
-           member.block.namespace_count == store_.namespace_count && member.block.format_version == kFormatVersion;
+           member.block.namespace_count == store_.namespace_count &&
+           member.block.format_version == format::kFormatVersion;
   });
 }
 
@@ -238,9 +239,9 @@ Result<void, Message> OpenVolume::settle() {
                                member.file->info().path, error.sys_errno));
   };
   const bool unchanged = settled();
-  if (store_.format_version < kFormatVersion) {
+  if (store_.format_version < format::kFormatVersion) {
     MEMKV_LOG(kInfo, "the store is of format version {}: it is of version {} from now on, which older programs refuse",
-              store_.format_version, kFormatVersion);
+              store_.format_version, format::kFormatVersion);
   }
   uint64_t in = 0;
   for (uint32_t i = 0; i < members_.size(); ++i) {
@@ -250,7 +251,7 @@ Result<void, Message> OpenVolume::settle() {
       continue;
     }
     in |= bit(i);
-    if ((membership_.in & bit(i)) != 0 || !rules().membership) continue;
+    if ((membership_.in & bit(i)) != 0 || !base::rules().membership) continue;
     MEMKV_LOG(kWarn, "{}: was out of its store (membership {} of {}): comes back empty", member.file->info().path,
               member.block.membership_epoch, membership_.epoch);
     if (auto begun = begin_life(member); !begun) return failed(member, begun.error());
@@ -271,8 +272,8 @@ Result<void, Message> OpenVolume::settle() {
 /// Both copies, one after another: with either of them lost the drive does not fall back to a former membership, in
 /// which a drive that is out would still be in.
 Result<void> OpenVolume::write_member(uint32_t index) {
-  Superblock next = members_[index].block;
-  next.format_version = kFormatVersion;
+  format::Superblock next = members_[index].block;
+  next.format_version = format::kFormatVersion;
   next.membership_epoch = store_.membership_epoch;
   next.members_in = store_.members_in;
   next.namespace_count = store_.namespace_count;
@@ -325,18 +326,19 @@ Result<void> OpenVolume::take_out(uint32_t index) {
 }
 
 Result<uint64_t> OpenVolume::namespace_id(std::string_view name) {
-  if (name.empty() || name.size() >= sizeof(SuperblockNamespace::name) || name.find('\0') != std::string_view::npos) {
+  if (name.empty() || name.size() >= sizeof(format::SuperblockNamespace::name) ||
+      name.find('\0') != std::string_view::npos) {
     return Error{Status::kInvalid, 0, "a namespace's name has 1 to 31 bytes, none of them zero"};
   }
   uint32_t at = 0;
   while (at < store_.namespace_count && name != store_.namespaces[at].name) ++at;
-  if (at == kNamespacesMax) return Error{Status::kTooLarge, 0, "a store has at most 64 namespaces"};
-  SuperblockNamespace& entry = store_.namespaces[at];
+  if (at == format::kNamespacesMax) return Error{Status::kTooLarge, 0, "a store has at most 64 namespaces"};
+  format::SuperblockNamespace& entry = store_.namespaces[at];
   if (at == store_.namespace_count) {
     entry = {};
     std::copy(name.begin(), name.end(), entry.name);
     while (entry.id == 0) {
-      if (rules().random_namespaces)
+      if (base::rules().random_namespaces)
         base::os_random(base::mut_bytes_of(&entry.id, sizeof entry.id));
       else
         entry.id = at + 1;
@@ -361,4 +363,4 @@ Result<std::unique_ptr<Volume>, Message> Volume::open(const std::vector<io::Driv
   return std::unique_ptr<Volume>(std::move(volume));
 }
 
-}  // namespace memkv::engine
+}  // namespace memkv::volume

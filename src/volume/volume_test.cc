@@ -1,4 +1,4 @@
-#include "engine/volume.h"
+#include "volume/volume.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,12 +8,12 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
-#include "engine/fake_drive.h"
-#include "engine/format_check.h"
-#include "engine/layout.h"
-#include "engine/membership.h"
+#include "format/format_check.h"
+#include "format/layout.h"
+#include "volume/fake_drive.h"
+#include "volume/membership.h"
 
-namespace memkv::engine {
+namespace memkv::volume {
 namespace {
 
 using testing::HasSubstr;
@@ -89,36 +89,36 @@ class VolumeTest : public testing::Test {
 // --- layout
 // ------------------------------------------------------------------------------------------------------------
 
-TEST(Layout, LargestSegmentsThatLeave64ALog) {
+TEST(format::Layout, LargestSegmentsThatLeave64ALog) {
   for (const uint64_t gib : {1, 2, 4, 16, 100, 1000, 15'000}) {
-    for (uint32_t shards = 1; shards <= kShardsMax; shards *= 2) {
-      const auto layout = choose_layout(gib << 30, shards);
+    for (uint32_t shards = 1; shards <= format::kShardsMax; shards *= 2) {
+      const auto layout = format::choose_layout(gib << 30, shards);
       if (!layout) continue;
-      const uint64_t segments = segment_count(layout->slice_bytes, layout->segment_bytes);
-      EXPECT_GE(segments, kSegmentsMin);
-      EXPECT_TRUE(segments >= kSegmentsWanted || layout->segment_bytes == segment_bytes_for(1));
-      if (layout->segment_bytes < segment_bytes_for(kSegmentChunksMax)) {
-        const uint64_t larger = layout->segment_bytes - segment_bytes_for(0) + segment_bytes_for(1);
-        EXPECT_LT(segment_count(layout->slice_bytes, larger), kSegmentsWanted);
+      const uint64_t segments = format::segment_count(layout->slice_bytes, layout->segment_bytes);
+      EXPECT_GE(segments, format::kSegmentsMin);
+      EXPECT_TRUE(segments >= format::kSegmentsWanted || layout->segment_bytes == format::segment_bytes_for(1));
+      if (layout->segment_bytes < format::segment_bytes_for(format::kSegmentChunksMax)) {
+        const uint64_t larger = layout->segment_bytes - format::segment_bytes_for(0) + format::segment_bytes_for(1);
+        EXPECT_LT(format::segment_count(layout->slice_bytes, larger), format::kSegmentsWanted);
       }
-      EXPECT_LE(kSlicesOffset + shards * layout->slice_bytes, gib << 30);
+      EXPECT_LE(format::kSlicesOffset + shards * layout->slice_bytes, gib << 30);
     }
   }
 }
 
-TEST(Layout, SmallestDriveIsJustTaken) {
+TEST(format::Layout, SmallestDriveIsJustTaken) {
   for (const uint32_t shards : {1u, 8u, 32u}) {
-    EXPECT_TRUE(choose_layout(drive_bytes_min(shards), shards).has_value());
-    EXPECT_FALSE(choose_layout(drive_bytes_min(shards) - kBlockBytes, shards).has_value());
+    EXPECT_TRUE(format::choose_layout(format::drive_bytes_min(shards), shards).has_value());
+    EXPECT_FALSE(format::choose_layout(format::drive_bytes_min(shards) - kBlockBytes, shards).has_value());
   }
 }
 
-TEST(Layout, OneShardPer4GiBAsFarAsTheSmallestDriveGoes) {
-  EXPECT_EQ(default_shards(uint64_t{1} << 30, uint64_t{1} << 30), 1u);
-  EXPECT_EQ(default_shards(uint64_t{12} << 30, uint64_t{4} << 30), 2u);
-  EXPECT_EQ(default_shards(uint64_t{16} << 30, uint64_t{4} << 30), 4u);
-  EXPECT_EQ(default_shards(uint64_t{4} << 40, uint64_t{1} << 40), kShardsMax);
-  EXPECT_EQ(default_shards(uint64_t{4} << 40, uint64_t{64} << 20), 2u);
+TEST(format::Layout, OneShardPer4GiBAsFarAsTheSmallestDriveGoes) {
+  EXPECT_EQ(format::default_shards(uint64_t{1} << 30, uint64_t{1} << 30), 1u);
+  EXPECT_EQ(format::default_shards(uint64_t{12} << 30, uint64_t{4} << 30), 2u);
+  EXPECT_EQ(format::default_shards(uint64_t{16} << 30, uint64_t{4} << 30), 4u);
+  EXPECT_EQ(format::default_shards(uint64_t{4} << 40, uint64_t{1} << 40), format::kShardsMax);
+  EXPECT_EQ(format::default_shards(uint64_t{4} << 40, uint64_t{64} << 20), 2u);
 }
 
 // --- format
@@ -138,7 +138,7 @@ TEST_F(VolumeTest, FormattedDrivesOpenWithAllTheirFields) {
     EXPECT_EQ(volume->superblock_of(i).drive_index, i);
   }
   EXPECT_GT(volume->superblock_of(3).slice_bytes, volume->superblock_of(0).slice_bytes);
-  EXPECT_EQ(volume->slice_offset(0, 0), kSlicesOffset);
+  EXPECT_EQ(volume->slice_offset(0, 0), format::kSlicesOffset);
 }
 
 TEST_F(VolumeTest, FormatWritesValidAnchorsInBothPlaces) {
@@ -146,10 +146,10 @@ TEST_F(VolumeTest, FormatWritesValidAnchorsInBothPlaces) {
   const auto volume = open(all());
   for (uint32_t shard = 0; shard < 4; ++shard) {
     for (const uint64_t copy : {0, 1}) {
-      Anchor anchor;
+      format::Anchor anchor;
       std::memcpy(&anchor, drives_[1]->sectors[volume->slice_offset(1, shard) + copy * kBlockBytes].data(),
                   sizeof anchor);
-      EXPECT_TRUE(valid(anchor, store_seed(volume->superblock().store_id)));
+      EXPECT_TRUE(valid(anchor, format::store_seed(volume->superblock().store_id)));
       EXPECT_EQ(anchor.shard, shard);
       EXPECT_EQ(anchor.drive_index, 1u);
       EXPECT_EQ(anchor.sequence_end, 1u);
@@ -165,7 +165,7 @@ TEST_F(VolumeTest, FormatSaysWhatIsWrongWhereAndWhatToDo) {
   FakeDrive& small = add(8 << 20);
   EXPECT_THAT(format_error({&small}),
               AllOf(HasSubstr("drive-3: too small"),
-                    HasSubstr("needs at least " + std::to_string(drive_bytes_min(1)) + " bytes"),
+                    HasSubstr("needs at least " + std::to_string(format::drive_bytes_min(1)) + " bytes"),
                     HasSubstr("use a larger drive")));
   EXPECT_THAT(format_error(some({0}), {.shards = 32}), HasSubstr("formatted"));
   EXPECT_THAT(format_error({&small}, {.shards = 2}), HasSubstr("or fewer shards"));
@@ -385,7 +385,8 @@ TEST_F(VolumeTest, PowerCutInTakeOutLosesNothingOfTheOthers) {
     EXPECT_TRUE(cut < 3 ? full(1) : emptied(1));
     EXPECT_EQ(volume->superblock().members_in, 7u);
     for (const auto& drive : drives_) {
-      const Superblock& newest = drive->copy(drive->copy(1).write_counter > drive->copy(0).write_counter ? 1 : 0);
+      const format::Superblock& newest =
+          drive->copy(drive->copy(1).write_counter > drive->copy(0).write_counter ? 1 : 0);
       EXPECT_EQ(newest.membership_epoch, volume->superblock().membership_epoch);
     }
   }
@@ -436,7 +437,7 @@ TEST_F(VolumeTest, NamespaceIdsAreRandomAndStay) {
   const uint64_t a = volume->namespace_id("a").value();
   const uint64_t b = volume->namespace_id("b").value();
   EXPECT_NE(a, b);
-  EXPECT_GT(a, kNamespacesMax);
+  EXPECT_GT(a, format::kNamespacesMax);
   EXPECT_EQ(volume->namespace_id("a").value(), a);
   volume = open(some({1, 2}));
   EXPECT_EQ(volume->namespace_id("b").value(), b);
@@ -450,7 +451,7 @@ TEST_F(VolumeTest, BadNamespaceNamesAndAFullTableAreRefused) {
   EXPECT_EQ(volume->namespace_id(std::string(32, 'x')).error().status, Status::kInvalid);
   EXPECT_EQ(volume->namespace_id(std::string_view("a\0b", 3)).error().status, Status::kInvalid);
   EXPECT_TRUE(volume->namespace_id(std::string(31, 'x')).ok());
-  for (uint32_t i = 1; i < kNamespacesMax; ++i) ASSERT_TRUE(volume->namespace_id("n" + std::to_string(i)).ok());
+  for (uint32_t i = 1; i < format::kNamespacesMax; ++i) ASSERT_TRUE(volume->namespace_id("n" + std::to_string(i)).ok());
   EXPECT_EQ(volume->namespace_id("one more").error().status, Status::kTooLarge);
 }
 
@@ -484,4 +485,4 @@ TEST_F(VolumeTest, NamespaceThatFailedIsWrittenWhenAskedAgain) {
 }
 
 }  // namespace
-}  // namespace memkv::engine
+}  // namespace memkv::volume

@@ -9,10 +9,10 @@
 #include <string_view>
 
 #include "base/bytes.h"
-#include "engine/format.h"
+#include "format/format.h"
 #include "memkv/error.h"
 
-namespace memkv::engine {
+namespace memkv::format {
 
 /// Seed of the checksums of a store's anchors: the first 8 bytes of the store id.
 uint64_t store_seed(const uint8_t (&store_id)[16]);
@@ -189,4 +189,4 @@ class FooterBuilder {
   uint32_t records_ = 0;
 };
 
-}  // namespace memkv::engine
+}  // namespace memkv::format

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <optional>
 
-#include "engine/format.h"
+#include "format/format.h"
 
-namespace memkv::engine {
+namespace memkv::format {
 
 inline constexpr uint64_t kSegmentsWanted = 64;  ///< a log, where the drive allows
 inline constexpr uint64_t kSegmentsMin = 8;      ///< a log; a drive that gives less is refused
@@ -36,4 +36,4 @@ std::optional<Layout> choose_layout(uint64_t drive_bytes, uint32_t shards);
 /// hold.
 uint32_t default_shards(uint64_t bytes_together, uint64_t smallest_drive_bytes);
 
-}  // namespace memkv::engine
+}  // namespace memkv::format

@@ -1,16 +1,16 @@
 #pragma once
 /// Reads and writes the two alternating superblock copies of one drive. Blocking. Thread: main.
 
-#include "engine/format.h"
+#include "format/format.h"
 #include "io/device.h"
 #include "memkv/error.h"
 
-namespace memkv::engine {
+namespace memkv::volume {
 
 /// A drive with its newest superblock, and where that copy lies.
 struct MemberDrive {
   io::DriveFile* file = nullptr;
-  Superblock block{};
+  format::Superblock block{};
   int copy = 0;           ///< 0 or 1: the copy that `block` came from
   bool one_copy = false;  ///< the other copy is damaged, was never written, or tells of another membership
 };
@@ -20,6 +20,6 @@ struct MemberDrive {
 Result<void> read_superblock(io::DriveFile& file, MemberDrive& out);
 
 /// Writes `next` over the older copy, with the next write counter, durably; then it is the drive's newest.
-Result<void> write_superblock(MemberDrive& drive, Superblock next);
+Result<void> write_superblock(MemberDrive& drive, format::Superblock next);
 
-}  // namespace memkv::engine
+}  // namespace memkv::volume

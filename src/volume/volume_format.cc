@@ -11,12 +11,12 @@
 #include "base/hex.h"
 #include "base/random.h"
 #include "base/units.h"
-#include "engine/format_check.h"
-#include "engine/layout.h"
-#include "engine/superblock_io.h"
-#include "engine/volume.h"
+#include "format/format_check.h"
+#include "format/layout.h"
+#include "volume/superblock_io.h"
+#include "volume/volume.h"
 
-namespace memkv::engine {
+namespace memkv::volume {
 
 namespace {
 
@@ -40,9 +40,9 @@ bool same_file(const io::DriveFile& a, const io::DriveFile& b) {
 
 Result<void, Message> check_list(const Drives& drives) {
   if (drives.empty()) return message(Status::kInvalid, "no drives given: name at least one file or block device");
-  if (drives.size() > kDrivesMax) {
+  if (drives.size() > format::kDrivesMax) {
     return message(Status::kTooLarge,
-                   fmt::format("{} drives given; a store has at most {}", drives.size(), kDrivesMax));
+                   fmt::format("{} drives given; a store has at most {}", drives.size(), format::kDrivesMax));
   }
   for (size_t i = 0; i < drives.size(); ++i) {
     for (size_t j = 0; j < i; ++j) {
@@ -84,23 +84,25 @@ Result<uint32_t, Message> choose_shards(const Drives& drives, uint32_t asked) {
     if (drive->info().size_bytes < smallest->info().size_bytes) smallest = drive;
   }
   const uint64_t smallest_bytes = smallest->info().size_bytes;
-  if (asked != 0 && (!std::has_single_bit(asked) || asked > kShardsMax)) {
-    return message(Status::kInvalid, fmt::format("{} shards: give a power of two from 1 to {}", asked, kShardsMax));
+  if (asked != 0 && (!std::has_single_bit(asked) || asked > format::kShardsMax)) {
+    return message(Status::kInvalid,
+                   fmt::format("{} shards: give a power of two from 1 to {}", asked, format::kShardsMax));
   }
-  const uint32_t shards = asked != 0 ? asked : default_shards(together, smallest_bytes);
-  if (smallest_bytes >= drive_bytes_min(shards)) return shards;
+  const uint32_t shards = asked != 0 ? asked : format::default_shards(together, smallest_bytes);
+  if (smallest_bytes >= format::drive_bytes_min(shards)) return shards;
   return message(
       Status::kNoSpace,
       fmt::format(
           "{}: too small: {} ({} bytes); with {} shard{} a drive needs at least {} bytes ({}): use a larger drive{}",
           path_of(smallest), base::format_bytes(smallest_bytes), smallest_bytes, shards, shards == 1 ? "" : "s",
-          drive_bytes_min(shards), base::format_bytes(drive_bytes_min(shards)), shards > 1 ? " or fewer shards" : ""));
+          format::drive_bytes_min(shards), base::format_bytes(format::drive_bytes_min(shards)),
+          shards > 1 ? " or fewer shards" : ""));
 }
 
 /// The fields that all drives of a new store share.
-Superblock new_store(const Drives& drives, uint32_t shards, uint32_t stripe_width) {
-  Superblock block{};
-  block.format_version = kFormatVersion;
+format::Superblock new_store(const Drives& drives, uint32_t shards, uint32_t stripe_width) {
+  format::Superblock block{};
+  block.format_version = format::kFormatVersion;
   block.shard_count = shards;
   base::os_random(base::mut_bytes_of(block.store_id, sizeof block.store_id));
   base::os_random(base::mut_bytes_of(&block.shard_seed, sizeof block.shard_seed));
@@ -119,11 +121,11 @@ Superblock new_store(const Drives& drives, uint32_t shards, uint32_t stripe_widt
   return block;
 }
 
-Superblock superblock_for(const Superblock& store, uint32_t index) {
-  Superblock block = store;
+format::Superblock superblock_for(const format::Superblock& store, uint32_t index) {
+  format::Superblock block = store;
   block.drive_index = index;
   std::copy_n(store.members[index].drive_id, sizeof block.drive_id, block.drive_id);
-  const Layout layout = choose_layout(store.members[index].size_bytes, store.shard_count).value();
+  const format::Layout layout = format::choose_layout(store.members[index].size_bytes, store.shard_count).value();
   block.slice_bytes = layout.slice_bytes;
   block.segment_bytes = layout.segment_bytes;
   return block;
@@ -131,17 +133,17 @@ Superblock superblock_for(const Superblock& store, uint32_t index) {
 
 /// No superblock of a former store may outlive a format that is cut short.
 Result<void> wipe(io::DriveFile& drive) {
-  static constexpr Superblock kNothing{};
-  for (const uint64_t offset : kSuperblockOffsets) {
+  static constexpr format::Superblock kNothing{};
+  for (const uint64_t offset : format::kSuperblockOffsets) {
     auto written = drive.write_now(offset, base::bytes_of(&kNothing, sizeof kNothing));
     if (!written) return written;
   }
   return {};
 }
 
-Result<void> write_anchors(io::DriveFile& drive, const Superblock& block) {
+Result<void> write_anchors(io::DriveFile& drive, const format::Superblock& block) {
   for (uint32_t shard = 0; shard < block.shard_count; ++shard) {
-    Anchor anchor{};
+    format::Anchor anchor{};
     std::copy_n(block.store_id, sizeof anchor.store_id, anchor.store_id);
     anchor.drive_index = block.drive_index;
     anchor.shard = shard;
@@ -150,7 +152,7 @@ Result<void> write_anchors(io::DriveFile& drive, const Superblock& block) {
     for (uint64_t copy = 0; copy < 2; ++copy) {
       anchor.write_counter = copy + 1;
       seal(anchor);
-      auto written = drive.write_now(kSlicesOffset + shard * block.slice_bytes + copy * kBlockBytes,
+      auto written = drive.write_now(format::kSlicesOffset + shard * block.slice_bytes + copy * kBlockBytes,
                                      base::bytes_of(&anchor, sizeof anchor));
       if (!written) return written;
     }
@@ -164,7 +166,7 @@ Message write_failed(const io::DriveFile& drive, const Error& error) {
                              drive.info().path, error.what, error.sys_errno));
 }
 
-Result<void, Message> write_all(const Drives& drives, const Superblock& store) {
+Result<void, Message> write_all(const Drives& drives, const format::Superblock& store) {
   for (io::DriveFile* drive : drives) {
     if (auto wiped = wipe(*drive); !wiped) return write_failed(*drive, wiped.error());
   }
@@ -188,8 +190,9 @@ Result<void, Message> write_all(const Drives& drives, const Superblock& store) {
 Result<uint32_t, Message> Volume::check_format(const std::vector<io::DriveFile*>& drives,
                                                const FormatOptions& options) {
   if (auto checked = check_list(drives); !checked) return checked.error();
-  if (options.stripe_width == 0 || options.stripe_width > kDrivesMax) {
-    return message(Status::kInvalid, fmt::format("stripe width {}: give 1 to {}", options.stripe_width, kDrivesMax));
+  if (options.stripe_width == 0 || options.stripe_width > format::kDrivesMax) {
+    return message(Status::kInvalid,
+                   fmt::format("stripe width {}: give 1 to {}", options.stripe_width, format::kDrivesMax));
   }
   auto shards = choose_shards(drives, options.shards);
   if (!shards) return shards;
@@ -206,4 +209,4 @@ Result<void, Message> Volume::format(const std::vector<io::DriveFile*>& drives, 
   return write_all(drives, new_store(drives, *shards, options.stripe_width));
 }
 
-}  // namespace memkv::engine
+}  // namespace memkv::volume

@@ -16,7 +16,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace memkv::engine {
+namespace memkv::format {
 
 inline constexpr uint32_t kBlockBytes = 4096;  ///< format unit
 inline constexpr uint32_t kPackBytes = 64;     ///< granularity of places
@@ -209,4 +209,4 @@ static_assert(sizeof(ExtentNote) == 8 && sizeof(NoteEntry) == 24);
 static_assert(sizeof(HeadPayload) == 16 && sizeof(PresentRange) == 8);
 static_assert(std::is_trivially_copyable_v<Superblock> && std::is_trivially_copyable_v<RecordHeader>);
 
-}  // namespace memkv::engine
+}  // namespace memkv::format

@@ -9,10 +9,10 @@
 #include <utility>
 
 #include "base/assert.h"
-#include "engine/format.h"
+#include "format/format.h"
 #include "io/device.h"
 
-namespace memkv::engine {
+namespace memkv::volume {
 
 /// Writes that still reach any drive of the test; the power is off behind the last.
 struct FakePower {
@@ -55,7 +55,9 @@ class FakeDrive final : public io::DriveFile {
   }
 
   /// A superblock copy, to look at or to damage.
-  Superblock& copy(int i) { return *reinterpret_cast<Superblock*>(sectors[kSuperblockOffsets[i]].data()); }
+  format::Superblock& copy(int i) {
+    return *reinterpret_cast<format::Superblock*>(sectors[format::kSuperblockOffsets[i]].data());
+  }
   void resize(uint64_t size_bytes) { info_.size_bytes = size_bytes; }
 
   struct alignas(8) Sector : std::array<std::byte, kBlockBytes> {};
@@ -73,4 +75,4 @@ class FakeDrive final : public io::DriveFile {
   FakePower& power_;
 };
 
-}  // namespace memkv::engine
+}  // namespace memkv::volume

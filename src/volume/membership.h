@@ -6,7 +6,7 @@
 
 #include "memkv/error.h"
 
-namespace memkv::engine {
+namespace memkv::volume {
 
 /// What the newest superblock of a drive that is there says.
 struct MemberState {
@@ -27,4 +27,4 @@ struct Membership {
 /// likely (drives of a split store).
 Result<Membership> decide_membership(std::span<const MemberState> present);
 
-}  // namespace memkv::engine
+}  // namespace memkv::volume

@@ -7,12 +7,12 @@
 #include "base/bytes.h"
 #include "base/hex.h"
 #include "base/log.h"
-#include "engine/fake_drive.h"
-#include "engine/format_check.h"
-#include "engine/volume.h"
+#include "format/format_check.h"
+#include "volume/fake_drive.h"
+#include "volume/volume.h"
 
 using namespace memkv;
-using namespace memkv::engine;
+using namespace memkv::volume;
 
 namespace {
 
@@ -32,7 +32,7 @@ void patch(FakeDrive& drive, int copy, Input& input) {
   const size_t offset = input.byte() + size_t{256} * input.byte();
   const size_t length = input.byte();
   auto* bytes = reinterpret_cast<uint8_t*>(&drive.copy(copy));
-  for (size_t i = 0; i < length && input.size > 0; ++i) bytes[(offset + i) % sizeof(Superblock)] = input.byte();
+  for (size_t i = 0; i < length && input.size > 0; ++i) bytes[(offset + i) % sizeof(format::Superblock)] = input.byte();
 }
 
 void use(Volume& volume) {

@@ -1,4 +1,4 @@
-#include "engine/format_check.h"
+#include "format/format_check.h"
 
 #include <algorithm>
 #include <bit>
@@ -8,7 +8,7 @@
 #include "base/hash.h"
 #include "memkv/types.h"
 
-namespace memkv::engine {
+namespace memkv::format {
 
 namespace {
 
@@ -354,4 +354,4 @@ base::Bytes FooterBuilder::finish(FooterTrailer trailer, uint64_t seed) {
   return footer;
 }
 
-}  // namespace memkv::engine
+}  // namespace memkv::format

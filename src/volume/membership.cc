@@ -1,10 +1,10 @@
-#include "engine/membership.h"
+#include "volume/membership.h"
 
 #include <algorithm>
 
 #include "base/assert.h"
 
-namespace memkv::engine {
+namespace memkv::volume {
 
 namespace {
 
@@ -41,4 +41,4 @@ Result<Membership> decide_membership(std::span<const MemberState> present) {
   return result;
 }
 
-}  // namespace memkv::engine
+}  // namespace memkv::volume

@@ -1,11 +1,11 @@
-#include "engine/layout.h"
+#include "format/layout.h"
 
 #include <algorithm>
 #include <bit>
 
 #include "base/bytes.h"
 
-namespace memkv::engine {
+namespace memkv::format {
 
 std::optional<Layout> choose_layout(uint64_t drive_bytes, uint32_t shards) {
   if (drive_bytes < drive_bytes_min(shards)) return std::nullopt;
@@ -22,4 +22,4 @@ uint32_t default_shards(uint64_t bytes_together, uint64_t smallest_drive_bytes) 
   return shards;
 }
 
-}  // namespace memkv::engine
+}  // namespace memkv::format

@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "engine/format_check.h"
+#include "format/format_check.h"
 
-namespace memkv::engine {
+namespace memkv::format {
 namespace {
 
 constexpr uint8_t kStoreId[16] = {0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7,
@@ -218,4 +218,4 @@ TEST(FormatGolden, DISABLED_Regenerate) {
 }
 
 }  // namespace
-}  // namespace memkv::engine
+}  // namespace memkv::format

@@ -8,11 +8,11 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/format.h"
+#include "format/format.h"
 #include "io/device.h"
 #include "memkv/error.h"
 
-namespace memkv::engine {
+namespace memkv::volume {
 
 struct FormatOptions {
   uint32_t shards = 0;  ///< 0 = one per 4 GiB of all drives together, power of two, 1..32
@@ -42,10 +42,11 @@ class Volume {
                                                        const OpenOptions& options);
   virtual ~Volume() = default;
 
-  virtual const Superblock& superblock() const = 0;                   ///< store-wide fields
-  virtual uint32_t drive_count() const = 0;                           ///< members, with those missing
-  virtual io::DriveFile* drive(uint32_t index) const = 0;             ///< null: missing or out
-  virtual const Superblock& superblock_of(uint32_t index) const = 0;  ///< per-drive fields (segment_bytes, slice_bytes)
+  virtual const format::Superblock& superblock() const = 0;  ///< store-wide fields
+  virtual uint32_t drive_count() const = 0;                  ///< members, with those missing
+  virtual io::DriveFile* drive(uint32_t index) const = 0;    ///< null: missing or out
+  virtual const format::Superblock& superblock_of(
+      uint32_t index) const = 0;  ///< per-drive fields (segment_bytes, slice_bytes)
   virtual std::vector<std::string> missing() const = 0;
   /// Writes the next membership epoch without this drive on all others, durably. Thread: main.
   virtual Result<void> take_out(uint32_t index) = 0;
@@ -53,8 +54,8 @@ class Volume {
   virtual Result<uint64_t> namespace_id(std::string_view name) = 0;
 
   uint64_t slice_offset(uint32_t drive_index, uint32_t shard) const {
-    return kSlicesOffset + uint64_t{shard} * superblock_of(drive_index).slice_bytes;
+    return format::kSlicesOffset + uint64_t{shard} * superblock_of(drive_index).slice_bytes;
   }
 };
 
-}  // namespace memkv::engine
+}  // namespace memkv::volume
