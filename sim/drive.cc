@@ -12,7 +12,7 @@
 namespace memkv::sim {
 namespace {
 
-constexpr uint64_t kSector = io::kSectorBytes;
+constexpr uint64_t kSector = base::kSectorBytes;
 /// In less time than this anchors tell how far a log was complete: until then two lost writes may hide a segment.
 constexpr uint64_t kAnchorNs = 1200 * kMs;
 

@@ -35,7 +35,7 @@ struct DriveCounts {
 /// Sectors that were never written are zeros and take no memory. Thread: the world's.
 class Drive {
  public:
-  using Sector = std::array<std::byte, io::kSectorBytes>;
+  using Sector = std::array<std::byte, base::kSectorBytes>;
   struct Options {
     uint64_t bytes = 0;
     bool volatile_cache = false;

@@ -10,7 +10,7 @@
 namespace memkv::sim {
 namespace {
 
-constexpr uint64_t kSector = io::kSectorBytes;
+constexpr uint64_t kSector = base::kSectorBytes;
 
 class SimulatedDrive : public testing::Test {
  protected:

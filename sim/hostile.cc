@@ -71,7 +71,7 @@ class Hostiles::Guest final : public Actor, public transport::LinkOwner {
 
  private:
   struct Out {
-    transport::OutFrame frame;
+    transport::SendFrame frame;
     std::vector<std::byte> body;
   };
 
@@ -92,7 +92,7 @@ class Hostiles::Guest final : public Actor, public transport::LinkOwner {
     out.frame.opcode = static_cast<wire::Opcode>(random_.below(40));
     out.frame.request_id = random_.below(8);
     out.frame.body = out.body;
-    out.frame.on_done = [](transport::OutFrame&, bool) {};
+    out.frame.on_done = [](transport::SendFrame&, bool) {};
     (void)link_->send(out.frame);
   }
 

@@ -48,7 +48,7 @@ Run::Run(uint64_t seed, const Plan& plan, const Options& options)
     drives_.back()->set_slices({format::kSlicesOffset, layout->slice_bytes});
     // With both superblocks damaged a drive is refused, and stays so: no round could end well.
     drives_.back()->set_copies(
-        {format::kSuperblockOffsets[0] / io::kSectorBytes, format::kSuperblockOffsets[1] / io::kSectorBytes});
+        {format::kSuperblockOffsets[0] / base::kSectorBytes, format::kSuperblockOffsets[1] / base::kSectorBytes});
     files.push_back(drives_.back()->open());
     borrowed.push_back(files.back().get());
   }

@@ -2,12 +2,9 @@
 /// Checksums of payloads: one per grain of 64 KiB, and one per chunk over its grain sums. Layout: docs/data-file.md.
 
 #include "base/bytes.h"
+#include "base/sizes.h"
 
 namespace memkv::base {
-
-inline constexpr uint64_t kGrainBytes = 65536;
-inline constexpr uint64_t kChunkBytes = uint64_t{2} << 20;
-inline constexpr size_t kGrainsPerChunk = kChunkBytes / kGrainBytes;
 
 /// Grains of a payload; the last may be short; 0 for no bytes.
 constexpr size_t grain_count(uint64_t length) { return static_cast<size_t>((length + kGrainBytes - 1) / kGrainBytes); }

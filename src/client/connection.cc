@@ -21,7 +21,7 @@ constexpr uint64_t kWelcomeNs = 1'000'000'000;
 
 }  // namespace
 
-Connection::Connection(Context& context, Server& server, Transport transport, uint16_t wanted_worker, size_t rail)
+Connection::Connection(Context& context, RemoteServer& server, Transport transport, uint16_t wanted_worker, size_t rail)
     : context_(context), server_(server), transport_(transport), rail_(rail), worker_(wanted_worker) {}
 
 Connection::~Connection() { MEMKV_ASSERT(quiet_at_rest() && !has_queued()); }
@@ -106,7 +106,7 @@ void Connection::on_closed(transport::Link&, const Error& why) {
     arriving_units.push_back(*arriving.unit);
   }
   while (Unit* unit = arriving_units.front()) context_.on_lost(*unit, true);
-  while (Frame* frame = frames_.front()) {
+  while (RequestFrame* frame = frames_.front()) {
     for (FrameExposure& exposure : frame->exposures) let_go(exposure);  // the link writes nothing any more
     for (size_t i = 0; i < frame->units.size(); i++) {
       Unit* unit = frame->units[i];
@@ -140,23 +140,23 @@ void Connection::take_queued(UnitQueue& into) {
 
 // Frames and units.
 
-Frame* Connection::frame_of(uint64_t request_id) {
-  Frame* frame = context_.frame_at(static_cast<uint32_t>(request_id & ((1u << kSlotBits) - 1)));
+RequestFrame* Connection::frame_of(uint64_t request_id) {
+  RequestFrame* frame = context_.frame_at(static_cast<uint32_t>(request_id & ((1u << kSlotBits) - 1)));
   if (!frame || frame->connection != this || frame->out.request_id != request_id || frame->unanswered == 0)
     return nullptr;
   return frame;
 }
 
 /// Null also when it asked something else, which ends the connection.
-Frame* Connection::frame_of(uint64_t request_id, Opcode asked) {
-  Frame* frame = frame_of(request_id);
+RequestFrame* Connection::frame_of(uint64_t request_id, Opcode asked) {
+  RequestFrame* frame = frame_of(request_id);
   if (!frame || frame->out.opcode == asked) return frame;
   protocol_error("an answer to another question");
   return nullptr;
 }
 
 /// The unit at an index of the frame; null if it was given up. The caller checked the index.
-Unit* Connection::take_unit(Frame& frame, uint32_t index) {
+Unit* Connection::take_unit(RequestFrame& frame, uint32_t index) {
   Unit* unit = std::exchange(frame.units[index], nullptr);
   if (!unit) return nullptr;
   if (is_large_get(*unit)) get_bytes_ -= unit->length;
@@ -164,7 +164,7 @@ Unit* Connection::take_unit(Frame& frame, uint32_t index) {
   return unit;
 }
 
-void Connection::answered(Frame& frame, uint32_t replies) {
+void Connection::answered(RequestFrame& frame, uint32_t replies) {
   MEMKV_ASSERT(frame.unanswered >= replies);
   const auto waits = [](const Unit* unit) { return unit != nullptr; };
   if (frame.unanswered == replies && std::any_of(frame.units.begin(), frame.units.end(), waits)) {
@@ -175,11 +175,11 @@ void Connection::answered(Frame& frame, uint32_t replies) {
   free_if_done(frame);
 }
 
-void Connection::free_if_done(Frame& frame) {
+void Connection::free_if_done(RequestFrame& frame) {
   if (!frame.on_link && frame.unanswered == 0) free_frame(frame);
 }
 
-void Connection::free_frame(Frame& frame) {
+void Connection::free_frame(RequestFrame& frame) {
   MEMKV_ASSERT(credit_used_ >= frame.credit && eager_used_ >= frame.eager_bytes);
   if (base::rules().credit_returned) credit_used_ -= frame.credit;
   eager_used_ -= frame.eager_bytes;
@@ -201,7 +201,7 @@ void Connection::free_frame(Frame& frame) {
 }
 
 void Connection::give_up(Unit& unit) {
-  Frame& frame = *unit.frame;
+  RequestFrame& frame = *unit.frame;
   const uint64_t request_id = frame.out.request_id;
   const uint16_t index = unit.index;
   take_unit(frame, index);
@@ -224,7 +224,7 @@ void Connection::send_cancel(uint64_t request_id, uint16_t index) {
 }
 
 bool Connection::holds_memory_of(const Op& op) const {
-  for (const Frame& frame : frames_) {
+  for (const RequestFrame& frame : frames_) {
     if (std::find(frame.holders.begin(), frame.holders.end(), &op) != frame.holders.end()) return true;
     const auto mine = [&](const FrameExposure& exposure) { return exposure.holder == &op; };
     if (std::any_of(frame.exposures.begin(), frame.exposures.end(), mine)) return true;

@@ -25,7 +25,7 @@ inline uint32_t in_chunk(uint64_t offset) { return static_cast<uint32_t>(offset 
 class Connection final : public transport::LinkOwner {
  public:
   /// `rail`: with rdma, which of this host's devices.
-  Connection(Context& context, Server& server, Transport transport, uint16_t wanted_worker, size_t rail = 0);
+  Connection(Context& context, RemoteServer& server, Transport transport, uint16_t wanted_worker, size_t rail = 0);
   ~Connection() override;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -48,7 +48,7 @@ class Connection final : public transport::LinkOwner {
     return (ops_used_ + queued() + 1) * 4 <= size_t{limit_.ops} * quarters + 3 && load_bytes_ * 4 <= bytes * quarters;
   }
 
-  /// Starts an attempt on one address. Outcome: Server::on_welcome or on_connect_failed.
+  /// Starts an attempt on one address. Outcome: RemoteServer::on_welcome or on_connect_failed.
   void connect(const sockaddr* address, socklen_t length, uint64_t deadline_ns);
   /// For the server: it should be open, though nothing may be queued; and not before that time.
   bool should_open = false;
@@ -115,11 +115,11 @@ class Connection final : public transport::LinkOwner {
   void ping();
   void answer_ping(uint64_t request_id);
   void on_pong(const wire::FrameHeader& header, std::span<const std::byte> body);
-  wire::OpsEncoder begin_ops(Frame& frame);
+  wire::OpsEncoder begin_ops(RequestFrame& frame);
   bool may_send() const;
   bool send_ops();
   bool send_gets();
-  Frame& frame_for(std::initializer_list<const UnitQueue*> queues);
+  RequestFrame& frame_for(std::initializer_list<const UnitQueue*> queues);
   uint32_t ops_left() const { return limit_.ops > ops_used_ ? limit_.ops - ops_used_ : 0; }
   bool has_get_credit(uint64_t bytes) const {
     return get_bytes_ == 0 || get_bytes_ + bytes <= uint64_t{limit_.gets} * wire::kCreditUnit;
@@ -127,35 +127,35 @@ class Connection final : public transport::LinkOwner {
   bool send_exists();
   bool send_large();
   bool send_gpu();
-  void send_alone(Frame& frame, Unit& unit, uint32_t credit);
+  void send_alone(RequestFrame& frame, Unit& unit, uint32_t credit);
   bool has_credit(uint32_t units) const { return credit_used_ == 0 || credit_used_ + units <= limit_.puts; }
   bool send_admin();
-  Frame& new_frame(size_t body_bytes);
-  bool add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit);
-  void add_unit(Frame& frame, Unit& unit);
-  void stage_payload(Frame& frame);
-  void send(Frame& frame, wire::Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id = 0);
+  RequestFrame& new_frame(size_t body_bytes);
+  bool add_op(RequestFrame& frame, wire::OpsEncoder& encoder, Unit& unit);
+  void add_unit(RequestFrame& frame, Unit& unit);
+  void stage_payload(RequestFrame& frame);
+  void send(RequestFrame& frame, wire::Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id = 0);
   uint64_t send_control(wire::Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id = 0);
   void send_op_without_unit(const wire::Op& op);
-  void on_sent(Frame& frame, bool sent);
-  bool expose(Frame& frame, Unit& unit);
-  void add_exposure(Frame& frame, Unit& unit, const transport::Exposure& memory);
-  FrameExposure* exposure_of(Frame& frame, const Unit* unit, uint32_t index);
+  void on_sent(RequestFrame& frame, bool sent);
+  bool expose(RequestFrame& frame, Unit& unit);
+  void add_exposure(RequestFrame& frame, Unit& unit, const transport::Exposure& memory);
+  FrameExposure* exposure_of(RequestFrame& frame, const Unit* unit, uint32_t index);
   void let_go(FrameExposure& exposure);
   void send_cancel(uint64_t request_id, uint16_t index);
   uint64_t link_payload_max() const;
-  void answered(Frame& frame, uint32_t replies);
-  void free_if_done(Frame& frame);
-  void free_frame(Frame& frame);
+  void answered(RequestFrame& frame, uint32_t replies);
+  void free_if_done(RequestFrame& frame);
+  void free_frame(RequestFrame& frame);
 
-  Frame* frame_of(uint64_t request_id);
-  Frame* frame_of(uint64_t request_id, wire::Opcode asked);
-  Unit* take_unit(Frame& frame, uint32_t index);
+  RequestFrame* frame_of(uint64_t request_id);
+  RequestFrame* frame_of(uint64_t request_id, wire::Opcode asked);
+  Unit* take_unit(RequestFrame& frame, uint32_t index);
   void protocol_error(const char* what);
   void on_welcome(std::span<const std::byte> body);
   transport::PayloadTarget on_reply(const wire::FrameHeader& header, std::span<const std::byte> body);
   void on_exists_reply(const wire::FrameHeader& header, std::span<const std::byte> body);
-  void on_exists_failed(Frame& frame, wire::ReplyDecoder& decoder);
+  void on_exists_failed(RequestFrame& frame, wire::ReplyDecoder& decoder);
   void on_canceled(const wire::FrameHeader& header, std::span<const std::byte> body);
   void on_status_reply(const wire::FrameHeader& header, std::span<const std::byte> body);
   void on_list_reply(const wire::FrameHeader& header, std::span<const std::byte> body);
@@ -168,7 +168,7 @@ class Connection final : public transport::LinkOwner {
   bool verified(Arriving& arriving);
 
   Context& context_;
-  Server& server_;
+  RemoteServer& server_;
   const Transport transport_;
   const size_t rail_;
   uint16_t worker_;

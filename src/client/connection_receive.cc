@@ -137,7 +137,7 @@ PayloadTarget Connection::on_reply(const wire::FrameHeader& header, std::span<co
   wire::ReplyDecoder decoder(body);
   auto count = decoder.validate(header.payload_bytes);
   if (!count) return protocol_error(count.error().what), PayloadTarget::sink();
-  Frame* frame = frame_of(header.request_id);
+  RequestFrame* frame = frame_of(header.request_id);
   if (!frame) return PayloadTarget::sink();  // all of its ops were given up
   if (frame->out.opcode == Opcode::kExists) return on_exists_failed(*frame, decoder), PayloadTarget::sink();
   if (*count > frame->unanswered) return protocol_error("more replies than ops"), PayloadTarget::sink();
@@ -237,7 +237,7 @@ bool Connection::verified(Arriving& arriving) {
 void Connection::on_exists_reply(const wire::FrameHeader& header, std::span<const std::byte> body) {
   auto reply = wire::decode_exists_reply(body);
   if (!reply) return protocol_error(reply.error().what);
-  Frame* frame = frame_of(header.request_id, Opcode::kExists);
+  RequestFrame* frame = frame_of(header.request_id, Opcode::kExists);
   if (!frame) return;
   if (reply->count != frame->units.size() || frame->unanswered != reply->count)
     return protocol_error("EXISTS_REPLY does not fit");
@@ -249,7 +249,7 @@ void Connection::on_exists_reply(const wire::FrameHeader& header, std::span<cons
 }
 
 /// One reply that stands for all keys.
-void Connection::on_exists_failed(Frame& frame, wire::ReplyDecoder& decoder) {
+void Connection::on_exists_failed(RequestFrame& frame, wire::ReplyDecoder& decoder) {
   wire::OpReply reply;
   if (!decoder.next(reply) || reply.payload_bytes != 0 || reply.status == Status::kOk)
     return protocol_error("bad reply to EXISTS");
@@ -262,7 +262,7 @@ void Connection::on_exists_failed(Frame& frame, wire::ReplyDecoder& decoder) {
 void Connection::on_canceled(const wire::FrameHeader&, std::span<const std::byte> body) {
   auto canceled = wire::decode_cancel(body);
   if (!canceled) return protocol_error(canceled.error().what);
-  Frame* frame = frame_of(canceled->request_id, Opcode::kOps);
+  RequestFrame* frame = frame_of(canceled->request_id, Opcode::kOps);
   if (!frame) return;
   if (canceled->op_index >= frame->units.size()) return protocol_error("CANCELED names no op");
   Unit* unit = take_unit(*frame, canceled->op_index);
@@ -272,7 +272,7 @@ void Connection::on_canceled(const wire::FrameHeader&, std::span<const std::byte
 }
 
 void Connection::on_status_reply(const wire::FrameHeader& header, std::span<const std::byte> body) {
-  Frame* frame = frame_of(header.request_id, Opcode::kStatus);
+  RequestFrame* frame = frame_of(header.request_id, Opcode::kStatus);
   if (!frame) return;
   if (Unit* unit = take_unit(*frame, 0)) {
     AdminSlot& slot = *unit->op->spec->admin;
@@ -285,7 +285,7 @@ void Connection::on_status_reply(const wire::FrameHeader& header, std::span<cons
 void Connection::on_list_reply(const wire::FrameHeader& header, std::span<const std::byte> body) {
   wire::ListReplyDecoder decoder(body);
   if (auto count = decoder.validate(); !count) return protocol_error(count.error().what);
-  Frame* frame = frame_of(header.request_id, Opcode::kList);
+  RequestFrame* frame = frame_of(header.request_id, Opcode::kList);
   if (!frame) return;
   if (Unit* unit = take_unit(*frame, 0)) {
     AdminSlot& slot = *unit->op->spec->admin;

@@ -6,7 +6,7 @@
 #include "base/chunk_seed.h"
 #include "client/connection.h"
 #include "client/context.h"
-#include "transport/rdma/host.h"
+#include "transport/rdma/devices.h"
 
 namespace memkv::client {
 namespace {
@@ -18,8 +18,8 @@ using wire::Opcode;
 constexpr uint64_t kLinkPayloadMax = 512 * 1024;
 /// One-sided: the server fetches it, and what it has not fetched is in the link's hands.
 constexpr uint64_t kLinkPayloadMaxRdma = 8u << 20;
-constexpr size_t kPiecesMax = 64;  // of OutFrame::payload
-constexpr size_t kSegmentBytesMax = wire::kSegmentsPerOpMax * wire::kSegmentBytes;
+constexpr size_t kPiecesMax = 64;  // of SendFrame::payload
+constexpr size_t kSegmentBytesMax = wire::kRemotePiecesPerOpMax * wire::kRemotePieceBytes;
 
 /// Body bytes of an op in an OPS frame, or of a key in an EXISTS frame, at most.
 size_t body_bytes(const Unit& unit) {
@@ -27,7 +27,7 @@ size_t body_bytes(const Unit& unit) {
          8 * (wire::has_payload(unit.kind) ? range_sum_count(in_chunk(unit.offset), unit.length) : 0);
 }
 
-Frame* frame_in(transport::OutFrame& out) { return static_cast<Frame*>(out.context); }
+RequestFrame* frame_in(transport::SendFrame& out) { return static_cast<RequestFrame*>(out.context); }
 
 }  // namespace
 
@@ -63,13 +63,13 @@ void Connection::pump() {
   }
 }
 
-Frame& Connection::new_frame(size_t bytes) {
-  Frame& frame = context_.take_frame(bytes);
+RequestFrame& Connection::new_frame(size_t bytes) {
+  RequestFrame& frame = context_.take_frame(bytes);
   frame.connection = this;
   return frame;
 }
 
-void Connection::add_unit(Frame& frame, Unit& unit) {
+void Connection::add_unit(RequestFrame& frame, Unit& unit) {
   unit.queue->remove(unit);
   unit.queue = nullptr;
   unit.frame = &frame;
@@ -78,7 +78,7 @@ void Connection::add_unit(Frame& frame, Unit& unit) {
 }
 
 /// False: no room, and nothing was added.
-bool Connection::add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit) {
+bool Connection::add_op(RequestFrame& frame, wire::OpsEncoder& encoder, Unit& unit) {
   const Op& op = *unit.op;
   const bool upload = unit.kind == wire::OpKind::kChunk || unit.kind == wire::OpKind::kCommit;
   const bool payload = wire::has_payload(unit.kind);
@@ -110,13 +110,13 @@ bool Connection::add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit) {
                              base::chunk_seed(server_.namespace_id(), op.key, chunk), sums.data());
     }
   }
-  std::span<const wire::Segment> segments;
+  std::span<const wire::RemotePiece> remote_pieces;
   const bool exposed = op.gpu ? unit.exposure != 0 : expose(frame, unit);
   if (exposed) {
     const transport::Exposure& memory = frame.exposures.back().memory;
-    segments = {memory.segments.data(), memory.count};
+    remote_pieces = {memory.remote_pieces.data(), memory.count};
   }
-  if (!encoder.add(out, {sums.data(), sum_count}, segments)) {
+  if (!encoder.add(out, {sums.data(), sum_count}, remote_pieces)) {
     frame.payload.resize(before);
     if (exposed) {
       let_go(frame.exposures.back());
@@ -134,7 +134,7 @@ bool Connection::add_op(Frame& frame, wire::OpsEncoder& encoder, Unit& unit) {
 }
 
 /// A large get over a one-sided link names where its bytes go. False: they come behind the reply.
-bool Connection::expose(Frame& frame, Unit& unit) {
+bool Connection::expose(RequestFrame& frame, Unit& unit) {
   unit.exposure = 0;
   if (transport_ != Transport::kRdma || unit.kind != wire::OpKind::kGet || unit.length <= wire::kEagerPayloadMax) {
     return false;
@@ -147,7 +147,7 @@ bool Connection::expose(Frame& frame, Unit& unit) {
   return true;
 }
 
-void Connection::add_exposure(Frame& frame, Unit& unit, const transport::Exposure& memory) {
+void Connection::add_exposure(RequestFrame& frame, Unit& unit, const transport::Exposure& memory) {
   FrameExposure& exposure = frame.exposures.emplace_back();
   exposure.memory = memory;
   exposure.index = static_cast<uint16_t>(frame.units.size());
@@ -159,7 +159,7 @@ void Connection::add_exposure(Frame& frame, Unit& unit, const transport::Exposur
 }
 
 /// Of an op of the frame, given up or not; null: nothing is exposed for it.
-FrameExposure* Connection::exposure_of(Frame& frame, const Unit* unit, uint32_t index) {
+FrameExposure* Connection::exposure_of(RequestFrame& frame, const Unit* unit, uint32_t index) {
   if (unit) return unit->exposure == 0 ? nullptr : &frame.exposures[unit->exposure - 1];
   for (FrameExposure& exposure : frame.exposures) {
     if (exposure.index == index) return &exposure;
@@ -181,16 +181,16 @@ uint64_t Connection::link_payload_max() const {
 }
 
 /// Large enough for what stands in these queues, or the largest.
-Frame& Connection::frame_for(std::initializer_list<const UnitQueue*> queues) {
+RequestFrame& Connection::frame_for(std::initializer_list<const UnitQueue*> queues) {
   size_t bytes = wire::kOpsHeaderBytes;
   size_t count = 0;
   for (const UnitQueue* queue : queues) {
     for (Unit& unit : *queue) {
-      if (++count > Frame::kSmallUnits) break;
+      if (++count > RequestFrame::kSmallUnits) break;
       bytes += body_bytes(unit);
     }
   }
-  return new_frame(count > Frame::kSmallUnits ? wire::kBodyBytesMax : bytes);
+  return new_frame(count > RequestFrame::kSmallUnits ? wire::kBodyBytesMax : bytes);
 }
 
 bool Connection::send_ops() {
@@ -199,7 +199,7 @@ bool Connection::send_ops() {
     return !small_.empty() && eager_used_ + in_frame + small_.front()->length <= wire::kEagerBytesMax;
   };
   if (ops == 0 || (ops_.empty() && !small_fits(0))) return false;
-  Frame& frame = frame_for({&ops_, &small_});
+  RequestFrame& frame = frame_for({&ops_, &small_});
   wire::OpsEncoder encoder = begin_ops(frame);
   while (!ops_.empty() && encoder.count() < ops && add_op(frame, encoder, *ops_.front())) {
   }
@@ -218,7 +218,7 @@ bool Connection::send_ops() {
 bool Connection::send_gets() {
   const uint32_t ops = ops_left();
   if (gets_.empty() || ops == 0 || !has_get_credit(gets_.front()->length)) return false;
-  Frame& frame = frame_for({&gets_});
+  RequestFrame& frame = frame_for({&gets_});
   wire::OpsEncoder encoder = begin_ops(frame);
   while (!gets_.empty() && encoder.count() < ops && has_get_credit(gets_.front()->length)) {
     const uint32_t length = gets_.front()->length;
@@ -239,7 +239,7 @@ bool Connection::send_large() {
 }
 
 /// The unit is all that the frame carries.
-void Connection::send_alone(Frame& frame, Unit& unit, uint32_t credit) {
+void Connection::send_alone(RequestFrame& frame, Unit& unit, uint32_t credit) {
   wire::OpsEncoder encoder = begin_ops(frame);
   const bool added = add_op(frame, encoder, unit);
   MEMKV_ASSERT(added);
@@ -265,7 +265,7 @@ bool Connection::send_gpu() {
     context_.on_refused(unit, Status::kUnsupported);
     return true;
   }
-  Frame& frame = new_frame(wire::kOpsHeaderBytes + body_bytes(unit));
+  RequestFrame& frame = new_frame(wire::kOpsHeaderBytes + body_bytes(unit));
   if (payload)
     frame.offered = memory;
   else
@@ -280,10 +280,10 @@ bool Connection::send_exists() {
   size_t bytes = 8;
   size_t count = 0;
   for (const Unit& unit : exists_) {
-    if (++count > Frame::kSmallUnits) break;
+    if (++count > RequestFrame::kSmallUnits) break;
     bytes += 2 + unit.op->key.size();
   }
-  Frame& frame = new_frame(count > Frame::kSmallUnits ? wire::kBodyBytesMax : bytes);
+  RequestFrame& frame = new_frame(count > RequestFrame::kSmallUnits ? wire::kBodyBytesMax : bytes);
   const bool touch = exists_.front()->op->spec->touch;  // one frame asks for all or for none
   wire::ExistsEncoder encoder({frame.body.get(), frame.body_capacity}, touch);
   while (!exists_.empty() && exists_.front()->op->spec->touch == touch && encoder.add(exists_.front()->op->key)) {
@@ -297,7 +297,7 @@ bool Connection::send_admin() {
   if (admin_.empty()) return false;
   Unit& unit = *admin_.front();
   const BatchOp& spec = *unit.op->spec;
-  Frame& frame = new_frame(Frame::kSmallBody);
+  RequestFrame& frame = new_frame(RequestFrame::kSmallBody);
   add_unit(frame, unit);
   if (spec.kind == Kind::kStatus) {
     send(frame, Opcode::kStatus, {});
@@ -310,7 +310,7 @@ bool Connection::send_admin() {
 }
 
 /// More pieces than a frame takes: they are copied, and the caller's memory is free at once.
-void Connection::stage_payload(Frame& frame) {
+void Connection::stage_payload(RequestFrame& frame) {
   if (!frame.stage) frame.stage = std::make_unique_for_overwrite<std::byte[]>(wire::kPayloadBytesMax);
   size_t at = 0;
   for (const iovec& piece : frame.payload) {
@@ -323,7 +323,7 @@ void Connection::stage_payload(Frame& frame) {
   frame.holders.clear();
 }
 
-void Connection::send(Frame& frame, Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id) {
+void Connection::send(RequestFrame& frame, Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id) {
   if (frame.payload.size() > kPiecesMax) stage_payload(frame);
   const uint64_t now = context_.now_ns();
   if (frames_.empty()) heard_ns_ = now;  // silence counts from here
@@ -333,16 +333,16 @@ void Connection::send(Frame& frame, Opcode opcode, std::span<const std::byte> bo
   if (opcode == Opcode::kExists) exists_frames_++;
   frame.sent_ns = now;
   frames_.push_back(frame);
-  transport::OutFrame& out = frame.out;
+  transport::SendFrame& out = frame.out;
   out.context = &frame;
-  out.on_done = [](transport::OutFrame& done, bool sent) {
+  out.on_done = [](transport::SendFrame& done, bool sent) {
     frame_in(done)->connection->on_sent(*frame_in(done), sent);
   };
   out.opcode = opcode;
   out.request_id = echoed_id != 0 ? echoed_id : (++request_counter_ << kSlotBits) | frame.slot;
   out.body = body;
   out.payload = frame.payload;
-  out.offered = {frame.offered.segments.data(), frame.offered.count};
+  out.offered = {frame.offered.remote_pieces.data(), frame.offered.count};
   if (transport_ == Transport::kRdma) {
     context_.rdma_host()->rail(rail_).counters.ops.fetch_add(frame.units.size(), std::memory_order_relaxed);
   }
@@ -359,7 +359,7 @@ void Connection::send(Frame& frame, Opcode opcode, std::span<const std::byte> bo
   close(Status::kUnavailable);
 }
 
-void Connection::on_sent(Frame& frame, bool sent) {
+void Connection::on_sent(RequestFrame& frame, bool sent) {
   if (!sent && state_ == State::kOpen) state_ = State::kClosing;
   frame.on_link = false;
   link_payload_bytes_ -= total_bytes(frame.payload);
@@ -380,7 +380,7 @@ void Connection::on_sent(Frame& frame, bool sent) {
 /// The connection's first frame. The server answers it with WELCOME.
 void Connection::introduce() {
   constexpr size_t kBytes = 64;
-  Frame& frame = new_frame(kBytes);
+  RequestFrame& frame = new_frame(kBytes);
   const ClientIdentity& identity = context_.identity();
   const wire::Introduce introduce{.client_id = identity.id, .epoch = identity.epoch.load(std::memory_order_acquire)};
   const std::span<std::byte> body(frame.body.get(), kBytes);
@@ -402,7 +402,7 @@ void Connection::answer_ping(uint64_t request_id) {
 }
 
 /// The frame's ops will belong to the client's present epoch, and their deadlines count from now.
-wire::OpsEncoder Connection::begin_ops(Frame& frame) {
+wire::OpsEncoder Connection::begin_ops(RequestFrame& frame) {
   const uint64_t now = context_.now_ns();
   if (clock_.should_ask(now)) ping();
   frame.epoch = context_.identity().epoch.load(std::memory_order_acquire);
@@ -414,7 +414,7 @@ wire::OpsEncoder Connection::begin_ops(Frame& frame) {
 /// Returns its request id; 0: it cannot be sent.
 uint64_t Connection::send_control(Opcode opcode, std::span<const std::byte> body, uint64_t echoed_id) {
   if (state_ != State::kOpen) return 0;
-  Frame& frame = new_frame(body.size());
+  RequestFrame& frame = new_frame(body.size());
   if (!body.empty()) std::memcpy(frame.body.get(), body.data(), body.size());
   const uint64_t heard = frames_.empty() ? 0 : heard_ns_;
   send(frame, opcode, {frame.body.get(), body.size()}, echoed_id);
@@ -424,7 +424,7 @@ uint64_t Connection::send_control(Opcode opcode, std::span<const std::byte> body
 
 void Connection::send_op_without_unit(const wire::Op& op) {
   if (state_ != State::kOpen) return;
-  Frame& frame = new_frame(wire::kOpsHeaderBytes + 40 + op.key.size());
+  RequestFrame& frame = new_frame(wire::kOpsHeaderBytes + 40 + op.key.size());
   wire::OpsEncoder encoder = begin_ops(frame);
   const bool added = encoder.add(op, {});
   MEMKV_ASSERT(added);

@@ -90,7 +90,7 @@ Result<void, Message> Context::open(std::unique_ptr<io::Reactor> reactor) {
     return Message{Status::kInvalid, "transport rdma: " + why_no_rdma_};
   }
   for (size_t i = 0; i < settings_.servers.size(); i++) {
-    servers_.push_back(std::make_unique<Server>(*this, i, settings_.servers[i]));
+    servers_.push_back(std::make_unique<RemoteServer>(*this, i, settings_.servers[i]));
   }
   return {};
 }
@@ -466,11 +466,11 @@ void Context::on_tick() {
 
 // Frames.
 
-Frame& Context::take_frame(size_t body_bytes) {
-  const bool small = body_bytes <= Frame::kSmallBody;
-  Frame& frame = small ? small_frames_.take() : large_frames_.take();
+RequestFrame& Context::take_frame(size_t body_bytes) {
+  const bool small = body_bytes <= RequestFrame::kSmallBody;
+  RequestFrame& frame = small ? small_frames_.take() : large_frames_.take();
   if (!frame.body) {
-    frame.body_capacity = small ? Frame::kSmallBody : wire::kBodyBytesMax;
+    frame.body_capacity = small ? RequestFrame::kSmallBody : wire::kBodyBytesMax;
     frame.body = std::make_unique_for_overwrite<std::byte[]>(frame.body_capacity);
     frame.slot = static_cast<uint32_t>(frame_table_.size());
     frame_table_.push_back(&frame);
@@ -478,8 +478,8 @@ Frame& Context::take_frame(size_t body_bytes) {
   return frame;
 }
 
-void Context::give_back(Frame& frame) {
-  (frame.body_capacity == Frame::kSmallBody ? small_frames_ : large_frames_).give_back(frame);
+void Context::give_back(RequestFrame& frame) {
+  (frame.body_capacity == RequestFrame::kSmallBody ? small_frames_ : large_frames_).give_back(frame);
 }
 
 std::span<std::byte> Context::sink() {

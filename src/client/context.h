@@ -14,7 +14,7 @@
 #include "client/settings.h"
 
 namespace memkv::transport::rdma {
-class Host;
+class Devices;
 class Poller;
 }  // namespace memkv::transport::rdma
 
@@ -59,7 +59,9 @@ class Context {
   io::Reactor& reactor() { return *reactor_; }
   transport::rdma::Poller* rdma() { return rdma_.get(); }  ///< null: there is no RDMA for this client
   const std::string& why_no_rdma() const { return why_no_rdma_; }
-  const std::shared_ptr<transport::rdma::Host>& rdma_host() const { return rdma_host_; }  ///< null: none. Thread: any
+  const std::shared_ptr<transport::rdma::Devices>& rdma_host() const {
+    return rdma_host_;
+  }  ///< null: none. Thread: any
   size_t rail_count() const;
   /// Rails whose devices know all of this GPU memory, as bits.
   uint32_t gpu_rails(std::span<const iovec> pieces);
@@ -70,9 +72,9 @@ class Context {
   uint64_t now_ns() const { return reactor_->now_ns(); }
   base::Random& random() { return random_; }
   uint64_t jitter_ns(uint64_t low, uint64_t high) { return random_.between(low, high); }
-  Frame& take_frame(size_t body_bytes);
-  void give_back(Frame& frame);
-  Frame* frame_at(uint32_t slot) { return slot < frame_table_.size() ? frame_table_[slot] : nullptr; }
+  RequestFrame& take_frame(size_t body_bytes);
+  void give_back(RequestFrame& frame);
+  RequestFrame* frame_at(uint32_t slot) { return slot < frame_table_.size() ? frame_table_[slot] : nullptr; }
   std::span<std::byte> sink();
   void watch();  ///< frames are under way: tick
   /// Resolver answers come as a wake.
@@ -149,16 +151,16 @@ class Context {
   ClientIdentity& identity_;
   const Placement placement_;
   std::unique_ptr<io::Reactor> reactor_;
-  std::shared_ptr<transport::rdma::Host> rdma_host_;
+  std::shared_ptr<transport::rdma::Devices> rdma_host_;
   std::unique_ptr<transport::rdma::Poller> rdma_;
   std::string why_no_rdma_;
   base::Random random_;
   Counters counters_;
-  std::vector<std::unique_ptr<Server>> servers_;
+  std::vector<std::unique_ptr<RemoteServer>> servers_;
   Pool<Op> ops_;
   Pool<Unit> units_;
-  Pool<Frame, 16> small_frames_, large_frames_;
-  std::vector<Frame*> frame_table_;
+  Pool<RequestFrame, 16> small_frames_, large_frames_;
+  std::vector<RequestFrame*> frame_table_;
   std::unique_ptr<std::byte[]> sink_;
   base::IntrusiveList<Call, &Call::link> calls_;
   uint64_t weight_ = 0;  ///< of all calls

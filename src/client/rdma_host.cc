@@ -12,7 +12,7 @@ namespace {
 struct Hosts {
   const ForkGuard guard;
   std::mutex mutex;
-  std::map<std::vector<std::string>, std::weak_ptr<transport::rdma::Host>> by_devices;
+  std::map<std::vector<std::string>, std::weak_ptr<transport::rdma::Devices>> by_devices;
 };
 
 /// Never freed. The child of a fork begins anew: its parent's hosts have their threads in the parent.
@@ -26,18 +26,18 @@ Hosts& hosts_of_this_process() {
 
 }  // namespace
 
-Result<std::shared_ptr<transport::rdma::Host>, Message> shared_rdma_host(const std::vector<std::string>& devices) {
+Result<std::shared_ptr<transport::rdma::Devices>, Message> shared_rdma_host(const std::vector<std::string>& devices) {
   Hosts& hosts = hosts_of_this_process();
   const std::lock_guard lock(hosts.mutex);
   if (auto host = hosts.by_devices[devices].lock()) return host;
-  auto opened = transport::rdma::Host::open(devices);
+  auto opened = transport::rdma::Devices::open(devices);
   if (!opened) return opened.error();
-  std::shared_ptr<transport::rdma::Host> host = std::move(*opened);
+  std::shared_ptr<transport::rdma::Devices> host = std::move(*opened);
   hosts.by_devices[devices] = host;
   return host;
 }
 
-std::vector<RailCounters> rail_counters(transport::rdma::Host* host) {
+std::vector<RailCounters> rail_counters(transport::rdma::Devices* host) {
   std::vector<RailCounters> list;
   for (size_t i = 0; host && i < host->rail_count(); i++) {
     transport::rdma::Rail& rail = host->rail(i);

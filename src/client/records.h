@@ -14,11 +14,11 @@
 namespace memkv::client {
 
 class Connection;
-class Server;
+class RemoteServer;
 struct Call;
 struct Op;
 struct Unit;
-struct Frame;
+struct RequestFrame;
 
 /// One op on the wire, at most one chunk. Lives in its op's list, and in one queue while it is not in a frame.
 struct Unit {
@@ -32,13 +32,13 @@ struct Unit {
   uint16_t worker = wire::kAnyWorker;  ///< flush and list name one; else the key says
   uint16_t index = 0;                  ///< in frame->units
   uint32_t length = 0;
-  uint64_t offset = 0;       ///< in the block
-  uint64_t due_ns = 0;       ///< while waiting to be tried again
-  PiecePlace place;          ///< where its bytes start in the op's pieces
-  Frame* frame = nullptr;    ///< handed to a link, not answered
-  uint16_t exposure = 0;     ///< in frame->exposures, counted from 1; 0 = none
-  uint64_t* load = nullptr;  ///< of the connection that it was given to
-  uint64_t charge = 0;       ///< in *load
+  uint64_t offset = 0;            ///< in the block
+  uint64_t due_ns = 0;            ///< while waiting to be tried again
+  PiecePlace place;               ///< where its bytes start in the op's pieces
+  RequestFrame* frame = nullptr;  ///< handed to a link, not answered
+  uint16_t exposure = 0;          ///< in frame->exposures, counted from 1; 0 = none
+  uint64_t* load = nullptr;       ///< of the connection that it was given to
+  uint64_t charge = 0;            ///< in *load
 
   void put_on(uint64_t& of_connection, uint64_t bytes) {
     take_off();
@@ -60,7 +60,7 @@ struct Op {
   Call* call = nullptr;
   const BatchOp* spec = nullptr;
   uint32_t index = 0;  ///< in the batch
-  Server* server = nullptr;
+  RemoteServer* server = nullptr;
   std::string_view key;
   std::span<const iovec> pieces;
   uint64_t bytes = 0;        ///< of all pieces
@@ -131,12 +131,12 @@ struct FrameExposure {
 };
 
 /// A frame on its way out and the replies that it waits for.
-struct Frame {
+struct RequestFrame {
   static constexpr size_t kSmallBody = 4096;
   static constexpr size_t kSmallUnits = 8;
 
-  transport::OutFrame out;
-  base::ListLink<Frame> link;  ///< in its connection
+  transport::SendFrame out;
+  base::ListLink<RequestFrame> link;  ///< in its connection
   Connection* connection = nullptr;
   uint32_t slot = 0;         ///< low bits of its request ids
   std::vector<Unit*> units;  ///< by op index; null = given up or answered
@@ -157,6 +157,6 @@ struct Frame {
   size_t body_capacity = 0;
   std::unique_ptr<std::byte[]> stage;  ///< payloads of more pieces than a frame takes
 };
-using FrameList = base::IntrusiveList<Frame, &Frame::link>;
+using FrameList = base::IntrusiveList<RequestFrame, &RequestFrame::link>;
 
 }  // namespace memkv::client

@@ -42,7 +42,7 @@ Registered add_gpu_memory(const client::Context& context, void* data, size_t siz
 }  // namespace
 
 struct Region::State {
-  std::shared_ptr<transport::rdma::Host> host;
+  std::shared_ptr<transport::rdma::Devices> host;
   std::shared_ptr<transport::rdma::Registration> registration;
   std::shared_ptr<client::Context*> driven;
   const client::ForkGuard guard = {};
@@ -75,7 +75,7 @@ Result<Region> client::make_region(const Context& context, void* data, size_t si
   if (data == nullptr || size == 0) {
     return failure(Status::kInvalid, "register_memory needs memory of at least a byte");
   }
-  const std::shared_ptr<transport::rdma::Host>& host = context.rdma_host();
+  const std::shared_ptr<transport::rdma::Devices>& host = context.rdma_host();
   Region region;
   if (!host && kind == MemoryKind::kHost) return region;
   auto registration = kind == MemoryKind::kCuda ? add_gpu_memory(context, data, size, device)

@@ -5,7 +5,7 @@
 
 #include "client/context.h"
 #include "memkv/client.h"
-#include "transport/rdma/host.h"
+#include "transport/rdma/devices.h"
 
 namespace memkv::client {
 

@@ -35,7 +35,7 @@ bool is_refusal(Status status) {
 
 }  // namespace
 
-Server::Server(Context& context, size_t index, const ServerAddress& address)
+RemoteServer::RemoteServer(Context& context, size_t index, const ServerAddress& address)
     : context_(context),
       index_(index),
       address_(address),
@@ -44,25 +44,25 @@ Server::Server(Context& context, size_t index, const ServerAddress& address)
   connections_.push_back(std::make_unique<Connection>(context, *this, Transport::kTcp, wire::kAnyWorker));
   rule_out_one_sided();
   timer_.context = one_sided_timer_.context = this;
-  timer_.on_done = [](io::Timer& timer) { static_cast<Server*>(timer.context)->on_timer(); };
-  one_sided_timer_.on_done = [](io::Timer& timer) { static_cast<Server*>(timer.context)->open_one_sided(); };
+  timer_.on_done = [](io::Timer& timer) { static_cast<RemoteServer*>(timer.context)->on_timer(); };
+  one_sided_timer_.on_done = [](io::Timer& timer) { static_cast<RemoteServer*>(timer.context)->open_one_sided(); };
 }
 
-Server::~Server() { MEMKV_ASSERT(at_rest() && unrouted_.empty()); }
+RemoteServer::~RemoteServer() { MEMKV_ASSERT(at_rest() && unrouted_.empty()); }
 
-uint16_t Server::worker_of(std::string_view key) const {
+uint16_t RemoteServer::worker_of(std::string_view key) const {
   const uint32_t shard = wire::shard_of(key, welcome_.shard_seed, welcome_.namespace_id, welcome_.shard_count);
   return welcome_.worker_of_shard[shard];
 }
 
 // The way of a unit.
 
-Status Server::refusal_of(const Op& op) {
+Status RemoteServer::refusal_of(const Op& op) {
   if (refusal_ != Status::kOk || !op.gpu || !welcomed_ || op.pinned) return refusal_;
   return choice_.untried(Transport::kRdma) || gpu_rail_of(op) ? Status::kOk : Status::kUnsupported;
 }
 
-void Server::route(Unit& unit) {
+void RemoteServer::route(Unit& unit) {
   MEMKV_ASSERT(unit.queue == nullptr && unit.frame == nullptr);
   if (const Status refusal = refusal_of(*unit.op); refusal != Status::kOk) return context_.on_refused(unit, refusal);
   dirty_ = true;
@@ -89,27 +89,27 @@ void Server::route(Unit& unit) {
 }
 
 /// In front of the first probe of rdma it waits; after that ops do not wait for rails.
-void Server::route_gpu(Unit& unit) {
+void RemoteServer::route_gpu(Unit& unit) {
   Connection* connection = gpu_rail_of(*unit.op);
   if (!connection) return context_.retry_later(unit);
   connection->enqueue(unit);
   if (connection->state() == Connection::State::kIdle) open_soon(*connection);
 }
 
-void Server::pump() {
+void RemoteServer::pump() {
   start_waiting();
   if (!std::exchange(dirty_, false)) return;
   for (size_t i = 0; i < connections_.size(); i++) connections_[i]->pump();
 }
 
-void Server::on_room(Connection& connection) {
+void RemoteServer::on_room(Connection& connection) {
   connection.pump();
   if (!lanes_.empty()) pump();
 }
 
 /// Starts ops that wait for their turn, a few of each call, once a quarter of a connection's room is free: so that they
 /// share frames.
-void Server::start_waiting() {
+void RemoteServer::start_waiting() {
   if (lanes_.empty() || starting_ || !has_room(3)) return;
   starting_ = true;  // what is done at once may start what is chained to it, and pump
   do {
@@ -121,7 +121,7 @@ void Server::start_waiting() {
 
 /// A connection of the transport in use has that many quarters of its room taken, at most, and none has a queue. While
 /// the server refuses ops, or answers are not awaited, there is room: each op ends at once.
-bool Server::has_room(uint32_t quarters) const {
+bool RemoteServer::has_room(uint32_t quarters) const {
   if (refusal_ != Status::kOk) return true;
   if (!welcomed_) return unrouted_.size() < kQueuedMax;
   bool room = false;
@@ -133,7 +133,7 @@ bool Server::has_room(uint32_t quarters) const {
   return room || !any_open();
 }
 
-void Server::reroute_all() {
+void RemoteServer::reroute_all() {
   UnitQueue units;
   for (const auto& connection : connections_) connection->take_queued(units);
   while (Unit* unit = unrouted_.pop_front()) {
@@ -146,7 +146,7 @@ void Server::reroute_all() {
   }
 }
 
-void Server::refuse_waiting() {
+void RemoteServer::refuse_waiting() {
   UnitQueue units;
   for (const auto& connection : connections_) connection->take_queued(units);
   while (Unit* unit = unrouted_.pop_front()) {
@@ -159,18 +159,18 @@ void Server::refuse_waiting() {
 
 // Connecting. Never inside a submit: always from the timer.
 
-void Server::connect_soon(uint64_t delay_ns) {
+void RemoteServer::connect_soon(uint64_t delay_ns) {
   if (stopping_) return;
   const uint64_t due = std::max(context_.now_ns() + delay_ns, not_before_ns_);
   if (!timer_.armed() || timer_.deadline_ns > due) context_.reactor().start(timer_, due);
 }
 
-void Server::on_timer() {
+void RemoteServer::on_timer() {
   resolver_.start(context_.reactor());
   on_resolved();
 }
 
-void Server::on_resolved() {
+void RemoteServer::on_resolved() {
   if (stopping_ || timer_.armed() || !resolver_.ready()) return;  // a wake says when it is
   const bool probing = refusal_ != Status::kOk || (!welcomed_ && !unrouted_.empty());
   bool needed = false;
@@ -184,13 +184,13 @@ void Server::on_resolved() {
   if (needed && resolver_.addresses().empty()) open_breaker(Status::kUnavailable, resolver_.failure());
 }
 
-void Server::try_connect(Connection& connection) {
+void RemoteServer::try_connect(Connection& connection) {
   const auto& addresses = resolver_.addresses();
   const io::SocketAddress& address = addresses[next_address_ % addresses.size()];
   connection.connect(address.get(), address.length, context_.now_ns() + kConnectNs);
 }
 
-void Server::on_connect_failed(Connection& connection, Error why, std::string_view goodbye) {
+void RemoteServer::on_connect_failed(Connection& connection, Error why, std::string_view goodbye) {
   if (stopping_) return;
   const std::string text = text_of(why, goodbye);
   if (connection.transport() != Transport::kTcp) return on_one_sided_failed(connection, why, text);
@@ -204,14 +204,14 @@ void Server::on_connect_failed(Connection& connection, Error why, std::string_vi
   retry_queued(connection);
 }
 
-void Server::retry_queued(Connection& connection) {
+void RemoteServer::retry_queued(Connection& connection) {
   UnitQueue queued;
   connection.take_queued(queued);
   while (Unit* unit = queued.front()) context_.retry_later(*unit);
 }
 
 /// The list says who should answer at an address: a mix-up would scatter keys for good.
-bool Server::accept_name(std::string_view server_name) {
+bool RemoteServer::accept_name(std::string_view server_name) {
   if (address_.named && !server_name.empty()) return server_name == address_.name;
   const bool nothing_amiss = !address_.named && server_name.empty();
   if (nothing_amiss || std::exchange(name_warned_, true)) return true;
@@ -224,7 +224,7 @@ bool Server::accept_name(std::string_view server_name) {
   return true;
 }
 
-void Server::on_welcome(Connection& connection, const wire::Welcome& welcome) {
+void RemoteServer::on_welcome(Connection& connection, const wire::Welcome& welcome) {
   const bool moved = welcome.shard_seed != welcome_.shard_seed || welcome.namespace_id != welcome_.namespace_id ||
                      welcome.worker_of_shard != welcome_.worker_of_shard ||
                      welcome.shard_count != welcome_.shard_count || welcome.worker_count != welcome_.worker_count;
@@ -247,7 +247,7 @@ void Server::on_welcome(Connection& connection, const wire::Welcome& welcome) {
   pump();
 }
 
-void Server::on_map(const wire::WorkerMap& map) {
+void RemoteServer::on_map(const wire::WorkerMap& map) {
   welcome_.worker_count = map.worker_count;
   welcome_.shard_count = map.shard_count;
   welcome_.worker_of_shard = map.worker_of_shard;
@@ -258,13 +258,13 @@ void Server::on_map(const wire::WorkerMap& map) {
 
 // Liveness.
 
-bool Server::silent_since(uint64_t since_ns) const {
+bool RemoteServer::silent_since(uint64_t since_ns) const {
   uint64_t heard_ns = std::max(heard_ns_, since_ns);
   for (const auto& connection : connections_) heard_ns = std::max(heard_ns, connection->heard_ns());
   return context_.now_ns() - heard_ns >= kNoticedNs;
 }
 
-void Server::check_liveness(uint64_t now_ns) {
+void RemoteServer::check_liveness(uint64_t now_ns) {
   for (const auto& connection : connections_) {
     if (connection->check_liveness(now_ns)) continue;
     if (connection->state() == Connection::State::kWelcoming || connection->transport() != Transport::kTcp) {
@@ -275,7 +275,7 @@ void Server::check_liveness(uint64_t now_ns) {
   }
 }
 
-void Server::on_lost(Connection& connection, const Error& why) {
+void RemoteServer::on_lost(Connection& connection, const Error& why) {
   if (stopping_) return;
   if (connection.transport() != Transport::kTcp) return on_one_sided_lost(connection, text_of(why, {}));
   if (refusal_ != Status::kOk) return probe_again();
@@ -291,13 +291,13 @@ void Server::on_lost(Connection& connection, const Error& why) {
 }
 
 /// The connection over which a refused server was watched is lost: maybe another process serves there soon.
-void Server::probe_again() {
+void RemoteServer::probe_again() {
   if (timer_.armed()) return;
   known_ = false;
   connect_soon(context_.jitter_ns(backoff_ns_ / 2, backoff_ns_));
 }
 
-void Server::open_breaker(Status status, const std::string& why) {
+void RemoteServer::open_breaker(Status status, const std::string& why) {
   if (refusal_ != status || why_ != why) {
     MEMKV_LOG(kWarn, "server {} is not used for now: {}", address_.name, why.empty() ? to_string(status) : why);
   }
@@ -311,29 +311,29 @@ void Server::open_breaker(Status status, const std::string& why) {
   connect_soon(context_.jitter_ns(backoff_ns_ / 2, backoff_ns_));
 }
 
-void Server::close_breaker() {
+void RemoteServer::close_breaker() {
   backoff_ns_ = 0;
   not_before_ns_ = 0;
   if (std::exchange(refusal_, Status::kOk) == Status::kOk) return;
   MEMKV_LOG(kInfo, "server {} is used again", address_.name);
 }
 
-void Server::close_all(Status why) {
+void RemoteServer::close_all(Status why) {
   for (const auto& connection : connections_) connection->close(why);
 }
 
-void Server::shut_down() {
+void RemoteServer::shut_down() {
   stopping_ = true;
   context_.reactor().stop(timer_);
   context_.reactor().stop(one_sided_timer_);
   close_all(Status::kCanceled);
 }
 
-bool Server::at_rest() const {
+bool RemoteServer::at_rest() const {
   return std::all_of(connections_.begin(), connections_.end(), [](const auto& c) { return c->quiet_at_rest(); });
 }
 
-size_t Server::frames() const {
+size_t RemoteServer::frames() const {
   size_t frames = 0;
   for (const auto& connection : connections_) {
     frames += connection->frames() + (connection->state() == Connection::State::kWelcoming);
@@ -341,7 +341,7 @@ size_t Server::frames() const {
   return frames;
 }
 
-ServerLine Server::describe() const {
+ServerLine RemoteServer::describe() const {
   const std::string where = io::format_host_port(address_.host, address_.port);
   const std::string who = address_.named ? address_.name + " at " + where : where;
   if (refusal_ != Status::kOk)

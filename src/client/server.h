@@ -25,12 +25,12 @@ struct ServerLine {
 /// The breaker opens on missing liveness only: no connection can be made, or a ping stays unanswered; never on slow ops
 /// or kBusy. While it is open nothing waits for this server, and one probe at a time looks whether it is back.
 /// Thread: the context's.
-class Server {
+class RemoteServer {
  public:
-  Server(Context& context, size_t index, const ServerAddress& address);
-  ~Server();
-  Server(const Server&) = delete;
-  Server& operator=(const Server&) = delete;
+  RemoteServer(Context& context, size_t index, const ServerAddress& address);
+  ~RemoteServer();
+  RemoteServer(const RemoteServer&) = delete;
+  RemoteServer& operator=(const RemoteServer&) = delete;
 
   size_t index() const { return index_; }
   const std::string& name() const { return address_.name; }

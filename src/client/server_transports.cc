@@ -10,7 +10,7 @@
 #include "client/context.h"
 #include "client/server.h"
 #include "io/socket.h"
-#include "transport/rdma/host.h"
+#include "transport/rdma/devices.h"
 
 namespace memkv::client {
 namespace {
@@ -26,7 +26,7 @@ constexpr uint64_t kGapMaxNs = 2000 * kMs;
 }  // namespace
 
 /// What this program cannot use at all.
-void Server::rule_out_one_sided() {
+void RemoteServer::rule_out_one_sided() {
   if (context_.rdma()) return;
   choice_.rule_out(Transport::kRdma, context_.why_no_rdma());
 }
@@ -34,7 +34,7 @@ void Server::rule_out_one_sided() {
 // Which connection.
 
 /// The best transport whose connection is open, else tcp, at once; what is not open yet is opened meanwhile.
-Connection& Server::connection_for(uint16_t worker) {
+Connection& RemoteServer::connection_for(uint16_t worker) {
   for (const Transport transport : TransportChoice::kOneSided) {
     if (!choice_.up(transport) && !choice_.is_only(transport)) continue;
     Connection& connection = connection_of(transport, worker);
@@ -47,7 +47,7 @@ Connection& Server::connection_for(uint16_t worker) {
 }
 
 /// Null: none is open, nor being opened now. Another transport is no way out: it would touch the memory from here.
-Connection* Server::gpu_rail_of(const Op& op) {
+Connection* RemoteServer::gpu_rail_of(const Op& op) {
   const bool usable = context_.rdma() && (choice_.up(Transport::kRdma) || choice_.is_only(Transport::kRdma));
   const uint32_t rails = usable ? context_.gpu_rails(op.pieces) : 0;
   if (rails == 0) return nullptr;
@@ -57,7 +57,7 @@ Connection* Server::gpu_rail_of(const Op& op) {
 }
 
 /// Of those of the rails that are open, the one with the least to do; those that are not are opened meanwhile.
-Connection& Server::rail_of(uint16_t worker, uint32_t rails) {
+Connection& RemoteServer::rail_of(uint16_t worker, uint32_t rails) {
   Connection* best = nullptr;
   Connection* first = nullptr;
   std::array<bool, transport::rdma::kRailsMax> seen{};
@@ -85,7 +85,7 @@ Connection& Server::rail_of(uint16_t worker, uint32_t rails) {
   return best ? *best : *first;
 }
 
-Connection& Server::connection_of(Transport transport, uint16_t worker) {
+Connection& RemoteServer::connection_of(Transport transport, uint16_t worker) {
   if (transport == Transport::kRdma) return rail_of(worker);
   const size_t wanted = context_.settings().connections_per_worker;
   size_t found = 0;
@@ -101,38 +101,38 @@ Connection& Server::connection_of(Transport transport, uint16_t worker) {
   return *first;
 }
 
-bool Server::any_open() const {
+bool RemoteServer::any_open() const {
   return std::any_of(connections_.begin(), connections_.end(), [](const auto& c) { return c->open(); });
 }
 
-bool Server::any_opening(Transport transport) const {
+bool RemoteServer::any_opening(Transport transport) const {
   return std::any_of(connections_.begin(), connections_.end(), [&](const auto& c) {
     const bool opening = c->state() == Connection::State::kConnecting || c->state() == Connection::State::kWelcoming;
     return opening && c->transport() == transport;
   });
 }
 
-bool Server::any_open(Transport transport) const {
+bool RemoteServer::any_open(Transport transport) const {
   return std::any_of(connections_.begin(), connections_.end(),
                      [&](const auto& c) { return c->open() && c->transport() == transport; });
 }
 
 // Opening. Never inside a submit: always from a timer.
 
-void Server::open_soon(Connection& connection) {
+void RemoteServer::open_soon(Connection& connection) {
   if (connection.transport() == Transport::kTcp) return connect_soon(0);
   const uint64_t now = context_.now_ns();
   one_sided_soon(connection.not_before_ns > now ? connection.not_before_ns - now : 0);
 }
 
-void Server::one_sided_soon(uint64_t delay_ns) {
+void RemoteServer::one_sided_soon(uint64_t delay_ns) {
   if (stopping_) return;
   const uint64_t due = context_.now_ns() + delay_ns;
   if (!one_sided_timer_.armed() || one_sided_timer_.deadline_ns > due) context_.reactor().start(one_sided_timer_, due);
 }
 
 /// Opens what is wanted of the transports that work, and probes those that may work again.
-void Server::open_one_sided() {
+void RemoteServer::open_one_sided() {
   const uint64_t now = context_.now_ns();
   for (size_t i = 0; i < connections_.size(); i++) {
     Connection& connection = *connections_[i];
@@ -158,7 +158,7 @@ void Server::open_one_sided() {
 }
 
 /// All of them at once: one that works is enough.
-void Server::try_rails() {
+void RemoteServer::try_rails() {
   for (size_t i = 0; i < connections_.size(); i++) {
     Connection& connection = *connections_[i];
     const bool probe = connection.transport() == Transport::kRdma && connection.worker() == welcome_.worker;
@@ -167,7 +167,7 @@ void Server::try_rails() {
 }
 
 /// One attempt. Its outcome: on_one_sided_open, or on_one_sided_failed.
-void Server::try_one_sided(Connection& connection) {
+void RemoteServer::try_one_sided(Connection& connection) {
   connection.should_open = true;
   if (connection.transport() == Transport::kRdma) return try_rdma(connection);
   const std::string path = find_socket();
@@ -179,7 +179,7 @@ void Server::try_one_sided(Connection& connection) {
 }
 
 /// The control connection goes where tcp goes.
-void Server::try_rdma(Connection& connection) {
+void RemoteServer::try_rdma(Connection& connection) {
   const auto& addresses = resolver_.addresses();
   if (addresses.empty()) {
     return on_one_sided_failed(connection, Error{Status::kUnavailable, 0, ""}, "no address is known");
@@ -189,7 +189,7 @@ void Server::try_rdma(Connection& connection) {
 }
 
 /// The server's unix socket, by its boot id; empty: it is not on this host, or has none.
-std::string Server::find_socket() const {
+std::string RemoteServer::find_socket() const {
   const std::string name = transport::shm_socket_name(welcome_.boot_id);
   for (const std::string& dir : context_.settings().shm_dirs) {
     std::string path = dir + "/" + name;
@@ -201,7 +201,7 @@ std::string Server::find_socket() const {
 // What came of it.
 
 /// False: it is not the server that tcp leads to.
-bool Server::on_one_sided_open(Connection& connection, bool same_process) {
+bool RemoteServer::on_one_sided_open(Connection& connection, bool same_process) {
   if (!same_process) {
     connection.close(Status::kUnavailable);  // on_lost follows
     return false;
@@ -215,7 +215,7 @@ bool Server::on_one_sided_open(Connection& connection, bool same_process) {
   return true;
 }
 
-void Server::on_one_sided_failed(Connection& connection, const Error& why, const std::string& text) {
+void RemoteServer::on_one_sided_failed(Connection& connection, const Error& why, const std::string& text) {
   const Transport transport = connection.transport();
   connection.should_open = false;
   back_off(connection, text);
@@ -230,7 +230,7 @@ void Server::on_one_sided_failed(Connection& connection, const Error& why, const
                fmt::format("transport {}: {}", to_string(transport), text));
 }
 
-void Server::on_one_sided_lost(Connection& connection, const std::string& text) {
+void RemoteServer::on_one_sided_lost(Connection& connection, const std::string& text) {
   const Transport transport = connection.transport();
   if (transport == Transport::kRdma) context_.rdma_host()->rail(connection.rail()).counters.switches.fetch_add(1);
   back_off(connection, text);
@@ -244,7 +244,7 @@ void Server::on_one_sided_lost(Connection& connection, const std::string& text) 
 }
 
 /// Not again for a while, longer each time.
-void Server::back_off(Connection& connection, const std::string& text) {
+void RemoteServer::back_off(Connection& connection, const std::string& text) {
   connection.backoff_ns = std::clamp(connection.backoff_ns * 2, kGapNs, kGapMaxNs);
   connection.not_before_ns = context_.now_ns() + connection.backoff_ns;
   if (connection.transport() != Transport::kRdma) return;
@@ -252,7 +252,7 @@ void Server::back_off(Connection& connection, const std::string& text) {
 }
 
 /// Its ops go another way at once; a probe looks whether it works again.
-void Server::leave(Transport transport, const std::string& text) {
+void RemoteServer::leave(Transport transport, const std::string& text) {
   const bool switched = choice_.set_down(transport, text, context_.now_ns(),
                                          [&](uint64_t low, uint64_t high) { return context_.jitter_ns(low, high); });
   if (switched) on_switch(fmt::format("{}: {}", to_string(transport), text));
@@ -260,7 +260,7 @@ void Server::leave(Transport transport, const std::string& text) {
   if (due != UINT64_MAX) one_sided_soon(due > now ? due - now : 0);
 }
 
-void Server::on_switch(const std::string& text) {
+void RemoteServer::on_switch(const std::string& text) {
   context_.counters().transport_switches.add();
   MEMKV_LOG(kInfo, "server {}: ops go over {} now ({})", address_.name, to_string(choice_.now()), text);
 }

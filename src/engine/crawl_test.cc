@@ -76,7 +76,8 @@ class Crawl : public testing::Test {
     }
   }
   static bool is_anchor(const io::FaultyDevice::OpView& view) {
-    return view.kind == io::FaultyDevice::OpKind::kWrite && view.offset < format::kSlicesOffset + 2 * kBlockBytes;
+    return view.kind == io::FaultyDevice::OpKind::kWrite &&
+           view.offset < format::kSlicesOffset + 2 * base::kSectorBytes;
   }
   void hang(size_t drive) {
     rig->device(drive).set_gate([](const auto&) { return true; });
@@ -318,7 +319,7 @@ TEST_F(Crawl, SequencesThatCouldNotBeReservedAreTriedAgain) {
   for (const bool refused : {true, false}) {
     const auto bad = [asked = 0](const auto& view) mutable { return is_anchor(view) && ++asked <= 10; };
     if (refused) rig->device(0).set_refuses(bad);
-    if (!refused) rig->device(0).fail_range(format::kSlicesOffset, 2 * kBlockBytes);
+    if (!refused) rig->device(0).fail_range(format::kSlicesOffset, 2 * base::kSectorBytes);
     come_near_half();
     put_new("half", 20);
     run_for(50 * kMs);

@@ -17,10 +17,11 @@ const char* name_of(Damage damage) {
 /// A start on an image with this one block damaged, then more lives without it. Returns how many blocks are misses.
 size_t open_damaged(DamageRig& d, size_t drive, uint64_t offset, Damage damage, uint64_t chance) {
   d.restore();
-  if (damage == Damage::kFlip) *(d.block(drive, offset) + chance % kBlockBytes) ^= std::byte{1} << (chance >> 12) % 8;
-  if (damage == Damage::kZero) std::memset(d.block(drive, offset), 0, kBlockBytes);
+  if (damage == Damage::kFlip)
+    *(d.block(drive, offset) + chance % base::kSectorBytes) ^= std::byte{1} << (chance >> 12) % 8;
+  if (damage == Damage::kZero) std::memset(d.block(drive, offset), 0, base::kSectorBytes);
   if (damage == Damage::kUnreadable)
-    d.rig.before_open_ = [=](Rig& rig) { rig.device(drive).fail_reads(offset, kBlockBytes); };
+    d.rig.before_open_ = [=](Rig& rig) { rig.device(drive).fail_reads(offset, base::kSectorBytes); };
   d.rig.open();
   const size_t lost = d.check();
   d.go_on_and_check();
@@ -66,7 +67,7 @@ INSTANTIATE_TEST_SUITE_P(Damage, EachKind, testing::Values(1, 2));
 /// for one that was never written. (What is wrong without being unreadable there is the one exception.)
 TEST(CaseA2, TheLastExtentThatCannotBeReadIsNoEndOfTheLog) {
   for (const size_t size : {500u, 9'000u, 150'000u, 0u}) {  // 0: a remove
-    for (uint64_t block = 0; block < base::align_up(size, kBlockBytes) / kBlockBytes + 1; block += 3) {
+    for (uint64_t block = 0; block < base::align_up(size, base::kSectorBytes) / base::kSectorBytes + 1; block += 3) {
       SCOPED_TRACE(testing::Message() << "size " << size << " block " << block << " of the last extent");
       DamageRig d(1);
       for (int i = 0; i < 10; ++i) d.put("key" + std::to_string(i), 1'000 + 300 * i);
@@ -74,8 +75,8 @@ TEST(CaseA2, TheLastExtentThatCannotBeReadIsNoEndOfTheLog) {
       const auto before = d.find_blocks(0)[BlockOf::kMark].back();
       size == 0 ? d.remove("key3") : d.put("key3", size);
       d.rig.power_cut();
-      const uint64_t offset = before + kBlockBytes + block * kBlockBytes;
-      d.rig.before_open_ = [=](Rig& rig) { rig.device(0).fail_reads(offset, kBlockBytes); };
+      const uint64_t offset = before + base::kSectorBytes + block * base::kSectorBytes;
+      d.rig.before_open_ = [=](Rig& rig) { rig.device(0).fail_reads(offset, base::kSectorBytes); };
       d.rig.open();
       (void)d.check();
       EXPECT_GE(d.rig.store().counters().recovered_rot, 1u);
@@ -119,7 +120,8 @@ TEST(Damage, ABlockByChanceIsNewestOrMiss) {
     for (int i = 0; i < 10; ++i) {
       const size_t drive = random.below(d.drives());
       const uint64_t offset =
-          format::kSlicesOffset + random.below((d.drive_bytes() - format::kSlicesOffset) / kBlockBytes) * kBlockBytes;
+          format::kSlicesOffset +
+          random.below((d.drive_bytes() - format::kSlicesOffset) / base::kSectorBytes) * base::kSectorBytes;
       const auto damage = static_cast<Damage>(random.below(3));
       const uint64_t chance = random.below(1 << 15);
       SCOPED_TRACE(testing::Message() << "seed " << seed << " drive " << drive << " block " << offset << " "

@@ -118,7 +118,7 @@ class DamageRig {
   std::map<BlockOf, std::vector<uint64_t>> find_blocks(size_t drive) {
     std::map<BlockOf, std::vector<uint64_t>> out;
     const auto layout = format::choose_layout(drive_bytes_, 1);
-    for (uint64_t i = 0; i < 2; ++i) out[BlockOf::kAnchor].push_back(format::kSlicesOffset + i * kBlockBytes);
+    for (uint64_t i = 0; i < 2; ++i) out[BlockOf::kAnchor].push_back(format::kSlicesOffset + i * base::kSectorBytes);
     for (uint64_t p = 0; p < format::segment_count(layout->slice_bytes, layout->segment_bytes); ++p) {
       const uint64_t start = format::kSlicesOffset + format::segment_offset(layout->segment_bytes, p);
       format::SegmentHeader header;
@@ -141,7 +141,7 @@ class DamageRig {
   }
   void find_extents(size_t drive, uint64_t start, uint64_t segment_bytes, uint64_t epoch,
                     std::map<BlockOf, std::vector<uint64_t>>& out) {
-    for (uint64_t at = start + kBlockBytes; at < start + segment_bytes;) {
+    for (uint64_t at = start + base::kSectorBytes; at < start + segment_bytes;) {
       const base::Bytes bytes(block(drive, at), start + segment_bytes - at);
       const auto extent = format::open_extent(bytes, seed());
       if (!extent || extent->epoch != epoch) break;
@@ -151,14 +151,15 @@ class DamageRig {
       for (auto next = reader.next(record); next && *next; next = reader.next(record)) {
         if (record.header.kind == format::RecordKind::kTombstone) kind = BlockOf::kTombstone;
       }
-      for (uint64_t b = 0; b < extent->header_bytes; b += kBlockBytes) out[kind].push_back(at + b);
-      for (uint64_t b = extent->header_bytes; b < extent->extent_bytes; b += 16 * kBlockBytes)
+      for (uint64_t b = 0; b < extent->header_bytes; b += base::kSectorBytes) out[kind].push_back(at + b);
+      for (uint64_t b = extent->header_bytes; b < extent->extent_bytes; b += 16 * base::kSectorBytes)
         out[BlockOf::kPayload].push_back(at + b);
       at += extent->extent_bytes;
     }
-    const auto footer = format::peek_footer({block(drive, start + segment_bytes - kBlockBytes), kBlockBytes});
+    const auto footer =
+        format::peek_footer({block(drive, start + segment_bytes - base::kSectorBytes), base::kSectorBytes});
     if (!footer || footer->epoch != epoch) return;
-    for (uint64_t b = kBlockBytes; b <= footer->footer_bytes; b += kBlockBytes)
+    for (uint64_t b = base::kSectorBytes; b <= footer->footer_bytes; b += base::kSectorBytes)
       out[BlockOf::kFooter].push_back(start + segment_bytes - b);
   }
 

@@ -35,8 +35,8 @@ void Entry::set_sequence(uint64_t sequence) {
 }
 
 void Entry::set_place(Place place) {
-  MEMKV_ASSERT(place.drive < 64 && place.unit <= kPlaceUnitMax);
-  base::store_u48(place_, uint64_t{place.drive} << 42 | place.unit);
+  MEMKV_ASSERT(place.drive < 64 && place.pack <= kPlacePackMax);
+  base::store_u48(place_, uint64_t{place.drive} << 42 | place.pack);
 }
 
 Index::Index(uint64_t entries_max) : entries_max_(entries_max), slot_count_((entries_max * 4 + 2) / 3 + 1) {

@@ -17,14 +17,14 @@ using Digest = base::Hash128;
 /// Digest under which chunk `n` of a block stands in the index. Different for every n, never the block's own.
 Digest chunk_digest(Digest block, uint32_t n);
 
-/// Where a record's payload starts: a drive and a 64-byte unit on it.
+/// Where a record's payload starts: a drive and a 64-byte pack on it.
 struct Place {
   uint8_t drive = 0;  ///< 6 bits
-  uint64_t unit = 0;  ///< 42 bits: offset on the drive / 64 (up to 256 TiB)
+  uint64_t pack = 0;  ///< 42 bits: offset on the drive / 64 (up to 256 TiB)
   friend bool operator==(const Place&, const Place&) = default;
 };
 
-inline constexpr uint64_t kPlaceUnitMax = (uint64_t{1} << 42) - 1;
+inline constexpr uint64_t kPlacePackMax = (uint64_t{1} << 42) - 1;
 
 enum EntryFlags : uint16_t {
   kHead = 1,      ///< of a block of several chunks; they stand under chunk_digest()
@@ -41,7 +41,7 @@ enum EntryFlags : uint16_t {
 /// | 0  | digest 16 |
 /// | 16 | checksum 8 |
 /// | 24 | sequence 6 |
-/// | 30 | place 6: unit 42 bits, drive 6 bits |
+/// | 30 | place 6: pack 42 bits, drive 6 bits |
 /// | 36 | length 4 |
 /// | 40 | expiry 4, unix seconds, 0 = never |
 /// | 44 | namespace 2, position in the shard's table |
@@ -53,7 +53,7 @@ class Entry {
   uint64_t sequence() const { return base::load_u48(sequence_); }
   Place place() const {
     const uint64_t packed = base::load_u48(place_);
-    return {static_cast<uint8_t>(packed >> 42), packed & kPlaceUnitMax};
+    return {static_cast<uint8_t>(packed >> 42), packed & kPlacePackMax};
   }
   uint32_t length() const { return length_; }
   uint32_t expiry_s() const { return expiry_s_; }

@@ -31,7 +31,7 @@ TEST(Index, EntryFieldsKeepTheirBits) {
   EXPECT_EQ(entry->place(), (Place{0, 0}));
   entry->set_checksum(~uint64_t{0});
   entry->set_sequence((uint64_t{1} << 48) - 1);
-  entry->set_place({63, kPlaceUnitMax});
+  entry->set_place({63, kPlacePackMax});
   entry->set_length(7);
   entry->set_expiry_s(8);
   entry->set(kHead);
@@ -40,7 +40,7 @@ TEST(Index, EntryFieldsKeepTheirBits) {
   EXPECT_EQ(entry->digest(), (Digest{1, 2}));
   EXPECT_EQ(entry->checksum(), ~uint64_t{0});
   EXPECT_EQ(entry->sequence(), (uint64_t{1} << 48) - 1);
-  EXPECT_EQ(entry->place(), (Place{63, kPlaceUnitMax}));
+  EXPECT_EQ(entry->place(), (Place{63, kPlacePackMax}));
   EXPECT_EQ(entry->length(), 7u);
   EXPECT_EQ(entry->expiry_s(), 8u);
   EXPECT_EQ(entry->namespace_index(), 9u);
@@ -53,7 +53,7 @@ TEST(Index, PlaceKeepsDriveAndUnitApart) {
   Index index(1);
   Entry* entry = index.insert({1, 2}).value();
   for (const uint8_t drive : std::initializer_list<uint8_t>{0, 1, 32, 63}) {
-    for (const uint64_t unit : {uint64_t{0}, uint64_t{1}, kPlaceUnitMax}) {
+    for (const uint64_t unit : {uint64_t{0}, uint64_t{1}, kPlacePackMax}) {
       entry->set_place({drive, unit});
       EXPECT_EQ(entry->place(), (Place{drive, unit}));
     }

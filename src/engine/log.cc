@@ -16,7 +16,7 @@ namespace {
 constexpr uint32_t kFooterBytesMax = 1 << 20;
 
 std::byte* aligned_block(size_t bytes) {
-  void* p = std::aligned_alloc(kBlockBytes, bytes);
+  void* p = std::aligned_alloc(base::kSectorBytes, bytes);
   if (p == nullptr) throw std::bad_alloc();
   return static_cast<std::byte*>(p);
 }
@@ -55,16 +55,16 @@ Log::Log(io::Reactor& reactor, const Config& config, LogOwner& owner, StoreCount
       owner_(owner),
       counters_(counters),
       seed_(format::log_seed(config_.store_id, config_.slice.life)),
-      segments_((config.slice.size_bytes - 2 * kBlockBytes) / config.slice.segment_bytes),
+      segments_((config.slice.size_bytes - 2 * base::kSectorBytes) / config.slice.segment_bytes),
       evicted_filter_(kFilterBits / 64),
       writes_(config.writes_max) {
   MEMKV_ASSERT(!segments_.empty());
   footer_capacity_ = static_cast<uint32_t>(
-      base::align_down(std::min<uint64_t>(kFooterBytesMax, config.slice.segment_bytes / 4), kBlockBytes));
+      base::align_down(std::min<uint64_t>(kFooterBytesMax, config.slice.segment_bytes / 4), base::kSectorBytes));
   footer_memory_.reset(new std::byte[footer_capacity_]);
-  header_block_ = aligned_block(kBlockBytes);
-  footer_block_ = aligned_block(footer_capacity_);
-  mark_block_ = aligned_block(kBlockBytes);
+  header_sector_ = aligned_block(base::kSectorBytes);
+  footer_sector_ = aligned_block(footer_capacity_);
+  mark_sector_ = aligned_block(base::kSectorBytes);
   for (Write& w : writes_) w.log = this;
   footer_write_.log = header_write_.log = this;
 }
@@ -74,9 +74,9 @@ Log::~Log() {
   for (Write& w : writes_) reactor_.stop(w.again);
   reactor_.stop(footer_write_.again);
   reactor_.stop(header_write_.again);
-  std::free(header_block_);
-  std::free(footer_block_);
-  std::free(mark_block_);
+  std::free(header_sector_);
+  std::free(footer_sector_);
+  std::free(mark_sector_);
 }
 
 void Log::start(const Position& position) {
@@ -84,17 +84,17 @@ void Log::start(const Position& position) {
   oldest_ = evicted_ = durable_oldest_ = position.oldest_epoch;
   header_oldest_ = extent_oldest_ = anchor_oldest_ = oldest_;  // recovery writes both anchors before it is done
   cut_epoch_ = position.cut_epoch;
-  cut_block_ = position.cut_block;
+  cut_sector_ = position.cut_sector;
   marked_ = position.marked || config_.memory_mode;
-  note_block_ = position.last_note.size() <= kNoteMax ? position.last_block : 0;
-  note_count_ = note_block_ == 0 ? 0 : position.last_note.size();
+  note_sector_ = position.last_note.size() <= kNoteMax ? position.last_sector : 0;
+  note_count_ = note_sector_ == 0 ? 0 : position.last_note.size();
   std::copy_n(position.last_note.begin(), note_count_, note_.begin());
-  cursor_ = position.cursor_block;
+  cursor_ = position.cursor_sector;
   chain_ = position.chain;
   complete_epoch_ = newest_;
-  complete_block_ = cursor_;
+  complete_sector_ = cursor_;
   told_epoch_ = newest_;
-  told_block_ = position.told_block;
+  told_sector_ = position.told_sector;
   phase_ = newest_ == 0 || position.sealed ? Phase::kNeedSegment : Phase::kOpen;
   if (!footer_)
     footer_ = std::make_unique<format::FooterBuilder>(base::MutBytes(footer_memory_.get(), footer_capacity_));
@@ -108,11 +108,11 @@ void Log::add_footer_entry(const format::RecordHeader& header, base::Bytes head_
 }
 
 uint64_t Log::segment_start(uint64_t epoch) const {
-  return config_.slice.offset_bytes + 2 * kBlockBytes + (epoch % segments_.size()) * config_.slice.segment_bytes;
+  return config_.slice.offset_bytes + 2 * base::kSectorBytes + (epoch % segments_.size()) * config_.slice.segment_bytes;
 }
 
 uint64_t Log::epoch_at(uint64_t drive_offset) const {
-  const uint64_t base_offset = config_.slice.offset_bytes + 2 * kBlockBytes;
+  const uint64_t base_offset = config_.slice.offset_bytes + 2 * base::kSectorBytes;
   if (drive_offset < base_offset || newest_ == 0) return 0;
   const uint64_t position = (drive_offset - base_offset) / config_.slice.segment_bytes;
   if (position >= segments_.size()) return 0;
@@ -152,18 +152,19 @@ void Log::enqueue(Append& a) {
   }
   if (refuses()) return finish(a, refusal_);
   if (a.sums.size() > 1 || !a.ranges.empty()) a.lone = true;
-  if (a.reserved_block != 0) {  // memory mode: it lies there already, only its header is missing
-    std::byte* header = a.payload - kBlockBytes;
-    set_sizes(a, kBlockBytes);
-    format::ExtentBuilder builder({header, kBlockBytes});
+  if (a.reserved_sector != 0) {  // memory mode: it lies there already, only its header is missing
+    std::byte* header = a.payload - base::kSectorBytes;
+    set_sizes(a, base::kSectorBytes);
+    format::ExtentBuilder builder({header, base::kSectorBytes});
     MEMKV_ASSERT(builder.append(a.header, a.key, a.sums, a.ranges));
     format::ExtentHeader h{};
     h.epoch = a.reserved_epoch;
-    h.block_in_segment = static_cast<uint32_t>(a.reserved_block);
-    h.header_bytes = kBlockBytes;
-    h.extent_bytes = kBlockBytes + static_cast<uint32_t>(base::align_up(a.header.payload_bytes, kBlockBytes));
+    h.sector_in_segment = static_cast<uint32_t>(a.reserved_sector);
+    h.header_bytes = base::kSectorBytes;
+    h.extent_bytes =
+        base::kSectorBytes + static_cast<uint32_t>(base::align_up(a.header.payload_bytes, base::kSectorBytes));
     builder.finish(h, seed_);
-    const uint64_t offset = segment_start(a.reserved_epoch) + (a.reserved_block + 1) * kBlockBytes;
+    const uint64_t offset = segment_start(a.reserved_epoch) + (a.reserved_sector + 1) * base::kSectorBytes;
     a.place = {config_.slice.drive_index, offset / format::kPackBytes};
     a.epoch = a.reserved_epoch;
     finish(a, Status::kOk);
@@ -193,17 +194,17 @@ void Log::on_post(io::IoOp& op, int32_t) {
   AppendQueue done = log.done_;
   log.done_ = {};
   while (Append* a = done.pop()) {
-    const uint64_t room_epoch = a->reserved_block != 0 ? a->reserved_epoch : 0;
+    const uint64_t room_epoch = a->reserved_sector != 0 ? a->reserved_epoch : 0;
     a->on_done(*a);
     if (room_epoch != 0) log.close_room(room_epoch);  // only now its owner knows where the record lies
   }
   log.pump();
 }
 
-bool Log::fits(uint32_t blocks, uint32_t footer_more) const {
+bool Log::fits(uint32_t sectors, uint32_t footer_more) const {
   const uint32_t footer = format::footer_bytes_for(footer_used_ + footer_more);
   if (footer > footer_capacity_) return false;
-  return cursor_ + blocks + footer / kBlockBytes <= segment_blocks();
+  return cursor_ + sectors + footer / base::kSectorBytes <= segment_sectors();
 }
 
 AppendQueue& Log::next_queue() { return moves_.empty() ? fresh_ : moves_; }
@@ -270,7 +271,7 @@ void Log::anchored(const LogFacts& facts) {
 bool Log::wants_anchor() const {
   const LogFacts now = facts();
   return !config_.memory_mode && (now.complete_epoch != anchored_.complete_epoch ||
-                                  now.complete_block != anchored_.complete_block || evicted_may_return());
+                                  now.complete_sector != anchored_.complete_sector || evicted_may_return());
 }
 
 /// Two of the three say so.
@@ -281,32 +282,32 @@ void Log::update_durable_oldest() {
 
 Log::Room Log::reserve(uint32_t bytes) {
   MEMKV_ASSERT(config_.memory_mode);
-  const uint32_t blocks = 1 + blocks_of(bytes);
-  if (out_ || stopped_ || only_moves() || blocks + 2 > segment_blocks()) return {};
+  const uint32_t sectors = 1 + sectors_of(bytes);
+  if (out_ || stopped_ || only_moves() || sectors + 2 > segment_sectors()) return {};
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (phase_ == Phase::kNeedSegment) need_segment();
     if (phase_ != Phase::kOpen) return {};
-    if (cursor_ + blocks + 1 <= segment_blocks()) break;
+    if (cursor_ + sectors + 1 <= segment_sectors()) break;
     if (in_flight_ > 0 || attempt == 1) return {};
     seal();
   }
-  if (phase_ != Phase::kOpen || cursor_ + blocks + 1 > segment_blocks()) return {};
+  if (phase_ != Phase::kOpen || cursor_ + sectors + 1 > segment_sectors()) return {};
   Room room;
-  room.block = cursor_;
+  room.sector = cursor_;
   room.epoch = newest_;
-  room.data =
-      device().view(segment_start(newest_) + uint64_t{cursor_ + 1} * kBlockBytes, base::align_up(bytes, kBlockBytes));
+  room.data = device().view(segment_start(newest_) + uint64_t{cursor_ + 1} * base::kSectorBytes,
+                            base::align_up(bytes, base::kSectorBytes));
   if (room.data == nullptr) return {};
   // Until its put comes the room is an extent without records: where it is given back, a walk over the segment passes
   // it.
-  cursor_ += blocks;
+  cursor_ += sectors;
   ++segment_of(room.epoch).rooms;
-  format::ExtentBuilder builder({room.data - kBlockBytes, kBlockBytes});
+  format::ExtentBuilder builder({room.data - base::kSectorBytes, base::kSectorBytes});
   format::ExtentHeader h{};
   h.epoch = room.epoch;
-  h.block_in_segment = static_cast<uint32_t>(room.block);
-  h.header_bytes = kBlockBytes;
-  h.extent_bytes = blocks * kBlockBytes;
+  h.sector_in_segment = static_cast<uint32_t>(room.sector);
+  h.header_bytes = base::kSectorBytes;
+  h.extent_bytes = sectors * base::kSectorBytes;
   builder.finish(h, seed_);
   return room;
 }

@@ -19,7 +19,9 @@ namespace memkv::engine {
 /// Memory for extents that share records, handed out by the shard.
 inline constexpr uint32_t kExtentBufferBytes = 512 * 1024;
 
-constexpr uint32_t blocks_of(uint64_t bytes) { return static_cast<uint32_t>((bytes + kBlockBytes - 1) / kBlockBytes); }
+constexpr uint32_t sectors_of(uint64_t bytes) {
+  return static_cast<uint32_t>((bytes + base::kSectorBytes - 1) / base::kSectorBytes);
+}
 
 /// One record on its way into a log. Owned by the op that appends it, borrowed until on_done (exactly once, never
 /// inside append()).
@@ -31,9 +33,9 @@ struct Append {
   std::byte* payload = nullptr;  ///< lone records: 4 KiB aligned, 4 KiB of room in front, capacity rounded up to 4 KiB
   std::span<const uint64_t> sums;
   std::span<const format::PresentRange> ranges;
-  bool lone = false;            ///< an extent of its own, header in front of the payload
-  bool move = false;            ///< of reclaim: may use the last free segment
-  uint64_t reserved_block = 0;  ///< memory mode: the record lies in the segment already (block of its header); 0 = not
+  bool lone = false;             ///< an extent of its own, header in front of the payload
+  bool move = false;             ///< of reclaim: may use the last free segment
+  uint64_t reserved_sector = 0;  ///< memory mode: the record lies in the segment already (block of its header); 0 = not
   uint64_t reserved_epoch = 0;
   uint64_t deadline_ns = ~uint64_t{0};
   Fn on_done = nullptr;
@@ -70,7 +72,7 @@ class LogOwner {
 /// What a log tells its anchors (format.h): facts that only grow.
 struct LogFacts {
   uint64_t complete_epoch = 0, oldest_epoch = 0, cut_epoch = 0;
-  uint32_t complete_block = 0, cut_block = 0;
+  uint32_t complete_sector = 0, cut_sector = 0;
   friend bool operator==(const LogFacts&, const LogFacts&) = default;
 };
 
@@ -92,14 +94,14 @@ class Log {
   struct Position {
     uint64_t newest_epoch = 0;  ///< 0: no segment was ever opened
     uint64_t oldest_epoch = 1;
-    uint32_t cursor_block = 0;  ///< next free block of the newest segment
-    uint64_t chain = 0;         ///< checksum of the last header
-    bool sealed = false;        ///< nothing more goes into the newest segment
-    bool marked = true;         ///< behind the last extent with records lies a closing mark, or a footer
-    uint32_t told_block = 0;    ///< end of the last extent with records of the newest segment
-    uint64_t cut_epoch = 0;     ///< all before (cut_epoch, cut_block) was dropped for good
-    uint32_t cut_block = 0;
-    uint32_t last_block = 0;                   ///< of the last extent; 0: there is none
+    uint32_t cursor_sector = 0;  ///< next free block of the newest segment
+    uint64_t chain = 0;          ///< checksum of the last header
+    bool sealed = false;         ///< nothing more goes into the newest segment
+    bool marked = true;          ///< behind the last extent with records lies a closing mark, or a footer
+    uint32_t told_sector = 0;    ///< end of the last extent with records of the newest segment
+    uint64_t cut_epoch = 0;      ///< all before (cut_epoch, cut_sector) was dropped for good
+    uint32_t cut_sector = 0;
+    uint32_t last_sector = 0;                  ///< of the last extent; 0: there is none
     std::vector<format::NoteEntry> last_note;  ///< of its records, for the next extent's note
   };
   void start(const Position& position);
@@ -126,7 +128,7 @@ class Log {
   /// The drive is the store's last one and does not take writes: they fail with this until one succeeds again.
   Status refusal() const { return refusal_; }
 
-  LogFacts facts() const { return {told_epoch_, oldest_, cut_epoch_, told_block_, cut_block_}; }
+  LogFacts facts() const { return {told_epoch_, oldest_, cut_epoch_, told_sector_, cut_sector_}; }
   /// An anchor that says so is durable.
   void anchored(const LogFacts& facts);
   /// The anchors do not know yet how far the log is complete.
@@ -136,7 +138,7 @@ class Log {
   // run.
   struct Room {
     std::byte* data = nullptr;
-    uint64_t block = 0;
+    uint64_t sector = 0;
     uint64_t epoch = 0;
   };
   Room reserve(uint32_t bytes);
@@ -153,7 +155,7 @@ class Log {
   void unpin(uint64_t epoch);
   uint32_t pins(uint64_t epoch) { return segment_of(epoch).pins; }
   uint32_t data_end(uint64_t epoch) { return epoch == newest_ ? cursor_ : segment_of(epoch).data_end; }
-  void set_data_end(uint64_t epoch, uint32_t block) { segment_of(epoch).data_end = block; }
+  void set_data_end(uint64_t epoch, uint32_t sector) { segment_of(epoch).data_end = sector; }
   /// Reclaim has decided about each record of the oldest segment, which is still being read.
   void oldest_is_decided() { segment_of(oldest_).decided = true; }
   /// Nothing is to be done about the oldest segment before on_oldest_unpinned: it is decided about and still being
@@ -179,11 +181,11 @@ class Log {
   }
   bool can_reclaim() const { return newest_ > oldest_; }
   uint64_t queued_bytes() const { return fresh_.bytes + flight_bytes_; }
-  uint64_t usable_bytes() const { return segments() * (config_.slice.segment_bytes - 2 * kBlockBytes); }
+  uint64_t usable_bytes() const { return segments() * (config_.slice.segment_bytes - 2 * base::kSectorBytes); }
   const Config& config() const { return config_; }
   io::BlockDevice& device() { return *config_.slice.device; }
-  uint64_t seed() const { return seed_; }                  ///< of the checksums of its structures
-  uint64_t moved_blocks() const { return moved_blocks_; }  ///< that moves took so far, headers and gaps included
+  uint64_t seed() const { return seed_; }                    ///< of the checksums of its structures
+  uint64_t moved_sectors() const { return moved_sectors_; }  ///< that moves took so far, headers and gaps included
 
  private:
   /// Device writes that fail one after another until the drive is given up.
@@ -211,8 +213,8 @@ class Log {
     Append* records = nullptr;
     std::byte* buffer = nullptr;
     uint64_t chain_before = 0;
-    uint32_t start_block = 0;
-    uint32_t blocks = 0;
+    uint32_t start_sector = 0;
+    uint32_t sectors = 0;
     uint32_t footer_bytes = 0;
     uint64_t oldest = 0;  ///< as its header says
     int32_t result = 0;
@@ -221,8 +223,8 @@ class Log {
 
   Segment& segment_of(uint64_t epoch) { return segments_[epoch % segments_.size()]; }
   bool phase_io_idle() const { return !footer_write_.pending() && !header_write_.pending(); }
-  uint32_t segment_blocks() const { return static_cast<uint32_t>(config_.slice.segment_bytes / kBlockBytes); }
-  bool fits(uint32_t blocks, uint32_t footer_more) const;
+  uint32_t segment_sectors() const { return static_cast<uint32_t>(config_.slice.segment_bytes / base::kSectorBytes); }
+  bool fits(uint32_t sectors, uint32_t footer_more) const;
   /// The last segment is open: room for what reclaim moves, and nothing else may seal it.
   bool only_moves() const { return newest_ != 0 && free_segments() == 0; }
   AppendQueue& next_queue();
@@ -233,7 +235,7 @@ class Log {
   uint64_t finish_header(format::ExtentBuilder& builder, uint32_t header_bytes, uint32_t extent_bytes);
   void note_records(const Append* records);
   void start_write(DeviceWrite& w);
-  void fill_extent_header(format::ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes, uint32_t block) const;
+  void fill_extent_header(format::ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes, uint32_t sector) const;
   void set_sizes(Append& a, uint32_t place_in_extent);
   void complete_front();
   void acknowledge(Write& w);
@@ -273,21 +275,21 @@ class Log {
   uint64_t durable_oldest_ = 1;
   std::vector<uint64_t> evicted_filter_;  // digests that went since what is durable
   uint64_t told_epoch_ = 0;               // end of the last extent with records that is complete: marks may be lost
-  uint32_t told_block_ = 0;
+  uint32_t told_sector_ = 0;
   uint64_t cut_epoch_ = 0;
-  uint32_t cut_block_ = 0;
+  uint32_t cut_sector_ = 0;
   LogFacts anchored_;
   bool marked_ = true;
   uint64_t idle_since_ns_ = 0;
   std::array<format::NoteEntry, kNoteMax> note_{};  // of the last extent's records
   size_t note_count_ = 0;
-  uint32_t note_block_ = 0;  // of the last extent; 0: nothing is told of it
+  uint32_t note_sector_ = 0;  // of the last extent; 0: nothing is told of it
   Status refusal_ = Status::kOk;
   uint64_t retry_at_ns_ = 0;
   uint32_t cursor_ = 0;
   uint64_t chain_ = 0;
   uint64_t complete_epoch_ = 0;
-  uint32_t complete_block_ = 0;
+  uint32_t complete_sector_ = 0;
   Phase phase_ = Phase::kNeedSegment;
   bool out_ = false, stopped_ = false, posted_ = false;
   uint32_t errors_ = 0;
@@ -296,15 +298,15 @@ class Log {
   uint32_t first_ = 0, in_flight_ = 0;
   uint32_t buffers_ = 0;  // taken for what is in flight
   uint64_t flight_bytes_ = 0;
-  uint64_t moved_blocks_ = 0;
+  uint64_t moved_sectors_ = 0;
   std::unique_ptr<std::byte[]> footer_memory_;
   uint32_t footer_capacity_ = 0;
   std::unique_ptr<format::FooterBuilder> footer_;
   uint32_t footer_used_ = 0;  // entries acknowledged and in flight
   uint64_t sequence_max_ = 0;
-  std::byte* header_block_ = nullptr;  // 4 KiB aligned
-  std::byte* footer_block_ = nullptr;  // aligned copy of the footer on its way
-  std::byte* mark_block_ = nullptr;
+  std::byte* header_sector_ = nullptr;  // 4 KiB aligned
+  std::byte* footer_sector_ = nullptr;  // aligned copy of the footer on its way
+  std::byte* mark_sector_ = nullptr;
   DeviceWrite footer_write_, header_write_;
   io::IoOp post_io_;
 };

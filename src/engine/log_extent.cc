@@ -20,7 +20,7 @@ uint32_t header_bytes_of(const Append& a) {
 
 /// Where a payload of this size may start in an extent.
 uint64_t payload_start(uint64_t at, uint32_t bytes) {
-  return base::align_up(at, bytes != 0 && bytes % kBlockBytes == 0 ? kBlockBytes : format::kPackBytes);
+  return base::align_up(at, bytes != 0 && bytes % base::kSectorBytes == 0 ? base::kSectorBytes : format::kPackBytes);
 }
 
 }  // namespace
@@ -31,26 +31,26 @@ bool Log::submit_next() {
 }
 
 bool Log::submit_lone(Append& a) {
-  const uint64_t padded = base::align_up(a.header.payload_bytes, kBlockBytes);
-  const uint32_t blocks = 1 + blocks_of(padded);
-  if (!fits(blocks, entry_bytes(a))) {
+  const uint64_t padded = base::align_up(a.header.payload_bytes, base::kSectorBytes);
+  const uint32_t sectors = 1 + sectors_of(padded);
+  if (!fits(sectors, entry_bytes(a))) {
     seal();
     return false;
   }
-  std::byte* memory = a.payload - kBlockBytes;
+  std::byte* memory = a.payload - base::kSectorBytes;
   std::memset(a.payload + a.header.payload_bytes, 0, padded - a.header.payload_bytes);
-  set_sizes(a, kBlockBytes);
-  format::ExtentBuilder builder({memory, kBlockBytes});
+  set_sizes(a, base::kSectorBytes);
+  format::ExtentBuilder builder({memory, base::kSectorBytes});
   MEMKV_ASSERT(builder.append(a.header, a.key, a.sums, a.ranges));
   next_queue().pop();
-  if (a.move) moved_blocks_ += blocks;
+  if (a.move) moved_sectors_ += sectors;
   Write& w = writes_[(first_ + in_flight_) % writes_.size()];
   w.records = &a;
   w.buffer = nullptr;
-  w.blocks = blocks;
+  w.sectors = sectors;
   w.footer_bytes = entry_bytes(a);
   w.chain_before = chain_;
-  chain_ = finish_header(builder, kBlockBytes, blocks * kBlockBytes);
+  chain_ = finish_header(builder, base::kSectorBytes, sectors * base::kSectorBytes);
   note_records(&a);
   return submit(w, memory);
 }
@@ -67,9 +67,10 @@ bool Log::submit_group() {
   for (const Append* a = queue.head; a != nullptr && !a->lone && count < kRecordsPerExtentMax; a = a->next) {
     const uint64_t more_headers = headers + header_bytes_of(*a);
     const uint64_t more_payloads = payload_start(payloads, a->header.payload_bytes) + a->header.payload_bytes;
-    const uint64_t end = base::align_up(base::align_up(more_headers, kBlockBytes) + more_payloads, kBlockBytes);
+    const uint64_t end =
+        base::align_up(base::align_up(more_headers, base::kSectorBytes) + more_payloads, base::kSectorBytes);
     const uint32_t more_footer = static_cast<uint32_t>(footer) + entry_bytes(*a);
-    if (end > kExtentBufferBytes || !fits(static_cast<uint32_t>(end / kBlockBytes), more_footer)) break;
+    if (end > kExtentBufferBytes || !fits(static_cast<uint32_t>(end / base::kSectorBytes), more_footer)) break;
     headers = more_headers;
     payloads = more_payloads;
     footer = more_footer;
@@ -82,8 +83,8 @@ bool Log::submit_group() {
     seal();
     return false;
   }
-  if (&queue == &moves_) moved_blocks_ += extent / kBlockBytes;
-  const auto header_bytes = static_cast<uint32_t>(base::align_up(headers, kBlockBytes));
+  if (&queue == &moves_) moved_sectors_ += extent / base::kSectorBytes;
+  const auto header_bytes = static_cast<uint32_t>(base::align_up(headers, base::kSectorBytes));
   format::ExtentBuilder builder({memory, header_bytes});
   AppendQueue chosen;
   uint64_t at = header_bytes;
@@ -103,7 +104,7 @@ bool Log::submit_group() {
   w.records = chosen.head;
   w.buffer = memory;
   ++buffers_;
-  w.blocks = static_cast<uint32_t>(extent / kBlockBytes);
+  w.sectors = static_cast<uint32_t>(extent / base::kSectorBytes);
   w.footer_bytes = static_cast<uint32_t>(footer);
   w.chain_before = chain_;
   chain_ = finish_header(builder, header_bytes, static_cast<uint32_t>(extent));
@@ -118,28 +119,28 @@ bool Log::write_mark() {
     seal();  // the footer says as much
     return true;
   }
-  format::ExtentBuilder builder({mark_block_, kBlockBytes});
+  format::ExtentBuilder builder({mark_sector_, base::kSectorBytes});
   Write& w = writes_[first_ % writes_.size()];
   w.records = nullptr;
   w.buffer = nullptr;
-  w.blocks = 1;
+  w.sectors = 1;
   w.footer_bytes = 0;
   w.chain_before = chain_;
-  chain_ = finish_header(builder, kBlockBytes, kBlockBytes);
+  chain_ = finish_header(builder, base::kSectorBytes, base::kSectorBytes);
   note_records(nullptr);
   marked_ = true;
-  return submit(w, mark_block_);
+  return submit(w, mark_sector_);
 }
 
 /// The next extent's note: of these records, those that replace or kill others.
 void Log::note_records(const Append* records) {
   marked_ = config_.memory_mode;
-  note_block_ = cursor_;
+  note_sector_ = cursor_;
   note_count_ = 0;
-  for (const Append* a = records; a != nullptr && note_block_ != 0; a = a->next) {
+  for (const Append* a = records; a != nullptr && note_sector_ != 0; a = a->next) {
     if (a->header.kind == format::RecordKind::kChunk) continue;
     if (a->header.kind == format::RecordKind::kFlush || note_count_ == kNoteMax) {
-      note_block_ = 0;
+      note_sector_ = 0;
     } else {
       note_[note_count_++] = {{a->header.digest[0], a->header.digest[1]}, a->header.sequence};
     }
@@ -150,35 +151,35 @@ void Log::note_records(const Append* records) {
 uint64_t Log::finish_header(format::ExtentBuilder& builder, uint32_t header_bytes, uint32_t extent_bytes) {
   format::ExtentHeader h{};
   fill_extent_header(h, header_bytes, extent_bytes, cursor_);
-  if (note_block_ != 0) (void)builder.note(note_block_, {note_.data(), note_count_});
+  if (note_sector_ != 0) (void)builder.note(note_sector_, {note_.data(), note_count_});
   return builder.finish(h, seed_);
 }
 
 void Log::fill_extent_header(format::ExtentHeader& h, uint32_t header_bytes, uint32_t extent_bytes,
-                             uint32_t block) const {
+                             uint32_t sector) const {
   h.epoch = newest_;
   h.previous_checksum = chain_;
-  h.block_in_segment = block;
+  h.sector_in_segment = sector;
   h.header_bytes = header_bytes;
   h.extent_bytes = extent_bytes;
   h.complete_epoch = complete_epoch_;
-  h.complete_block = complete_block_;
+  h.complete_sector = complete_sector_;
   h.live_epochs = static_cast<uint32_t>(newest_ - oldest_ + 1);
 }
 
 bool Log::submit(Write& w, std::byte* memory) {
-  w.start_block = cursor_;
+  w.start_sector = cursor_;
   w.oldest = oldest_;
   w.done = false;
-  w.piece = {memory, size_t{w.blocks} * kBlockBytes};
+  w.piece = {memory, size_t{w.sectors} * base::kSectorBytes};
   w.io.on_done = on_write;
   w.io.context = &w;
-  cursor_ += w.blocks;
+  cursor_ += w.sectors;
   footer_used_ += w.footer_bytes;
   ++in_flight_;
   flight_bytes_ += w.piece.iov_len;
   counters_.device_bytes_written += w.piece.iov_len;
-  w.offset = segment_start(newest_) + uint64_t{w.start_block} * kBlockBytes;
+  w.offset = segment_start(newest_) + uint64_t{w.start_sector} * base::kSectorBytes;
   if (!rules().answered_late && w.records != nullptr) {  // the rule is taken out: as if it were written
     acknowledge(w);
     w.records = nullptr;
@@ -227,10 +228,10 @@ void Log::complete_front() {
     --in_flight_;
     flight_bytes_ -= w.piece.iov_len;
     complete_epoch_ = newest_;
-    complete_block_ = w.start_block + w.blocks;
+    complete_sector_ = w.start_sector + w.sectors;
     if (w.records != nullptr) {
       told_epoch_ = newest_;
-      told_block_ = complete_block_;
+      told_sector_ = complete_sector_;
       acknowledge(w);
     }
     give_buffer(w);
@@ -247,7 +248,7 @@ void Log::give_buffer(const Write& w) {
 }
 
 void Log::acknowledge(Write& w) {
-  const uint64_t extent_offset = uint64_t{w.start_block} * kBlockBytes;
+  const uint64_t extent_offset = uint64_t{w.start_sector} * base::kSectorBytes;
   Append* next = nullptr;
   for (Append* a = w.records; a != nullptr; a = next) {
     next = a->next;
@@ -277,7 +278,7 @@ void Log::fail_from_front() {
   }
   AppendQueue again, moves_again;
   const int32_t result = writes_[first_].result;
-  cursor_ = writes_[first_].start_block;
+  cursor_ = writes_[first_].start_sector;
   chain_ = writes_[first_].chain_before;
   while (in_flight_ > 0) {
     Write& w = writes_[first_];
@@ -294,7 +295,7 @@ void Log::fail_from_front() {
   }
   fresh_.prepend(again);
   moves_.prepend(moves_again);
-  note_block_ = 0;
+  note_sector_ = 0;
   marked_ = config_.memory_mode;
   if (refuses_instead(result)) {  // what is written next goes to the same place
     phase_ = Phase::kOpen;

@@ -17,7 +17,7 @@ constexpr int kReadTries = 3;
 constexpr uint64_t kEpochsUntold = uint64_t{1} << 20;
 
 std::byte* aligned(uint64_t bytes) {
-  void* memory = std::aligned_alloc(kBlockBytes, bytes);
+  void* memory = std::aligned_alloc(base::kSectorBytes, bytes);
   if (memory == nullptr) throw std::bad_alloc();
   return static_cast<std::byte*>(memory);
 }
@@ -27,17 +27,17 @@ std::byte* aligned(uint64_t bytes) {
 LogScan::LogScan(Recovery& recovery, Log& log)
     : recovery_(recovery),
       log_(log),
-      blocks_(static_cast<uint32_t>(log.config().slice.segment_bytes / kBlockBytes)),
+      sectors_(static_cast<uint32_t>(log.config().slice.segment_bytes / base::kSectorBytes)),
       window_(aligned(kWindowBytes)) {}
 
 /// What cannot be read, also when it is tried again, comes as zeros: like all that is wrong it is missed by others.
 void LogScan::read(uint64_t offset, std::byte* memory, uint64_t bytes) {
-  const bool known = bytes == kBlockBytes && bad_.contains(offset);
+  const bool known = bytes == base::kSectorBytes && bad_.contains(offset);
   for (int i = 0; i < kReadTries && !known && !unreadable(); ++i) {
     if (recovery_.wait(log_, offset, memory, bytes, false) >= 0) return;
   }
-  if (bytes > kBlockBytes) {
-    for (uint64_t at = 0; at < bytes; at += kBlockBytes) read(offset + at, memory + at, kBlockBytes);
+  if (bytes > base::kSectorBytes) {
+    for (uint64_t at = 0; at < bytes; at += base::kSectorBytes) read(offset + at, memory + at, base::kSectorBytes);
     return;
   }
   std::memset(memory, 0, bytes);
@@ -53,7 +53,7 @@ void LogScan::read_anchors() {
   const uint64_t seed = format::store_seed(recovery_.options().store_id);
   AnchorWrite& last = recovery_.anchors_of(log_);
   for (uint64_t copy = 0; copy < 2; ++copy) {
-    read(log_.config().slice.offset_bytes + copy * kBlockBytes, window_.get(), kBlockBytes);
+    read(log_.config().slice.offset_bytes + copy * base::kSectorBytes, window_.get(), base::kSectorBytes);
     format::Anchor a;
     std::memcpy(&a, window_.get(), sizeof a);
     if (!valid(a, seed) || a.shard != recovery_.options().shard || a.drive_index != log_.config().slice.drive_index)
@@ -63,8 +63,8 @@ void LogScan::read_anchors() {
     recovery_.saw_sequence_end(a.sequence_end);
     reserved_ = std::max(reserved_, a.sequence_end);
     if (a.life != log_.config().slice.life) continue;
-    complete_.raise(a.complete_epoch, a.complete_block);
-    cut_.raise(a.cut_epoch, a.cut_block);
+    complete_.raise(a.complete_epoch, a.complete_sector);
+    cut_.raise(a.cut_epoch, a.cut_sector);
     oldest_ = std::max(oldest_, a.oldest_epoch);
   }
 }
@@ -76,10 +76,11 @@ void LogScan::read_anchors() {
 /// the newer one, does not hide what lies behind it.
 LogScan::Segment LogScan::look_at(uint64_t position) {
   Segment s;
-  read(log_.segment_start(position), window_.get(), 2 * kBlockBytes);
+  read(log_.segment_start(position), window_.get(), 2 * base::kSectorBytes);
   std::memcpy(&s.header, window_.get(), sizeof s.header);
   const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
-  const bool blank = std::all_of(window_.get(), window_.get() + 2 * kBlockBytes, is_zero);  // never used, most likely
+  const bool blank =
+      std::all_of(window_.get(), window_.get() + 2 * base::kSectorBytes, is_zero);  // never used, most likely
   const format::SegmentHeader& h = s.header;
   const bool own = h.drive_index == log_.config().slice.drive_index && h.shard == recovery_.options().shard &&
                    h.segment_index == position && h.epoch % log_.segments() == position;
@@ -87,7 +88,8 @@ LogScan::Segment LogScan::look_at(uint64_t position) {
   if (s.has_header) s.epoch = h.epoch;
   const auto is_here = [&](uint64_t epoch) { return epoch > s.epoch && epoch % log_.segments() == position; };
   uint64_t epoch = 0;
-  if (const auto peek = format::peek_extent({window_.get() + kBlockBytes, kBlockBytes}); peek && is_here(peek->epoch)) {
+  if (const auto peek = format::peek_extent({window_.get() + base::kSectorBytes, base::kSectorBytes});
+      peek && is_here(peek->epoch)) {
     if (read_extent(peek->epoch, 1)) epoch = peek->epoch;
   }
   format::FooterTrailer trailer;
@@ -137,7 +139,7 @@ Log::Position LogScan::run() {
   if (position.oldest_epoch > oldest) lose_all(position.oldest_epoch, 0);
   position.oldest_epoch = std::max(position.oldest_epoch, cut_.epoch);
   position.cut_epoch = cut_.epoch;
-  position.cut_block = cut_.block;
+  position.cut_sector = cut_.sector;
   return position;
 }
 
@@ -163,7 +165,7 @@ void LogScan::see_sequences(const std::vector<Segment>& run) {
 
 /// Anchors say that the log went on, beyond the newest segment that is there. One that was just begun held nothing yet.
 bool LogScan::tail_is_lost(uint64_t newest) const {
-  const uint64_t reached = complete_.block > 1 || complete_.epoch == 0 ? complete_.epoch : complete_.epoch - 1;
+  const uint64_t reached = complete_.sector > 1 || complete_.epoch == 0 ? complete_.epoch : complete_.epoch - 1;
   return reached > newest && cut_.epoch <= complete_.epoch;
 }
 
@@ -175,10 +177,10 @@ Log::Position LogScan::lost_position(uint64_t newest) {
   cut_.raise(std::max(newest, untold) + 1, 0);
   Log::Position p;
   p.newest_epoch = p.oldest_epoch = cut_.epoch - 1;
-  p.cursor_block = 1;
+  p.cursor_sector = 1;
   p.sealed = true;
   p.cut_epoch = cut_.epoch;
-  p.cut_block = cut_.block;
+  p.cut_sector = cut_.sector;
   return p;
 }
 
@@ -188,10 +190,10 @@ void LogScan::lost_header(uint64_t epoch) {
             recovery_.options().shard, log_.config().slice.drive_index, epoch);
 }
 
-void LogScan::lose_all(uint64_t epoch, uint32_t block) {
+void LogScan::lose_all(uint64_t epoch, uint32_t sector) {
   if (!rules().losses_noticed) return;
-  cut_.raise(epoch, block);
-  recovery_.lose_all(log_, {epoch, place_of(epoch, block)});
+  cut_.raise(epoch, sector);
+  recovery_.lose_all(log_, {epoch, place_of(epoch, sector)});
 }
 
 // --- sealed segments
@@ -199,8 +201,8 @@ void LogScan::lose_all(uint64_t epoch, uint32_t block) {
 
 bool LogScan::footer_trailer(uint64_t position, format::FooterTrailer& out) {
   const uint64_t end = log_.segment_start(position) + log_.config().slice.segment_bytes;
-  read(end - kBlockBytes, window_.get(), kBlockBytes);
-  auto trailer = format::peek_footer({window_.get(), kBlockBytes});
+  read(end - base::kSectorBytes, window_.get(), base::kSectorBytes);
+  auto trailer = format::peek_footer({window_.get(), base::kSectorBytes});
   if (!trailer || trailer->footer_bytes > kWindowBytes || trailer->footer_bytes >= end - log_.segment_start(position))
     return false;
   read(end - trailer->footer_bytes, window_.get(), trailer->footer_bytes);
@@ -230,13 +232,13 @@ bool LogScan::read_footer(uint64_t epoch, Log::Position& end) {
       std::memcpy(head.data() + sizeof(format::HeadPayload), entry.head.sequences.data(), entry.head.sequences.size());
     }
     const uint64_t offset = start + uint64_t{entry.header.payload_place} * format::kPackBytes;
-    if (offset >= place_of(epoch, first_block(epoch))) recovery_.take(log_, epoch, entry.header, offset, head);
+    if (offset >= place_of(epoch, first_sector(epoch))) recovery_.take(log_, epoch, entry.header, offset, head);
   }
-  log_.set_data_end(epoch, trailer.data_end_block);
+  log_.set_data_end(epoch, trailer.data_end_sector);
   end.newest_epoch = epoch;
-  end.cursor_block = trailer.data_end_block;
+  end.cursor_sector = trailer.data_end_sector;
   end.chain = trailer.last_checksum;
-  end.told_block = trailer.data_end_block;
+  end.told_sector = trailer.data_end_sector;
   end.sealed = true;
   return true;
 }
@@ -252,7 +254,7 @@ void LogScan::read_sealed(const Segment& segment, const Segment& next) {
   const bool ended = chain_end != nullptr && w.chained && w.chain == *chain_end;
   if (!ended && rules().own_place) lose_all(segment.epoch + 1, 0);
   for (const Extent& e : w.extents) {
-    if (cut_.epoch <= segment.epoch && e.block >= first_block(segment.epoch)) take(segment.epoch, e, false);
+    if (cut_.epoch <= segment.epoch && e.sector >= first_sector(segment.epoch)) take(segment.epoch, e, false);
   }
   log_.set_data_end(segment.epoch, w.end);
 }
@@ -271,41 +273,41 @@ Log::Position LogScan::read_newest(const Segment& segment) {
     return end;
   }
   end.newest_epoch = epoch;
-  end.cursor_block = first_block(epoch);
+  end.cursor_sector = first_sector(epoch);
   end.chain = segment.header.checksum;
   for (const Extent& e : w.extents) {
-    const bool completed = w.mark.covers(epoch, e.block) && rules().complete_up_to;
+    const bool completed = w.mark.covers(epoch, e.sector) && rules().complete_up_to;
     bool bad = !completed;
     for (int i = 0; i < kReadTries && bad; ++i) bad = !verify(epoch, e);
-    const bool lost = bad && cannot_be_read(epoch, e.block, e.end());
+    const bool lost = bad && cannot_be_read(epoch, e.sector, e.end());
     if (bad && !lost) {
       ++recovery_.counters().recovered_torn;
       if (rules().complete_up_to) break;  // nothing behind it was acknowledged
       continue;
     }
     if (lost) lose_extent(epoch, e);
-    if (!lost && e.block >= first_block(epoch)) take(epoch, e, true);
+    if (!lost && e.sector >= first_sector(epoch)) take(epoch, e, true);
     if (e.header.live_epochs != 0)
       oldest_ = std::max(oldest_, epoch + 1 - std::min<uint64_t>(e.header.live_epochs, epoch));
-    end.cursor_block = e.end();
+    end.cursor_sector = e.end();
     end.chain = e.header.checksum;
     end.marked = e.header.record_count == 0;
-    end.last_block = e.block;
-    end.last_note = note_of(e, end.last_block);
-    if (!end.marked) end.told_block = end.cursor_block;
+    end.last_sector = e.sector;
+    end.last_note = note_of(e, end.last_sector);
+    if (!end.marked) end.told_sector = end.cursor_sector;
   }
-  log_.set_data_end(epoch, end.cursor_block);
+  log_.set_data_end(epoch, end.cursor_sector);
   return end;
 }
 
 /// What the next extent's note says of this one; none can be made of a flush.
-std::vector<format::NoteEntry> LogScan::note_of(const Extent& extent, uint32_t& block) {
+std::vector<format::NoteEntry> LogScan::note_of(const Extent& extent, uint32_t& sector) {
   std::vector<format::NoteEntry> entries;
   format::RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
   format::RecordView v;
   for (auto next = reader.next(v); next && *next; next = reader.next(v)) {
     const format::RecordHeader& h = v.header;
-    if (h.kind == format::RecordKind::kFlush) block = 0;
+    if (h.kind == format::RecordKind::kFlush) sector = 0;
     if (h.kind != format::RecordKind::kChunk) entries.push_back({{h.digest[0], h.digest[1]}, h.sequence});
   }
   return entries;
@@ -318,10 +320,10 @@ bool LogScan::cannot_be_read(uint64_t epoch, uint32_t begin, uint32_t end) const
 
 /// Its header says what it held, and its payload cannot be read: whether it was complete nobody knows.
 void LogScan::lose_extent(uint64_t epoch, const Extent& extent) {
-  uint32_t block = extent.block;
-  const std::vector<format::NoteEntry> entries = note_of(extent, block);
-  if (block != 0)
-    recovery_.lose_records(log_, {block, std::as_bytes(std::span(entries))});
+  uint32_t sector = extent.sector;
+  const std::vector<format::NoteEntry> entries = note_of(extent, sector);
+  if (sector != 0)
+    recovery_.lose_records(log_, {sector, std::as_bytes(std::span(entries))});
   else
     lose_all(epoch, extent.end());
 }
@@ -335,34 +337,35 @@ void LogScan::settle_holes(uint64_t epoch, const Walk& walk) {
     }
     const Extent& next = walk.extents[hole.next];
     const auto note = format::read_note(next.header, {next.bytes.data(), next.bytes.size()});
-    if (note && note->block == hole.begin)
+    if (note && note->sector == hole.begin)
       recovery_.lose_records(log_, *note);
     else
-      lose_all(epoch, next.block);
+      lose_all(epoch, next.sector);
   }
 }
 
 // --- extents
 // ------------------------------------------------------------------------------------------------
 
-std::optional<LogScan::Extent> LogScan::read_extent(uint64_t epoch, uint32_t block) {
-  read(place_of(epoch, block), window_.get(), kBlockBytes);
-  auto header = format::peek_extent({window_.get(), kBlockBytes});
-  if (!header || header->header_bytes > kWindowBytes || header->header_bytes / kBlockBytes > blocks_ - block) return {};
-  if (header->header_bytes > kBlockBytes) read(place_of(epoch, block), window_.get(), header->header_bytes);
+std::optional<LogScan::Extent> LogScan::read_extent(uint64_t epoch, uint32_t sector) {
+  read(place_of(epoch, sector), window_.get(), base::kSectorBytes);
+  auto header = format::peek_extent({window_.get(), base::kSectorBytes});
+  if (!header || header->header_bytes > kWindowBytes || header->header_bytes / base::kSectorBytes > sectors_ - sector)
+    return {};
+  if (header->header_bytes > base::kSectorBytes) read(place_of(epoch, sector), window_.get(), header->header_bytes);
   header = format::open_extent({window_.get(), header->header_bytes}, log_.seed());
   if (!header) return {};
-  const bool in_place = header->epoch == epoch && header->block_in_segment == block &&
-                        header->extent_bytes / kBlockBytes <= blocks_ - block;
+  const bool in_place = header->epoch == epoch && header->sector_in_segment == sector &&
+                        header->extent_bytes / base::kSectorBytes <= sectors_ - sector;
   if (!in_place && rules().own_place) return {};
-  return Extent{block, *header, {window_.get(), window_.get() + header->header_bytes}};
+  return Extent{sector, *header, {window_.get(), window_.get() + header->header_bytes}};
 }
 
 /// Of an extent that may lie there: 1 where its first block does not say.
-uint32_t LogScan::header_blocks_at(uint64_t epoch, uint32_t block) {
-  read(place_of(epoch, block), window_.get(), kBlockBytes);
-  const auto header = format::peek_extent({window_.get(), kBlockBytes});
-  return header ? std::clamp<uint32_t>(header->header_bytes / kBlockBytes, 1, blocks_ - block) : 1;
+uint32_t LogScan::header_sectors_at(uint64_t epoch, uint32_t sector) {
+  read(place_of(epoch, sector), window_.get(), base::kSectorBytes);
+  const auto header = format::peek_extent({window_.get(), base::kSectorBytes});
+  return header ? std::clamp<uint32_t>(header->header_bytes / base::kSectorBytes, 1, sectors_ - sector) : 1;
 }
 
 /// `chain_end`: the last header's checksum, where one knows it.
@@ -371,23 +374,23 @@ LogScan::Walk LogScan::walk(const Segment& segment, const uint64_t* chain_end) {
   Walk w;
   w.mark = complete_;
   w.chain = segment.header.checksum;
-  w.end = first_block(epoch);
+  w.end = first_sector(epoch);
   w.chained = segment.has_header && w.end == 1;
-  while (w.end < blocks_) {
+  while (w.end < sectors_) {
     if (chain_end != nullptr && w.chained && w.chain == *chain_end && rules().own_place) break;
     auto extent = read_extent(epoch, w.end);
     for (int i = 1; i < kReadTries && !extent; ++i) extent = read_extent(epoch, w.end);  // a read can come wrong once
     const bool follows = extent && (!w.chained || extent->header.previous_checksum == w.chain);
     if (!extent || (!follows && rules().own_place)) {
       const auto next = find_next(epoch, w.end);
-      w.unreadable = !next && cannot_be_read(epoch, w.end, w.end + header_blocks_at(epoch, w.end));
+      w.unreadable = !next && cannot_be_read(epoch, w.end, w.end + header_sectors_at(epoch, w.end));
       if (!next) break;
       w.holes.push_back({w.end, w.extents.size()});
       w.end = *next;
       w.chained = false;
       continue;
     }
-    w.mark.raise(extent->header.complete_epoch, extent->header.complete_block);
+    w.mark.raise(extent->header.complete_epoch, extent->header.complete_sector);
     w.chain = extent->header.checksum;
     w.chained = true;
     w.end = extent->end();
@@ -398,26 +401,26 @@ LogScan::Walk LogScan::walk(const Segment& segment, const uint64_t* chain_end) {
 
 /// Behind a broken place: does a later extent say that everything up to here had completed? Then it is rot, not the
 /// end, and the log goes on with the first extent from which an unbroken chain leads to that one.
-std::optional<uint32_t> LogScan::find_next(uint64_t epoch, uint32_t block) {
+std::optional<uint32_t> LogScan::find_next(uint64_t epoch, uint32_t sector) {
   std::vector<Extent> later;
-  for (uint32_t at = block + 1; at < blocks_;) {
-    const uint32_t n = std::min<uint32_t>(blocks_ - at, static_cast<uint32_t>(kWindowBytes / kBlockBytes));
-    const Memory stretch(aligned(uint64_t{n} * kBlockBytes));
-    read(place_of(epoch, at), stretch.get(), uint64_t{n} * kBlockBytes);
+  for (uint32_t at = sector + 1; at < sectors_;) {
+    const uint32_t n = std::min<uint32_t>(sectors_ - at, static_cast<uint32_t>(kWindowBytes / base::kSectorBytes));
+    const Memory stretch(aligned(uint64_t{n} * base::kSectorBytes));
+    read(place_of(epoch, at), stretch.get(), uint64_t{n} * base::kSectorBytes);
     for (uint32_t i = 0; i < n; ++i) {
-      const auto peek = format::peek_extent({stretch.get() + uint64_t{i} * kBlockBytes, kBlockBytes});
-      if (!peek || peek->epoch != epoch || peek->block_in_segment != at + i) continue;
+      const auto peek = format::peek_extent({stretch.get() + uint64_t{i} * base::kSectorBytes, base::kSectorBytes});
+      if (!peek || peek->epoch != epoch || peek->sector_in_segment != at + i) continue;
       auto extent = read_extent(epoch, at + i);
       if (!extent) continue;
       later.push_back(std::move(*extent));
       const format::ExtentHeader& h = later.back().header;
-      if (!Mark{h.complete_epoch, h.complete_block}.covers(epoch, block)) continue;
+      if (!Mark{h.complete_epoch, h.complete_sector}.covers(epoch, sector)) continue;
       size_t first = later.size() - 1;
-      while (first > 0 && later[first - 1].end() == later[first].block &&
+      while (first > 0 && later[first - 1].end() == later[first].sector &&
              later[first - 1].header.checksum == later[first].header.previous_checksum) {
         --first;
       }
-      return later[first].block;
+      return later[first].sector;
     }
     at += n;
   }
@@ -427,7 +430,7 @@ std::optional<uint32_t> LogScan::find_next(uint64_t epoch, uint32_t block) {
 /// Payloads of an extent against its grain sums.
 bool LogScan::verify(uint64_t epoch, const Extent& extent) {
   const Memory memory(aligned(extent.header.extent_bytes));
-  read(place_of(epoch, extent.block), memory.get(), extent.header.extent_bytes);
+  read(place_of(epoch, extent.sector), memory.get(), extent.header.extent_bytes);
   format::RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
   format::RecordView v;
   bool ok = true;
@@ -448,7 +451,7 @@ void LogScan::take(uint64_t epoch, const Extent& extent, bool open_segment) {
   const uint64_t start = log_.segment_start(epoch);
   for (auto next = reader.next(v); next && *next; next = reader.next(v)) {
     const uint64_t in_segment =
-        uint64_t{extent.block} * kBlockBytes + uint64_t{v.header.payload_place} * format::kPackBytes;
+        uint64_t{extent.sector} * base::kSectorBytes + uint64_t{v.header.payload_place} * format::kPackBytes;
     std::vector<std::byte> head;
     if (v.header.kind == format::RecordKind::kHead) head = head_payload(start + in_segment, v);
     recovery_.take(log_, epoch, v.header, start + in_segment, head);
@@ -467,8 +470,8 @@ void LogScan::take(uint64_t epoch, const Extent& extent, bool open_segment) {
 
 /// Empty: it is damaged.
 std::vector<std::byte> LogScan::head_payload(uint64_t offset, const format::RecordView& record) {
-  const uint64_t start = base::align_down(offset, kBlockBytes);
-  const uint64_t bytes = base::align_up(offset + record.header.payload_bytes, kBlockBytes) - start;
+  const uint64_t start = base::align_down(offset, base::kSectorBytes);
+  const uint64_t bytes = base::align_up(offset + record.header.payload_bytes, base::kSectorBytes) - start;
   const Memory memory(aligned(bytes));
   read(start, memory.get(), bytes);
   const std::byte* from = memory.get() + (offset - start);

@@ -33,17 +33,17 @@ class LogScan {
     format::SegmentHeader header{};
   };
   struct Extent {
-    uint32_t block = 0;
+    uint32_t sector = 0;
     format::ExtentHeader header{};
     std::vector<std::byte> bytes;  // of the header
-    uint32_t end() const { return block + header.extent_bytes / kBlockBytes; }
+    uint32_t end() const { return sector + header.extent_bytes / base::kSectorBytes; }
   };
   struct Mark {
     uint64_t epoch = 0;
-    uint32_t block = 0;
-    bool covers(uint64_t e, uint32_t b) const { return e < epoch || (e == epoch && b < block); }
+    uint32_t sector = 0;
+    bool covers(uint64_t e, uint32_t b) const { return e < epoch || (e == epoch && b < sector); }
     void raise(uint64_t e, uint32_t b) {
-      if (e > epoch || (e == epoch && b > block)) *this = {e, b};
+      if (e > epoch || (e == epoch && b > sector)) *this = {e, b};
     }
   };
   struct Hole {
@@ -73,30 +73,30 @@ class LogScan {
   bool tail_is_lost(uint64_t newest) const;
   void see_sequences(const std::vector<Segment>& run);
   void lost_header(uint64_t epoch);
-  void lose_all(uint64_t epoch, uint32_t block);
-  uint32_t first_block(uint64_t epoch) const { return epoch == cut_.epoch && cut_.block > 1 ? cut_.block : 1; }
+  void lose_all(uint64_t epoch, uint32_t sector);
+  uint32_t first_sector(uint64_t epoch) const { return epoch == cut_.epoch && cut_.sector > 1 ? cut_.sector : 1; }
   bool read_footer(uint64_t epoch, Log::Position& end);
   bool footer_trailer(uint64_t position, format::FooterTrailer& out);
   void read_sealed(const Segment& segment, const Segment& next);
   Log::Position read_newest(const Segment& segment);
   Walk walk(const Segment& segment, const uint64_t* chain_end);
-  std::optional<Extent> read_extent(uint64_t epoch, uint32_t block);
-  uint32_t header_blocks_at(uint64_t epoch, uint32_t block);
-  std::optional<uint32_t> find_next(uint64_t epoch, uint32_t block);
+  std::optional<Extent> read_extent(uint64_t epoch, uint32_t sector);
+  uint32_t header_sectors_at(uint64_t epoch, uint32_t sector);
+  std::optional<uint32_t> find_next(uint64_t epoch, uint32_t sector);
   bool verify(uint64_t epoch, const Extent& extent);
   bool cannot_be_read(uint64_t epoch, uint32_t begin, uint32_t end) const;
   void lose_extent(uint64_t epoch, const Extent& extent);
-  static std::vector<format::NoteEntry> note_of(const Extent& extent, uint32_t& block);
+  static std::vector<format::NoteEntry> note_of(const Extent& extent, uint32_t& sector);
   void settle_holes(uint64_t epoch, const Walk& walk);
   void take(uint64_t epoch, const Extent& extent, bool open_segment);
   std::vector<std::byte> head_payload(uint64_t offset, const format::RecordView& record);
-  uint64_t place_of(uint64_t epoch, uint32_t block) const {
-    return log_.segment_start(epoch) + uint64_t{block} * kBlockBytes;
+  uint64_t place_of(uint64_t epoch, uint32_t sector) const {
+    return log_.segment_start(epoch) + uint64_t{sector} * base::kSectorBytes;
   }
 
   Recovery& recovery_;
   Log& log_;
-  const uint32_t blocks_;  // of a segment
+  const uint32_t sectors_;  // of a segment
   Memory window_;
   std::set<uint64_t> bad_;  // blocks that cannot be read
   bool anchored_ = false;   // an anchor could be read

@@ -27,11 +27,11 @@ void Log::write_footer() {
   format::FooterTrailer t{};
   t.epoch = newest_;
   t.last_checksum = chain_;
-  t.data_end_block = cursor_;
+  t.data_end_sector = cursor_;
   t.sequence_max = sequence_max_;
   const base::Bytes bytes = footer_->finish(t, seed_);
-  std::memcpy(footer_block_, bytes.data(), bytes.size());
-  footer_write_.piece = {footer_block_, bytes.size()};
+  std::memcpy(footer_sector_, bytes.data(), bytes.size());
+  footer_write_.piece = {footer_sector_, bytes.size()};
   footer_write_.io.on_done = on_footer;
   footer_write_.io.context = this;
   footer_write_.offset = segment_start(newest_) + config_.slice.segment_bytes - bytes.size();
@@ -69,7 +69,7 @@ void Log::write_header() {
   cursor_ = 1;
   segment_of(newest_) = {};
   marked_ = true;  // nothing is in it
-  note_block_ = 0;
+  note_sector_ = 0;
   footer_ = std::make_unique<format::FooterBuilder>(base::MutBytes(footer_memory_.get(), footer_capacity_));
   footer_used_ = 0;
   sequence_max_ = 0;
@@ -87,14 +87,14 @@ void Log::write_header() {
   h.epoch = newest_;
   h.oldest_epoch = oldest_;
   h.previous_checksum = chain_;
-  engine::format::seal(h, seed_);
+  format::seal(h, seed_);
   chain_ = h.checksum;
-  std::memcpy(header_block_, &h, sizeof h);
-  header_write_.piece = {header_block_, kBlockBytes};
+  std::memcpy(header_sector_, &h, sizeof h);
+  header_write_.piece = {header_sector_, base::kSectorBytes};
   header_write_.io.on_done = on_header;
   header_write_.io.context = this;
   header_write_.offset = segment_start(newest_);
-  counters_.device_bytes_written += kBlockBytes;
+  counters_.device_bytes_written += base::kSectorBytes;
   start_write(header_write_);
 }
 
@@ -106,12 +106,12 @@ void Log::on_header(io::IoOp& op, int32_t result) {
     return log.start_write(log.header_write_);
   }
   format::SegmentHeader written;
-  std::memcpy(&written, log.header_block_, sizeof written);
+  std::memcpy(&written, log.header_sector_, sizeof written);
   log.takes_writes_again();
   log.header_oldest_ = written.oldest_epoch;
   log.update_durable_oldest();
   log.complete_epoch_ = log.newest_;
-  log.complete_block_ = 1;
+  log.complete_sector_ = 1;
   log.phase_ = Phase::kOpen;
   log.pump();
 }

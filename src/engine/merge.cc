@@ -192,7 +192,7 @@ RecordRef* StoreImpl::find_part(uint32_t chunk) {
 void StoreImpl::load(const RecordRef& ref, std::byte* data, void (*step)(OpState&)) {
   OpState& st = *merge_.st;
   st.record = ref;
-  const uint64_t padded = base::align_up(ref.length, kBlockBytes);
+  const uint64_t padded = base::align_up(ref.length, base::kSectorBytes);
   if (!start_read(st, ref, 0, padded, data, ref.lone(), step)) end_merge(Status::kBusy);
 }
 
@@ -202,13 +202,13 @@ Status StoreImpl::loaded(OpState& st, std::byte* data, uint32_t chunk, std::vect
   st.epoch = 0;
   if (st.io_result < 0) return Status::kIo;
   const RecordRef& r = st.record;
-  if (!r.lone()) std::memmove(data, data + r.place.unit * format::kPackBytes % kBlockBytes, r.length);
+  if (!r.lone()) std::memmove(data, data + r.place.pack * format::kPackBytes % base::kSectorBytes, r.length);
   const uint64_t seed = base::chunk_seed(merge_.namespace_id, merge_.key, chunk);
   if (base::chunk_checksum_of({data, r.length}, seed) != r.checksum) return Status::kCorrupt;
   ranges.assign(1, {0, r.length});
   if (!r.has_holes) return Status::kOk;
   format::RecordHeader h;
-  return header_record(st, data - kBlockBytes, chunk, h, nullptr, &ranges) ? Status::kOk : Status::kCorrupt;
+  return header_record(st, data - base::kSectorBytes, chunk, h, nullptr, &ranges) ? Status::kOk : Status::kCorrupt;
 }
 
 /// The old block cannot be read: what was to be changed is lost.

@@ -63,13 +63,13 @@ void StoreImpl::put_append(OpState& st) {
   const auto reserved = reserved_at_.find(st.append.payload);
   if (st.append.payload != nullptr && reserved != reserved_at_.end()) {
     const RoomOut room = reservations_.at(reserved->second);
-    st.append.reserved_block = room.block;
+    st.append.reserved_sector = room.sector;
     st.append.reserved_epoch = room.epoch;
     reservations_.erase(reserved->second);
     reserved_at_.erase(reserved);
     st.log = log_of(room.drive);
   } else {
-    st.append.reserved_block = 0;  // the log of its room is out
+    st.append.reserved_sector = 0;  // the log of its room is out
     st.log = choose_log(st.digest, st.append.header.chunk_number, st.attempts);
     if (st.append.header.kind == format::RecordKind::kWhole) st.log = less_busy(st.log);
   }
@@ -148,9 +148,9 @@ bool StoreImpl::outlives(const Entry* old, Place fresh) const {
   const Place place = old->place();
   if (place.drive != fresh.drive) return true;
   const Log& log = *log_of(fresh.drive);
-  const uint64_t old_epoch = log.epoch_at(place.unit * format::kPackBytes);
-  const uint64_t new_epoch = log.epoch_at(fresh.unit * format::kPackBytes);
-  return old_epoch > new_epoch || (old_epoch == new_epoch && place.unit > fresh.unit);
+  const uint64_t old_epoch = log.epoch_at(place.pack * format::kPackBytes);
+  const uint64_t new_epoch = log.epoch_at(fresh.pack * format::kPackBytes);
+  return old_epoch > new_epoch || (old_epoch == new_epoch && place.pack > fresh.pack);
 }
 
 /// The drive that it landed on may have gone since, while the old record died elsewhere or while it was held.

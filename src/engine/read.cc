@@ -14,7 +14,7 @@ struct Span {
   uint64_t from, to;
 };
 Span covering(uint64_t from, uint64_t to, uint64_t length) {
-  const uint64_t end = std::min(base::align_up(to, base::kGrainBytes), base::align_up(length, kBlockBytes));
+  const uint64_t end = std::min(base::align_up(to, base::kGrainBytes), base::align_up(length, base::kSectorBytes));
   return {base::align_down(from, base::kGrainBytes), end};
 }
 
@@ -80,8 +80,8 @@ Lookup StoreImpl::lookup(const BlockKey& key, uint64_t offset, uint32_t length, 
     const Span s = covering(t.from, t.to, t.record.length);
     out.buffer_bytes = static_cast<uint32_t>(s.to - s.from);
   } else {
-    const uint64_t at = t.record.place.unit * format::kPackBytes % kBlockBytes;
-    out.buffer_bytes = static_cast<uint32_t>(base::align_up(at + t.record.length, kBlockBytes));
+    const uint64_t at = t.record.place.pack * format::kPackBytes % base::kSectorBytes;
+    out.buffer_bytes = static_cast<uint32_t>(base::align_up(at + t.record.length, base::kSectorBytes));
   }
   return out;
 }
@@ -91,7 +91,7 @@ Lookup StoreImpl::lookup(const BlockKey& key, uint64_t offset, uint32_t length, 
 bool StoreImpl::start_read(OpState& st, const RecordRef& ref, uint64_t from, uint64_t to, std::byte* buffer,
                            bool with_header, void (*step)(OpState&)) {
   Log* log = usable_log(ref.place.drive);
-  const uint64_t offset = ref.place.unit * format::kPackBytes;
+  const uint64_t offset = ref.place.pack * format::kPackBytes;
   st.epoch = log == nullptr ? 0 : log->epoch_at(offset);
   if (st.epoch == 0) return false;
   st.log = log;
@@ -108,13 +108,14 @@ bool StoreImpl::start_read(OpState& st, const RecordRef& ref, uint64_t from, uin
   };
   bool ok = true;
   if (!ref.lone()) {
-    const uint64_t start = base::align_down(offset, kBlockBytes);
-    ok = submit(0, start, buffer, base::align_up(offset + ref.length, kBlockBytes) - start);
+    const uint64_t start = base::align_down(offset, base::kSectorBytes);
+    ok = submit(0, start, buffer, base::align_up(offset + ref.length, base::kSectorBytes) - start);
   } else if (with_header && from == 0) {
-    ok = submit(0, offset - kBlockBytes, buffer - kBlockBytes, kBlockBytes + to);
+    ok = submit(0, offset - base::kSectorBytes, buffer - base::kSectorBytes, base::kSectorBytes + to);
   } else {
     ok = submit(0, offset + from, buffer, to - from);
-    if (ok && with_header && !submit(1, offset - kBlockBytes, buffer - kBlockBytes, kBlockBytes)) st.io_result = -EBUSY;
+    if (ok && with_header && !submit(1, offset - base::kSectorBytes, buffer - base::kSectorBytes, base::kSectorBytes))
+      st.io_result = -EBUSY;
   }
   if (!ok) return false;
   log->pin(st.epoch);
@@ -151,7 +152,7 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
   op.private_state[1] = t.chunk;
   op.private_state[2] = t.from;
   op.private_state[3] = t.to;
-  const uint64_t offset = t.record.place.unit * format::kPackBytes;
+  const uint64_t offset = t.record.place.pack * format::kPackBytes;
   if (options_.memory_mode) {
     Log* log = log_of(t.record.place.drive);
     st->log = log;
@@ -163,8 +164,8 @@ void StoreImpl::start_read_op(ReadOp& op, bool over_holes) {
   }
   start_tick();
   const Span s = covering(t.from, t.to, t.record.length);
-  const uint64_t at = offset % kBlockBytes;
-  const uint64_t need = t.record.lone() ? s.to - s.from : base::align_up(at + t.record.length, kBlockBytes);
+  const uint64_t at = offset % base::kSectorBytes;
+  const uint64_t need = t.record.lone() ? s.to - s.from : base::align_up(at + t.record.length, base::kSectorBytes);
   if (op.buffer == nullptr || op.buffer_bytes < need) return finish(*st, Status::kBusy);
   const bool whole = t.from == 0 && t.to == t.record.length && !t.record.has_holes;
   if (!start_read(*st, t.record, s.from, s.to, op.buffer, t.record.lone() && (!whole || op.verify), read_done))
@@ -180,19 +181,19 @@ void StoreImpl::read_nowhere(OpState& st) {
 void StoreImpl::read_done(OpState& st) {
   StoreImpl& s = *st.store;
   ReadOp& op = static_cast<ReadOp&>(*st.op);
-  const uint64_t offset = st.record.place.unit * format::kPackBytes;
+  const uint64_t offset = st.record.place.pack * format::kPackBytes;
   const std::byte* first = nullptr;  // the grain that holds op.from, or the record's start
   const std::byte* header = nullptr;
   uint64_t first_at = 0;
   if (s.options_.memory_mode) {
     first = st.log->device().view(offset, st.record.length);
-    header = first - kBlockBytes;
+    header = first - base::kSectorBytes;
   } else if (st.record.lone()) {
     first = op.buffer;
     first_at = base::align_down(op.private_state[2], base::kGrainBytes);
-    header = op.buffer - kBlockBytes;
+    header = op.buffer - base::kSectorBytes;
   } else {
-    first = op.buffer + offset % kBlockBytes;
+    first = op.buffer + offset % base::kSectorBytes;
   }
   const bool busy = st.io_result == -EBUSY;  // not the drive's word: its queue was full
   const bool failed = st.io_result < 0 && !busy;
@@ -224,7 +225,7 @@ void StoreImpl::read_done(OpState& st) {
 /// The record header in the block before a lone record's payload. False: it is not that record's.
 bool StoreImpl::header_record(const OpState& st, const std::byte* header, uint32_t chunk, format::RecordHeader& h,
                               std::vector<uint64_t>* sums, std::vector<format::PresentRange>* ranges) {
-  const base::Bytes bytes(header, kBlockBytes);
+  const base::Bytes bytes(header, base::kSectorBytes);
   auto extent = format::open_extent(bytes, st.log->seed());
   if (!extent) return false;
   format::RecordReader reader(*extent, bytes);
@@ -320,11 +321,11 @@ void StoreImpl::suspect(RemoveOp& op, uint64_t offset) {
   if (suspects_ == kSuspectsMax) return complete(op, Status::kBusy);  // each takes a chunk's memory
   ++suspects_;
   auto* own = new OwnRead;  // rare: somebody saw damage
-  own->memory.resize(base::kChunkBytes + 3 * kBlockBytes);
+  own->memory.resize(base::kChunkBytes + 3 * base::kSectorBytes);
   void* start = own->memory.data();
-  own->buffer =
-      reinterpret_cast<std::byte*>(base::align_up(reinterpret_cast<uintptr_t>(start), kBlockBytes) + kBlockBytes);
-  own->buffer_bytes = base::kChunkBytes + kBlockBytes;
+  own->buffer = reinterpret_cast<std::byte*>(base::align_up(reinterpret_cast<uintptr_t>(start), base::kSectorBytes) +
+                                             base::kSectorBytes);
+  own->buffer_bytes = base::kChunkBytes + base::kSectorBytes;
   own->key = op.key;
   own->offset = at;
   own->length = base::kChunkBytes;

@@ -20,14 +20,14 @@ class KeySearch {
  private:
   /// Read in turn until the header is found: directly before a lone record; most extents that records share are not
   /// longer than the second.
-  static constexpr uint64_t kWindows[] = {kBlockBytes, 64 << 10, kExtentBufferBytes};
+  static constexpr uint64_t kWindows[] = {base::kSectorBytes, 64 << 10, kExtentBufferBytes};
 
   struct Free {
     void operator()(std::byte* memory) const { std::free(memory); }
   };
 
   KeySearch(OpState& state, Log& log, uint64_t epoch, uint64_t payload, uint64_t sequence, bool lone);
-  uint64_t first_block() const { return log_.segment_start(epoch_) + kBlockBytes; }
+  uint64_t first_sector() const { return log_.segment_start(epoch_) + base::kSectorBytes; }
   void read();
   void on_read(int32_t result);
   bool find_header(base::Bytes window);
@@ -49,7 +49,7 @@ void StoreImpl::read_key(KeyOp& op) { KeySearch::start(*this, op); }
 void KeySearch::start(StoreImpl& store, StoreImpl::KeyOp& op) {
   const Entry* entry = store.live(op.key.digest);
   if (entry == nullptr) return store.complete(op, Status::kMiss);
-  const uint64_t payload = entry->place().unit * format::kPackBytes;
+  const uint64_t payload = entry->place().pack * format::kPackBytes;
   const uint64_t sequence = entry->sequence();
   const bool lone = store.ref_of(*entry).lone();
   Log& log = *store.log_of(entry->place().drive);
@@ -66,7 +66,7 @@ KeySearch::KeySearch(OpState& state, Log& log, uint64_t epoch, uint64_t payload,
     : state_(state),
       log_(log),
       epoch_(epoch),
-      end_(base::align_up(payload, kBlockBytes)),
+      end_(base::align_up(payload, base::kSectorBytes)),
       sequence_(sequence),
       window_(lone ? 0 : 1) {
   log_.pin(epoch_);
@@ -74,9 +74,9 @@ KeySearch::KeySearch(OpState& state, Log& log, uint64_t epoch, uint64_t payload,
 
 /// The blocks before the payload, fewer where the segment begins.
 void KeySearch::read() {
-  begin_ = std::max(first_block(), end_ - std::min(end_, kWindows[window_]));
+  begin_ = std::max(first_sector(), end_ - std::min(end_, kWindows[window_]));
   if (begin_ >= end_) return end(Status::kMiss);
-  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kBlockBytes, end_ - begin_)));
+  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(base::kSectorBytes, end_ - begin_)));
   if (!memory_) return end(Status::kBusy);
   state_.piece[0] = {memory_.get(), end_ - begin_};
   state_.io[0].context = this;
@@ -87,20 +87,20 @@ void KeySearch::read() {
 void KeySearch::on_read(int32_t result) {
   if (result < 0) return end(Status::kMiss);
   if (find_header({memory_.get(), end_ - begin_})) return end(Status::kOk);
-  if (begin_ == first_block() || ++window_ == std::size(kWindows)) return end(Status::kMiss);
+  if (begin_ == first_sector() || ++window_ == std::size(kWindows)) return end(Status::kMiss);
   read();
 }
 
 /// What a tenant wrote may look like a header; that it names the record's digest it cannot arrange.
 bool KeySearch::find_header(base::Bytes window) {
-  for (uint64_t at = window.size(); at >= kBlockBytes;) {
-    at -= kBlockBytes;
+  for (uint64_t at = window.size(); at >= base::kSectorBytes;) {
+    at -= base::kSectorBytes;
     const base::Bytes bytes = window.subspan(at);
     const auto peeked = format::peek_extent(bytes);
     if (!peeked || peeked->header_bytes > bytes.size()) continue;
     const auto extent = format::open_extent(bytes, log_.seed());
-    const uint64_t block = (begin_ + at - log_.segment_start(epoch_)) / kBlockBytes;
-    if (!extent || extent->epoch != epoch_ || extent->block_in_segment != block) continue;
+    const uint64_t block = (begin_ + at - log_.segment_start(epoch_)) / base::kSectorBytes;
+    if (!extent || extent->epoch != epoch_ || extent->sector_in_segment != block) continue;
     if (find_record(*extent, bytes)) return true;
   }
   return false;

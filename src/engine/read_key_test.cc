@@ -103,7 +103,7 @@ TEST(ReadKey, AHeaderThatRotsIsAMiss) {
   ASSERT_EQ(rig.put("rotten", bytes_of("rotten", 1, 5000)), Status::kOk);
   std::byte* image = rig.device(0).durable(0);
   int found = 0;
-  for (uint64_t at = 0; at + kBlockBytes <= 128 * kMi; at += kBlockBytes) {
+  for (uint64_t at = 0; at + base::kSectorBytes <= 128 * kMi; at += base::kSectorBytes) {
     uint64_t magic = 0;
     std::memcpy(&magic, image + at, sizeof magic);
     if (magic == format::kExtentMagic) image[at + sizeof(format::ExtentHeader) + 3] ^= std::byte{1}, ++found;
@@ -117,10 +117,10 @@ TEST(ReadKey, BytesThatLookLikeAHeaderAreNotOne) {
   ASSERT_EQ(rig.put("original", bytes_of("original", 1, 100)), Status::kOk);
   const std::byte* image = rig.device(0).durable(0);
   std::string forged;
-  for (uint64_t at = 0; forged.empty(); at += kBlockBytes) {
+  for (uint64_t at = 0; forged.empty(); at += base::kSectorBytes) {
     uint64_t magic = 0;
     std::memcpy(&magic, image + at, sizeof magic);
-    if (magic == format::kExtentMagic) forged.assign(reinterpret_cast<const char*>(image + at), kBlockBytes);
+    if (magic == format::kExtentMagic) forged.assign(reinterpret_cast<const char*>(image + at), base::kSectorBytes);
   }
   std::string bytes;
   for (int i = 0; i < 8; ++i) bytes += forged;

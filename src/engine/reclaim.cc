@@ -13,16 +13,18 @@
 namespace memkv::engine {
 namespace {
 
-constexpr uint64_t kReclaimWindowMax = base::kChunkBytes + 2 * kBlockBytes;  // of the move buffer
-constexpr uint64_t kReclaimWindow = 2 << 20;                                 // of small extents
+constexpr uint64_t kReclaimWindowMax = base::kChunkBytes + 2 * base::kSectorBytes;  // of the move buffer
+constexpr uint64_t kReclaimWindow = 2 << 20;                                        // of small extents
 constexpr uint64_t kReclaimSkip = 512 << 10;
 constexpr uint64_t kReclaimStep = 512 << 10;  // of memory, a turn: ops go on in between
 
 bool lies_in(Place place, const Log& log, uint64_t epoch) {
-  return place.drive == log.config().slice.drive_index && log.epoch_at(place.unit * format::kPackBytes) == epoch;
+  return place.drive == log.config().slice.drive_index && log.epoch_at(place.pack * format::kPackBytes) == epoch;
 }
 
-uint64_t move_cost(const format::RecordHeader& h) { return kBlockBytes + base::align_up(h.payload_bytes, kBlockBytes); }
+uint64_t move_cost(const format::RecordHeader& h) {
+  return base::kSectorBytes + base::align_up(h.payload_bytes, base::kSectorBytes);
+}
 
 }  // namespace
 
@@ -91,12 +93,12 @@ void StoreImpl::reclaim_begin(Log& log) {
   reclaim_->log = &log;
   reclaim_->epoch = log.oldest_epoch();
   log.evicting(reclaim_->epoch);
-  reclaim_->block = 1;
+  reclaim_->sector = 1;
   reclaim_->blind = false;
   reclaim_->end = log.data_end(reclaim_->epoch);
   reclaim_->moved_bytes = 0;
   reclaim_->window_bytes = small_window();
-  reclaim_->moved_blocks_before = log.moved_blocks();
+  reclaim_->moved_sectors_before = log.moved_sectors();
   start_tick();
   options_.memory_mode ? reclaim_window() : reclaim_footer();
 }
@@ -104,16 +106,16 @@ void StoreImpl::reclaim_begin(Log& log) {
 /// A segment's footer names all its records: where none of them is to be moved, nothing else is read. What is wrong
 /// with a footer is left to the walk.
 void StoreImpl::reclaim_footer() {
-  reclaim_->block = 0;  // places in a footer count from the segment's start
-  read_footer_part(kBlockBytes, [](io::IoOp& op, int32_t result) {
+  reclaim_->sector = 0;  // places in a footer count from the segment's start
+  read_footer_part(base::kSectorBytes, [](io::IoOp& op, int32_t result) {
     Reclaim& r = *static_cast<Reclaim*>(op.context);
     StoreImpl& s = r.store;
     if (s.is_left(r)) return;
-    const auto trailer = format::peek_footer({s.reclaim_->buffer.data(), kBlockBytes});
+    const auto trailer = format::peek_footer({s.reclaim_->buffer.data(), base::kSectorBytes});
     const bool good =
         result >= 0 && trailer && trailer->epoch == s.reclaim_->epoch && trailer->footer_bytes <= kReclaimWindowMax;
     if (!good) return s.walk_segment();
-    if (trailer->footer_bytes == kBlockBytes) return s.reclaim_by_footer();  // that was all of it
+    if (trailer->footer_bytes == base::kSectorBytes) return s.reclaim_by_footer();  // that was all of it
     s.read_footer_part(trailer->footer_bytes, [](io::IoOp& whole, int32_t bytes) {
       StoreImpl& store = static_cast<Reclaim*>(whole.context)->store;
       if (store.is_left(*static_cast<Reclaim*>(whole.context))) return;
@@ -137,7 +139,7 @@ void StoreImpl::read_footer_part(uint64_t bytes, io::IoOp::Fn on_done) {
 }
 
 void StoreImpl::walk_segment() {
-  reclaim_->block = 1;
+  reclaim_->sector = 1;
   reclaim_window();
 }
 
@@ -150,7 +152,7 @@ bool StoreImpl::evict_by_footer() {
   format::FooterReader look(*trailer, bytes);
   auto next = look.next(entry);
   for (; next && *next; next = look.next(entry)) {
-    if (wants_move(entry.header, reclaim_unit(entry.header))) return false;
+    if (wants_move(entry.header, reclaim_pack(entry.header))) return false;
   }
   if (!next) return false;
   format::FooterReader reader(*trailer, bytes);
@@ -166,9 +168,9 @@ uint64_t StoreImpl::small_window() const { return options_.memory_mode ? kReclai
 /// looked at where it lies, nothing is read.
 void StoreImpl::reclaim_window() {
   Reclaim& r = *reclaim_;
-  if (closing_ || r.log->out() || r.block >= r.end) return reclaim_end();
-  const uint64_t left = uint64_t{r.end - r.block} * kBlockBytes;
-  const uint64_t offset = r.log->segment_start(r.epoch) + uint64_t{r.block} * kBlockBytes;
+  if (closing_ || r.log->out() || r.sector >= r.end) return reclaim_end();
+  const uint64_t left = uint64_t{r.end - r.sector} * base::kSectorBytes;
+  const uint64_t offset = r.log->segment_start(r.epoch) + uint64_t{r.sector} * base::kSectorBytes;
   r.extent_move_bytes = 0;
   r.io.context = &r;
   r.io.on_done = on_reclaim_read;
@@ -194,7 +196,7 @@ void StoreImpl::on_reclaim_read(io::IoOp& op, int32_t result) {
 
 /// What cannot be walked cannot be moved: entries that point into the segment in the end are dropped.
 void StoreImpl::reclaim_blindly() {
-  reclaim_->block = reclaim_->end;
+  reclaim_->sector = reclaim_->end;
   reclaim_->blind = true;
 }
 
@@ -204,10 +206,10 @@ void StoreImpl::reclaim_extents() {
   auto* const data = static_cast<std::byte*>(r.piece.iov_base);
   const size_t bytes = r.piece.iov_len;
   r.window_bytes = small_window();
-  for (size_t at = 0; at + kBlockBytes <= bytes && r.block < r.end;) {
+  for (size_t at = 0; at + base::kSectorBytes <= bytes && r.sector < r.end;) {
     const base::Bytes rest(data + at, bytes - at);
     const auto extent = format::peek_extent(rest);
-    if (!extent || extent->epoch != r.epoch || extent->block_in_segment != r.block ||
+    if (!extent || extent->epoch != r.epoch || extent->sector_in_segment != r.sector ||
         extent->extent_bytes > kReclaimWindowMax) {
       return reclaim_blindly();
     }
@@ -218,15 +220,16 @@ void StoreImpl::reclaim_extents() {
       return;
     }
     reclaim_records(here);
-    r.block += extent->extent_bytes / kBlockBytes;
+    r.sector += extent->extent_bytes / base::kSectorBytes;
     at += extent->extent_bytes;
     // Large ones are mostly skipped: their neighbours are looked at one block at a time.
-    r.window_bytes = !options_.memory_mode && extent->extent_bytes > kReclaimSkip ? kBlockBytes : small_window();
+    r.window_bytes = !options_.memory_mode && extent->extent_bytes > kReclaimSkip ? base::kSectorBytes : small_window();
   }
 }
 
-uint64_t StoreImpl::reclaim_unit(const format::RecordHeader& h) const {
-  const uint64_t start = reclaim_->log->segment_start(reclaim_->epoch) + uint64_t{reclaim_->block} * kBlockBytes;
+uint64_t StoreImpl::reclaim_pack(const format::RecordHeader& h) const {
+  const uint64_t start =
+      reclaim_->log->segment_start(reclaim_->epoch) + uint64_t{reclaim_->sector} * base::kSectorBytes;
   return start / format::kPackBytes + h.payload_place;
 }
 
@@ -236,7 +239,7 @@ bool StoreImpl::wants_any(base::Bytes bytes) {
   format::RecordReader reader(*extent, bytes);
   format::RecordView view;
   for (auto next = reader.next(view); next && *next; next = reader.next(view)) {
-    if (wants_move(view.header, reclaim_unit(view.header))) return true;
+    if (wants_move(view.header, reclaim_pack(view.header))) return true;
   }
   return false;
 }
@@ -253,7 +256,7 @@ void StoreImpl::reclaim_records(base::Bytes bytes) {
   auto next = reader.next(view);
   for (; next && *next; next = reader.next(view)) {
     if (view.header.kind >= format::RecordKind::kTombstone) continue;
-    if (wants_move(view.header, reclaim_unit(view.header))) {
+    if (wants_move(view.header, reclaim_pack(view.header))) {
       move_record(view,
                   const_cast<std::byte*>(bytes.data()) + uint64_t{view.header.payload_place} * format::kPackBytes);
     } else {
@@ -270,7 +273,7 @@ void StoreImpl::evict_block(Digest digest, Log& log) {
 }
 
 void StoreImpl::evict_record(const format::RecordHeader& h) {
-  const Place here{reclaim_->log->config().slice.drive_index, reclaim_unit(h)};
+  const Place here{reclaim_->log->config().slice.drive_index, reclaim_pack(h)};
   const Digest digest{h.digest[0], h.digest[1]};
   const bool chunk = h.kind == format::RecordKind::kChunk;
   const Entry* e = index_.find(chunk ? chunk_digest(digest, h.chunk_number) : digest);
@@ -302,7 +305,7 @@ bool StoreImpl::wants_move(const format::RecordHeader& h, uint64_t unit) {
   if (h.kind >= format::RecordKind::kTombstone) return false;
   // What is moved, with headers and gaps, must fit the one segment that is kept free for it.
   const uint64_t segment = r.log->config().slice.segment_bytes;
-  const uint64_t took = (r.log->moved_blocks() - r.moved_blocks_before) * kBlockBytes + r.extent_move_bytes;
+  const uint64_t took = (r.log->moved_sectors() - r.moved_sectors_before) * base::kSectorBytes + r.extent_move_bytes;
   if (r.moved_bytes + h.payload_bytes > segment / 2 || took + move_cost(h) > segment / 4 * 3) return false;
   const Digest digest{h.digest[0], h.digest[1]};
   const bool chunk = h.kind == format::RecordKind::kChunk;
@@ -336,7 +339,7 @@ void StoreImpl::move_record(const format::RecordView& record, std::byte* payload
   m->ranges = m->range_list;
   m->payload = payload;
   m->move = true;
-  m->from = {r.log->config().slice.drive_index, reclaim_unit(h)};
+  m->from = {r.log->config().slice.drive_index, reclaim_pack(h)};
   m->on_done = on_moved;
   m->context = m;
   r.moved_bytes += h.payload_bytes;

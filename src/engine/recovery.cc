@@ -67,10 +67,11 @@ bool Recovery::write_anchors(Log& log) {
   AnchorWrite& write = anchors_of(log);
   for (int copy = 0; copy < 2; ++copy) {
     const format::Anchor a = s_.next_anchor(log, write);
-    std::memcpy(write.block, &a, sizeof a);
-    const uint64_t offset = log.config().slice.offset_bytes + write.counter % 2 * kBlockBytes;
+    std::memcpy(write.sector, &a, sizeof a);
+    const uint64_t offset = log.config().slice.offset_bytes + write.counter % 2 * base::kSectorBytes;
     int32_t result = -1;
-    for (int i = 0; i < kWriteTries && result < 0; ++i) result = wait(log, offset, write.block, kBlockBytes, true);
+    for (int i = 0; i < kWriteTries && result < 0; ++i)
+      result = wait(log, offset, write.sector, base::kSectorBytes, true);
     if (result < 0) return false;
     write.ends[write.counter % 2] = write.sequence_end;
   }

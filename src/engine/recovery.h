@@ -52,7 +52,7 @@ class Recovery {
     uint64_t block_bytes = 0;
     bool damaged = false;  // a head whose payload is lost
     Digest digest() const { return {header.digest[0], header.digest[1]}; }
-    LogPlace at() const { return {epoch, place.unit * format::kPackBytes}; }
+    LogPlace at() const { return {epoch, place.pack * format::kPackBytes}; }
   };
   /// The tombstones of one digest, or namespace, in one log.
   struct Tomb {

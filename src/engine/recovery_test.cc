@@ -32,7 +32,7 @@ TEST(CaseA2, AFlippedBitInTheNewestSegmentHeaderRollsNothingBack) {
 TEST(CaseA2, AReadThatFailsOnceIsTriedAgain) {
   DamageRig d(1);
   const uint64_t header = two_segments(d);
-  d.rig.before_open_ = [=](Rig& rig) { rig.device(0).fail_reads(header, kBlockBytes, 1); };
+  d.rig.before_open_ = [=](Rig& rig) { rig.device(0).fail_reads(header, base::kSectorBytes, 1); };
   d.rig.open();
   EXPECT_EQ(d.check(), 0u);
   EXPECT_EQ(d.rig.store().counters().recovered_rot, 0u);
@@ -41,7 +41,7 @@ TEST(CaseA2, AReadThatFailsOnceIsTriedAgain) {
 TEST(CaseA2, ABlockThatCannotBeReadIsNoBlockThatWasNeverWritten) {
   DamageRig d(1);
   const uint64_t header = two_segments(d);
-  d.rig.before_open_ = [=](Rig& rig) { rig.device(0).fail_reads(header, kBlockBytes); };
+  d.rig.before_open_ = [=](Rig& rig) { rig.device(0).fail_reads(header, base::kSectorBytes); };
   d.rig.open();
   EXPECT_EQ(d.check(), 0u);
   EXPECT_EQ(d.rig.store().counters().recovered_rot, 1u);
@@ -126,7 +126,7 @@ TEST(CaseA5, SequencesDoNotBeginAgainWhenBothAnchorsAreLost) {
     };
     for (int i = 0; i < 20; ++i) put("key" + std::to_string(i));
     stopped ? rig.close() : rig.power_cut();
-    std::memset(rig.image(0)->data() + format::kSlicesOffset, 0, 2 * kBlockBytes);
+    std::memset(rig.image(0)->data() + format::kSlicesOffset, 0, 2 * base::kSectorBytes);
     rig.open();
     for (int i = 0; i < 20; ++i) put("key" + std::to_string(i));
   }
@@ -157,8 +157,8 @@ TEST(CaseA5, AnyStretchZeroedMakesMissesNeverOlderVersions) {
     d.save();
     base::Random random(seed);
     for (int i = 0; i < 20; ++i) {
-      const uint64_t begin = format::kSlicesOffset + random.below(23 * kMi / kBlockBytes) * kBlockBytes;
-      const uint64_t bytes = std::min(24 * kMi - begin, (1 + random.below(2000)) * kBlockBytes);
+      const uint64_t begin = format::kSlicesOffset + random.below(23 * kMi / base::kSectorBytes) * base::kSectorBytes;
+      const uint64_t bytes = std::min(24 * kMi - begin, (1 + random.below(2000)) * base::kSectorBytes);
       SCOPED_TRACE(testing::Message() << "seed " << seed << " from " << begin << " bytes " << bytes);
       d.restore();
       std::memset(d.block(0, begin), 0, bytes);

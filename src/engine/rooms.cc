@@ -13,7 +13,7 @@ Reservation StoreImpl::reserve(uint32_t bytes) {
     const Log::Room room = log->reserve(bytes);
     if (room.data == nullptr) continue;
     ++next_reservation_;
-    reservations_[id] = {log->config().slice.drive_index, room.epoch, room.block, room.data};
+    reservations_[id] = {log->config().slice.drive_index, room.epoch, room.sector, room.data};
     reserved_at_[room.data] = id;
     return {room.data, id};
   }

@@ -63,21 +63,21 @@ format::Anchor StoreImpl::next_anchor(Log& log, AnchorWrite& write) {
   a.sequence_end = write.sequence_end;
   a.life = log.config().slice.life;
   a.complete_epoch = write.facts.complete_epoch;
-  a.complete_block = write.facts.complete_block;
+  a.complete_sector = write.facts.complete_sector;
   a.oldest_epoch = write.facts.oldest_epoch;
   a.cut_epoch = write.facts.cut_epoch;
-  a.cut_block = write.facts.cut_block;
+  a.cut_sector = write.facts.cut_sector;
   seal(a);
   return a;
 }
 
 void StoreImpl::write_anchor(Log& log, AnchorWrite& write) {
   const format::Anchor a = next_anchor(log, write);
-  std::memcpy(write.block, &a, sizeof a);
-  write.piece = {write.block, kBlockBytes};
+  std::memcpy(write.sector, &a, sizeof a);
+  write.piece = {write.sector, base::kSectorBytes};
   write.io.context = &write;
   write.io.on_done = on_anchor;
-  const uint64_t offset = log.config().slice.offset_bytes + write.counter % 2 * kBlockBytes;
+  const uint64_t offset = log.config().slice.offset_bytes + write.counter % 2 * base::kSectorBytes;
   if (!log.device().write(write.io, offset, {&write.piece, 1}, log.config().slice.dsync)) --write.counter;  // next tick
 }
 

@@ -17,7 +17,7 @@ constexpr uint64_t kCloseStepNs = 1'000'000;
 
 constexpr size_t kExtentBuffersMin = 16, kExtentBuffersMax = 32;  // small records under way; 8 a drive
 
-constexpr size_t kBig = base::kChunkBytes + 2 * kBlockBytes;  // a whole chunk and what a drive reads around it
+constexpr size_t kBig = base::kChunkBytes + 2 * base::kSectorBytes;  // a whole chunk and what a drive reads around it
 
 size_t extent_buffers_for(size_t drives) {
   return std::clamp<size_t>(8 * drives, kExtentBuffersMin, kExtentBuffersMax);
@@ -27,7 +27,7 @@ uint64_t usable_of(const StoreOptions& o) {
   uint64_t bytes = 0;
   for (const DriveSlice& s : o.slices) {
     if (s.segment_bytes != 0)
-      bytes += format::segment_count(s.size_bytes, s.segment_bytes) * (s.segment_bytes - 2 * kBlockBytes);
+      bytes += format::segment_count(s.size_bytes, s.segment_bytes) * (s.segment_bytes - 2 * base::kSectorBytes);
   }
   return bytes;
 }

@@ -33,7 +33,7 @@ struct RecordRef {
 /// One 4 KiB + 2 MiB + 4 KiB buffer for merges and moves.
 struct BigBuffer {
   std::byte* memory = nullptr;  ///< header room first
-  std::byte* data() const { return memory + kBlockBytes; }
+  std::byte* data() const { return memory + base::kSectorBytes; }
 };
 
 class StoreImpl;
@@ -115,10 +115,10 @@ struct Reclaim {
   Log* log = nullptr;
   bool active = false;
   uint64_t epoch = 0;
-  uint32_t block = 0, end = 0;
-  uint64_t moved_bytes = 0;          // payload
-  uint64_t moved_blocks_before = 0;  // of the log when the segment's turn began
-  uint64_t extent_move_bytes = 0;    // of the present extent, each in an extent of its own at worst
+  uint32_t sector = 0, end = 0;
+  uint64_t moved_bytes = 0;           // payload
+  uint64_t moved_sectors_before = 0;  // of the log when the segment's turn began
+  uint64_t extent_move_bytes = 0;     // of the present extent, each in an extent of its own at worst
   uint32_t moves_in_flight = 0;
   io::IoOp io;
   iovec piece{};
@@ -139,7 +139,7 @@ struct Move : Append {
 
 /// The two anchors of one log, and the one on its way.
 struct AnchorWrite {
-  alignas(kBlockBytes) std::byte block[kBlockBytes]{};
+  alignas(base::kSectorBytes) std::byte sector[base::kSectorBytes]{};
   StoreImpl* store = nullptr;
   Log* log = nullptr;
   io::IoOp io;
@@ -359,7 +359,7 @@ class StoreImpl final : public Store, public LogOwner {
   static void on_reclaim_read(io::IoOp& op, int32_t result);
   void reclaim_blindly();
   void reclaim_extents();
-  uint64_t reclaim_unit(const format::RecordHeader& h) const;
+  uint64_t reclaim_pack(const format::RecordHeader& h) const;
   bool wants_any(base::Bytes extent);
   void reclaim_records(base::Bytes extent);
   void move_record(const format::RecordView& record, std::byte* payload);
@@ -405,7 +405,7 @@ class StoreImpl final : public Store, public LogOwner {
   uint64_t next_upload_ = 1;
   struct RoomOut {
     uint8_t drive;
-    uint64_t epoch, block;
+    uint64_t epoch, sector;
     std::byte* data;
   };
   std::unordered_map<uint64_t, RoomOut> reservations_;

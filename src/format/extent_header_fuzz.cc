@@ -14,7 +14,7 @@ using namespace memkv::format;
 
 namespace {
 
-constexpr size_t kHeaderBytesMax = 4 * kBlockBytes;
+constexpr size_t kHeaderBytesMax = 4 * base::kSectorBytes;
 constexpr uint64_t kSeed = 1;
 
 void make_right(std::vector<std::byte>& bytes) {
@@ -36,7 +36,7 @@ void visit(const RecordView& record) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 1 || size > kHeaderBytesMax) return 0;
-  std::vector<std::byte> bytes(std::max<size_t>(base::align_up(size - 1, kBlockBytes), kBlockBytes));
+  std::vector<std::byte> bytes(std::max<size_t>(base::align_up(size - 1, base::kSectorBytes), base::kSectorBytes));
   std::memcpy(bytes.data(), data + 1, size - 1);
   if ((data[0] & 1) != 0) make_right(bytes);
   const auto extent = open_extent(bytes, kSeed);

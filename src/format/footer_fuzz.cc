@@ -13,7 +13,7 @@ using namespace memkv::format;
 
 namespace {
 
-constexpr size_t kFooterBytesMax = 4 * kBlockBytes;
+constexpr size_t kFooterBytesMax = 4 * base::kSectorBytes;
 constexpr uint64_t kSeed = 1;
 
 /// Entries at the start, the trailer at the end of whole blocks.

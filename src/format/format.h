@@ -5,21 +5,22 @@
 /// A drive:   [superblock A 4 KiB @0] [superblock B 4 KiB @512 KiB] [slices from 1 MiB: one per shard, equal size]
 /// A slice:   [anchor A 4 KiB] [anchor B 4 KiB] [segment 0] [segment 1] ...          (a slice holds one *log*: a ring
 /// of segments) A segment: [segment header 4 KiB] [extent] [extent] ... (unused) [footer, ends at the segment's end] An
-/// extent: [header: 1 or more 4 KiB blocks: ExtentHeader, then records' headers] [payloads]
+/// extent: [header: 1 or more sectors: ExtentHeader, then records' headers] [payloads]
 ///
 /// Epochs of a log are consecutive; epoch e lives in ring position e mod segment count. Live epochs are [oldest,
 /// newest]. Records of at most one grain (64 KiB) share extents: payloads packed at 64 bytes, those that are multiples
-/// of 4 KiB on 4 KiB. A record of more than one grain is alone in its extent, whose header is exactly one 4 KiB block
+/// of 4 KiB on 4 KiB. A record of more than one grain is alone in its extent, whose header is exactly one sector
 /// directly before the payload: so its grain sums are found from the payload's place.
 
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
+#include "base/sizes.h"
+
 namespace memkv::format {
 
-inline constexpr uint32_t kBlockBytes = 4096;  ///< format unit
-inline constexpr uint32_t kPackBytes = 64;     ///< granularity of places
+inline constexpr uint32_t kPackBytes = 64;  ///< granularity of places
 inline constexpr uint64_t kSuperblockOffsets[2] = {0, 512 * 1024};
 inline constexpr uint64_t kSlicesOffset = 1024 * 1024;
 /// Version 2 uses fields that version 1 kept zero; a store of version 1 is opened, and is of version 2 from then on.
@@ -32,8 +33,10 @@ inline constexpr uint32_t kRangesMax = 64;  ///< present ranges of one chunk wit
 inline constexpr uint64_t kSequenceReservation = uint64_t{1} << 24;
 inline constexpr uint64_t kSequenceMax = (uint64_t{1} << 48) - 1;
 
-/// segment bytes for k chunks: header + footer block + k lone-chunk extents.
-constexpr uint64_t segment_bytes_for(uint64_t k) { return 2 * kBlockBytes + k * ((2u << 20) + kBlockBytes); }
+/// segment bytes for k chunks: header + footer sector + k lone-chunk extents.
+constexpr uint64_t segment_bytes_for(uint64_t k) {
+  return 2 * base::kSectorBytes + k * (base::kChunkBytes + base::kSectorBytes);
+}
 
 inline constexpr uint64_t kSuperblockMagic = 0x3142535f564b4d00;  // "\0MKV_SB1"
 inline constexpr uint64_t kAnchorMagic = 0x31434e415f564b4d;      // "MKV_ANC1"
@@ -91,15 +94,15 @@ struct Anchor {
   uint64_t sequence_end;  // no sequence at or above this was ever given out
   // Since version 2. Facts about the log of this life of the drive; those of another life are void.
   uint64_t life;
-  uint64_t complete_epoch;  // all before (complete_epoch, complete_block) was complete: recovery has to find as much
+  uint64_t complete_epoch;  // all before (complete_epoch, complete_sector) was complete: recovery has to find as much
   uint64_t oldest_epoch;    // of the log
-  uint64_t cut_epoch;       // all before (cut_epoch, cut_block) was dropped for good
-  uint32_t complete_block;
-  uint32_t cut_block;
+  uint64_t cut_epoch;       // all before (cut_epoch, cut_sector) was dropped for good
+  uint32_t complete_sector;
+  uint32_t cut_sector;
   uint8_t reserved[4096 - 96];
 };
 
-/// 4096 bytes, first block of a segment.
+/// 4096 bytes, first sector of a segment.
 struct SegmentHeader {
   uint64_t magic;
   uint64_t checksum;
@@ -129,9 +132,8 @@ struct RecordHeader {
   uint64_t namespace_id;
   uint64_t sequence;  // 48 bits
   uint32_t payload_bytes;
-  uint32_t
-      payload_place;  // in 64-byte units: from the extent's start in an extent, from the segment's start in a footer
-  uint64_t checksum;  // base/checksum.h chunk_checksum; 0 for tombstones
+  uint32_t payload_place;  // in packs: from the extent's start in an extent, from the segment's start in a footer
+  uint64_t checksum;       // base/checksum.h chunk_checksum; 0 for tombstones
   uint32_t chunk_number;
   uint32_t expiry_s;  // unix seconds, 0 = never (behaviour comes later)
   RecordKind kind;
@@ -162,21 +164,21 @@ struct ExtentHeader {
   uint64_t checksum;  // over all header_bytes
   uint64_t epoch;
   uint64_t previous_checksum;  // of the previous extent header of this log, or of the segment header
-  uint32_t block_in_segment;   // own location, 4 KiB units from the segment's start
+  uint32_t sector_in_segment;  // own location, sectors from the segment's start
   uint32_t header_bytes;       // multiple of 4096
   uint32_t extent_bytes;       // header + payloads, multiple of 4096
   uint16_t record_count;       // 0: a closing mark; all it says is that what lies before it was complete
   uint16_t note_words;         // since version 2: of 8 bytes, at the header's end; see ExtentNote
-  uint64_t complete_epoch;  // everything before (complete_epoch, complete_block) had completed when this was submitted
-  uint32_t complete_block;
+  uint64_t complete_epoch;  // everything before (complete_epoch, complete_sector) had completed when this was submitted
+  uint32_t complete_sector;
   uint32_t live_epochs;  // since version 2: epoch - oldest live epoch + 1; 0 = not told
 };
 
-/// The last note_words * 8 bytes of an extent's header tell of the extent before it in the segment: its first block,
+/// The last note_words * 8 bytes of an extent's header tell of the extent before it in the segment: its first sector,
 /// then a NoteEntry for each of its records that replaces or kills others. So if that extent is lost, one knows what
 /// has to be dead. There is no note where the list has no room, or a flush is among the records.
 struct ExtentNote {
-  uint64_t block;  // in the segment
+  uint64_t sector;  // in the segment
 };
 struct NoteEntry {
   uint64_t digest[2];
@@ -192,8 +194,8 @@ struct FooterTrailer {
   uint64_t epoch;
   uint64_t last_checksum;  // of the last extent header (the chain's end)
   uint32_t record_count;
-  uint32_t footer_bytes;    // multiple of 4096
-  uint32_t data_end_block;  // first block behind the last extent
+  uint32_t footer_bytes;     // multiple of 4096
+  uint32_t data_end_sector;  // first sector behind the last extent
   uint32_t reserved0;
   uint64_t sequence_max;
   uint64_t reserved1;

@@ -25,8 +25,8 @@ uint64_t sum_without(base::Bytes bytes, size_t field, uint64_t seed) {
 }
 
 template <typename Block>
-uint64_t sum_of(const Block& block, uint64_t seed) {
-  return sum_without(base::bytes_of(&block, sizeof block), offsetof(Block, checksum), seed);
+uint64_t sum_of(const Block& sector, uint64_t seed) {
+  return sum_without(base::bytes_of(&sector, sizeof sector), offsetof(Block, checksum), seed);
 }
 
 template <typename T>
@@ -86,56 +86,58 @@ uint64_t store_seed(const uint8_t (&store_id)[16]) { return base::load_u64(store
 
 uint64_t log_seed(const uint8_t (&store_id)[16], uint64_t life) { return store_seed(store_id) ^ life; }
 
-void seal(Superblock& block) {
-  block.magic = kSuperblockMagic;
-  block.checksum = sum_of(block, 0);
+void seal(Superblock& sector) {
+  sector.magic = kSuperblockMagic;
+  sector.checksum = sum_of(sector, 0);
 }
 
-void seal(Anchor& block) {
-  block.magic = kAnchorMagic;
-  block.checksum = sum_of(block, store_seed(block.store_id));
+void seal(Anchor& sector) {
+  sector.magic = kAnchorMagic;
+  sector.checksum = sum_of(sector, store_seed(sector.store_id));
 }
 
-void seal(SegmentHeader& block, uint64_t seed) {
-  block.magic = kSegmentMagic;
-  block.checksum = sum_of(block, seed);
+void seal(SegmentHeader& sector, uint64_t seed) {
+  sector.magic = kSegmentMagic;
+  sector.checksum = sum_of(sector, seed);
 }
 
-bool valid(const Superblock& block) { return block.magic == kSuperblockMagic && block.checksum == sum_of(block, 0); }
-
-bool valid(const Anchor& block, uint64_t seed) {
-  return block.magic == kAnchorMagic && store_seed(block.store_id) == seed && block.checksum == sum_of(block, seed);
+bool valid(const Superblock& sector) {
+  return sector.magic == kSuperblockMagic && sector.checksum == sum_of(sector, 0);
 }
 
-bool valid(const SegmentHeader& block, uint64_t seed) {
-  return block.magic == kSegmentMagic && block.checksum == sum_of(block, seed);
+bool valid(const Anchor& sector, uint64_t seed) {
+  return sector.magic == kAnchorMagic && store_seed(sector.store_id) == seed && sector.checksum == sum_of(sector, seed);
 }
 
-Result<void> check_fields(const Superblock& block) {
-  if (block.format_version > kFormatVersion) return Error{Status::kVersion, 0, "superblock of a newer format"};
-  if (block.format_version == 0) return corrupt("superblock without a format version");
-  if (!std::has_single_bit(block.shard_count) || block.shard_count > kShardsMax)
+bool valid(const SegmentHeader& sector, uint64_t seed) {
+  return sector.magic == kSegmentMagic && sector.checksum == sum_of(sector, seed);
+}
+
+Result<void> check_fields(const Superblock& sector) {
+  if (sector.format_version > kFormatVersion) return Error{Status::kVersion, 0, "superblock of a newer format"};
+  if (sector.format_version == 0) return corrupt("superblock without a format version");
+  if (!std::has_single_bit(sector.shard_count) || sector.shard_count > kShardsMax)
     return corrupt("shard count out of bounds");
-  if (block.member_count == 0 || block.member_count > kDrivesMax) return corrupt("member count out of bounds");
-  if (block.drive_index >= block.member_count) return corrupt("drive index out of bounds");
-  if (block.members_in >> block.member_count != 0) return corrupt("members in that are not there");
-  if (block.namespace_count > kNamespacesMax) return corrupt("namespace count out of bounds");
-  if (block.stripe_width == 0 || block.stripe_width > kDrivesMax) return corrupt("stripe width out of bounds");
-  if (std::memcmp(block.members[block.drive_index].drive_id, block.drive_id, sizeof block.drive_id) != 0) {
+  if (sector.member_count == 0 || sector.member_count > kDrivesMax) return corrupt("member count out of bounds");
+  if (sector.drive_index >= sector.member_count) return corrupt("drive index out of bounds");
+  if (sector.members_in >> sector.member_count != 0) return corrupt("members in that are not there");
+  if (sector.namespace_count > kNamespacesMax) return corrupt("namespace count out of bounds");
+  if (sector.stripe_width == 0 || sector.stripe_width > kDrivesMax) return corrupt("stripe width out of bounds");
+  if (std::memcmp(sector.members[sector.drive_index].drive_id, sector.drive_id, sizeof sector.drive_id) != 0) {
     return corrupt("drive id is not that of its member");
   }
-  if (block.segment_bytes < segment_bytes_for(1) || block.segment_bytes > segment_bytes_for(kSegmentChunksMax) ||
-      block.segment_bytes % kBlockBytes != 0) {
+  if (sector.segment_bytes < segment_bytes_for(1) || sector.segment_bytes > segment_bytes_for(kSegmentChunksMax) ||
+      sector.segment_bytes % base::kSectorBytes != 0) {
     return corrupt("segment size out of bounds");
   }
-  const uint64_t size_bytes = block.members[block.drive_index].size_bytes;
-  if (size_bytes < kSlicesOffset || block.slice_bytes % kBlockBytes != 0 ||
-      block.slice_bytes > (size_bytes - kSlicesOffset) / block.shard_count ||
-      block.slice_bytes < 2 * kBlockBytes + block.segment_bytes) {
+  const uint64_t size_bytes = sector.members[sector.drive_index].size_bytes;
+  if (size_bytes < kSlicesOffset || sector.slice_bytes % base::kSectorBytes != 0 ||
+      sector.slice_bytes > (size_bytes - kSlicesOffset) / sector.shard_count ||
+      sector.slice_bytes < 2 * base::kSectorBytes + sector.segment_bytes) {
     return corrupt("slice size out of bounds");
   }
-  for (uint32_t i = 0; i < block.namespace_count; ++i) {
-    if (block.namespaces[i].id == 0 || !zero_padded(block.namespaces[i].name)) return corrupt("namespace malformed");
+  for (uint32_t i = 0; i < sector.namespace_count; ++i) {
+    if (sector.namespaces[i].id == 0 || !zero_padded(sector.namespaces[i].name)) return corrupt("namespace malformed");
   }
   return {};
 }
@@ -146,9 +148,9 @@ Result<ExtentHeader> peek_extent(base::Bytes first_bytes) {
   if (first_bytes.size() < sizeof(ExtentHeader)) return corrupt("extent header cut short");
   const auto header = load<ExtentHeader>(first_bytes);
   if (header.magic != kExtentMagic) return corrupt("no extent header");
-  if (header.header_bytes == 0 || header.header_bytes % kBlockBytes != 0)
+  if (header.header_bytes == 0 || header.header_bytes % base::kSectorBytes != 0)
     return corrupt("extent header size malformed");
-  if (header.extent_bytes < header.header_bytes || header.extent_bytes % kBlockBytes != 0) {
+  if (header.extent_bytes < header.header_bytes || header.extent_bytes % base::kSectorBytes != 0) {
     return corrupt("extent size malformed");
   }
   return header;
@@ -179,8 +181,8 @@ Result<bool> RecordReader::next(RecordView& out) {
   const uint32_t size = record_header_bytes(header.key_bytes, header.grain_count, header.range_count);
   if (size > rest_.size()) return corrupt("record cut short");
   if (!payload_inside(header, extent_.header_bytes, extent_.extent_bytes)) return corrupt("payload outside its extent");
-  if (header.grain_count > 1 && (extent_.record_count != 1 || extent_.header_bytes != kBlockBytes ||
-                                 header.payload_place != kBlockBytes / kPackBytes)) {
+  if (header.grain_count > 1 && (extent_.record_count != 1 || extent_.header_bytes != base::kSectorBytes ||
+                                 header.payload_place != base::kSectorBytes / kPackBytes)) {
     return corrupt("record of several grains is not alone");
   }
   const size_t sums_at = sizeof(RecordHeader) + base::align_up(header.key_bytes, 8);
@@ -194,7 +196,7 @@ Result<bool> RecordReader::next(RecordView& out) {
 }
 
 ExtentBuilder::ExtentBuilder(base::MutBytes buffer) : buffer_(buffer) {
-  MEMKV_ASSERT(!buffer.empty() && buffer.size() % kBlockBytes == 0);
+  MEMKV_ASSERT(!buffer.empty() && buffer.size() % base::kSectorBytes == 0);
 }
 
 bool ExtentBuilder::append(const RecordHeader& header, std::string_view key, std::span<const uint64_t> grain_sums,
@@ -223,11 +225,11 @@ bool ExtentBuilder::append(const RecordHeader& header, std::string_view key, std
   return true;
 }
 
-bool ExtentBuilder::note(uint32_t block, std::span<const NoteEntry> entries) {
+bool ExtentBuilder::note(uint32_t sector, std::span<const NoteEntry> entries) {
   const size_t bytes = sizeof(ExtentNote) + entries.size_bytes();
   if (bytes > buffer_.size() - used_) return false;
   std::byte* to = buffer_.data() + buffer_.size() - bytes;
-  const ExtentNote head{block};
+  const ExtentNote head{sector};
   std::memcpy(to, &head, sizeof head);
   if (!entries.empty()) std::memcpy(to + sizeof head, entries.data(), entries.size_bytes());
   note_words_ = static_cast<uint16_t>(bytes / 8);
@@ -242,9 +244,9 @@ Result<NoteView> read_note(const ExtentHeader& extent, base::Bytes bytes) {
   if (size > extent.header_bytes - sizeof(ExtentHeader)) return corrupt("note larger than its header");
   if ((size - sizeof(ExtentNote)) % sizeof(NoteEntry) != 0) return corrupt("note cut short");
   const base::Bytes all = bytes.first(extent.header_bytes).last(size);
-  const uint64_t block = load<ExtentNote>(all).block;
-  if (block == 0 || block >= extent.block_in_segment) return corrupt("note of an extent that is not before");
-  note.block = static_cast<uint32_t>(block);
+  const uint64_t sector = load<ExtentNote>(all).sector;
+  if (sector == 0 || sector >= extent.sector_in_segment) return corrupt("note of an extent that is not before");
+  note.sector = static_cast<uint32_t>(sector);
   note.entries = all.subspan(sizeof(ExtentNote));
   for (size_t i = 0; i < note.size(); ++i) {
     if (note.entry(i).sequence >= kSequenceMax) return corrupt("note's sequence out of bounds");
@@ -287,7 +289,8 @@ Result<FooterTrailer> peek_footer(base::Bytes last_bytes) {
   if (last_bytes.size() < sizeof(FooterTrailer)) return corrupt("footer cut short");
   const auto trailer = load<FooterTrailer>(last_bytes.last(sizeof(FooterTrailer)));
   if (trailer.magic != kFooterMagic) return corrupt("no footer");
-  if (trailer.footer_bytes == 0 || trailer.footer_bytes % kBlockBytes != 0) return corrupt("footer size malformed");
+  if (trailer.footer_bytes == 0 || trailer.footer_bytes % base::kSectorBytes != 0)
+    return corrupt("footer size malformed");
   return trailer;
 }
 
@@ -315,7 +318,7 @@ Result<bool> FooterReader::next(FooterEntry& out) {
   if (const char* flaw = record_flaw(out.header)) return corrupt(flaw);
   const uint32_t size = footer_entry_bytes(out.header);
   if (size > rest_.size()) return corrupt("footer entry cut short");
-  if (!payload_inside(out.header, kBlockBytes, uint64_t{trailer_.data_end_block} * kBlockBytes)) {
+  if (!payload_inside(out.header, base::kSectorBytes, uint64_t{trailer_.data_end_sector} * base::kSectorBytes)) {
     return corrupt("payload outside its segment");
   }
   if (out.header.kind == RecordKind::kHead) {

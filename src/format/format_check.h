@@ -23,19 +23,19 @@ uint64_t log_seed(const uint8_t (&store_id)[16], uint64_t life);
 // --- fixed blocks ----------------------------------------------------------------------------------------------------
 
 /// Writes the checksum (and magic). The anchor is seeded with its own store id.
-void seal(Superblock& block);
-void seal(Anchor& block);
-void seal(SegmentHeader& block, uint64_t seed);
+void seal(Superblock& sector);
+void seal(Anchor& sector);
+void seal(SegmentHeader& sector, uint64_t seed);
 
 /// Magic and checksum are right. Of a superblock nothing else is looked at: its format version may be newer.
-bool valid(const Superblock& block);
+bool valid(const Superblock& sector);
 /// As well: it is of the store, or of the log, with this seed. Drive, shard and place are for the caller to compare.
-bool valid(const Anchor& block, uint64_t seed);
-bool valid(const SegmentHeader& block, uint64_t seed);
+bool valid(const Anchor& sector, uint64_t seed);
+bool valid(const SegmentHeader& sector, uint64_t seed);
 
 /// The fields of a valid superblock are ones that this program can work with: kVersion for a newer format, kCorrupt for
 /// counts, sizes and names out of bounds. `what` says which.
-Result<void> check_fields(const Superblock& block);
+Result<void> check_fields(const Superblock& sector);
 
 // --- extents ---------------------------------------------------------------------------------------------------------
 
@@ -92,7 +92,7 @@ class ExtentBuilder {
               std::span<const PresentRange> ranges = {});
   uint16_t record_count() const { return records_; }
   /// The note of the extent before (format.h ExtentNote), at the header's end. False: no room, nothing was written.
-  bool note(uint32_t block, std::span<const NoteEntry> entries);
+  bool note(uint32_t sector, std::span<const NoteEntry> entries);
   /// Sets magic, checksum, header_bytes (the buffer's size), record_count and note_words; everything else is the
   /// caller's. Returns the checksum: the next extent's previous_checksum.
   uint64_t finish(ExtentHeader header, uint64_t seed);
@@ -106,7 +106,7 @@ class ExtentBuilder {
 
 /// What an extent says of the one before it. Empty and `block` 0 where it says nothing. Borrows.
 struct NoteView {
-  uint32_t block = 0;
+  uint32_t sector = 0;
   base::Bytes entries;
   size_t size() const { return entries.size() / sizeof(NoteEntry); }
   NoteEntry entry(size_t i) const {
@@ -137,7 +137,7 @@ Result<HeadView> parse_head(base::Bytes payload);
 
 /// Bytes of a whole footer with entries of this size together.
 constexpr uint32_t footer_bytes_for(uint64_t entries_bytes) {
-  return static_cast<uint32_t>(base::align_up(entries_bytes + sizeof(FooterTrailer), kBlockBytes));
+  return static_cast<uint32_t>(base::align_up(entries_bytes + sizeof(FooterTrailer), base::kSectorBytes));
 }
 /// Bytes of a record's entry in a footer.
 constexpr uint32_t footer_entry_bytes(const RecordHeader& header) {
@@ -157,7 +157,7 @@ struct FooterEntry {
 };
 
 /// Reads the entries of a footer, checking as RecordReader does; payloads lie between the segment's header and
-/// data_end_block.
+/// data_end_sector.
 class FooterReader {
  public:
   /// `trailer` and `bytes` as of open_footer.

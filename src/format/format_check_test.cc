@@ -15,15 +15,15 @@ namespace {
 constexpr uint64_t kSeed = 0x1234;
 constexpr uint8_t kStoreId[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 
-struct alignas(kBlockBytes) Block {
-  std::byte bytes[kBlockBytes];
+struct alignas(base::kSectorBytes) Block {
+  std::byte bytes[base::kSectorBytes];
 };
 
 /// Room for headers, aligned as device buffers are.
 class Buffer {
  public:
   explicit Buffer(size_t blocks) : blocks_(blocks) {}
-  base::MutBytes bytes() { return {blocks_.front().bytes, blocks_.size() * kBlockBytes}; }
+  base::MutBytes bytes() { return {blocks_.front().bytes, blocks_.size() * base::kSectorBytes}; }
 
  private:
   std::vector<Block> blocks_;
@@ -80,7 +80,7 @@ TEST(FormatCheck, SealedBlocksAreValidAndAnyChangedByteIsSeen) {
   EXPECT_FALSE(valid(anchor, seed + 1));
   EXPECT_FALSE(valid(segment, seed + 1));
   EXPECT_FALSE(valid(segment, log_seed(kStoreId, 1))) << "a former life of the drive";
-  for (size_t at = 0; at < kBlockBytes; at += 7) {
+  for (size_t at = 0; at < base::kSectorBytes; at += 7) {
     reinterpret_cast<uint8_t*>(&superblock)[at] ^= 1;
     reinterpret_cast<uint8_t*>(&anchor)[at] ^= 1;
     reinterpret_cast<uint8_t*>(&segment)[at] ^= 1;
@@ -110,7 +110,7 @@ TEST(FormatCheck, SuperblockFieldsOutOfBoundsAreNamed) {
   EXPECT_EQ(flaw([](auto& b) { b.drive_id[0] = 8; }), "drive id is not that of its member");
   EXPECT_EQ(flaw([](auto& b) { b.namespace_count = kNamespacesMax + 1; }), "namespace count out of bounds");
   EXPECT_EQ(flaw([](auto& b) { b.namespaces[0].name[31] = 'x'; }), "namespace malformed");
-  EXPECT_EQ(flaw([](auto& b) { b.segment_bytes = kBlockBytes; }), "segment size out of bounds");
+  EXPECT_EQ(flaw([](auto& b) { b.segment_bytes = base::kSectorBytes; }), "segment size out of bounds");
   EXPECT_EQ(flaw([](auto& b) { b.slice_bytes = uint64_t{1} << 62; }), "slice size out of bounds");
   EXPECT_EQ(flaw([](auto& b) { b.members[1].size_bytes = 0; }), "slice size out of bounds");
 }
@@ -127,15 +127,15 @@ TEST(FormatCheck, ExtentComesBackAsItWasBuilt) {
   ASSERT_TRUE(builder.append(tombstone, long_key, {}));
   ExtentHeader fields{};
   fields.epoch = 4;
-  fields.block_in_segment = 1;
-  fields.extent_bytes = 8 * kBlockBytes;
+  fields.sector_in_segment = 1;
+  fields.extent_bytes = 8 * base::kSectorBytes;
   const uint64_t checksum = builder.finish(fields, kSeed);
 
   const auto extent = open_extent(buffer.bytes(), kSeed);
   ASSERT_TRUE(extent.ok());
   EXPECT_EQ(extent->checksum, checksum);
   EXPECT_EQ(extent->epoch, 4u);
-  EXPECT_EQ(extent->header_bytes, 2 * kBlockBytes);
+  EXPECT_EQ(extent->header_bytes, 2 * base::kSectorBytes);
   RecordReader reader(*extent, buffer.bytes());
   RecordView record;
   ASSERT_TRUE(reader.next(record).value());
@@ -158,12 +158,13 @@ TEST(FormatCheck, FullExtentHeaderRefusesTheNextRecord) {
   const RecordHeader header = whole(1, 64);
   int taken = 0;
   while (builder.append(header, key, sums(1))) ++taken;
-  EXPECT_EQ(taken, (kBlockBytes - 64) / record_header_bytes(kKeyBytesMax, 1, 0));
+  EXPECT_EQ(taken, (base::kSectorBytes - 64) / record_header_bytes(kKeyBytesMax, 1, 0));
   EXPECT_EQ(builder.record_count(), taken);
 }
 
 TEST(FormatCheck, LargestRecordFitsOneBlock) {
-  EXPECT_LE(sizeof(ExtentHeader) + record_header_bytes(kKeyBytesMax, base::kGrainsPerChunk, kRangesMax), kBlockBytes);
+  EXPECT_LE(sizeof(ExtentHeader) + record_header_bytes(kKeyBytesMax, base::kGrainsPerChunk, kRangesMax),
+            base::kSectorBytes);
 }
 
 /// The `what` of the first failure when the changed record is read, or "none".
@@ -173,7 +174,7 @@ std::string record_flaw(const std::function<void(RecordHeader&, ExtentHeader&)>&
   ExtentBuilder builder(buffer.bytes());
   RecordHeader header = whole(static_cast<uint32_t>(grains * base::kGrainBytes), 64);
   ExtentHeader fields{};
-  fields.extent_bytes = static_cast<uint32_t>(kBlockBytes + grains * base::kGrainBytes);
+  fields.extent_bytes = static_cast<uint32_t>(base::kSectorBytes + grains * base::kGrainBytes);
   change(header, fields);
   EXPECT_TRUE(builder.append(header, "key", sums(grains), ranges));
   builder.finish(fields, kSeed);
@@ -204,7 +205,7 @@ TEST(FormatCheck, MalformedRecordsAreNamed) {
   EXPECT_EQ(record_flaw(
                 [](auto& r, auto& e) {
                   r.payload_place += 64;
-                  e.extent_bytes += kBlockBytes;
+                  e.extent_bytes += base::kSectorBytes;
                 },
                 2),
             "record of several grains is not alone");
@@ -224,7 +225,7 @@ TEST(FormatCheck, RecordCountBeyondTheHeaderIsCorrupt) {
   Buffer buffer(1);
   ExtentBuilder builder(buffer.bytes());
   ExtentHeader fields{};
-  fields.extent_bytes = kBlockBytes;
+  fields.extent_bytes = base::kSectorBytes;
   builder.finish(fields, kSeed);
   auto extent = open_extent(buffer.bytes(), kSeed).value();
   extent.record_count = 3;
@@ -264,11 +265,11 @@ TEST(FormatCheck, FooterComesBackAsItWasBuilt) {
   record.grain_count = 1;
   int taken = 0;
   while (builder.append(record)) ++taken;
-  EXPECT_EQ(taken, (3 * kBlockBytes - 64 - 96) / 64);
+  EXPECT_EQ(taken, (3 * base::kSectorBytes - 64 - 96) / 64);
   FooterTrailer fields{};
-  fields.data_end_block = 10;
+  fields.data_end_sector = 10;
   const base::Bytes footer = builder.finish(fields, kSeed);
-  EXPECT_EQ(footer.size(), 3 * kBlockBytes);
+  EXPECT_EQ(footer.size(), 3 * base::kSectorBytes);
 
   const auto trailer = open_footer(footer, kSeed);
   ASSERT_TRUE(trailer.ok());
@@ -281,7 +282,7 @@ TEST(FormatCheck, FooterComesBackAsItWasBuilt) {
   EXPECT_EQ(entry.header.payload_place, 256u);
   EXPECT_FALSE(reader.next(entry).value());
   EXPECT_FALSE(open_footer(footer, kSeed + 1).ok());
-  EXPECT_FALSE(open_footer(footer.last(kBlockBytes), kSeed).ok());
+  EXPECT_FALSE(open_footer(footer.last(base::kSectorBytes), kSeed).ok());
 }
 
 TEST(FormatCheck, FooterPayloadBehindTheDataIsCorrupt) {
@@ -292,7 +293,7 @@ TEST(FormatCheck, FooterPayloadBehindTheDataIsCorrupt) {
   record.grain_count = 1;
   ASSERT_TRUE(builder.append(record));
   FooterTrailer fields{};
-  fields.data_end_block = 10;
+  fields.data_end_sector = 10;
   const base::Bytes footer = builder.finish(fields, kSeed);
   FooterReader reader(open_footer(footer, kSeed).value(), footer);
   FooterEntry entry;
@@ -308,7 +309,7 @@ TEST(FormatCheck, DamagedExtentsNeverLeadOutside) {
     ExtentBuilder builder(buffer.bytes());
     for (int i = 0; i < 5; ++i) ASSERT_TRUE(builder.append(whole(64, 64), "key", sums(1)));
     ExtentHeader fields{};
-    fields.extent_bytes = 2 * kBlockBytes;
+    fields.extent_bytes = 2 * base::kSectorBytes;
     builder.finish(fields, kSeed);
     auto extent = open_extent(buffer.bytes(), kSeed).value();
     extent.record_count = static_cast<uint16_t>(random());
@@ -319,7 +320,7 @@ TEST(FormatCheck, DamagedExtentsNeverLeadOutside) {
     for (auto more = reader.next(record); more.ok() && *more; more = reader.next(record)) {
       read += record.key.size() + record.grain_sums.size() + record.ranges.size();
     }
-    ASSERT_LE(read, kBlockBytes);
+    ASSERT_LE(read, base::kSectorBytes);
   }
 }
 

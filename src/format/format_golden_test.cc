@@ -57,10 +57,10 @@ std::string anchor() {
   block.sequence_end = 2 * kSequenceReservation;
   block.life = kLife;
   block.complete_epoch = 71;
-  block.complete_block = 12;
+  block.complete_sector = 12;
   block.oldest_epoch = 9;
   block.cut_epoch = 10;
-  block.cut_block = 5;
+  block.cut_sector = 5;
   seal(block);
   return {reinterpret_cast<const char*>(&block), sizeof block};
 }
@@ -104,7 +104,7 @@ std::vector<RecordHeader> records() {
 }
 
 std::string extent() {
-  alignas(kBlockBytes) std::byte buffer[kBlockBytes];
+  alignas(base::kSectorBytes) std::byte buffer[base::kSectorBytes];
   ExtentBuilder builder(buffer);
   for (const RecordHeader& header : records()) {
     const auto kind = static_cast<uint8_t>(header.kind);
@@ -116,10 +116,10 @@ std::string extent() {
   ExtentHeader fields{};
   fields.epoch = 71;
   fields.previous_checksum = 0xaaaaaaaaaaaaaaaa;
-  fields.block_in_segment = 9;
-  fields.extent_bytes = 2 * kBlockBytes;
+  fields.sector_in_segment = 9;
+  fields.extent_bytes = 2 * base::kSectorBytes;
   fields.complete_epoch = 70;
-  fields.complete_block = 12;
+  fields.complete_sector = 12;
   fields.live_epochs = 63;
   const NoteEntry entries[] = {{{0xdd, 0xde}, 0xf0}, {{0xee, 0xef}, 0xf1}};
   EXPECT_TRUE(builder.note(7, entries));
@@ -128,7 +128,7 @@ std::string extent() {
 }
 
 std::string footer() {
-  alignas(kBlockBytes) std::byte buffer[kBlockBytes];
+  alignas(base::kSectorBytes) std::byte buffer[base::kSectorBytes];
   FooterBuilder builder(buffer);
   const uint64_t head[] = {(uint64_t{2} << 20) + 200, 2, 0, 0x102};
   for (RecordHeader header : records()) {
@@ -142,7 +142,7 @@ std::string footer() {
   FooterTrailer fields{};
   fields.epoch = 71;
   fields.last_checksum = 0xbbbbbbbbbbbbbbbb;
-  fields.data_end_block = 3;
+  fields.data_end_sector = 3;
   fields.sequence_max = 0x105;
   const base::Bytes bytes = builder.finish(fields, kSeed);
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};

@@ -9,7 +9,7 @@ namespace memkv::format {
 
 std::optional<Layout> choose_layout(uint64_t drive_bytes, uint32_t shards) {
   if (drive_bytes < drive_bytes_min(shards)) return std::nullopt;
-  const uint64_t slice_bytes = base::align_down((drive_bytes - kSlicesOffset) / shards, kBlockBytes);
+  const uint64_t slice_bytes = base::align_down((drive_bytes - kSlicesOffset) / shards, base::kSectorBytes);
   uint64_t chunks = kSegmentChunksMax;
   while (chunks > 1 && segment_count(slice_bytes, segment_bytes_for(chunks)) < kSegmentsWanted) --chunks;
   return Layout{slice_bytes, segment_bytes_for(chunks)};

@@ -18,15 +18,15 @@ struct Layout {
 
 /// The segments of a slice's log, behind its two anchors.
 constexpr uint64_t segment_count(uint64_t slice_bytes, uint64_t segment_bytes) {
-  return slice_bytes < 2 * kBlockBytes ? 0 : (slice_bytes - 2 * kBlockBytes) / segment_bytes;
+  return slice_bytes < 2 * base::kSectorBytes ? 0 : (slice_bytes - 2 * base::kSectorBytes) / segment_bytes;
 }
 /// Place of a segment, from the slice's start.
 constexpr uint64_t segment_offset(uint64_t segment_bytes, uint64_t segment_index) {
-  return 2 * kBlockBytes + segment_index * segment_bytes;
+  return 2 * base::kSectorBytes + segment_index * segment_bytes;
 }
 /// The smallest drive that can hold so many shards.
 constexpr uint64_t drive_bytes_min(uint32_t shards) {
-  return kSlicesOffset + shards * (2 * kBlockBytes + kSegmentsMin * segment_bytes_for(1));
+  return kSlicesOffset + shards * (2 * base::kSectorBytes + kSegmentsMin * segment_bytes_for(1));
 }
 
 /// Nothing when the drive is too small for so many shards.

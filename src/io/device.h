@@ -7,18 +7,17 @@
 #include <string>
 #include <vector>
 
+#include "base/sizes.h"
 #include "io/drive_load.h"
 #include "io/reactor.h"
 #include "memkv/error.h"
 
 namespace memkv::io {
 
-inline constexpr uint32_t kSectorBytes = 4096;  ///< format unit of every device, whatever the drive's own sector is
-
 /// What is known of a device when it is opened.
 struct DeviceInfo {
   std::string path;              ///< for messages
-  uint64_t size_bytes = 0;       ///< rounded down to kSectorBytes
+  uint64_t size_bytes = 0;       ///< rounded down to base::kSectorBytes
   uint32_t sector_bytes = 4096;  ///< the drive's own logical sector (512 or 4096)
   bool volatile_cache = false;   ///< reports a write-back cache: acknowledged writes need dsync
   bool durable = true;           ///< false: RAM; promises nothing over a restart
@@ -26,7 +25,7 @@ struct DeviceInfo {
   bool direct = true;            ///< O_DIRECT (or memory); false where the file system refuses it
 };
 
-/// Asynchronous device. Offsets, lengths and addresses are multiples of kSectorBytes.
+/// Asynchronous device. Offsets, lengths and addresses are multiples of base::kSectorBytes.
 /// A read or write completes whole (bytes == asked) or with -errno; short transfers are continued inside (a short end
 /// becomes -EIO).
 class BlockDevice {

@@ -35,9 +35,10 @@ constexpr size_t kBounceBytes = size_t{1} << 20;
 constexpr uint64_t kLockRetryMs = 50;
 
 bool aligned(uint64_t offset, std::span<const iovec> pieces) {
-  bool all = base::is_aligned(offset, kSectorBytes);
+  bool all = base::is_aligned(offset, base::kSectorBytes);
   for (const iovec& piece : pieces) {
-    all = all && base::is_aligned(piece.iov_len, kSectorBytes) && base::is_aligned(piece.iov_base, kSectorBytes);
+    all = all && base::is_aligned(piece.iov_len, base::kSectorBytes) &&
+          base::is_aligned(piece.iov_base, base::kSectorBytes);
   }
   return all;
 }
@@ -278,7 +279,7 @@ class OpenDrive final : public DriveFile {
 };
 
 Result<void> OpenDrive::check(uint64_t offset, size_t bytes) const {
-  MEMKV_ASSERT(base::is_aligned(offset, kSectorBytes) && base::is_aligned(bytes, kSectorBytes));
+  MEMKV_ASSERT(base::is_aligned(offset, base::kSectorBytes) && base::is_aligned(bytes, base::kSectorBytes));
   if (offset > info_.size_bytes || bytes > info_.size_bytes - offset) {
     return Error{Status::kInvalid, 0, "drive: range outside of the device"};
   }
@@ -334,10 +335,10 @@ Result<DeviceInfo, Message> describe(int fd, const std::string& path, const stru
     info.size_bytes = static_cast<uint64_t>(status.st_size);
     info.volatile_cache = true;  // nobody says what lies below the file system
   }
-  info.size_bytes = base::align_down(info.size_bytes, kSectorBytes);
+  info.size_bytes = base::align_down(info.size_bytes, base::kSectorBytes);
   if (options.power_loss_protected) info.volatile_cache = false;
   if (info.size_bytes == 0) return Message{Status::kInvalid, path + ": has no room (size 0)"};
-  if (info.sector_bytes > kSectorBytes) {
+  if (info.sector_bytes > base::kSectorBytes) {
     return Message{Status::kInvalid,
                    path + ": sectors of " + std::to_string(info.sector_bytes) + " bytes; at most 4096 are supported"};
   }
@@ -414,7 +415,7 @@ int sync_directory_of(const std::string& path) {
 
 Result<void, Message> create_drive_file(const std::string& path, uint64_t size_bytes, FillProgress progress,
                                         void* context) {
-  if (size_bytes == 0 || !base::is_aligned(size_bytes, kSectorBytes)) {
+  if (size_bytes == 0 || !base::is_aligned(size_bytes, base::kSectorBytes)) {
     return Message{Status::kInvalid, path + ": the size must be a positive multiple of 4096 bytes"};
   }
   if (auto room = check_room({{path, size_bytes}}); !room && ::access(path.c_str(), F_OK) != 0) return room;

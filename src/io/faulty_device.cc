@@ -36,14 +36,15 @@ void scatter(std::span<const std::byte> bytes, std::span<const iovec> pieces) {
 FaultyDevice::FaultyDevice(Reactor& reactor, std::shared_ptr<MemoryStorage> image, const FaultPlan& plan, uint64_t seed)
     : reactor_(reactor), image_(std::move(image)), plan_(plan), random_(seed), flights_(kFlightsMax) {
   info_.path = "faulty";
-  info_.size_bytes = base::align_down(image_->size(), kSectorBytes);
+  info_.size_bytes = base::align_down(image_->size(), base::kSectorBytes);
   info_.volatile_cache = plan.volatile_cache;
 }
 
 FaultyDevice::~FaultyDevice() {
   MEMKV_ASSERT(in_flight_ == 0);
   // Closed in peace: a drive with power writes its cache back by itself.
-  for (const auto& [offset, sector] : cache_) std::memcpy(image_->data() + offset, sector.bytes.data(), kSectorBytes);
+  for (const auto& [offset, sector] : cache_)
+    std::memcpy(image_->data() + offset, sector.bytes.data(), base::kSectorBytes);
 }
 
 Result<void> FaultyDevice::read(IoOp& op, uint64_t offset, std::span<const iovec> pieces) {
@@ -71,9 +72,10 @@ uint64_t FaultyDevice::delay_ns() {
 
 Result<void> FaultyDevice::start(IoOp& op, const OpView& view, std::span<const iovec> pieces) {
   MEMKV_ASSERT(!op.pending() && op.on_done != nullptr);
-  MEMKV_ASSERT(base::is_aligned(view.offset, kSectorBytes));
+  MEMKV_ASSERT(base::is_aligned(view.offset, base::kSectorBytes));
   for (const iovec& piece : pieces) {
-    MEMKV_ASSERT(base::is_aligned(piece.iov_len, kSectorBytes) && base::is_aligned(piece.iov_base, kSectorBytes));
+    MEMKV_ASSERT(base::is_aligned(piece.iov_len, base::kSectorBytes) &&
+                 base::is_aligned(piece.iov_base, base::kSectorBytes));
   }
   if (dead_) return Error{Status::kIo, ENODEV, "faulty device: the power is off"};
   const bool moves = view.kind != OpKind::kSync;
@@ -171,7 +173,7 @@ int32_t FaultyDevice::do_read(const Flight& flight) {
   if (hit(plan_.read_error) || is_bad_read(view)) return counts_.errors++, -EIO;
   std::vector<std::byte> bytes(image_->data() + view.offset, image_->data() + view.offset + view.bytes);
   for (auto at = cache_.lower_bound(view.offset); at != cache_.end() && at->first < view.offset + view.bytes; ++at) {
-    std::memcpy(bytes.data() + (at->first - view.offset), at->second.bytes.data(), kSectorBytes);
+    std::memcpy(bytes.data() + (at->first - view.offset), at->second.bytes.data(), base::kSectorBytes);
   }
   if (hit(plan_.read_bit_flip)) flip_bit(bytes);
   scatter(bytes, flight.pieces);
@@ -198,7 +200,7 @@ int32_t FaultyDevice::do_write(const Flight& flight) {
   uint64_t offset = view.offset;
   if (hit(plan_.write_misdirected)) {
     counts_.misdirected++;
-    offset = random_.below((info_.size_bytes - view.bytes) / kSectorBytes + 1) * kSectorBytes;
+    offset = random_.below((info_.size_bytes - view.bytes) / base::kSectorBytes + 1) * base::kSectorBytes;
   }
   land(offset, bytes, view.dsync);
   return done;
@@ -210,7 +212,7 @@ int32_t FaultyDevice::do_sync(const Flight& flight) {
   // Only what was cached when the sync was submitted: more is not promised.
   std::erase_if(cache_, [&](const auto& entry) {
     if (entry.second.age >= flight.cache_age) return false;
-    std::memcpy(image_->data() + entry.first, entry.second.bytes.data(), kSectorBytes);
+    std::memcpy(image_->data() + entry.first, entry.second.bytes.data(), base::kSectorBytes);
     return true;
   });
   return 0;
@@ -219,27 +221,27 @@ int32_t FaultyDevice::do_sync(const Flight& flight) {
 void FaultyDevice::land_sector(uint64_t offset, const std::byte* bytes, bool durable) {
   if (durable || !plan_.volatile_cache) {
     cache_.erase(offset);
-    std::memcpy(image_->data() + offset, bytes, kSectorBytes);
+    std::memcpy(image_->data() + offset, bytes, base::kSectorBytes);
     return;
   }
   // A sector written again keeps its first age: a sync owes it since then.
   CachedSector& sector = cache_.try_emplace(offset, CachedSector{cache_age_, {}}).first->second;
-  sector.bytes.assign(bytes, bytes + kSectorBytes);
+  sector.bytes.assign(bytes, bytes + base::kSectorBytes);
 }
 
 void FaultyDevice::land(uint64_t offset, std::span<const std::byte> bytes, bool durable) {
-  for (size_t at = 0; at < bytes.size(); at += kSectorBytes) land_sector(offset + at, bytes.data() + at, durable);
+  for (size_t at = 0; at < bytes.size(); at += base::kSectorBytes) land_sector(offset + at, bytes.data() + at, durable);
   cache_age_++;
 }
 
 /// All, nothing, a prefix, or a random set of sectors: drives promise no order inside one write.
 void FaultyDevice::land_partly(uint64_t offset, std::span<const std::byte> bytes, bool durable) {
-  const size_t sectors = bytes.size() / kSectorBytes;
+  const size_t sectors = bytes.size() / base::kSectorBytes;
   const uint64_t way = random_.below(4);
   const size_t prefix = way == 0 ? 0 : way == 1 ? sectors : random_.below(sectors + 1);
   for (size_t i = 0; i < sectors; i++) {
     if (way == 3 ? random_.chance(1, 2) : i < prefix) {
-      land_sector(offset + i * kSectorBytes, bytes.data() + i * kSectorBytes, durable);
+      land_sector(offset + i * base::kSectorBytes, bytes.data() + i * base::kSectorBytes, durable);
     }
   }
   cache_age_++;
@@ -251,7 +253,7 @@ void FaultyDevice::power_cut() {
   const uint64_t way = random_.below(4);  // of the cache: nothing, all, or each sector by chance
   for (const auto& [offset, sector] : cache_) {
     const bool lands = way == 1 || (way > 1 && random_.chance(1, 2));
-    if (lands) std::memcpy(image_->data() + offset, sector.bytes.data(), kSectorBytes);
+    if (lands) std::memcpy(image_->data() + offset, sector.bytes.data(), base::kSectorBytes);
   }
   cache_.clear();
   held_.clear();

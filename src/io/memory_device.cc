@@ -17,7 +17,7 @@ class MemoryDevice final : public BlockDevice {
   MemoryDevice(Reactor& reactor, std::shared_ptr<MemoryStorage> storage, bool with_views)
       : reactor_(reactor), storage_(std::move(storage)), with_views_(with_views) {
     info_.path = "memory";
-    info_.size_bytes = base::align_down(storage_->size(), kSectorBytes);
+    info_.size_bytes = base::align_down(storage_->size(), base::kSectorBytes);
     info_.durable = false;
   }
 

@@ -74,7 +74,7 @@ Result<Target, Message> parse_target(const std::string& text) {
                    size.error().text + fmt::format(". If {} is a path: there is nothing of that name", text)};
   }
   target.path = text.substr(0, colon);
-  target.create_bytes = base::align_down(*size, io::kSectorBytes);
+  target.create_bytes = base::align_down(*size, base::kSectorBytes);
   if (target.path.empty()) return Message{Status::kInvalid, fmt::format("--drive {}: names no path", text)};
   return target;
 }
@@ -265,7 +265,7 @@ Figures figures_of(const std::vector<io::DriveFile*>& drives, uint32_t shards) {
   for (const io::DriveFile* drive : drives) {
     const format::Layout layout = format::choose_layout(drive->info().size_bytes, shards).value();
     shard_bytes += format::segment_count(layout.slice_bytes, layout.segment_bytes) *
-                   (layout.segment_bytes - 2 * engine::kBlockBytes);  // header and footer
+                   (layout.segment_bytes - 2 * base::kSectorBytes);  // header and footer
   }
   figures.usable_bytes = shard_bytes * shards;
   figures.index_bytes = index_entries(shard_bytes, kDefaultIndexBlock) * kIndexEntryBytes * shards;

@@ -37,7 +37,7 @@
 #include "server/status.h"
 #include "server/storage.h"
 #include "shard/worker.h"
-#include "transport/rdma/host.h"
+#include "transport/rdma/devices.h"
 #include "transport/shm/window.h"
 #include "wire/local_credential.h"
 
@@ -103,8 +103,8 @@ class Server {
   uint32_t workers_wanted_ = 1;
   Budget budget_;
   shard::Identity identity_;
-  Census census_;
-  std::unique_ptr<transport::rdma::Host> rdma_;       // null: not here; the workers use it
+  StatusSources census_;
+  std::unique_ptr<transport::rdma::Devices> rdma_;    // null: not here; the workers use it
   std::unique_ptr<transport::ShmBudget> shm_budget_;  ///< outlives the workers and the door
   std::vector<std::unique_ptr<shard::Worker>> workers_;
   std::vector<Credential> credentials_;
@@ -229,7 +229,7 @@ Result<std::unique_ptr<io::Reactor>, Message> Server::make_reactor() {
 /// All workers share it. Without it clients come over the other transports.
 void Server::open_rdma() {
   if (!options_.rdma) return;
-  auto host = transport::rdma::Host::open(options_.rdma_devices);
+  auto host = transport::rdma::Devices::open(options_.rdma_devices);
   if (host) {
     rdma_ = std::move(*host);
   } else if (!options_.rdma_devices.empty()) {

@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "transport/rdma/host.h"
+#include "transport/rdma/devices.h"
 
 namespace memkv::server {
 namespace {
@@ -15,7 +15,7 @@ using Json = nlohmann::ordered_json;
 using Counter = std::atomic<uint64_t>;
 constexpr std::array kTransports = {Transport::kTcp, Transport::kShm, Transport::kRdma};
 
-engine::StoreCounters store_sum(const Census& census) {
+engine::StoreCounters store_sum(const StatusSources& census) {
   engine::StoreCounters sum{};
   auto* words = reinterpret_cast<uint64_t*>(&sum);
   uint64_t recovery_ns = 0;
@@ -29,14 +29,14 @@ engine::StoreCounters store_sum(const Census& census) {
   return sum;
 }
 
-uint64_t sum(const Census& census, Counter shard::WorkerStats::*field) {
+uint64_t sum(const StatusSources& census, Counter shard::WorkerStats::*field) {
   uint64_t total = 0;
   for (const shard::Worker* worker : census.workers) total += (worker->stats().*field).load(std::memory_order_relaxed);
   return total;
 }
 
 using ByTransport = std::array<Counter, kTransportCount>;
-uint64_t sum(const Census& census, ByTransport shard::WorkerStats::*field, Transport transport) {
+uint64_t sum(const StatusSources& census, ByTransport shard::WorkerStats::*field, Transport transport) {
   uint64_t total = 0;
   for (const shard::Worker* worker : census.workers)
     total += (worker->stats().*field)[static_cast<size_t>(transport)].load(std::memory_order_relaxed);
@@ -55,7 +55,7 @@ const char* word_of(DriveState state) {
   return "?";
 }
 
-Json drives(const Census& census, bool& degraded) {
+Json drives(const StatusSources& census, bool& degraded) {
   Json list = Json::array();
   for (size_t i = 0; i < census.drives.size(); i++) {
     const DriveState state = census.drive_states[i].load(std::memory_order_relaxed);
@@ -88,7 +88,7 @@ Json counters(const engine::StoreCounters& c) {
           {"recovery_ms", c.recovery_ns / base::kNsPerMs}};
 }
 
-Json service(const Census& census) {
+Json service(const StatusSources& census) {
   using Stats = shard::WorkerStats;
   uint64_t bytes_in = 0, bytes_out = 0;
   Json by_transport;
@@ -116,7 +116,7 @@ Json service(const Census& census) {
 }
 
 /// One entry a rail: what went over it and what went wrong.
-Json rails(transport::rdma::Host* host) {
+Json rails(transport::rdma::Devices* host) {
   Json list = Json::array();
   for (size_t i = 0; host != nullptr && i < host->rail_count(); i++) {
     transport::rdma::Rail& rail = host->rail(i);
@@ -137,7 +137,7 @@ Json rails(transport::rdma::Host* host) {
   return list;
 }
 
-Json transports(const Census& census) {
+Json transports(const StatusSources& census) {
   Json list{"tcp"};
   if (!census.shm_socket.empty()) list.push_back("shm");
   if (census.rdma != nullptr) list.push_back("rdma");
@@ -146,7 +146,7 @@ Json transports(const Census& census) {
 
 }  // namespace
 
-std::string status_json(const Census& census) {
+std::string status_json(const StatusSources& census) {
   const engine::StoreCounters c = store_sum(census);
   base::SystemClock clock;
   uint32_t connections = 0;

@@ -17,7 +17,7 @@ namespace memkv::server {
 enum class DriveState : uint8_t { kIn, kMissing, kOut };
 
 /// All that status is made of. Filled by main before the door opens; afterwards only atomics move. Thread: any.
-struct Census {
+struct StatusSources {
   std::string name, address, mode, io, congestion;
   uint64_t started_ns = 0;
   uint64_t started_wall_s = 0;
@@ -31,11 +31,11 @@ struct Census {
   std::vector<std::string> missing;
   std::vector<const shard::Worker*> workers;
   const Door* door = nullptr;
-  transport::rdma::Host* rdma = nullptr;
+  transport::rdma::Devices* rdma = nullptr;
   std::string shm_socket;  ///< empty: no shared memory
   const transport::ShmBudget* shm_budget = nullptr;
 };
 
-std::string status_json(const Census& census);
+std::string status_json(const StatusSources& census);
 
 }  // namespace memkv::server

@@ -84,7 +84,7 @@ Result<std::unique_ptr<Storage>, Message> Storage::open_memory(const Options& op
   std::unique_ptr<Storage> storage(new Storage);
   storage->memory_bytes_ =
       options.memory_bytes_max != 0 ? options.memory_bytes_max : default_store_bytes(io::process_limits());
-  storage->memory_bytes_ = base::align_down(storage->memory_bytes_, io::kSectorBytes);
+  storage->memory_bytes_ = base::align_down(storage->memory_bytes_, base::kSectorBytes);
   uint32_t shards = std::max(format::default_shards(storage->memory_bytes_, storage->memory_bytes_), shards_wanted);
   while (shards > 1 && (shards & (shards - 1)) != 0) shards--;
   auto layout = format::choose_layout(storage->memory_bytes_, shards);

@@ -109,7 +109,7 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
   const wire::OpsHeader frame_header = decoder.header();
   // Before anything of this frame is done: what the client has given up until then is not done behind it.
   client_->epoch = std::max(client_->epoch, frame_header.epoch);
-  FrameOut* rejects = nullptr;
+  ReplyFrame* rejects = nullptr;
   std::optional<wire::ReplyEncoder> rejects_encoder;
   const auto send_rejects = [&] {
     rejects->out.opcode = wire::Opcode::kReply;
@@ -228,8 +228,8 @@ Op* Connection::admit(const wire::Op& wire_op, Request& request, const wire::Ops
   op->hashed_bytes = 0;
   op->sum_count = wire_op.sum_count;
   if (wire_op.sum_count > 0) std::memcpy(op->sums.data(), wire_op.sums, size_t{wire_op.sum_count} * 8);
-  op->segment_count = wire_op.segment_count;
-  for (size_t i = 0; i < wire_op.segment_count; i++) op->segments[i] = wire_op.segment(i);
+  op->remote_piece_count = wire_op.remote_piece_count;
+  for (size_t i = 0; i < wire_op.remote_piece_count; i++) op->remote_pieces[i] = wire_op.remote_piece(i);
   op->status = Status::kInternal;
   op->reply_flags = 0;
   op->reply_expiry_s = 0;
@@ -298,7 +298,7 @@ void Connection::reject_all(uint64_t request_id, std::span<const std::byte> body
   wire::Op op;
   bool more = decoder.next(op);
   while (more) {
-    FrameOut* frame = take_control_frame();
+    ReplyFrame* frame = take_control_frame();
     if (frame == nullptr) return close(Status::kBusy);
     wire::ReplyEncoder encoder(frame->body);
     while (more && encoder.add({.index = op.index, .status = status}, {})) more = decoder.next(op);
@@ -372,11 +372,11 @@ void Connection::say_credit(const wire::Credit& credit) {
 void Connection::leave(Status status, std::string_view text) {
   if (closing_ || leaving_) return;
   leaving_ = true;
-  FrameOut* frame = take_control_frame();
+  ReplyFrame* frame = take_control_frame();
   if (frame == nullptr) return close(status);
   frame->out.opcode = wire::Opcode::kGoodbye;
   frame->out.body = {frame->body.data(), wire::encode(wire::Goodbye{status, text}, std::span<std::byte>(frame->body))};
-  frame->after = [](FrameOut& done, bool) { done.connection->close(Status::kOk); };
+  frame->after = [](ReplyFrame& done, bool) { done.connection->close(Status::kOk); };
   (void)send(*frame);
 }
 

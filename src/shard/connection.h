@@ -7,9 +7,9 @@
 #include <span>
 
 #include "base/intrusive_list.h"
-#include "shard/frame_out.h"
 #include "shard/known_clients.h"
 #include "shard/op.h"
+#include "shard/reply_frame.h"
 #include "transport/link.h"
 #include "wire/messages.h"
 
@@ -61,7 +61,7 @@ class Connection final : public transport::LinkOwner {
   /// A frame of at most kFrameBodyBytes, made by `encode(body) -> bytes`. False: none free.
   template <typename Encode>
   bool send_control(wire::Opcode opcode, uint64_t request_id, Encode&& encode) {
-    FrameOut* frame = take_control_frame();
+    ReplyFrame* frame = take_control_frame();
     if (frame == nullptr) return false;
     frame->out.opcode = opcode;
     frame->out.request_id = request_id;
@@ -75,8 +75,8 @@ class Connection final : public transport::LinkOwner {
   void fail_request(uint64_t request_id, Status status);
   void owe_map(uint64_t request_id);
   /// Queues; false: the link is closed (frame and ops are back in their pools).
-  bool send(FrameOut& frame);
-  FrameOut* take_control_frame();
+  bool send(ReplyFrame& frame);
+  ReplyFrame* take_control_frame();
   void say_ready();
   void say_credit(const wire::Credit& credit);
   /// GOODBYE, and once it has left, close. What was sent before leaves first.
@@ -150,8 +150,8 @@ class Connection final : public transport::LinkOwner {
   bool drop(OpQueue& replies);
   void drop_replies();
   void take_back_reply(Op& op);
-  static void on_frame_done(transport::OutFrame& out, bool sent);
-  void end_frame(FrameOut& frame, bool sent);
+  static void on_frame_done(transport::SendFrame& out, bool sent);
+  void end_frame(ReplyFrame& frame, bool sent);
 
   /// One direction of the link since its clock started.
   struct Pace {

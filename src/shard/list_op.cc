@@ -19,7 +19,7 @@ void next_key(ListOp& list);
 
 void reply(ListOp& list, uint64_t cursor) {
   Connection& connection = *list.connection;
-  FrameOut* frame = connection.take_control_frame();
+  ReplyFrame* frame = connection.take_control_frame();
   if (frame == nullptr) {
     connection.close(Status::kBusy);
     return end(list);
@@ -28,7 +28,7 @@ void reply(ListOp& list, uint64_t cursor) {
   frame->out.request_id = list.request_id;
   frame->out.body = list.encoder->finish(cursor);
   frame->after_context = &list;
-  frame->after = [](FrameOut& done, bool) { end(*static_cast<ListOp*>(done.after_context)); };
+  frame->after = [](ReplyFrame& done, bool) { end(*static_cast<ListOp*>(done.after_context)); };
   (void)connection.send(*frame);
 }
 

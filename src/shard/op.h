@@ -103,8 +103,8 @@ struct Op {
   std::array<uint64_t, wire::kSumsMax> sums{};
 
   /// A get over rdma: where its bytes go in the client's memory.
-  uint8_t segment_count = 0;
-  std::array<wire::Segment, wire::kSegmentsPerOpMax> segments;
+  uint8_t remote_piece_count = 0;
+  std::array<wire::RemotePiece, wire::kRemotePiecesPerOpMax> remote_pieces;
 
   // The reply.
   Status status = Status::kInternal;

@@ -31,8 +31,8 @@ class RawClient {
   /// The first `payload_sent` bytes of its payload.
   void send(wire::Opcode opcode, std::span<const std::byte> body, const std::string& payload = {},
             size_t payload_sent = 0) {
-    transport::OutFrame frame;
-    frame.on_done = [](transport::OutFrame&, bool) {};
+    transport::SendFrame frame;
+    frame.on_done = [](transport::SendFrame&, bool) {};
     frame.opcode = opcode;
     frame.request_id = ++request;
     frame.body = body;

@@ -16,7 +16,7 @@ constexpr uint64_t kOpeningNs = 10'000'000'000;
 
 }  // namespace
 
-Result<std::unique_ptr<RdmaPort>, Message> RdmaPort::make(Worker& worker, rdma::Host& host) {
+Result<std::unique_ptr<RdmaPort>, Message> RdmaPort::make(Worker& worker, rdma::Devices& host) {
   // For payloads of ops that are rejected, which nobody keeps.
   auto poller = rdma::Poller::make(worker.reactor(), host,
                                    {.staging = {{kChunkBytesMax, 2}}, .staging_access = rdma::Access::kLocal});
@@ -26,7 +26,7 @@ Result<std::unique_ptr<RdmaPort>, Message> RdmaPort::make(Worker& worker, rdma::
   return port;
 }
 
-RdmaPort::RdmaPort(Worker& worker, rdma::Host& host, std::unique_ptr<rdma::Poller> poller)
+RdmaPort::RdmaPort(Worker& worker, rdma::Devices& host, std::unique_ptr<rdma::Poller> poller)
     : worker_(worker), host_(host), poller_(std::move(poller)) {}
 
 RdmaPort::~RdmaPort() {

@@ -13,7 +13,7 @@ namespace memkv::shard {
 class RdmaPort {
  public:
   /// Thread: main. `host` and `worker` outlive it.
-  static Result<std::unique_ptr<RdmaPort>, Message> make(Worker& worker, transport::rdma::Host& host);
+  static Result<std::unique_ptr<RdmaPort>, Message> make(Worker& worker, transport::rdma::Devices& host);
   ~RdmaPort();
   RdmaPort(const RdmaPort&) = delete;
   RdmaPort& operator=(const RdmaPort&) = delete;
@@ -33,11 +33,11 @@ class RdmaPort {
     std::unique_ptr<transport::rdma::Opening> opening;
   };
 
-  RdmaPort(Worker& worker, transport::rdma::Host& host, std::unique_ptr<transport::rdma::Poller> poller);
+  RdmaPort(Worker& worker, transport::rdma::Devices& host, std::unique_ptr<transport::rdma::Poller> poller);
   void on_opened(Guest& guest, Result<transport::rdma::LinkParts, Message> parts);
 
   Worker& worker_;
-  transport::rdma::Host& host_;
+  transport::rdma::Devices& host_;
   const std::unique_ptr<transport::rdma::Poller> poller_;
   std::vector<std::shared_ptr<transport::rdma::Registration>> memory_;
   std::vector<std::unique_ptr<Guest>> openings_;

@@ -27,13 +27,13 @@ bool add(wire::ReplyEncoder& encoder, const Op& op) {
   return encoder.add(reply_of(op), {op.reply_sums, op.reply_sum_count});
 }
 
-/// As much of the op's segments as its payload fills, behind the `count` that are there. False: no room for them.
-bool add_segments(std::span<wire::Segment> out, size_t& count, const Op& op) {
+/// As much of the op's remote pieces as its payload fills, behind the `count` that are there. False: no room for them.
+bool add_remote_pieces(std::span<wire::RemotePiece> out, size_t& count, const Op& op) {
   size_t end = count;
   uint32_t left = op.reply_bytes;
-  for (size_t i = 0; i < op.segment_count && left > 0; i++) {
+  for (size_t i = 0; i < op.remote_piece_count && left > 0; i++) {
     if (end == out.size()) return false;
-    out[end] = op.segments[i];
+    out[end] = op.remote_pieces[i];
     out[end].length = std::min(out[end].length, left);
     left -= out[end++].length;
   }
@@ -127,7 +127,7 @@ bool Connection::flush_plain(Request& request) {
       if (last) return true;
       continue;
     }
-    FrameOut* frame = take_control_frame();
+    ReplyFrame* frame = take_control_frame();
     if (frame == nullptr) return false;
     wire::ReplyEncoder encoder(frame->body);
     frame->out.opcode = wire::Opcode::kReply;
@@ -149,18 +149,18 @@ bool Connection::flush_plain(Request& request) {
 }
 
 bool Connection::flush_payload(Request& request) {
-  FrameOut* frame = take_control_frame();
+  ReplyFrame* frame = take_control_frame();
   if (frame == nullptr) return false;
   wire::ReplyEncoder encoder(frame->body);
   frame->out.opcode = wire::Opcode::kReply;
   frame->out.request_id = request.id;
-  size_t pieces = 0, segments = 0;
+  size_t pieces = 0, remote_pieces = 0;
   uint32_t bytes = 0;
-  const bool placed = request.done_payload.front()->segment_count > 0;
+  const bool placed = request.done_payload.front()->remote_piece_count > 0;
   while (Op* op = request.done_payload.front()) {
     if (pieces == kFramePiecesMax || (pieces > 0 && bytes + op->reply_bytes > kSharedPayloadMax)) break;
     // A frame's payload is placed as a whole or not at all.
-    if (placed != (op->segment_count > 0) || !add_segments(frame->segments, segments, *op)) break;
+    if (placed != (op->remote_piece_count > 0) || !add_remote_pieces(frame->remote_pieces, remote_pieces, *op)) break;
     if (!add(encoder, *op)) break;
     if ((op->flags & wire::kOpVerify) != 0) frame->out.always_placed = placed;  // its client cannot copy it there
     frame->pieces[pieces++] = {const_cast<std::byte*>(op->reply_data), op->reply_bytes};
@@ -173,7 +173,7 @@ bool Connection::flush_payload(Request& request) {
   if (request.done_payload.empty()) loaded_.remove(request);
   frame->out.body = encoder.finish();
   frame->out.payload = {frame->pieces.data(), pieces};
-  frame->out.remote = {frame->segments.data(), segments};
+  frame->out.remote = {frame->remote_pieces.data(), remote_pieces};
   frame->payload_bytes = bytes;
   payload_bytes_out_ += bytes;
   worker_->count(worker_->mutable_stats().payload_bytes_out[static_cast<size_t>(transport_)], bytes);
@@ -210,9 +210,9 @@ void Connection::drop_replies() {
   }
 }
 
-FrameOut* Connection::take_control_frame() {
+ReplyFrame* Connection::take_control_frame() {
   if (closing_ || frames_out_ >= kControlFramesMax) return nullptr;
-  FrameOut* frame = worker_->take_frame(*holder_);
+  ReplyFrame* frame = worker_->take_frame(*holder_);
   if (frame == nullptr) return nullptr;
   frames_out_++;
   frame->connection = this;
@@ -228,7 +228,7 @@ FrameOut* Connection::take_control_frame() {
   return frame;
 }
 
-bool Connection::send(FrameOut& frame) {
+bool Connection::send(ReplyFrame& frame) {
   if (!closing_ && link_->send(frame.out)) {
     bytes_given_ += wire::kHeaderBytes + frame.out.body.size() + frame.payload_bytes;
     return true;
@@ -239,12 +239,12 @@ bool Connection::send(FrameOut& frame) {
   return false;
 }
 
-void Connection::on_frame_done(transport::OutFrame& out, bool sent) {
-  auto& frame = *static_cast<FrameOut*>(out.context);
+void Connection::on_frame_done(transport::SendFrame& out, bool sent) {
+  auto& frame = *static_cast<ReplyFrame*>(out.context);
   frame.connection->end_frame(frame, sent);
 }
 
-void Connection::end_frame(FrameOut& frame, bool sent) {
+void Connection::end_frame(ReplyFrame& frame, bool sent) {
   while (Op* op = frame.ops.pop_front()) free_op(*op);
   if (frame.after != nullptr) frame.after(frame, sent);
   MEMKV_ASSERT(frames_out_ > 0);

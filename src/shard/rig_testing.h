@@ -98,7 +98,7 @@ class TestClient final : public transport::LinkOwner {
     out.frame.body = encoder->finish();
     out.piece = {out.payload.data(), out.payload.size()};
     if (!out.payload.empty()) out.frame.payload = {&out.piece, 1};
-    out.frame.on_done = [](transport::OutFrame&, bool) {};
+    out.frame.on_done = [](transport::SendFrame&, bool) {};
     encoder.reset();
     EXPECT_TRUE(link->send(out.frame).ok());
     return last_request;
@@ -109,7 +109,7 @@ class TestClient final : public transport::LinkOwner {
     out.frame.opcode = opcode;
     out.frame.request_id = ++last_request;
     out.frame.body = {out.body.data(), encode(std::span<std::byte>(out.body))};
-    out.frame.on_done = [](transport::OutFrame&, bool) {};
+    out.frame.on_done = [](transport::SendFrame&, bool) {};
     EXPECT_TRUE(link->send(out.frame).ok());
     return last_request;
   }
@@ -147,7 +147,7 @@ class TestClient final : public transport::LinkOwner {
 
  private:
   struct Out {
-    transport::OutFrame frame;
+    transport::SendFrame frame;
     std::array<std::byte, wire::kBodyBytesMax> body;
     std::string payload;
     iovec piece{};

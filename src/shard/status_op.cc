@@ -9,7 +9,7 @@ namespace memkv::shard {
 void start_status(Connection& connection, uint64_t request_id) {
   Worker& worker = connection.worker();
   StatusOp* status = worker.status_ops().take();
-  FrameOut* frame = status != nullptr ? connection.take_control_frame() : nullptr;
+  ReplyFrame* frame = status != nullptr ? connection.take_control_frame() : nullptr;
   if (frame == nullptr) {
     if (status != nullptr) worker.status_ops().give_back(*status);
     return connection.fail_request(request_id, Status::kBusy);
@@ -24,7 +24,7 @@ void start_status(Connection& connection, uint64_t request_id) {
   frame->out.request_id = request_id;
   frame->out.body = std::as_bytes(std::span<const char>(status->text));
   frame->after_context = status;
-  frame->after = [](FrameOut& done, bool) {
+  frame->after = [](ReplyFrame& done, bool) {
     auto& over = *static_cast<StatusOp*>(done.after_context);
     Connection& owner = *over.connection;
     owner.worker().status_ops().give_back(over);

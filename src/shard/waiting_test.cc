@@ -18,19 +18,19 @@ class NarrowLink final : public transport::Link {
  public:
   NarrowLink(std::unique_ptr<Link> inner, transport::SendRoom room) : inner_(std::move(inner)), room_(room) {}
 
-  Result<void> send(transport::OutFrame& frame) override {
+  Result<void> send(transport::SendFrame& frame) override {
     if (!hold || frame.payload.empty()) return inner_->send(frame);
     held.push_back(&frame);
     return {};
   }
   void let_go() {
     hold = false;
-    for (transport::OutFrame* frame : std::exchange(held, {})) ASSERT_TRUE(inner_->send(*frame).ok());
+    for (transport::SendFrame* frame : std::exchange(held, {})) ASSERT_TRUE(inner_->send(*frame).ok());
   }
   void resume(transport::PayloadTarget target) override { inner_->resume(target); }
   bool redirect() override { return inner_->redirect(); }
   void lose() {
-    for (transport::OutFrame* frame : std::exchange(held, {})) frame->on_done(*frame, false);
+    for (transport::SendFrame* frame : std::exchange(held, {})) frame->on_done(*frame, false);
   }
   void close(Status why) override { inner_->close(why); }
   uint64_t bytes_queued() const override { return inner_->bytes_queued(); }
@@ -40,7 +40,7 @@ class NarrowLink final : public transport::Link {
   transport::SendRoom send_room() const override { return room_; }
 
   bool hold = false;
-  std::vector<transport::OutFrame*> held;
+  std::vector<transport::SendFrame*> held;
 
  private:
   std::unique_ptr<Link> inner_;

@@ -75,7 +75,7 @@ Result<std::unique_ptr<Worker>> Worker::make(std::unique_ptr<io::Reactor> reacto
   reactor->register_memory((*slots)->memory());
   std::unique_ptr<Worker> worker(
       new Worker(std::move(reactor), std::move(slots).value(), identity, std::move(options)));
-  if (transport::rdma::Host* host = worker->options_.rdma) {
+  if (transport::rdma::Devices* host = worker->options_.rdma) {
     auto port = RdmaPort::make(*worker, *host);
     if (port)
       worker->rdma_ = std::move(*port);
@@ -115,7 +115,7 @@ Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotAre
 uint64_t Worker::pool_bytes(const WorkerOptions& options) {
   constexpr uint64_t kReactorBytes = 4 << 20;  // rings, heap of timers, table of descriptors
   return options.ops_max * (sizeof(Op) + sizeof(Request)) + options.uploads_max * sizeof(Upload) +
-         options.frames_max * sizeof(FrameOut) + kListOps * sizeof(ListOp) + kExistsOps * sizeof(ExistsOp) +
+         options.frames_max * sizeof(ReplyFrame) + kListOps * sizeof(ListOp) + kExistsOps * sizeof(ExistsOp) +
          kStatusOps * sizeof(StatusOp) + kMailboxCapacity * sizeof(WorkerMessage) + kChunkBytesMax + kReactorBytes;
 }
 
@@ -326,8 +326,8 @@ void Worker::give_slot(Holder& holder, io::Slot slot) {
   slots_->give_back(slot);
 }
 
-FrameOut* Worker::take_frame(Holder& holder) {
-  FrameOut* frame = tenants_.fits(holder, kPooledFrames) ? frames_.take() : nullptr;
+ReplyFrame* Worker::take_frame(Holder& holder) {
+  ReplyFrame* frame = tenants_.fits(holder, kPooledFrames) ? frames_.take() : nullptr;
   if (frame != nullptr) tenants_.take(holder, kPooledFrames);
   return frame;
 }
@@ -336,7 +336,7 @@ void Worker::dirty(Connection& connection) {
   if (!connection.dirty_link.linked()) dirty_.push_back(connection);
 }
 
-void Worker::give_back(FrameOut& frame) {
+void Worker::give_back(ReplyFrame& frame) {
   tenants_.give(frame.connection->holder(), kPooledFrames);
   frames_.give_back(frame);
   frame_freed_ = true;

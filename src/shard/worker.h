@@ -16,17 +16,17 @@
 #include "io/mailbox.h"
 #include "io/reactor.h"
 #include "shard/connection.h"
-#include "shard/frame_out.h"
 #include "shard/known_clients.h"
 #include "shard/op.h"
 #include "shard/pool.h"
+#include "shard/reply_frame.h"
 #include "shard/request_ops.h"
 #include "shard/tenants.h"
 #include "wire/handshake.h"
 #include "wire/messages.h"
 
 namespace memkv::transport::rdma {
-class Host;
+class Devices;
 }
 
 namespace memkv::shard {
@@ -89,7 +89,7 @@ struct WorkerOptions {
   uint64_t stalled_ns = 10'000'000'000;      ///< a client that takes no replies, or sends half a payload, is cut
   uint64_t introduce_ns = 5'000'000'000;     ///< a connection that does not say which client it is of is cut
   uint64_t upload_idle_ns = 30'000'000'000;  ///< nothing of a large block came: its upload ends
-  transport::rdma::Host* rdma = nullptr;     ///< outlives the worker; null: this server has none
+  transport::rdma::Devices* rdma = nullptr;  ///< outlives the worker; null: this server has none
   bool prefault_devices = false;             ///< memory mode: touch all of the shards' memory before opening
 };
 
@@ -170,10 +170,10 @@ class Worker {
   }
   /// Brings stats() up to date.
   void publish();
-  FrameOut* take_frame(Holder& holder);
+  ReplyFrame* take_frame(Holder& holder);
   /// What is left is for connections that have none on the way.
   bool few_frames() const { return frames_.free() < options_.frames_max / 4; }
-  void give_back(FrameOut& frame);
+  void give_back(ReplyFrame& frame);
   void run_later(Op& op);
   Tenants& tenants() { return tenants_; }
   /// May so many more bytes of a client be in a log before they are complete? Its tenant has a part of what the slots
@@ -238,7 +238,7 @@ class Worker {
   Pool<Op> ops_;
   Pool<Request> requests_;
   Pool<Upload> uploads_;
-  Pool<FrameOut> frames_;
+  Pool<ReplyFrame> frames_;
   Pool<ListOp> list_ops_;
   Pool<ExistsOp> exists_ops_;
   Pool<StatusOp> status_ops_;

@@ -7,14 +7,14 @@
 
 namespace memkv::transport {
 
-void FrameQueue::push(OutFrame& frame) {
+void FrameQueue::push(SendFrame& frame) {
   frame.next = nullptr;
   (tail_ ? tail_->next : head_) = &frame;
   tail_ = &frame;
 }
 
-OutFrame* FrameQueue::pop() {
-  OutFrame* frame = head_;
+SendFrame* FrameQueue::pop() {
+  SendFrame* frame = head_;
   if (!frame) return nullptr;
   head_ = frame->next;
   if (!head_) tail_ = nullptr;
@@ -22,7 +22,7 @@ OutFrame* FrameQueue::pop() {
   return frame;
 }
 
-Result<void> prepare(OutFrame& frame) {
+Result<void> prepare(SendFrame& frame) {
   MEMKV_ASSERT(!frame.queued, "a frame is sent again only after its on_done");
   MEMKV_ASSERT(frame.on_done != nullptr);
   if (frame.body.size() > wire::kBodyBytesMax) return Error{Status::kInvalid, 0, "send: body too large"};
@@ -36,7 +36,7 @@ Result<void> prepare(OutFrame& frame) {
   return {};
 }
 
-void encode_header(OutFrame& frame, uint64_t sequence, const base::SipKey& key, uint16_t flags) {
+void encode_header(SendFrame& frame, uint64_t sequence, const base::SipKey& key, uint16_t flags) {
   wire::FrameHeader header;
   header.flags = flags;
   header.opcode = frame.opcode;
@@ -56,7 +56,7 @@ Result<void> check_header(const wire::FrameHeader& header, uint64_t expected_seq
 }
 
 void report(FrameQueue& queue, bool sent) {
-  while (OutFrame* frame = queue.pop()) {
+  while (SendFrame* frame = queue.pop()) {
     frame->queued = false;
     frame->on_done(*frame, sent);
   }

@@ -14,26 +14,26 @@ constexpr const base::SipKey& receiving_key(Role role, const wire::SessionKeys& 
   return role == Role::kClient ? keys.server_to_client : keys.client_to_server;
 }
 
-/// Frames that wait, in order; linked through OutFrame::next.
+/// Frames that wait, in order; linked through SendFrame::next.
 class FrameQueue {
  public:
   bool empty() const { return head_ == nullptr; }
-  OutFrame* front() const { return head_; }
-  void push(OutFrame& frame);
-  OutFrame* pop();
+  SendFrame* front() const { return head_; }
+  void push(SendFrame& frame);
+  SendFrame* pop();
 
  private:
-  OutFrame* head_ = nullptr;
-  OutFrame* tail_ = nullptr;
+  SendFrame* head_ = nullptr;
+  SendFrame* tail_ = nullptr;
 };
 
 /// Checks the limits of a frame and fills its private part; kInvalid if it is too large.
-Result<void> prepare(OutFrame& frame);
-constexpr uint64_t wire_bytes(const OutFrame& frame) {
+Result<void> prepare(SendFrame& frame);
+constexpr uint64_t wire_bytes(const SendFrame& frame) {
   return wire::kHeaderBytes + frame.body.size() + frame.payload_bytes;
 }
 /// Header with its sequence and MAC into frame.header.
-void encode_header(OutFrame& frame, uint64_t sequence, const base::SipKey& key, uint16_t flags = 0);
+void encode_header(SendFrame& frame, uint64_t sequence, const base::SipKey& key, uint16_t flags = 0);
 /// All that can be said about a header without its body: version, opcode, sequence.
 Result<void> check_header(const wire::FrameHeader& header, uint64_t expected_sequence);
 /// Gives all frames of the queue back to their senders.

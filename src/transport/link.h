@@ -24,10 +24,10 @@ namespace memkv::transport {
 class Link;
 
 /// A frame on its way out. Owned by the sender, borrowed until `on_done`; body and payload memory likewise.
-struct OutFrame {
+struct SendFrame {
   /// Runs exactly once, never inside send(): the link (and the kernel) does not touch body or payload any more.
   /// sent = false: the link broke before all of it had left (part of it may have).
-  using Fn = void (*)(OutFrame& frame, bool sent);
+  using Fn = void (*)(SendFrame& frame, bool sent);
   Fn on_done = nullptr;
   void* context = nullptr;
   wire::Opcode opcode{};
@@ -36,14 +36,14 @@ struct OutFrame {
   std::span<const iovec> payload;  ///< at most 64 pieces, at most wire::kPayloadBytesMax
   /// Where the payload goes in the peer's memory, if it said so; together at least as long. Links that cannot write
   /// there send it behind the body.
-  std::span<const wire::Segment> remote;
+  std::span<const wire::RemotePiece> remote;
   /// With `remote`: however small the payload is, it is written there.
   bool always_placed = false;
   /// Not empty: the payload stands in memory that its owner has exposed, which the link must not touch itself; the peer
   /// reads it from there. For links that can expose only.
-  std::span<const wire::Segment> offered;
+  std::span<const wire::RemotePiece> offered;
   // Private to the link.
-  OutFrame* next = nullptr;
+  SendFrame* next = nullptr;
   uint32_t payload_bytes = 0;
   bool queued = false;
   bool unwanted = false;
@@ -68,7 +68,7 @@ struct PayloadTarget {
 /// where a put's payload stands. Owned by the owner, who keeps it until the peer has said that it is done, or the link
 /// is closed.
 struct Exposure {
-  std::array<wire::Segment, wire::kSegmentsPerOpMax> segments{};
+  std::array<wire::RemotePiece, wire::kRemotePiecesPerOpMax> remote_pieces{};
   uint8_t count = 0;  ///< 0: nothing is exposed
   /// Not empty: the memory was not registered, and the bytes arrive here instead.
   std::span<std::byte> staging;
@@ -76,7 +76,7 @@ struct Exposure {
   // Private to the link.
   void (*let_go)(Exposure& exposure) = nullptr;
   void* context = nullptr;
-  std::array<void*, wire::kSegmentsPerOpMax> users{};
+  std::array<void*, wire::kRemotePiecesPerOpMax> users{};
   uint8_t slot_class = 0;
   uint32_t slot_index = 0, slot_bytes = 0;
 
@@ -124,14 +124,14 @@ class Link {
   virtual ~Link() = default;  ///< only after on_closed
   /// Queues a frame. Frames without payload overtake queued frames with payload (never one whose bytes already left in
   /// part). Several queued frames leave in one send. kUnavailable after close.
-  virtual Result<void> send(OutFrame& frame) = 0;
+  virtual Result<void> send(SendFrame& frame) = 0;
   virtual void resume(PayloadTarget target) = 0;  ///< after kPause: kInto or kSink
   /// Quiet memory: what is still to come of the present payload goes into the sink; when this returns true the pieces
   /// are not written any more. false (io_uring, a receive is in the kernel's hands): on_payload will say when.
   virtual bool redirect() = 0;
   /// The payload of a frame that was sent here is not worth its delivery any more: the peer is told not to wait for
   /// room for it. Its on_done comes as ever, soon. Links that carry payloads in the stream cannot tell.
-  virtual void withdraw(OutFrame& /*frame*/) {}
+  virtual void withdraw(SendFrame& /*frame*/) {}
   virtual void close(Status why) = 0;             ///< asynchronous; on_closed follows
   virtual uint64_t bytes_queued() const = 0;      ///< not yet handed to the kernel: a reader that stopped reading
   virtual uint64_t last_sent_ns() const = 0;      ///< when the peer last took bytes

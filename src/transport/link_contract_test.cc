@@ -230,7 +230,7 @@ TEST_P(LinkContract, AFrameMayBeSentAgainFromItsOnDone) {
   } again{client.get(), 100};
   TestFrame& f = frame(Opcode::kPing, "again");
   f.context = &again;
-  f.on_done = [](OutFrame& out, bool sent) {
+  f.on_done = [](SendFrame& out, bool sent) {
     auto& state = *static_cast<Again*>(out.context);
     if (!sent || --state.left == 0) return;
     ASSERT_TRUE(state.link->send(out));

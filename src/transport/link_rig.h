@@ -86,7 +86,7 @@ class TestOwner : public LinkOwner {
   std::function<void(Link&)> also_on_payload;
 };
 
-struct TestFrame : OutFrame {
+struct TestFrame : SendFrame {
   TestFrame(wire::Opcode code, uint64_t id, std::string text, std::string load)
       : body_text(std::move(text)), payload_text(std::move(load)) {
     opcode = code;
@@ -97,7 +97,7 @@ struct TestFrame : OutFrame {
       load_pieces = {{payload_text.data(), half}, {payload_text.data() + half, payload_text.size() - half}};
       payload = load_pieces;
     }
-    on_done = [](OutFrame& frame, bool whole) {
+    on_done = [](SendFrame& frame, bool whole) {
       auto& self = static_cast<TestFrame&>(frame);
       self.done++;
       self.sent = whole;

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "transport/deferred_call.h"
 #include "transport/frames.h"
-#include "transport/turn.h"
 
 namespace memkv::transport {
 namespace {
@@ -22,7 +22,7 @@ class LoopbackLink final : public Link {
   LoopbackLink& operator=(const LoopbackLink&) = delete;
   void set_peer(LoopbackLink& peer) { peer_ = &peer; }
 
-  Result<void> send(OutFrame& frame) override;
+  Result<void> send(SendFrame& frame) override;
   void resume(PayloadTarget target) override;
   bool redirect() override;
   void close(Status why) override { begin_close(Error{why, 0, "closed by its owner"}); }
@@ -38,7 +38,7 @@ class LoopbackLink final : public Link {
   bool start_frame();
   bool move_payload();
   void finish_frame();
-  void receive_frame(OutFrame& frame);
+  void receive_frame(SendFrame& frame);
   void set_target(PayloadTarget target);
   bool connected() const { return !closing_ && peer_ && !peer_->closing_; }
 
@@ -47,7 +47,7 @@ class LoopbackLink final : public Link {
   const base::SipKey send_key_;
   const base::SipKey receive_key_;
   LoopbackLink* peer_ = nullptr;  // null once either end has closed
-  Turn turn_;
+  DeferredCall turn_;
   bool closing_ = false;
   Error why_;
   uint64_t bytes_queued_ = 0;
@@ -105,7 +105,7 @@ void LoopbackLink::finish_close() {
   owner_.on_closed(*this, Error{why_});  // may destroy this
 }
 
-Result<void> LoopbackLink::send(OutFrame& frame) {
+Result<void> LoopbackLink::send(SendFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
   if (auto prepared = prepare(frame); !prepared) return prepared;
   (frame.payload_bytes > 0 ? loaded_ : plain_).push(frame);
@@ -133,7 +133,7 @@ void LoopbackLink::on_turn() {
 
 /// False: nothing to send.
 bool LoopbackLink::start_frame() {
-  OutFrame* frame = plain_.empty() ? loaded_.pop() : plain_.pop();
+  SendFrame* frame = plain_.empty() ? loaded_.pop() : plain_.pop();
   if (!frame) return false;
   encode_header(*frame, send_sequence_++, send_key_);
   started_.push(*frame);
@@ -143,7 +143,7 @@ bool LoopbackLink::start_frame() {
   return true;
 }
 
-void LoopbackLink::receive_frame(OutFrame& frame) {
+void LoopbackLink::receive_frame(SendFrame& frame) {
   auto header = wire::decode_header(frame.header);
   if (!header) return begin_close(header.error());
   if (auto checked = check_header(*header, receive_sequence_++); !checked) return begin_close(checked.error());
@@ -160,7 +160,7 @@ void LoopbackLink::receive_frame(OutFrame& frame) {
 
 /// Moves a step; false: more is left.
 bool LoopbackLink::move_payload() {
-  const OutFrame& frame = *started_.front();
+  const SendFrame& frame = *started_.front();
   for (size_t left = std::min(kStepBytes, peer_->payload_left_); left > 0;) {
     const iovec& piece = frame.payload[piece_];
     const size_t n = std::min(left, piece.iov_len - offset_);
@@ -177,7 +177,7 @@ bool LoopbackLink::move_payload() {
 
 /// The sender hears of it first, as over a socket.
 void LoopbackLink::finish_frame() {
-  OutFrame* frame = started_.pop();
+  SendFrame* frame = started_.pop();
   LoopbackLink* peer = peer_;
   frame->queued = false;
   frame->on_done(*frame, true);

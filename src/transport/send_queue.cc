@@ -10,7 +10,7 @@ constexpr uint64_t kBatchBytes = 256 * 1024;
 
 }  // namespace
 
-Result<void> SendQueue::push(OutFrame& frame) {
+Result<void> SendQueue::push(SendFrame& frame) {
   if (auto prepared = prepare(frame); !prepared) return prepared;
   (frame.payload_bytes > 0 ? loaded_ : plain_).push(frame);
   bytes_ += wire_bytes(frame);
@@ -26,7 +26,7 @@ std::span<const iovec> SendQueue::fill() {
   }
   for (;;) {
     FrameQueue& queue = plain_.empty() ? loaded_ : plain_;
-    OutFrame* frame = queue.front();
+    SendFrame* frame = queue.front();
     if (!frame || end_ + 2 + frame->payload.size() > kPiecesMax) break;
     if (&queue == &loaded_ && batch_bytes_ >= kBatchBytes) break;
     add(*queue.pop());
@@ -34,7 +34,7 @@ std::span<const iovec> SendQueue::fill() {
   return {pieces_.data(), end_};
 }
 
-void SendQueue::add(OutFrame& frame) {
+void SendQueue::add(SendFrame& frame) {
   encode_header(frame, sequence_++, key_);
   const auto piece = [this](const void* data, size_t bytes) {
     if (bytes > 0) pieces_[end_++] = {const_cast<void*>(data), bytes};

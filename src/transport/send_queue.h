@@ -14,7 +14,7 @@ class SendQueue {
   SendQueue(const base::SipKey& key, uint64_t first_sequence) : key_(key), sequence_(first_sequence) {}
 
   /// kInvalid: too large.
-  Result<void> push(OutFrame& frame);
+  Result<void> push(SendFrame& frame);
   /// Makes headers of what may leave now. What of them is unsent, oldest first; valid until the next call.
   std::span<const iovec> fill();
   /// That many bytes of fill()'s pieces left: reports the frames that left whole.
@@ -30,7 +30,7 @@ class SendQueue {
  private:
   static constexpr size_t kPiecesMax = 128;
 
-  void add(OutFrame& frame);
+  void add(SendFrame& frame);
   void drop(size_t bytes);
 
   const base::SipKey key_;

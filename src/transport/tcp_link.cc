@@ -8,9 +8,9 @@
 #include "base/assert.h"
 #include "base/unique_fd.h"
 #include "io/socket.h"
+#include "transport/deferred_call.h"
 #include "transport/frame_reader.h"
 #include "transport/send_queue.h"
-#include "transport/turn.h"
 
 namespace memkv::transport {
 namespace {
@@ -27,7 +27,7 @@ class TcpLink final : public Link {
   TcpLink(const TcpLink&) = delete;
   TcpLink& operator=(const TcpLink&) = delete;
 
-  Result<void> send(OutFrame& frame) override;
+  Result<void> send(SendFrame& frame) override;
   void resume(PayloadTarget target) override;
   bool redirect() override;
   void close(Status why) override { begin_close(Error{why, 0, "closed by its owner"}); }
@@ -53,7 +53,7 @@ class TcpLink final : public Link {
   uint64_t last_sent_ns_, last_received_ns_;
   bool closing_ = false;
   Error why_;
-  Turn turn_;
+  DeferredCall turn_;
 
   FrameReader reader_;
   io::IoOp receive_op_;
@@ -167,7 +167,7 @@ bool TcpLink::redirect() {
 
 // Sending.
 
-Result<void> TcpLink::send(OutFrame& frame) {
+Result<void> TcpLink::send(SendFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
   if (auto pushed = queue_.push(frame); !pushed) return pushed;
   if (!send_op_.pending() && !queue_.reporting()) turn_.soon();  // else the send's completion goes on

@@ -33,12 +33,12 @@ class FakeDrive final : public io::DriveFile {
   Result<void> read_now(uint64_t offset, std::span<std::byte> out) override {
     check(offset, out.size());
     if (fail_reads) return Error{Status::kIo, 5, "fake"};
-    for (size_t at = 0; at < out.size(); at += kBlockBytes) {
+    for (size_t at = 0; at < out.size(); at += base::kSectorBytes) {
       const auto found = sectors.find(offset + at);
       if (found == sectors.end()) {
-        std::memset(out.data() + at, 0, kBlockBytes);
+        std::memset(out.data() + at, 0, base::kSectorBytes);
       } else {
-        std::memcpy(out.data() + at, found->second.data(), kBlockBytes);
+        std::memcpy(out.data() + at, found->second.data(), base::kSectorBytes);
       }
     }
     return {};
@@ -48,8 +48,8 @@ class FakeDrive final : public io::DriveFile {
     if (fail_writes || power_.writes_left <= 0) return Error{Status::kIo, 5, "fake"};
     --power_.writes_left;
     ++power_.writes_done;
-    for (size_t at = 0; at < bytes.size(); at += kBlockBytes) {
-      std::memcpy(sectors[offset + at].data(), bytes.data() + at, kBlockBytes);
+    for (size_t at = 0; at < bytes.size(); at += base::kSectorBytes) {
+      std::memcpy(sectors[offset + at].data(), bytes.data() + at, base::kSectorBytes);
     }
     return {};
   }
@@ -60,14 +60,14 @@ class FakeDrive final : public io::DriveFile {
   }
   void resize(uint64_t size_bytes) { info_.size_bytes = size_bytes; }
 
-  struct alignas(8) Sector : std::array<std::byte, kBlockBytes> {};
+  struct alignas(8) Sector : std::array<std::byte, base::kSectorBytes> {};
   std::map<uint64_t, Sector> sectors;
   bool fail_reads = false;
   bool fail_writes = false;
 
  private:
   void check(uint64_t offset, uint64_t bytes) const {
-    MEMKV_ASSERT(offset % kBlockBytes == 0 && bytes % kBlockBytes == 0);
+    MEMKV_ASSERT(offset % base::kSectorBytes == 0 && bytes % base::kSectorBytes == 0);
     MEMKV_ASSERT(offset <= info_.size_bytes && bytes <= info_.size_bytes - offset);
   }
 

@@ -10,10 +10,10 @@ namespace memkv::volume {
 namespace {
 
 /// How one copy looks, worst first.
-Status judge(const format::Superblock& block) {
-  if (block.magic != format::kSuperblockMagic) return Status::kMiss;
-  if (!valid(block)) return Status::kCorrupt;
-  const auto fields = format::check_fields(block);
+Status judge(const format::Superblock& superblock) {
+  if (superblock.magic != format::kSuperblockMagic) return Status::kMiss;
+  if (!valid(superblock)) return Status::kCorrupt;
+  const auto fields = format::check_fields(superblock);
   return fields.ok() ? Status::kOk : fields.error().status;
 }
 
@@ -45,18 +45,18 @@ Result<void> read_superblock(io::DriveFile& file, MemberDrive& out) {
   out.file = &file;
   out.one_copy = !usable(found[0]) || !usable(found[1]) || !say_the_same(copies[0], copies[1]);
   out.copy = !usable(found[0]) || (usable(found[1]) && copies[1].write_counter > copies[0].write_counter) ? 1 : 0;
-  out.block = copies[out.copy];
+  out.superblock = copies[out.copy];
   if (found[out.copy] == Status::kVersion) return Error{Status::kVersion, 0, "superblock of a newer format"};
   return {};
 }
 
 Result<void> write_superblock(MemberDrive& drive, format::Superblock next) {
-  next.write_counter = drive.block.write_counter + 1;
+  next.write_counter = drive.superblock.write_counter + 1;
   seal(next);
   const int copy = 1 - drive.copy;
   auto written = drive.file->write_now(format::kSuperblockOffsets[copy], base::bytes_of(&next, sizeof next));
   if (!written) return written;
-  drive.block = next;
+  drive.superblock = next;
   drive.copy = copy;
   drive.one_copy = false;
   return {};

@@ -10,13 +10,13 @@ namespace memkv::volume {
 /// A drive with its newest superblock, and where that copy lies.
 struct MemberDrive {
   io::DriveFile* file = nullptr;
-  format::Superblock block{};
-  int copy = 0;           ///< 0 or 1: the copy that `block` came from
+  format::Superblock superblock{};
+  int copy = 0;           ///< 0 or 1: the copy that `superblock` came from
   bool one_copy = false;  ///< the other copy is damaged, was never written, or tells of another membership
 };
 
 /// The newer valid copy. kMiss: neither copy has a superblock's magic; kCorrupt: both are damaged or senseless;
-/// kVersion: written by a newer format (the block is filled in); kIo: neither could be read.
+/// kVersion: written by a newer format (the superblock is filled in); kIo: neither could be read.
 Result<void> read_superblock(io::DriveFile& file, MemberDrive& out);
 
 /// Writes `next` over the older copy, with the next write counter, durably; then it is the drive's newest.

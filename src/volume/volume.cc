@@ -41,7 +41,7 @@ class OpenVolume final : public Volume {
   }
   const format::Superblock& superblock_of(uint32_t index) const override {
     MEMKV_ASSERT(index < drive_count());
-    return members_[index].block;
+    return members_[index].superblock;
   }
   std::vector<std::string> missing() const override;
   Result<void> take_out(uint32_t index) override;
@@ -72,7 +72,7 @@ class OpenVolume final : public Volume {
 // --- reading
 // -----------------------------------------------------------------------------------------------------------
 
-Message read_failed(const std::string& path, const Error& error, const format::Superblock& block) {
+Message read_failed(const std::string& path, const Error& error, const format::Superblock& superblock) {
   switch (error.status) {
     case Status::kMiss:
       return message(Status::kMiss,
@@ -80,7 +80,7 @@ Message read_failed(const std::string& path, const Error& error, const format::S
     case Status::kVersion:
       return message(Status::kVersion,
                      fmt::format("{}: has format version {}, this program knows {} and older: use a newer program",
-                                 path, block.format_version, format::kFormatVersion));
+                                 path, superblock.format_version, format::kFormatVersion));
     default:
       return message(Status::kCorrupt,
                      path +
@@ -94,7 +94,7 @@ Result<void, Message> OpenVolume::read(const std::vector<io::DriveFile*>& drives
   for (io::DriveFile* file : drives) {
     MemberDrive drive;
     if (const auto read = read_superblock(*file, drive); !read) {
-      if (read.error().status != Status::kIo) return read_failed(file->info().path, read.error(), drive.block);
+      if (read.error().status != Status::kIo) return read_failed(file->info().path, read.error(), drive.superblock);
       unreadable_.push_back(file->info().path);
       MEMKV_LOG(kError, "{}: superblocks cannot be read; the drive counts as missing", file->info().path);
       continue;
@@ -108,35 +108,36 @@ Result<void, Message> OpenVolume::read(const std::vector<io::DriveFile*>& drives
 
 Result<void, Message> OpenVolume::admit(MemberDrive drive) {
   const std::string& path = drive.file->info().path;
-  const format::Superblock& block = drive.block;
+  const format::Superblock& superblock = drive.superblock;
   if (members_.empty()) {
-    store_ = block;
+    store_ = superblock;
     first_path_ = path;
-    members_.resize(block.member_count);
+    members_.resize(superblock.member_count);
   }
-  if (!same_id(block.store_id, store_.store_id)) {
+  if (!same_id(superblock.store_id, store_.store_id)) {
     return message(Status::kInvalid,
                    fmt::format("{} belongs to another store ({}) than {} ({}): name the drives of one store", path,
-                               hex(block.store_id), first_path_, hex(store_.store_id)));
+                               hex(superblock.store_id), first_path_, hex(store_.store_id)));
   }
-  if (block.member_count != store_.member_count || block.shard_count != store_.shard_count ||
-      !same_id(block.drive_id, store_.members[block.drive_index].drive_id)) {
+  if (superblock.member_count != store_.member_count || superblock.shard_count != store_.shard_count ||
+      !same_id(superblock.drive_id, store_.members[superblock.drive_index].drive_id)) {
     return message(
         Status::kCorrupt,
         fmt::format("{} and {} do not agree on the drives of their store: leave one of them out", path, first_path_));
   }
-  if (members_[block.drive_index].file != nullptr) {
-    return message(Status::kInvalid,
-                   fmt::format("{} and {} are the same drive {} or one is a copy of the other: name one of them",
-                               members_[block.drive_index].file->info().path, path, hex(block.drive_id).substr(0, 8)));
+  if (members_[superblock.drive_index].file != nullptr) {
+    return message(
+        Status::kInvalid,
+        fmt::format("{} and {} are the same drive {} or one is a copy of the other: name one of them",
+                    members_[superblock.drive_index].file->info().path, path, hex(superblock.drive_id).substr(0, 8)));
   }
-  const uint64_t size_bytes = block.members[block.drive_index].size_bytes;
+  const uint64_t size_bytes = superblock.members[superblock.drive_index].size_bytes;
   if (drive.file->info().size_bytes < size_bytes) {
     return message(Status::kInvalid,
                    fmt::format("{} has shrunk: {} bytes, formatted with {}: give it its size back, or leave it out",
                                path, drive.file->info().size_bytes, size_bytes));
   }
-  members_[block.drive_index] = drive;
+  members_[superblock.drive_index] = drive;
   return {};
 }
 
@@ -147,7 +148,7 @@ Result<void, Message> OpenVolume::agree(const std::vector<std::string>& accept_l
   std::vector<MemberState> states;
   for (uint32_t i = 0; i < members_.size(); ++i) {
     if (members_[i].file != nullptr)
-      states.push_back({i, members_[i].block.membership_epoch, members_[i].block.members_in});
+      states.push_back({i, members_[i].superblock.membership_epoch, members_[i].superblock.members_in});
   }
   const auto decided = decide_membership(states);
   if (!decided) {
@@ -198,8 +199,8 @@ void OpenVolume::adopt_namespaces() {
   const format::Superblock* longest = nullptr;
   for (uint32_t i = 0; i < members_.size(); ++i) {
     if (members_[i].file == nullptr || (membership_.in & bit(i)) == 0) continue;
-    if (longest == nullptr || members_[i].block.namespace_count > longest->namespace_count)
-      longest = &members_[i].block;
+    if (longest == nullptr || members_[i].superblock.namespace_count > longest->namespace_count)
+      longest = &members_[i].superblock;
   }
   MEMKV_ASSERT(longest != nullptr);
   store_ = *longest;
@@ -211,7 +212,7 @@ void OpenVolume::adopt_namespaces() {
 /// Makes a drive that comes back after it was out empty: what its logs hold is of a former life. Both copies, so that
 /// none is left to fall back on that knows it.
 Result<void> begin_life(MemberDrive& drive) {
-  format::Superblock next = drive.block;
+  format::Superblock next = drive.superblock;
   base::os_random(base::mut_bytes_of(&next.life, sizeof next.life));
   for (int copy = 0; copy < 2; ++copy) {
     if (auto written = write_superblock(drive, next); !written) return written;
@@ -224,9 +225,9 @@ bool OpenVolume::settled() const {
   return std::all_of(members_.begin(), members_.end(), [this](const MemberDrive& member) {
     const bool in = (membership_.in & bit(static_cast<uint32_t>(&member - members_.data()))) != 0;
     if (member.file == nullptr) return !in;
-    return in && !member.one_copy && member.block.membership_epoch == membership_.epoch &&
-           member.block.namespace_count == store_.namespace_count &&
-           member.block.format_version == format::kFormatVersion;
+    return in && !member.one_copy && member.superblock.membership_epoch == membership_.epoch &&
+           member.superblock.namespace_count == store_.namespace_count &&
+           member.superblock.format_version == format::kFormatVersion;
   });
 }
 
@@ -247,13 +248,13 @@ Result<void, Message> OpenVolume::settle() {
   for (uint32_t i = 0; i < members_.size(); ++i) {
     MemberDrive& member = members_[i];
     if (member.file == nullptr) {
-      member.block.drive_index = i;
+      member.superblock.drive_index = i;
       continue;
     }
     in |= bit(i);
     if ((membership_.in & bit(i)) != 0 || !base::rules().membership) continue;
     MEMKV_LOG(kWarn, "{}: was out of its store (membership {} of {}): comes back empty", member.file->info().path,
-              member.block.membership_epoch, membership_.epoch);
+              member.superblock.membership_epoch, membership_.epoch);
     if (auto begun = begin_life(member); !begun) return failed(member, begun.error());
   }
   store_.members_in = in;
@@ -272,7 +273,7 @@ Result<void, Message> OpenVolume::settle() {
 /// Both copies, one after another: with either of them lost the drive does not fall back to a former membership, in
 /// which a drive that is out would still be in.
 Result<void> OpenVolume::write_member(uint32_t index) {
-  format::Superblock next = members_[index].block;
+  format::Superblock next = members_[index].superblock;
   next.format_version = format::kFormatVersion;
   next.membership_epoch = store_.membership_epoch;
   next.members_in = store_.members_in;

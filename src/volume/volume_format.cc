@@ -67,7 +67,7 @@ Result<void, Message> check_unused(io::DriveFile& drive) {
       return message(
           Status::kExists,
           fmt::format("{}: already formatted, by store {}: to overwrite all that it holds, format with --force",
-                      path_of(&drive), hex(found.block.store_id)));
+                      path_of(&drive), hex(found.superblock.store_id)));
     default:
       return message(Status::kExists,
                      path_of(&drive) +
@@ -101,34 +101,34 @@ Result<uint32_t, Message> choose_shards(const Drives& drives, uint32_t asked) {
 
 /// The fields that all drives of a new store share.
 format::Superblock new_store(const Drives& drives, uint32_t shards, uint32_t stripe_width) {
-  format::Superblock block{};
-  block.format_version = format::kFormatVersion;
-  block.shard_count = shards;
-  base::os_random(base::mut_bytes_of(block.store_id, sizeof block.store_id));
-  base::os_random(base::mut_bytes_of(&block.shard_seed, sizeof block.shard_seed));
-  base::os_random(base::mut_bytes_of(block.digest_key, sizeof block.digest_key));
+  format::Superblock superblock{};
+  superblock.format_version = format::kFormatVersion;
+  superblock.shard_count = shards;
+  base::os_random(base::mut_bytes_of(superblock.store_id, sizeof superblock.store_id));
+  base::os_random(base::mut_bytes_of(&superblock.shard_seed, sizeof superblock.shard_seed));
+  base::os_random(base::mut_bytes_of(superblock.digest_key, sizeof superblock.digest_key));
   // Clients know the store id: with this they cannot put into a block what looks like a structure of the log.
-  base::os_random(base::mut_bytes_of(&block.life, sizeof block.life));
-  block.membership_epoch = 1;
-  block.member_count = static_cast<uint32_t>(drives.size());
-  block.members_in = ~uint64_t{0} >> (64 - drives.size());
-  block.created_wall_s = base::SystemClock().wall_s();
-  block.stripe_width = stripe_width;
+  base::os_random(base::mut_bytes_of(&superblock.life, sizeof superblock.life));
+  superblock.membership_epoch = 1;
+  superblock.member_count = static_cast<uint32_t>(drives.size());
+  superblock.members_in = ~uint64_t{0} >> (64 - drives.size());
+  superblock.created_wall_s = base::SystemClock().wall_s();
+  superblock.stripe_width = stripe_width;
   for (size_t i = 0; i < drives.size(); ++i) {
-    base::os_random(base::mut_bytes_of(block.members[i].drive_id, sizeof block.members[i].drive_id));
-    block.members[i].size_bytes = drives[i]->info().size_bytes;
+    base::os_random(base::mut_bytes_of(superblock.members[i].drive_id, sizeof superblock.members[i].drive_id));
+    superblock.members[i].size_bytes = drives[i]->info().size_bytes;
   }
-  return block;
+  return superblock;
 }
 
 format::Superblock superblock_for(const format::Superblock& store, uint32_t index) {
-  format::Superblock block = store;
-  block.drive_index = index;
-  std::copy_n(store.members[index].drive_id, sizeof block.drive_id, block.drive_id);
+  format::Superblock superblock = store;
+  superblock.drive_index = index;
+  std::copy_n(store.members[index].drive_id, sizeof superblock.drive_id, superblock.drive_id);
   const format::Layout layout = format::choose_layout(store.members[index].size_bytes, store.shard_count).value();
-  block.slice_bytes = layout.slice_bytes;
-  block.segment_bytes = layout.segment_bytes;
-  return block;
+  superblock.slice_bytes = layout.slice_bytes;
+  superblock.segment_bytes = layout.segment_bytes;
+  return superblock;
 }
 
 /// No superblock of a former store may outlive a format that is cut short.
@@ -141,18 +141,18 @@ Result<void> wipe(io::DriveFile& drive) {
   return {};
 }
 
-Result<void> write_anchors(io::DriveFile& drive, const format::Superblock& block) {
-  for (uint32_t shard = 0; shard < block.shard_count; ++shard) {
+Result<void> write_anchors(io::DriveFile& drive, const format::Superblock& superblock) {
+  for (uint32_t shard = 0; shard < superblock.shard_count; ++shard) {
     format::Anchor anchor{};
-    std::copy_n(block.store_id, sizeof anchor.store_id, anchor.store_id);
-    anchor.drive_index = block.drive_index;
+    std::copy_n(superblock.store_id, sizeof anchor.store_id, anchor.store_id);
+    anchor.drive_index = superblock.drive_index;
     anchor.shard = shard;
     anchor.sequence_end = 1;  // 0 is no sequence
-    anchor.life = block.life;
+    anchor.life = superblock.life;
     for (uint64_t copy = 0; copy < 2; ++copy) {
       anchor.write_counter = copy + 1;
       seal(anchor);
-      auto written = drive.write_now(format::kSlicesOffset + shard * block.slice_bytes + copy * kBlockBytes,
+      auto written = drive.write_now(format::kSlicesOffset + shard * superblock.slice_bytes + copy * base::kSectorBytes,
                                      base::bytes_of(&anchor, sizeof anchor));
       if (!written) return written;
     }

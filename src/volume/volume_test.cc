@@ -109,7 +109,7 @@ TEST(format::Layout, LargestSegmentsThatLeave64ALog) {
 TEST(format::Layout, SmallestDriveIsJustTaken) {
   for (const uint32_t shards : {1u, 8u, 32u}) {
     EXPECT_TRUE(format::choose_layout(format::drive_bytes_min(shards), shards).has_value());
-    EXPECT_FALSE(format::choose_layout(format::drive_bytes_min(shards) - kBlockBytes, shards).has_value());
+    EXPECT_FALSE(format::choose_layout(format::drive_bytes_min(shards) - base::kSectorBytes, shards).has_value());
   }
 }
 
@@ -147,7 +147,7 @@ TEST_F(VolumeTest, FormatWritesValidAnchorsInBothPlaces) {
   for (uint32_t shard = 0; shard < 4; ++shard) {
     for (const uint64_t copy : {0, 1}) {
       format::Anchor anchor;
-      std::memcpy(&anchor, drives_[1]->sectors[volume->slice_offset(1, shard) + copy * kBlockBytes].data(),
+      std::memcpy(&anchor, drives_[1]->sectors[volume->slice_offset(1, shard) + copy * base::kSectorBytes].data(),
                   sizeof anchor);
       EXPECT_TRUE(valid(anchor, format::store_seed(volume->superblock().store_id)));
       EXPECT_EQ(anchor.shard, shard);

@@ -22,8 +22,9 @@ inline Status status_of(std::byte value) {
 }
 
 /// Not empty, and does not wrap.
-inline bool sane(const Segment& segment) {
-  return segment.length > 0 && segment.length <= kPayloadBytesMax && segment.address <= UINT64_MAX - segment.length;
+inline bool sane(const RemotePiece& remote_piece) {
+  return remote_piece.length > 0 && remote_piece.length <= kPayloadBytesMax &&
+         remote_piece.address <= UINT64_MAX - remote_piece.length;
 }
 
 /// Reads past the end give zeros and make it bad for good. Borrows the bytes.

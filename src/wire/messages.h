@@ -63,7 +63,8 @@ enum class Opcode : uint8_t {
   kTaken = 53,
 };
 enum FrameFlags : uint16_t {
-  kFramePlaced = 1,  ///< REPLY over rdma: the payload was written where the ops' segments said, and does not follow
+  kFramePlaced =
+      1,  ///< REPLY over rdma: the payload was written where the ops' remote pieces said, and does not follow
 };
 
 struct FrameHeader {
@@ -114,12 +115,12 @@ constexpr bool is_change(OpKind k) {
          k == OpKind::kFlush;
 }
 
-inline constexpr uint32_t kSegmentsPerOpMax = 8;
-inline constexpr uint32_t kSegmentsPerOfferMax = 64;
-inline constexpr uint32_t kSegmentBytes = 16;
+inline constexpr uint32_t kRemotePiecesPerOpMax = 8;
+inline constexpr uint32_t kRemotePiecesPerOfferMax = 64;
+inline constexpr uint32_t kRemotePieceBytes = 16;
 /// A piece of the sender's memory that the receiver's NIC may read (OFFER) or write (get): 0 address 8 · 8 length 4 ·
 /// 12 remote key 4.
-struct Segment {
+struct RemotePiece {
   uint64_t address = 0;
   uint32_t length = 0;
   uint32_t key = 0;
@@ -137,9 +138,9 @@ struct OpsHeader {
 };
 inline constexpr uint64_t kMadeUsMax = (uint64_t{1} << 48) - 1;
 
-/// One op of an OPS frame. 40 bytes fixed, then key, then sums, then segments:
+/// One op of an OPS frame. 40 bytes fixed, then key, then sums, then remote pieces:
 ///   0 kind 1 · 1 flags 1 · 2 key bytes 2 · 4 index 2 · 6 priority 1 · 7 zero 1 · 8 deadline_us 4 · 12 length 4 ·
-///   16 offset 8 · 24 generation 8 · 32 expiry_s, of a chunk its number 4 · 36 sum count 2 · 38 segment count 1 ·
+///   16 offset 8 · 24 generation 8 · 32 expiry_s, of a chunk its number 4 · 36 sum count 2 · 38 remote piece count 1 ·
 ///   39 zero 1
 struct Op {
   OpKind kind{};
@@ -156,10 +157,10 @@ struct Op {
   std::string_view key;       ///< borrowed from the frame's body; empty for chunk, commit, abort, flush
   uint16_t sum_count = 0;
   const std::byte* sums = nullptr;  ///< sum_count * 8 bytes, unaligned, borrowed from the body
-  uint8_t segment_count = 0;        ///< get over rdma: where its bytes go; together as long as the range
-  const std::byte* segments = nullptr;
+  uint8_t remote_piece_count = 0;   ///< get over rdma: where its bytes go; together as long as the range
+  const std::byte* remote_pieces = nullptr;
   uint64_t sum(size_t i) const;
-  Segment segment(size_t i) const;
+  RemotePiece remote_piece(size_t i) const;
 };
 
 /// One reply. 32 bytes fixed, then sums:
@@ -188,7 +189,7 @@ enum ReplyFlags : uint8_t {
 class OpsEncoder {
  public:
   explicit OpsEncoder(std::span<std::byte> body, const OpsHeader& header = {});
-  bool add(const Op& op, std::span<const uint64_t> sums, std::span<const Segment> segments = {});
+  bool add(const Op& op, std::span<const uint64_t> sums, std::span<const RemotePiece> remote_pieces = {});
   uint16_t count() const;
   std::span<const std::byte> finish();  ///< the body
   uint64_t payload_bytes() const;       ///< sum of payloads of the ops added
@@ -351,10 +352,10 @@ struct Goodbye {
 /// 12 chunk bytes 4 · 16 gid 16 · 32 lid 2 · 34 mtu 1 · 35 ethernet 1 · 36 reads 1 · 37 zero 3
 struct RdmaEnd {
   uint16_t rail = 0;      ///< the client's number of it
-  uint16_t receives = 0;  ///< posted at once, each of chunk_bytes
+  uint16_t receives = 0;  ///< posted at once, each of message_bytes
   uint32_t queue_pair = 0;
   uint32_t first_packet = 0;  ///< sequence number, 24 bits, random
-  uint32_t chunk_bytes = 0;
+  uint32_t message_bytes = 0;
   std::array<uint8_t, 16> gid{};
   uint16_t lid = 0;
   uint8_t mtu = 1;  ///< 1 = 256 bytes ... 5 = 4096
@@ -390,10 +391,10 @@ size_t encode(const Goodbye&, std::span<std::byte> out);
 size_t encode(const List&, std::span<std::byte> out);
 size_t encode(const RdmaEnd&, std::span<std::byte> out);
 size_t encode(const Taken&, std::span<std::byte> out);
-/// OFFER: u32 count, then segments: where the payload of the next frame lies.
-size_t encode_offer(std::span<const Segment> segments, std::span<std::byte> out);
-void store(const Segment& segment, std::byte* at);
-Segment load_segment(const std::byte* at);
+/// OFFER: u32 count, then remote pieces: where the payload of the next frame lies.
+size_t encode_offer(std::span<const RemotePiece> remote_pieces, std::span<std::byte> out);
+void store(const RemotePiece& remote_piece, std::byte* at);
+RemotePiece load_remote_piece(const std::byte* at);
 Result<Hello> decode_hello(std::span<const std::byte> body);
 Result<HelloReply> decode_hello_reply(std::span<const std::byte> body);
 Result<Proof> decode_proof(std::span<const std::byte> body);
@@ -409,8 +410,8 @@ Result<List> decode_list(std::span<const std::byte> body);
 /// kInvalid: a queue pair that nobody could talk to, by its numbers.
 Result<RdmaEnd> decode_rdma_end(std::span<const std::byte> body);
 Result<Taken> decode_taken(std::span<const std::byte> body);
-/// Checked: 1 to kSegmentsPerOfferMax segments, none empty or wrapping. Returns how many are in `out`.
-Result<uint16_t> decode_offer(std::span<const std::byte> body, std::span<Segment, kSegmentsPerOfferMax> out);
+/// Checked: 1 to kSegmentsPerOfferMax remote pieces, none empty or wrapping. Returns how many are in `out`.
+Result<uint16_t> decode_offer(std::span<const std::byte> body, std::span<RemotePiece, kRemotePiecesPerOfferMax> out);
 /// LIST_REPLY: u64 next cursor, u32 count, items. Encoder appends like the others.
 class ListReplyEncoder {
  public:

@@ -31,10 +31,10 @@ std::vector<std::byte> rewrite_ops(Body body, uint32_t payload_bytes) {
   while (decoder.next(op)) {
     std::vector<uint64_t> sums;
     for (size_t i = 0; i < op.sum_count; i++) sums.push_back(op.sum(i));
-    std::vector<Segment> segments;
-    for (size_t i = 0; i < op.segment_count; i++) segments.push_back(op.segment(i));
+    std::vector<RemotePiece> remote_pieces;
+    for (size_t i = 0; i < op.remote_piece_count; i++) remote_pieces.push_back(op.remote_piece(i));
     see(op.key);
-    MEMKV_ASSERT(encoder.add(op, sums, segments), "what was decoded can be encoded");
+    MEMKV_ASSERT(encoder.add(op, sums, remote_pieces), "what was decoded can be encoded");
   }
   MEMKV_ASSERT(encoder.count() == *count && encoder.payload_bytes() == payload_bytes);
   again.resize(encoder.finish().size());
@@ -70,11 +70,11 @@ void see_exists(Body body) {
 }
 
 void see_offer(Body body) {
-  std::array<Segment, kSegmentsPerOfferMax> segments;
-  const auto count = decode_offer(body, segments);
+  std::array<RemotePiece, kRemotePiecesPerOfferMax> remote_pieces;
+  const auto count = decode_offer(body, remote_pieces);
   if (!count) return;
   std::vector<std::byte> again(body.size());
-  MEMKV_ASSERT(encode_offer(std::span(segments).first(*count), again) == body.size());
+  MEMKV_ASSERT(encode_offer(std::span(remote_pieces).first(*count), again) == body.size());
   MEMKV_ASSERT(std::equal(again.begin(), again.begin() + 2, body.begin()));
 }
 

@@ -45,13 +45,13 @@ bool read_op(base::Bytes body, size_t& at, Op& op) {
   op.chunk_number = is_chunk ? load_u32(p + 32) : 0;
   op.expiry_s = is_chunk ? 0 : load_u32(p + 32);
   op.sum_count = load_u16(p + 36);
-  op.segment_count = static_cast<uint8_t>(p[38]);
+  op.remote_piece_count = static_cast<uint8_t>(p[38]);
   const size_t sum_bytes = size_t{op.sum_count} * sizeof(uint64_t);
-  const size_t rest = key_bytes + sum_bytes + size_t{op.segment_count} * kSegmentBytes;
+  const size_t rest = key_bytes + sum_bytes + size_t{op.remote_piece_count} * kRemotePieceBytes;
   if (body.size() - at - kOpBytes < rest) return false;
   op.key = {reinterpret_cast<const char*>(p + kOpBytes), key_bytes};
   op.sums = p + kOpBytes + key_bytes;
-  op.segments = op.sums + sum_bytes;
+  op.remote_pieces = op.sums + sum_bytes;
   at += kOpBytes + rest;
   return true;
 }
@@ -109,15 +109,16 @@ uint64_t sums_wanted(const Op& op) {
 
 /// Null: they say where all of a get's range goes, or there are none.
 const char* check_segments(const Op& op) {
-  if (op.segment_count == 0) return nullptr;
-  if (op.kind != OpKind::kGet || op.segment_count > kSegmentsPerOpMax) return "ops: segments where none belong";
+  if (op.remote_piece_count == 0) return nullptr;
+  if (op.kind != OpKind::kGet || op.remote_piece_count > kRemotePiecesPerOpMax)
+    return "ops: remote pieces where none belong";
   uint64_t bytes = 0;
-  for (size_t i = 0; i < op.segment_count; ++i) {
-    const Segment segment = op.segment(i);
-    if (!sane(segment)) return "ops: bad segment";
-    bytes += segment.length;
+  for (size_t i = 0; i < op.remote_piece_count; ++i) {
+    const RemotePiece remote_piece = op.remote_piece(i);
+    if (!sane(remote_piece)) return "ops: bad segment";
+    bytes += remote_piece.length;
   }
-  return bytes == op.length ? nullptr : "ops: segments of another length";
+  return bytes == op.length ? nullptr : "ops: remote pieces of another length";
 }
 
 /// Null: the server may rely on the op.
@@ -151,7 +152,7 @@ bool sane_count(uint16_t count) { return count > 0 && count <= kOpsPerFrameMax; 
 }  // namespace
 
 uint64_t Op::sum(size_t i) const { return load_u64(sums + sizeof(uint64_t) * i); }
-Segment Op::segment(size_t i) const { return load_segment(segments + kSegmentBytes * i); }
+RemotePiece Op::remote_piece(size_t i) const { return load_remote_piece(remote_pieces + kRemotePieceBytes * i); }
 uint64_t OpReply::sum(size_t i) const { return load_u64(sums + sizeof(uint64_t) * i); }
 
 OpsEncoder::OpsEncoder(std::span<std::byte> body, const OpsHeader& header) : body_(body), used_(kOpsHeaderBytes) {
@@ -162,10 +163,10 @@ OpsEncoder::OpsEncoder(std::span<std::byte> body, const OpsHeader& header) : bod
 uint16_t OpsEncoder::count() const { return count_; }
 uint64_t OpsEncoder::payload_bytes() const { return payload_; }
 
-bool OpsEncoder::add(const Op& op, std::span<const uint64_t> sums, std::span<const Segment> segments) {
+bool OpsEncoder::add(const Op& op, std::span<const uint64_t> sums, std::span<const RemotePiece> remote_pieces) {
   MEMKV_ASSERT(op.key.size() <= kKeyBytesMax && sums.size() <= kSumsMax && op.length <= kPayloadBytesMax);
-  MEMKV_ASSERT(segments.size() <= kSegmentsPerOpMax);
-  const size_t need = kOpBytes + op.key.size() + sums.size_bytes() + segments.size() * kSegmentBytes;
+  MEMKV_ASSERT(remote_pieces.size() <= kRemotePiecesPerOpMax);
+  const size_t need = kOpBytes + op.key.size() + sums.size_bytes() + remote_pieces.size() * kRemotePieceBytes;
   const uint64_t payload = has_payload(op.kind) ? op.length : 0;
   if (count_ == kOpsPerFrameMax || body_.size() - used_ < need || payload_ + payload > kPayloadBytesMax) return false;
   std::byte* p = body_.data() + used_;
@@ -179,12 +180,12 @@ bool OpsEncoder::add(const Op& op, std::span<const uint64_t> sums, std::span<con
   store_u64(p + 16, op.offset);
   store_u64(p + 24, op.generation);
   store_u32(p + 32, op.kind == OpKind::kChunk ? op.chunk_number : op.expiry_s);
-  store_u32(p + 36, static_cast<uint32_t>(sums.size() | segments.size() << 16));
+  store_u32(p + 36, static_cast<uint32_t>(sums.size() | remote_pieces.size() << 16));
   if (!op.key.empty()) std::memcpy(p + kOpBytes, op.key.data(), op.key.size());
   std::byte* behind = p + kOpBytes + op.key.size();
   store_sums(behind, sums);
   behind += sums.size_bytes();
-  for (const Segment& segment : segments) store(segment, behind), behind += kSegmentBytes;
+  for (const RemotePiece& remote_piece : remote_pieces) store(remote_piece, behind), behind += kRemotePieceBytes;
   used_ += need;
   payload_ += payload;
   ++count_;

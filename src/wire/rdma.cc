@@ -8,19 +8,19 @@ namespace {
 
 constexpr uint32_t kNumberMax = 0xffffff;  // queue pairs and packets are counted in 24 bits
 constexpr uint8_t kMtuMax = 5;
-constexpr uint32_t kChunkBytesLeast = 1024, kChunkBytesMost = 1 << 20;
+constexpr uint32_t kMessageBytesLeast = 1024, kMessageBytesMost = 1 << 20;
 constexpr uint16_t kReceivesLeast = 4;
 constexpr size_t kOfferHeadBytes = 4;
 
 }  // namespace
 
-void store(const Segment& segment, std::byte* at) {
-  base::store_u64(at, segment.address);
-  base::store_u32(at + 8, segment.length);
-  base::store_u32(at + 12, segment.key);
+void store(const RemotePiece& remote_piece, std::byte* at) {
+  base::store_u64(at, remote_piece.address);
+  base::store_u32(at + 8, remote_piece.length);
+  base::store_u32(at + 12, remote_piece.key);
 }
 
-Segment load_segment(const std::byte* at) {
+RemotePiece load_remote_piece(const std::byte* at) {
   return {base::load_u64(at), base::load_u32(at + 8), base::load_u32(at + 12)};
 }
 
@@ -30,7 +30,7 @@ size_t encode(const RdmaEnd& end, std::span<std::byte> out) {
   to.u16(end.receives);
   to.u32(end.queue_pair);
   to.u32(end.first_packet);
-  to.u32(end.chunk_bytes);
+  to.u32(end.message_bytes);
   to.array(end.gid);
   to.u16(end.lid);
   to.u8(end.mtu);
@@ -46,7 +46,7 @@ Result<RdmaEnd> decode_rdma_end(std::span<const std::byte> body) {
   end.receives = in.u16();
   end.queue_pair = in.u32();
   end.first_packet = in.u32();
-  end.chunk_bytes = in.u32();
+  end.message_bytes = in.u32();
   in.array(end.gid);
   end.lid = in.u16();
   end.mtu = in.u8();
@@ -54,8 +54,8 @@ Result<RdmaEnd> decode_rdma_end(std::span<const std::byte> body) {
   const uint32_t reads = in.u32();
   end.reads = static_cast<uint8_t>(reads);
   const bool sane = in.at_end() && end.queue_pair <= kNumberMax && end.first_packet <= kNumberMax &&
-                    end.receives >= kReceivesLeast && end.chunk_bytes >= kChunkBytesLeast &&
-                    end.chunk_bytes <= kChunkBytesMost && end.mtu >= 1 && end.mtu <= kMtuMax && end.ethernet <= 1 &&
+                    end.receives >= kReceivesLeast && end.message_bytes >= kMessageBytesLeast &&
+                    end.message_bytes <= kMessageBytesMost && end.mtu >= 1 && end.mtu <= kMtuMax && end.ethernet <= 1 &&
                     reads >= 1 && reads <= UINT8_MAX;
   if (!sane) return malformed("rdma: malformed");
   return end;
@@ -74,23 +74,23 @@ Result<Taken> decode_taken(std::span<const std::byte> body) {
   return taken;
 }
 
-size_t encode_offer(std::span<const Segment> segments, std::span<std::byte> out) {
-  const size_t bytes = kOfferHeadBytes + segments.size() * kSegmentBytes;
-  if (segments.empty() || segments.size() > kSegmentsPerOfferMax || out.size() < bytes) return 0;
-  base::store_u32(out.data(), static_cast<uint32_t>(segments.size()));
+size_t encode_offer(std::span<const RemotePiece> remote_pieces, std::span<std::byte> out) {
+  const size_t bytes = kOfferHeadBytes + remote_pieces.size() * kRemotePieceBytes;
+  if (remote_pieces.empty() || remote_pieces.size() > kRemotePiecesPerOfferMax || out.size() < bytes) return 0;
+  base::store_u32(out.data(), static_cast<uint32_t>(remote_pieces.size()));
   std::byte* at = out.data() + kOfferHeadBytes;
-  for (const Segment& segment : segments) store(segment, at), at += kSegmentBytes;
+  for (const RemotePiece& remote_piece : remote_pieces) store(remote_piece, at), at += kRemotePieceBytes;
   return bytes;
 }
 
-Result<uint16_t> decode_offer(std::span<const std::byte> body, std::span<Segment, kSegmentsPerOfferMax> out) {
+Result<uint16_t> decode_offer(std::span<const std::byte> body, std::span<RemotePiece, kRemotePiecesPerOfferMax> out) {
   if (body.size() < kOfferHeadBytes) return malformed("offer: truncated");
   const uint32_t count = base::load_u32(body.data());
-  if (count == 0 || count > kSegmentsPerOfferMax) return malformed("offer: bad count");
-  if (body.size() != kOfferHeadBytes + count * kSegmentBytes) return malformed("offer: bad length");
+  if (count == 0 || count > kRemotePiecesPerOfferMax) return malformed("offer: bad count");
+  if (body.size() != kOfferHeadBytes + count * kRemotePieceBytes) return malformed("offer: bad length");
   uint64_t bytes = 0;
   for (uint32_t i = 0; i < count; ++i) {
-    out[i] = load_segment(body.data() + kOfferHeadBytes + i * kSegmentBytes);
+    out[i] = load_remote_piece(body.data() + kOfferHeadBytes + i * kRemotePieceBytes);
     if (!sane(out[i])) return malformed("offer: bad segment");
     bytes += out[i].length;
   }

@@ -149,15 +149,15 @@ inline void add_list_samples(std::vector<Sample>& all) {
 }
 
 inline RdmaEnd sample_rdma_end() {
-  RdmaEnd end{.rail = 1, .receives = 32, .queue_pair = 0x123456, .first_packet = 0xabcdef, .chunk_bytes = 9216};
+  RdmaEnd end{.rail = 1, .receives = 32, .queue_pair = 0x123456, .first_packet = 0xabcdef, .message_bytes = 9216};
   end.gid = counting<16>(0x30);
   end.lid = 7, end.mtu = 5, end.ethernet = 1, end.reads = 16;
   return end;
 }
 
-inline constexpr std::array<Segment, 2> kSampleSegments = {
-    Segment{.address = 0x7f0011223344, .length = 65536, .key = 0x8899aabb},
-    Segment{.address = 0x7f0055667788, .length = 4464, .key = 0xccddeeff}};
+inline constexpr std::array<RemotePiece, 2> kSampleSegments = {
+    RemotePiece{.address = 0x7f0011223344, .length = 65536, .key = 0x8899aabb},
+    RemotePiece{.address = 0x7f0055667788, .length = 4464, .key = 0xccddeeff}};
 
 /// A get that says where its bytes go, and one that does not.
 inline std::vector<std::byte> sample_placed_ops() {

@@ -11,16 +11,16 @@
 namespace memkv::test {
 namespace {
 
-using engine::kBlockBytes;
+using base::kSectorBytes;
 using Extent = NewestSegment::Extent;
 
 /// The extent at `block` of a segment, if there is a whole one of this epoch.
 std::optional<Extent> extent_at(const std::vector<std::byte>& segment, uint32_t block, uint64_t epoch, uint64_t seed) {
-  const base::Bytes bytes = base::Bytes(segment).subspan(uint64_t{block} * kBlockBytes);
+  const base::Bytes bytes = base::Bytes(segment).subspan(uint64_t{block} * base::kSectorBytes);
   const auto peeked = format::peek_extent(bytes);
   if (!peeked || peeked->header_bytes > bytes.size() || peeked->extent_bytes > bytes.size()) return {};
   const auto header = format::open_extent(bytes, seed);
-  if (!header || header->epoch != epoch || header->block_in_segment != block) return {};
+  if (!header || header->epoch != epoch || header->sector_in_segment != block) return {};
   Extent extent{block, *header, {}};
   format::RecordReader reader(*header, bytes);
   format::RecordView record;
@@ -34,7 +34,7 @@ std::optional<Extent> extent_at(const std::vector<std::byte>& segment, uint32_t 
 /// All extents of this epoch, also those of a tail that was abandoned.
 std::vector<Extent> all_extents(const std::vector<std::byte>& segment, uint64_t epoch, uint64_t seed) {
   std::vector<Extent> extents;
-  for (uint32_t block = 1; block < segment.size() / kBlockBytes; ++block) {
+  for (uint32_t block = 1; block < segment.size() / base::kSectorBytes; ++block) {
     if (auto extent = extent_at(segment, block, epoch, seed)) extents.push_back(std::move(*extent));
   }
   return extents;
@@ -47,7 +47,7 @@ std::optional<DriveImage> DriveImage::open(const std::string& path) {
   image.fd_.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!image.fd_) return {};
   for (const uint64_t offset : format::kSuperblockOffsets) {
-    std::vector<std::byte> bytes(kBlockBytes);
+    std::vector<std::byte> bytes(base::kSectorBytes);
     format::Superblock copy;
     if (!image.read(offset, bytes)) continue;
     std::memcpy(&copy, bytes.data(), sizeof copy);
@@ -66,15 +66,15 @@ bool DriveImage::read(uint64_t offset, std::vector<std::byte>& bytes) const {
 
 /// By the segment's header, or where that is lost by its first extent; 0: neither.
 uint64_t DriveImage::epoch_at(uint64_t start) const {
-  std::vector<std::byte> bytes(2 * kBlockBytes);
+  std::vector<std::byte> bytes(2 * base::kSectorBytes);
   format::SegmentHeader header;
   if (!read(start, bytes)) return 0;
   std::memcpy(&header, bytes.data(), sizeof header);
   uint64_t epoch = engine::valid(header, seed_) ? header.epoch : 0;
-  const auto extent = format::peek_extent(base::Bytes(bytes).subspan(kBlockBytes));
+  const auto extent = format::peek_extent(base::Bytes(bytes).subspan(base::kSectorBytes));
   if (!extent || extent->epoch <= epoch) return epoch;
   std::vector<std::byte> whole(extent->header_bytes);
-  const bool good = read(start + kBlockBytes, whole) && format::open_extent(whole, seed_);
+  const bool good = read(start + base::kSectorBytes, whole) && format::open_extent(whole, seed_);
   return good ? extent->epoch : epoch;
 }
 
@@ -82,21 +82,21 @@ uint64_t DriveImage::epoch_at(uint64_t start) const {
 uint64_t DriveImage::anchored_block(uint32_t shard, uint64_t epoch) const {
   uint64_t block = 0;
   for (uint64_t copy = 0; copy < 2; ++copy) {
-    std::vector<std::byte> bytes(kBlockBytes);
+    std::vector<std::byte> bytes(base::kSectorBytes);
     format::Anchor anchor;
-    if (!read(slice_of(shard) + copy * kBlockBytes, bytes)) continue;
+    if (!read(slice_of(shard) + copy * base::kSectorBytes, bytes)) continue;
     std::memcpy(&anchor, bytes.data(), sizeof anchor);
     const bool valid = engine::valid(anchor, format::store_seed(superblock_.store_id));
     if (!valid || anchor.shard != shard || anchor.life != superblock_.life) continue;
     if (anchor.complete_epoch > epoch) return UINT32_MAX;
-    if (anchor.complete_epoch == epoch) block = std::max<uint64_t>(block, anchor.complete_block);
+    if (anchor.complete_epoch == epoch) block = std::max<uint64_t>(block, anchor.complete_sector);
   }
   return block;
 }
 
 bool DriveImage::is_sealed(const std::vector<std::byte>& segment, uint64_t epoch) const {
   const base::Bytes bytes(segment);
-  const auto trailer = format::peek_footer(bytes.last(kBlockBytes));
+  const auto trailer = format::peek_footer(bytes.last(base::kSectorBytes));
   if (!trailer || trailer->footer_bytes > bytes.size() || trailer->epoch != epoch) return false;
   return format::open_footer(bytes.last(trailer->footer_bytes), seed_).ok();
 }
@@ -114,7 +114,7 @@ std::optional<NewestSegment> DriveImage::newest_segment(uint32_t shard) const {
   const std::vector<Extent> all = all_extents(segment, newest.epoch, seed_);
   uint64_t vouched = is_sealed(segment, newest.epoch) ? UINT32_MAX : anchored_block(shard, newest.epoch);
   for (const Extent& e : all) {
-    if (e.header.complete_epoch == newest.epoch) vouched = std::max<uint64_t>(vouched, e.header.complete_block);
+    if (e.header.complete_epoch == newest.epoch) vouched = std::max<uint64_t>(vouched, e.header.complete_sector);
   }
   newest.vouched_block = static_cast<uint32_t>(vouched);
   uint32_t end = 1;
@@ -140,8 +140,8 @@ std::optional<engine::Digest> DriveImage::digest_of(std::string_view name_space,
 
 std::vector<engine::Digest> may_be_older(const NewestSegment& segment, uint64_t place) {
   const auto hit = std::find_if(segment.extents.begin(), segment.extents.end(), [&](const Extent& e) {
-    return place >= segment.start + uint64_t{e.block} * kBlockBytes &&
-           place < segment.start + uint64_t{e.end()} * kBlockBytes;
+    return place >= segment.start + uint64_t{e.block} * base::kSectorBytes &&
+           place < segment.start + uint64_t{e.end()} * base::kSectorBytes;
   });
   std::vector<engine::Digest> digests;
   if (hit == segment.extents.end() || hit->block < segment.vouched_block) return digests;

@@ -20,7 +20,7 @@ struct NewestSegment {
     format::ExtentHeader header{};
     std::vector<engine::Digest> digests;  ///< of its records that commit, replace or kill a block
 
-    uint32_t end() const { return block + header.extent_bytes / engine::kBlockBytes; }
+    uint32_t end() const { return block + header.extent_bytes / base::kSectorBytes; }
   };
   uint64_t start = 0;  ///< place on the drive
   uint64_t epoch = 0;

@@ -17,7 +17,6 @@
 namespace memkv::test {
 namespace {
 
-constexpr uint64_t kSectorBytes = engine::kBlockBytes;
 constexpr int kReadySeconds = 300;  ///< of a busy machine
 constexpr const char* kNamespaceNames[kTenants] = {"default", "second"};
 
@@ -37,18 +36,18 @@ Target choose_target(const DriveImage& image, uint32_t shard, const std::optiona
   const uint64_t kind = random % 8, drawn = mix(random + 1);
   const uint64_t slice = image.slice_of(shard);
   if (kind == 0) return {"superblock", format::kSuperblockOffsets[0]};
-  if (kind == 1) return {"anchor", slice + drawn % 2 * kSectorBytes};
+  if (kind == 1) return {"anchor", slice + drawn % 2 * base::kSectorBytes};
   // Logs are written from the front: most of the second half is empty.
-  const Target any = {"sector", slice + drawn % (image.slice_bytes() / 2) / kSectorBytes * kSectorBytes};
+  const Target any = {"sector", slice + drawn % (image.slice_bytes() / 2) / base::kSectorBytes * base::kSectorBytes};
   if (kind == 2 || !segment) return any;
   if (kind == 3) return {"header of the newest segment", segment->start};
   if (segment->extents.empty()) return any;
   const bool last = kind <= 5;
   const auto& extent = last ? segment->extents.back() : segment->extents[drawn % segment->extents.size()];
-  const uint64_t start = segment->start + uint64_t{extent.block} * kSectorBytes;
+  const uint64_t start = segment->start + uint64_t{extent.block} * base::kSectorBytes;
   if (kind % 2 == 0) return {last ? "header of the last extent" : "header of an extent", start};
   return {last ? "sector of the last extent" : "sector of an extent",
-          start + mix(drawn) % extent.header.extent_bytes / kSectorBytes * kSectorBytes};
+          start + mix(drawn) % extent.header.extent_bytes / base::kSectorBytes * base::kSectorBytes};
 }
 
 }  // namespace
@@ -126,13 +125,13 @@ void TortureStore::rot_drive(int drive, uint64_t random, DamageDone& done) const
   const auto segment = image->newest_segment(shard);
   const Target target = choose_target(*image, shard, segment, random);
   const base::UniqueFd fd(open(drive_path(drive).c_str(), O_RDWR | O_CLOEXEC));
-  unsigned char sector[kSectorBytes];
+  unsigned char sector[base::kSectorBytes];
   const auto place = static_cast<off_t>(target.place);
   if (pread(fd.get(), sector, sizeof sector, place) != static_cast<ssize_t>(sizeof sector)) return;
   if (random / 8 % 4 == 0) {
     std::memset(sector, 0, sizeof sector);
   } else {
-    sector[mix(random + 2) % kSectorBytes] ^= static_cast<unsigned char>(1U << (random / 32 % 8));
+    sector[mix(random + 2) % base::kSectorBytes] ^= static_cast<unsigned char>(1U << (random / 32 % 8));
   }
   if (pwrite(fd.get(), sector, sizeof sector, place) != static_cast<ssize_t>(sizeof sector)) return;
   std::vector<engine::Digest> digests;

@@ -28,7 +28,7 @@ using OpKind = io::FaultyDevice::OpKind;
 constexpr uint64_t kDriveBytes = 64 * kMi;
 constexpr uint64_t kMs = 1'000'000;
 constexpr size_t kLone = 200'000;  ///< a record alone in its extent
-constexpr uint64_t kLoneBlocks = 1 + (kLone + kBlockBytes - 1) / kBlockBytes;
+constexpr uint64_t kLoneBlocks = 1 + (kLone + base::kSectorBytes - 1) / base::kSectorBytes;
 
 std::string numbered(const char* name, uint64_t n) { return name + std::to_string(n); }
 
@@ -73,7 +73,7 @@ std::string key_at_home(int drives, size_t drive, const char* prefix) {
 uint64_t block_offset(uint64_t epoch, uint64_t block) {
   const auto layout = format::choose_layout(kDriveBytes, 1);
   const uint64_t position = epoch % format::segment_count(layout->slice_bytes, layout->segment_bytes);
-  return format::kSlicesOffset + format::segment_offset(layout->segment_bytes, position) + block * kBlockBytes;
+  return format::kSlicesOffset + format::segment_offset(layout->segment_bytes, position) + block * base::kSectorBytes;
 }
 
 // --- 1: acknowledged in log order
@@ -165,7 +165,7 @@ TEST(Rule02OwnPlace, AMisdirectedWriteIsNotTakenForLive) {
   Rig rig(2, kDriveBytes);
   for (const std::string& k : {here, there, gone}) put_now(rig, k, 1, kLone);
   const uint64_t offset = block_offset(1, 1 + kLoneBlocks);
-  std::memcpy(rig.device(0).durable(offset), rig.device(1).durable(offset), kLoneBlocks * kBlockBytes);
+  std::memcpy(rig.device(0).durable(offset), rig.device(1).durable(offset), kLoneBlocks * base::kSectorBytes);
   ASSERT_EQ(rig.remove(gone), Status::kOk);
   rig.power_cut_and_open();
   EXPECT_FALSE(rig.store().exists(rig.key(gone)));
@@ -205,8 +205,8 @@ TEST(Rule02OwnPlace, WhatWasAppendedAgainDiesOnce) {
     rig->reactor().advance(100 * kMs);
     ASSERT_TRUE(two.first.acknowledged() && two.second.acknowledged());
     ASSERT_EQ(rig->remove("second"), Status::kOk);
-    const uint64_t last_block = format::segment_bytes_for(1) / kBlockBytes - 1;
-    std::memset(rig->device(0).durable(block_offset(1, last_block)), 0, kBlockBytes);
+    const uint64_t last_sector = format::segment_bytes_for(1) / base::kSectorBytes - 1;
+    std::memset(rig->device(0).durable(block_offset(1, last_sector)), 0, base::kSectorBytes);
     rig->power_cut_and_open();
     EXPECT_FALSE(rig->store().exists(rig->key("second")));
     for (const char* k : {"before", "first"}) rig->expect(k, bytes_of(k, 1, kLone));
@@ -346,7 +346,7 @@ TEST(Rule05FreedWaits, ASegmentIsNotWrittenUnderARead) {
   Rig rig(1, kDriveBytes);
   put_now(rig, "read", 1, kLone);
   const std::string name = "read";
-  Slot slot(kLone + 2 * kBlockBytes);
+  Slot slot(kLone + 2 * base::kSectorBytes);
   ReadOp read;
   bool done = false;
   read.key = rig.key(name);
@@ -381,9 +381,9 @@ TEST(Rule05FreedWaits, ASegmentIsNotWrittenUnderARead) {
 /// A block that was read lies in the oldest segment and is moved; the move fails, or the power goes while it is in
 /// flight.
 TEST(Rule05FreedWaits, AMoveIsDurableBeforeItsSegmentIsWritten) {
-  const size_t size = kLone + 5 * kBlockBytes;  // tells the move's write from the others
+  const size_t size = kLone + 5 * base::kSectorBytes;  // tells the move's write from the others
   const std::string hot = bytes_of("hot", 1, size);
-  const uint64_t extent_bytes = kBlockBytes + base::align_up(size, kBlockBytes);
+  const uint64_t extent_bytes = base::kSectorBytes + base::align_up(size, base::kSectorBytes);
   for (uint64_t seed = 1; seed <= 8; ++seed) {
     SCOPED_TRACE(seed);
     const auto rig = seeded_rig(1, seed);
@@ -443,10 +443,10 @@ TEST(Rule06Sequences, ALostAnchorTakesNoReservationBack) {
     const uint64_t sequence = put_now(rig, "k", 1, kLone);
     for (uint64_t i = 0; i < 2; ++i) {
       format::Anchor anchor;
-      std::memcpy(&anchor, rig.device(0).durable(format::kSlicesOffset + i * kBlockBytes), sizeof anchor);
+      std::memcpy(&anchor, rig.device(0).durable(format::kSlicesOffset + i * base::kSectorBytes), sizeof anchor);
       EXPECT_GT(anchor.sequence_end, sequence);
     }
-    std::memset(rig.device(0).durable(format::kSlicesOffset + copy * kBlockBytes) + 2048, 0xFF, 2048);
+    std::memset(rig.device(0).durable(format::kSlicesOffset + copy * base::kSectorBytes) + 2048, 0xFF, 2048);
     rig.power_cut_and_open();
     EXPECT_GE(put_now(rig, "k", 2, kLone), format::kSequenceReservation);
   }

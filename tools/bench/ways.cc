@@ -7,7 +7,7 @@
 
 #include "base/text.h"
 #include "client/settings.h"
-#include "transport/rdma/host.h"
+#include "transport/rdma/devices.h"
 
 namespace memkv::bench {
 namespace {

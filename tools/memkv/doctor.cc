@@ -24,7 +24,7 @@
 #include "tools/memkv/session.h"
 #include "tools/output.h"
 #include "transport/link.h"
-#include "transport/rdma/host.h"
+#include "transport/rdma/devices.h"
 
 namespace memkv::cli {
 namespace {
@@ -116,7 +116,7 @@ Finding check_shm() {
 }
 
 Finding check_rdma() {
-  const auto host = transport::rdma::Host::open({});
+  const auto host = transport::rdma::Devices::open({});
   if (!host) return {"rdma", Verdict::kNote, host.error().text, "clients go over tcp or shm"};
   return {"rdma", Verdict::kOk, fmt::format("{} device(s)", (*host)->rail_count()), ""};
 }

@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "transport/rdma/devices.h"
 #include "transport/rdma/guest_testing.h"
-#include "transport/rdma/host.h"
 
 namespace memkv::transport::rdma {
 namespace {
@@ -38,7 +38,7 @@ TEST(RdmaGid, NetworksAreComparedByTheirBits) {
 
 TEST(RdmaHost, SaysWhyThereIsNone) {
   if (in_guest()) return;
-  auto host = Host::open({});
+  auto host = Devices::open({});
   if (host) return;  // a machine with NICs
   EXPECT_NE(host.error().text.find("host has no"), std::string::npos) << host.error().text;
 }
@@ -62,8 +62,8 @@ TEST_P(RdmaGuest, DeviceIsFoundAndOpens) {
   EXPECT_FALSE((*device)->dead());
 }
 
-TEST_P(RdmaGuest, QueuePairsConnectAndPassAChunk) {
-  auto host = Host::open({GetParam()});
+TEST_P(RdmaGuest, QueuePairsConnectAndPassAMessage) {
+  auto host = Devices::open({GetParam()});
   ASSERT_TRUE(host) << host.error().text;
   auto device = (*host)->rail(0).device.load();
   auto a = QueuePair::make(device, Role::kClient, 11), b = QueuePair::make(device, Role::kServer, 22);
@@ -94,21 +94,21 @@ TEST_P(RdmaGuest, QueuePairsConnectAndPassAChunk) {
 }
 
 /// On any host.
-TEST(QueuePair, TellsWhatIsNoChunk) {
-  ibv_wc chunk{};
-  chunk.opcode = IBV_WC_RECV;
-  chunk.wc_flags = IBV_WC_WITH_IMM;
-  chunk.byte_len = kChunkBytes;
-  EXPECT_TRUE(QueuePair::is_chunk(chunk));
-  ibv_wc written = chunk;  // its bytes lie elsewhere
+TEST(QueuePair, TellsWhatIsNoMessage) {
+  ibv_wc message{};
+  message.opcode = IBV_WC_RECV;
+  message.wc_flags = IBV_WC_WITH_IMM;
+  message.byte_len = kMessageBytes;
+  EXPECT_TRUE(QueuePair::is_message(message));
+  ibv_wc written = message;  // its bytes lie elsewhere
   written.opcode = IBV_WC_RECV_RDMA_WITH_IMM;
-  EXPECT_FALSE(QueuePair::is_chunk(written));
-  ibv_wc plain = chunk;
+  EXPECT_FALSE(QueuePair::is_message(written));
+  ibv_wc plain = message;
   plain.wc_flags = 0;
-  EXPECT_FALSE(QueuePair::is_chunk(plain));
-  ibv_wc large = chunk;
+  EXPECT_FALSE(QueuePair::is_message(plain));
+  ibv_wc large = message;
   large.byte_len++;
-  EXPECT_FALSE(QueuePair::is_chunk(large));
+  EXPECT_FALSE(QueuePair::is_message(large));
 }
 
 }  // namespace

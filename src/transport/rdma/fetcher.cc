@@ -21,11 +21,11 @@ Fetcher::~Fetcher() {
   if (slot_) poller_.staging().give_back(slot_);
 }
 
-void Fetcher::set_offer(std::span<const wire::Segment> segments) {
-  segment_count_ = static_cast<uint32_t>(segments.size());
-  std::copy(segments.begin(), segments.end(), segments_.begin());
+void Fetcher::set_offer(std::span<const wire::RemotePiece> remote_pieces) {
+  segment_count_ = static_cast<uint32_t>(remote_pieces.size());
+  std::copy(remote_pieces.begin(), remote_pieces.end(), segments_.begin());
   offered_bytes_ = 0;
-  for (const wire::Segment& segment : segments) offered_bytes_ += segment.length;
+  for (const wire::RemotePiece& remote_piece : remote_pieces) offered_bytes_ += remote_piece.length;
 }
 
 void Fetcher::start(std::span<const iovec> pieces) {
@@ -85,14 +85,14 @@ void Fetcher::post_part() {
   const uint32_t begin = posted_;
   for (uint32_t requests = 1;; requests++) {
     while (direct_ && pieces_[piece_].iov_len == 0) piece_++;
-    const wire::Segment& segment = segments_[segment_];
-    const LocalPiece into = next_piece(std::min(part_end - posted_, segment.length - segment_at_));
-    const uint64_t from = segment.address + segment_at_;
+    const wire::RemotePiece& remote_piece = segments_[segment_];
+    const LocalPiece into = next_piece(std::min(part_end - posted_, remote_piece.length - segment_at_));
+    const uint64_t from = remote_piece.address + segment_at_;
     advance(into.bytes);
     if (posted_ == part_end || requests == kRequestsPerPartMax) {
-      return work_.read_signaled(into, from, segment.key, posted_ - begin);
+      return work_.read_signaled(into, from, remote_piece.key, posted_ - begin);
     }
-    work_.read(into, from, segment.key);
+    work_.read(into, from, remote_piece.key);
   }
 }
 

@@ -17,7 +17,7 @@ class Fetcher {
   ~Fetcher();
 
   /// From OFFER. Kept until start() or drop().
-  void set_offer(std::span<const wire::Segment> segments);
+  void set_offer(std::span<const wire::RemotePiece> remote_pieces);
   bool has_offer() const { return segment_count_ > 0; }
   uint32_t offered_bytes() const { return offered_bytes_; }
   void drop() { segment_count_ = 0; }
@@ -45,7 +45,7 @@ class Fetcher {
   Device& device_;
   WorkQueue& work_;
 
-  std::array<wire::Segment, wire::kSegmentsPerOfferMax> segments_{};
+  std::array<wire::RemotePiece, wire::kRemotePiecesPerOfferMax> segments_{};
   uint32_t segment_count_ = 0;
   uint32_t offered_bytes_ = 0;
 

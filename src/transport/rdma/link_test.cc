@@ -57,7 +57,7 @@ TEST_P(RdmaLinkFaults, ABadKeyEndsTheLinkAndIsCounted) {
   // The server's payload lies in registered memory, so that it is written and not sent along.
   const io::Slot slot = server_poller->staging().take(100'000);
   ASSERT_TRUE(slot);
-  const wire::Segment nowhere{0x1000, 100'000, 0xdead};
+  const wire::RemotePiece nowhere{0x1000, 100'000, 0xdead};
   TestFrame frame(wire::Opcode::kReply, 1, "placed", {});
   const iovec piece{slot.data, 100'000};
   frame.payload = {&piece, 1};
@@ -149,7 +149,7 @@ struct OfferedFrame : TestFrame {
   void expose_by(Link& link) {
     const iovec piece{payload_text.data(), payload_text.size()};
     ASSERT_TRUE(link.expose({&piece, 1}, Staging::kNever, exposure));
-    offered = {exposure.segments.data(), exposure.count};
+    offered = {exposure.remote_pieces.data(), exposure.count};
   }
   ~OfferedFrame() {
     exposure.release();

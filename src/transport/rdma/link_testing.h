@@ -9,16 +9,16 @@
 
 namespace memkv::transport::rdma {
 
-inline Host& test_host() {
-  static const std::unique_ptr<Host> host = [] {
-    auto opened = Host::open({});
+inline Devices& test_host() {
+  static const std::unique_ptr<Devices> host = [] {
+    auto opened = Devices::open({});
     EXPECT_TRUE(opened) << opened.error().text;
     return opened ? std::move(*opened) : nullptr;
   }();
   return *host;
 }
 
-inline std::unique_ptr<Poller> make_test_poller(io::Reactor& reactor, Host& host = test_host()) {
+inline std::unique_ptr<Poller> make_test_poller(io::Reactor& reactor, Devices& host = test_host()) {
   auto poller = Poller::make(reactor, host, {.staging = {{64 << 10, 8}, {2 << 20, 4}}});
   EXPECT_TRUE(poller) << poller.error().text;
   return poller ? std::move(*poller) : nullptr;

@@ -18,7 +18,7 @@ constexpr uint64_t kTickNs = 50'000'000;
 
 }  // namespace
 
-Result<std::unique_ptr<Poller>, Message> Poller::make(io::Reactor& reactor, Host& host, const Options& options) {
+Result<std::unique_ptr<Poller>, Message> Poller::make(io::Reactor& reactor, Devices& host, const Options& options) {
   auto arena = io::SlotArena::make(options.staging);
   if (!arena) return Message{arena.error().status, "rdma: no memory for staging slots"};
   const std::span<std::byte> bytes = (*arena)->memory();
@@ -30,7 +30,7 @@ Result<std::unique_ptr<Poller>, Message> Poller::make(io::Reactor& reactor, Host
       new Poller(reactor, host, std::move(*arena), std::move(*memory), options.staged_bytes, std::move(events)));
 }
 
-Poller::Poller(io::Reactor& reactor, Host& host, std::unique_ptr<io::SlotArena> staging,
+Poller::Poller(io::Reactor& reactor, Devices& host, std::unique_ptr<io::SlotArena> staging,
                std::shared_ptr<Registration> staging_memory, base::Counter* staged_bytes, base::UniqueFd events)
     : reactor_(reactor),
       host_(host),
@@ -206,15 +206,15 @@ bool Poller::expose_direct(std::span<const iovec> pieces, size_t rail, const Dev
   };
   for (const iovec& piece : pieces) {
     Registration* registration =
-        out.count < out.segments.size() ? memory_.find(piece.iov_base, piece.iov_len) : nullptr;
+        out.count < out.remote_pieces.size() ? memory_.find(piece.iov_base, piece.iov_len) : nullptr;
     const MemoryKeys* keys = registration ? registration->keys(rail, device) : nullptr;
     if (!keys || registration->access() != Access::kRemote || !registration->use()) {
       out.release();
       return false;
     }
     out.users[out.count] = registration;
-    out.segments[out.count++] = {reinterpret_cast<uint64_t>(piece.iov_base), static_cast<uint32_t>(piece.iov_len),
-                                 keys->remote};
+    out.remote_pieces[out.count++] = {reinterpret_cast<uint64_t>(piece.iov_base), static_cast<uint32_t>(piece.iov_len),
+                                      keys->remote};
   }
   return out.count > 0;
 }
@@ -234,7 +234,7 @@ bool Poller::expose_staging(std::span<const iovec> pieces, size_t rail, const De
   out.slot_bytes = slot.capacity;
   out.slot_class = slot.size_class;
   out.slot_index = slot.index;
-  out.segments[0] = {reinterpret_cast<uint64_t>(slot.data), bytes, keys->remote};
+  out.remote_pieces[0] = {reinterpret_cast<uint64_t>(slot.data), bytes, keys->remote};
   out.count = 1;
   return true;
 }

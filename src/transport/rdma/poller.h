@@ -13,7 +13,7 @@
 #include "io/mailbox.h"
 #include "io/reactor.h"
 #include "transport/link.h"
-#include "transport/rdma/host.h"
+#include "transport/rdma/devices.h"
 
 namespace memkv::transport::rdma {
 
@@ -42,13 +42,13 @@ class Poller final : private io::PollSource {
     Access staging_access = Access::kRemote;  ///< kLocal: of a server, whose peers never touch its memory
     base::Counter* staged_bytes = nullptr;    ///< borrowed; null: nobody counts
   };
-  static Result<std::unique_ptr<Poller>, Message> make(io::Reactor& reactor, Host& host, const Options& options);
+  static Result<std::unique_ptr<Poller>, Message> make(io::Reactor& reactor, Devices& host, const Options& options);
   ~Poller();
   Poller(const Poller&) = delete;
   Poller& operator=(const Poller&) = delete;
 
   io::Reactor& reactor() { return reactor_; }
-  Host& host() { return host_; }
+  Devices& host() { return host_; }
   MemoryView& memory() { return memory_; }
   io::SlotArena& staging() { return *staging_; }
   Registration& staging_memory() { return *staging_memory_; }
@@ -73,7 +73,7 @@ class Poller final : private io::PollSource {
 
  private:
   using List = base::IntrusiveList<Polled, &Polled::link_>;
-  Poller(io::Reactor& reactor, Host& host, std::unique_ptr<io::SlotArena> staging,
+  Poller(io::Reactor& reactor, Devices& host, std::unique_ptr<io::SlotArena> staging,
          std::shared_ptr<Registration> staging_memory, base::Counter* staged_bytes, base::UniqueFd events);
   bool expose_direct(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out);
   bool expose_staging(std::span<const iovec> pieces, size_t rail, const Device& device, Exposure& out);
@@ -90,7 +90,7 @@ class Poller final : private io::PollSource {
   void on_tick();
 
   io::Reactor& reactor_;
-  Host& host_;
+  Devices& host_;
   MemoryView memory_;
   const std::unique_ptr<io::SlotArena> staging_;
   const std::shared_ptr<Registration> staging_memory_;

@@ -39,7 +39,7 @@ Result<std::unique_ptr<QueuePair>, Message> QueuePair::make(std::shared_ptr<Devi
 
 Result<void, Message> QueuePair::create() {
   const Verbs& verbs = device_->verbs();
-  constexpr size_t kBytes = size_t{kRecvs + kSends} * kChunkBytes;
+  constexpr size_t kBytes = size_t{kRecvs + kSends} * kMessageBytes;
   buffers_ = std::make_unique<std::byte[]>(kBytes);
   buffers_mr_ = verbs.reg_mr(device_->pd(), buffers_.get(), kBytes, IBV_ACCESS_LOCAL_WRITE);
   if (!buffers_mr_) return failed(*device_, "buffers cannot be registered (see ulimit -l)", errno);
@@ -100,7 +100,7 @@ wire::RdmaEnd QueuePair::local() const {
   end.ethernet = address.ethernet ? 1 : 0;
   end.receives = kRecvs;
   end.reads = static_cast<uint8_t>(std::clamp<int>(device_->limits().max_qp_rd_atom, 1, kReadsMax));
-  end.chunk_bytes = kChunkBytes;
+  end.message_bytes = kMessageBytes;
   return end;
 }
 
@@ -157,7 +157,7 @@ void QueuePair::read_events() {
 bool QueuePair::post_receive(uint32_t index) {
   ibv_sge piece{};
   piece.addr = reinterpret_cast<uint64_t>(receive_buffer(index));
-  piece.length = kChunkBytes;
+  piece.length = kMessageBytes;
   piece.lkey = buffers_mr_->lkey;
   ibv_recv_wr request{};
   request.wr_id = index;

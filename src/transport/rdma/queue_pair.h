@@ -15,7 +15,7 @@ namespace memkv::transport::rdma {
 inline constexpr uint32_t kRecvs = 32;
 inline constexpr uint32_t kSends = 32;
 /// A frame with an 8 KiB payload and a key of usual length fits one.
-inline constexpr uint32_t kChunkBytes = 9 * 1024;
+inline constexpr uint32_t kMessageBytes = 9 * 1024;
 /// The send queue is shared out, so that what was reserved for one use is never taken by another.
 inline constexpr uint32_t kWriteRequestsMax = 128;
 inline constexpr uint32_t kReadRequestsMax = 64;
@@ -63,19 +63,19 @@ class QueuePair {
   static bool is_receive(const ibv_wc& completion) { return completion.wr_id < kRecvs; }
   /// A SEND with an immediate value, as this protocol has them. Else the peer sent something that only looks like one:
   /// of a WRITE with an immediate value the length is that of what it wrote elsewhere.
-  static bool is_chunk(const ibv_wc& receive) {
+  static bool is_message(const ibv_wc& receive) {
     return receive.opcode == IBV_WC_RECV && (receive.wc_flags & IBV_WC_WITH_IMM) != 0 &&
-           receive.byte_len <= kChunkBytes;
+           receive.byte_len <= kMessageBytes;
   }
-  std::byte* receive_buffer(uint32_t index) { return buffers_.get() + size_t{index} * kChunkBytes; }
-  std::byte* send_buffer(uint32_t index) { return buffers_.get() + size_t{kRecvs + index} * kChunkBytes; }
+  std::byte* receive_buffer(uint32_t index) { return buffers_.get() + size_t{index} * kMessageBytes; }
+  std::byte* send_buffer(uint32_t index) { return buffers_.get() + size_t{kRecvs + index} * kMessageBytes; }
   [[nodiscard]] bool post_receive(uint32_t index);
 
   // A batch: one doorbell for all that stands between begin() and end(). Room in the queue is the caller's to keep.
   void begin() { ibv_wr_start(extended_); }
   void write(std::span<const LocalPiece> from, uint64_t to, uint32_t remote_key);
   void read(const LocalPiece& into, uint64_t from, uint32_t remote_key, bool signaled);
-  /// `imm` reaches the peer with the first completion that tells of the chunk.
+  /// `imm` reaches the peer with the first completion that tells of the message.
   void send(uint32_t index, uint32_t bytes, uint32_t imm);
   [[nodiscard]] bool end() { return ibv_wr_complete(extended_) == 0; }
 

@@ -121,14 +121,14 @@ void RdmaLink::move() {
   }
 }
 
-Result<void> RdmaLink::send(OutFrame& frame) {
+Result<void> RdmaLink::send(SendFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
   if (auto pushed = sender_.push(frame); !pushed) return pushed;
   turn_.soon();
   return {};
 }
 
-void RdmaLink::withdraw(OutFrame& frame) {
+void RdmaLink::withdraw(SendFrame& frame) {
   if (closing_) return;
   sender_.withdraw(frame);
   turn_.soon();
@@ -168,7 +168,8 @@ void RdmaLink::on_failed(const ibv_wc& completion) {
 }
 
 void RdmaLink::on_received(const ibv_wc& completion) {
-  if (!QueuePair::is_chunk(completion)) return begin_close(Error{Status::kInvalid, 0, "rdma: not a chunk of frames"});
+  if (!QueuePair::is_message(completion))
+    return begin_close(Error{Status::kInvalid, 0, "rdma: not a message of frames"});
   const auto index = static_cast<uint32_t>(completion.wr_id);
   last_received_ns_ = poller_.reactor().now_ns();
   sender_.receive_used();
@@ -178,8 +179,8 @@ void RdmaLink::on_received(const ibv_wc& completion) {
   if ((immediate & ~kImmCredits) == withdrawal_of(offers_taken_)) withdrawn_ = true;
   counters_.bytes_in.fetch_add(completion.byte_len, std::memory_order_relaxed);
   if (completion.byte_len == 0) return give_back_receive(index);
-  MEMKV_ASSERT(chunk_count_ < chunks_.size());
-  chunks_[(first_chunk_ + chunk_count_++) % chunks_.size()] = {index, completion.byte_len};
+  MEMKV_ASSERT(message_count_ < messages_.size());
+  messages_[(first_message_ + message_count_++) % messages_.size()] = {index, completion.byte_len};
 }
 
 void RdmaLink::give_back_receive(uint32_t index) {
@@ -198,12 +199,12 @@ void RdmaLink::on_work_done() {
   counters_.bytes_in.fetch_add(done.bytes, std::memory_order_relaxed);
   const uint32_t arrived = fetcher_.on_part_done(done.bytes);
   if (fetcher_.done()) return fetched();
-  if (elsewhere_ == Elsewhere::kRead) owner_.on_payload_part(*this, arrived);
+  if (elsewhere_ == PayloadBeside::kRead) owner_.on_payload_part(*this, arrived);
 }
 
 void RdmaLink::fetched() {
   fetcher_.finish();
-  elsewhere_ = Elsewhere::kNone;
+  elsewhere_ = PayloadBeside::kNone;
   offer_taken();
   owner_.on_payload(*this);
 }
@@ -218,27 +219,27 @@ void RdmaLink::offer_taken() {
 void RdmaLink::feed() {
   if (feeding_) return;
   feeding_ = true;
-  while (!closing_ && end_elsewhere() && !reader_.paused() && feed_chunk()) {
+  while (!closing_ && end_elsewhere() && !reader_.paused() && feed_message()) {
   }
   feeding_ = false;
 }
 
 /// False: the stream has nothing.
-bool RdmaLink::feed_chunk() {
-  if (chunk_count_ == 0) return false;
-  const Chunk& chunk = chunks_[first_chunk_];
+bool RdmaLink::feed_message() {
+  if (message_count_ == 0) return false;
+  const Message& message = messages_[first_message_];
   size_t taken = 0;
   for (const iovec& room : reader_.room()) {
-    const size_t bytes = std::min<size_t>(room.iov_len, chunk.bytes - chunk_at_);
-    std::memcpy(room.iov_base, pair_->receive_buffer(chunk.index) + chunk_at_, bytes);
-    chunk_at_ += static_cast<uint32_t>(bytes);
+    const size_t bytes = std::min<size_t>(room.iov_len, message.bytes - message_at_);
+    std::memcpy(room.iov_base, pair_->receive_buffer(message.index) + message_at_, bytes);
+    message_at_ += static_cast<uint32_t>(bytes);
     taken += bytes;
   }
-  if (chunk_at_ == chunk.bytes) {
-    give_back_receive(chunk.index);
-    first_chunk_ = (first_chunk_ + 1) % chunks_.size();
-    chunk_count_--;
-    chunk_at_ = 0;
+  if (message_at_ == message.bytes) {
+    give_back_receive(message.index);
+    first_message_ = (first_message_ + 1) % messages_.size();
+    message_count_--;
+    message_at_ = 0;
   }
   reader_.filled(taken);
   if (reader_.run() == FrameReader::Next::kBad) begin_close(reader_.error());
@@ -267,20 +268,20 @@ PayloadTarget RdmaLink::on_frame(Link&, const wire::FrameHeader& header, std::sp
   if (closing_) return target;
   if (placed) {
     counters_.bytes_in.fetch_add(header.payload_bytes, std::memory_order_relaxed);
-    elsewhere_ = Elsewhere::kPlaced;
+    elsewhere_ = PayloadBeside::kPlaced;
     return PayloadTarget::elsewhere();
   }
   return fetcher_.has_offer() ? take_elsewhere(target, header.payload_bytes) : target;
 }
 
 void RdmaLink::on_offer(std::span<const std::byte> body) {
-  std::array<wire::Segment, wire::kSegmentsPerOfferMax> segments;
-  const auto count = wire::decode_offer(body, segments);
+  std::array<wire::RemotePiece, wire::kRemotePiecesPerOfferMax> remote_pieces;
+  const auto count = wire::decode_offer(body, remote_pieces);
   if (!count) return begin_close(count.error());
   if (role_ == Role::kClient || fetcher_.has_offer()) {
     return begin_close(Error{Status::kInvalid, 0, "rdma: an offer where none belongs"});
   }
-  fetcher_.set_offer(std::span(segments).first(*count));
+  fetcher_.set_offer(std::span(remote_pieces).first(*count));
 }
 
 void RdmaLink::on_taken(std::span<const std::byte> body) {
@@ -295,13 +296,13 @@ PayloadTarget RdmaLink::take_elsewhere(PayloadTarget target, uint32_t payload_by
     case PayloadTarget::Kind::kInto:
       check_holds(target.pieces, payload_bytes);
       fetcher_.start(target.pieces);
-      elsewhere_ = Elsewhere::kRead;
+      elsewhere_ = PayloadBeside::kRead;
       break;
     case PayloadTarget::Kind::kPause:
-      elsewhere_ = Elsewhere::kPaused;
+      elsewhere_ = PayloadBeside::kPaused;
       break;
     default:
-      elsewhere_ = Elsewhere::kSunk;
+      elsewhere_ = PayloadBeside::kSunk;
       break;
   }
   return PayloadTarget::elsewhere();
@@ -310,28 +311,28 @@ PayloadTarget RdmaLink::take_elsewhere(PayloadTarget target, uint32_t payload_by
 /// Ends a payload that nothing must be waited for. False: one is under way.
 bool RdmaLink::end_elsewhere() {
   switch (elsewhere_) {
-    case Elsewhere::kNone:
+    case PayloadBeside::kNone:
       return true;
-    case Elsewhere::kPaused:
+    case PayloadBeside::kPaused:
       if (withdrawn_) owner_.on_unwanted(*this);  // resumes, and a turn follows
       return false;
-    case Elsewhere::kRead:
+    case PayloadBeside::kRead:
       return false;
-    case Elsewhere::kSunk:
+    case PayloadBeside::kSunk:
       fetcher_.drop();
       offer_taken();
       break;
-    case Elsewhere::kPlaced:
+    case PayloadBeside::kPlaced:
       break;
   }
-  elsewhere_ = Elsewhere::kNone;
+  elsewhere_ = PayloadBeside::kNone;
   owner_.on_payload(*this);
   return !closing_;
 }
 
 void RdmaLink::resume(PayloadTarget target) {
   if (closing_) return;
-  if (elsewhere_ == Elsewhere::kPaused) {
+  if (elsewhere_ == PayloadBeside::kPaused) {
     MEMKV_ASSERT(target.kind != PayloadTarget::Kind::kPause, "resume() answers kPause");
     (void)take_elsewhere(target, fetcher_.offered_bytes());
   } else {
@@ -341,11 +342,11 @@ void RdmaLink::resume(PayloadTarget target) {
 }
 
 bool RdmaLink::redirect() {
-  if (elsewhere_ == Elsewhere::kPaused) {
+  if (elsewhere_ == PayloadBeside::kPaused) {
     resume(PayloadTarget::sink());
     return true;
   }
-  if (elsewhere_ == Elsewhere::kRead) return fetcher_.redirect();
+  if (elsewhere_ == PayloadBeside::kRead) return fetcher_.redirect();
   if (reader_.paused() && !closing_) resume(PayloadTarget::sink());
   return reader_.redirect();
 }

@@ -5,12 +5,12 @@
 #include <memory>
 
 #include "base/unique_fd.h"
+#include "transport/deferred_call.h"
 #include "transport/frame_reader.h"
 #include "transport/rdma/fetcher.h"
 #include "transport/rdma/poller.h"
 #include "transport/rdma/sender.h"
 #include "transport/rdma/work_queue.h"
-#include "transport/turn.h"
 
 namespace memkv::transport::rdma {
 
@@ -30,10 +30,10 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   RdmaLink(const RdmaLink&) = delete;
   RdmaLink& operator=(const RdmaLink&) = delete;
 
-  Result<void> send(OutFrame& frame) override;
+  Result<void> send(SendFrame& frame) override;
   void resume(PayloadTarget target) override;
   bool redirect() override;
-  void withdraw(OutFrame& frame) override;
+  void withdraw(SendFrame& frame) override;
   void close(Status why) override;
   bool expose(std::span<const iovec> pieces, Staging staging, Exposure& out) override;
   SendRoom send_room() const override { return {kWriteRequestsMax, kReadAheadBytesMax}; }
@@ -46,11 +46,11 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
 
  private:
   /// Bytes of the peer's stream, in the receive that they came in.
-  struct Chunk {
+  struct Message {
     uint32_t index = 0;
     uint32_t bytes = 0;
   };
-  enum class Elsewhere : uint8_t { kNone, kPlaced, kPaused, kSunk, kRead };
+  enum class PayloadBeside : uint8_t { kNone, kPlaced, kPaused, kSunk, kRead };
 
   // From the poller.
   size_t take_completions() override;
@@ -69,7 +69,7 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   void on_taken(std::span<const std::byte> body);
   PayloadTarget take_elsewhere(PayloadTarget target, uint32_t payload_bytes);
   void feed();
-  bool feed_chunk();
+  bool feed_message();
   void give_back_receive(uint32_t index);
   bool end_elsewhere();
   void fetched();
@@ -91,7 +91,7 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   Sender sender_;
   Fetcher fetcher_;
   FrameReader reader_;
-  Turn turn_;
+  DeferredCall turn_;
   uint64_t last_sent_ns_, last_received_ns_;
   bool closing_ = false;
   bool torn_down_ = false;
@@ -102,12 +102,12 @@ class RdmaLink final : public Link, private Polled, private LinkOwner {
   std::byte control_byte_{};
   iovec control_piece_{};
 
-  // Chunks that are not yet read, oldest first.
-  std::array<Chunk, kRecvs> chunks_{};
-  size_t first_chunk_ = 0, chunk_count_ = 0;
-  uint32_t chunk_at_ = 0;
+  // Messages that are not yet read, oldest first.
+  std::array<Message, kRecvs> messages_{};
+  size_t first_message_ = 0, message_count_ = 0;
+  uint32_t message_at_ = 0;
   bool feeding_ = false;
-  Elsewhere elsewhere_ = Elsewhere::kNone;  // of the payload that comes not in the stream
+  PayloadBeside elsewhere_ = PayloadBeside::kNone;  // of the payload that comes not in the stream
   uint64_t offers_taken_ = 0;
   bool withdrawn_ = false;  // the next offer to be taken
 };

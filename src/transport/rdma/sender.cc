@@ -17,12 +17,12 @@ Sender::Sender(Poller& poller, size_t rail, Device& device, WorkQueue& work, Rol
       work_(work),
       role_(role),
       key_(key),
-      chunk_bytes_(std::min(kChunkBytes, peer.chunk_bytes)),
+      message_bytes_(std::min(kMessageBytes, peer.message_bytes)),
       muted_(role == Role::kServer),
       credits_(peer.receives),
       greet_(role == Role::kClient) {}
 
-Result<void> Sender::push(OutFrame& frame) {
+Result<void> Sender::push(SendFrame& frame) {
   if (auto prepared = prepare(frame); !prepared) return prepared;
   (frame.payload_bytes > 0 ? loaded_ : plain_).push(frame);
   bytes_queued_ += wire_bytes(frame);
@@ -34,7 +34,7 @@ bool Sender::pump() {
   while (in_frame_ || start_next()) {
     if (!copy()) break;
   }
-  if (chunk_open_) close_chunk();
+  if (message_open_) close_message();
   send_withdrawal();
   send_credit();
   return work_.ring();
@@ -48,14 +48,14 @@ bool Sender::start_next() {
     start_taken();
     return true;
   }
-  OutFrame* frame = plain_.empty() ? loaded_.front() : plain_.front();
+  SendFrame* frame = plain_.empty() ? loaded_.front() : plain_.front();
   if (!frame || !start(*frame)) return false;
   (plain_.empty() ? loaded_ : plain_).pop();
   return true;
 }
 
 /// False: it must wait, for room in the send queue or for the peer to take an offer.
-bool Sender::start(OutFrame& frame) {
+bool Sender::start(SendFrame& frame) {
   begin_ = end_ = 0;
   way_ = Way::kInline;
   if (!frame.offered.empty()) {
@@ -110,7 +110,7 @@ void Sender::start_taken() {
 // Placed payloads.
 
 /// False: not all of the payload is registered with this device.
-bool Sender::find_local(const OutFrame& frame) {
+bool Sender::find_local(const SendFrame& frame) {
   size_t count = 0;
   for (const iovec& piece : frame.payload) {
     const Registration* registration = poller_.memory().find(piece.iov_base, piece.iov_len);
@@ -122,35 +122,35 @@ bool Sender::find_local(const OutFrame& frame) {
 }
 
 /// False: no room in the send queue now.
-bool Sender::place(OutFrame& frame) {
+bool Sender::place(SendFrame& frame) {
   if (placed_bytes_ > 0 && placed_bytes_ + frame.payload_bytes > kPlacedBytesMax) return false;
   if (!work_.has_room(Use::kWrite, static_cast<uint32_t>(frame.remote.size() + frame.payload.size()))) return false;
   write_segments(frame);
   way_ = Way::kPlaced;
   placed_bytes_ += frame.payload_bytes;
-  chunk_placed_bytes_ += frame.payload_bytes;
+  message_placed_bytes_ += frame.payload_bytes;
   return true;
 }
 
-void Sender::write_segments(const OutFrame& frame) {
+void Sender::write_segments(const SendFrame& frame) {
   size_t piece = 0;
   uint32_t offset = 0;  // in local_[piece]
   uint32_t left = frame.payload_bytes;
-  for (const wire::Segment& segment : frame.remote) {
-    for (uint32_t at = 0; at < segment.length && left > 0;) {
+  for (const wire::RemotePiece& remote_piece : frame.remote) {
+    for (uint32_t at = 0; at < remote_piece.length && left > 0;) {
       std::array<LocalPiece, kPiecesPerRequestMax> from;
       size_t count = 0;
       const uint32_t begin = at;
-      while (count < from.size() && at < segment.length && left > 0) {
+      while (count < from.size() && at < remote_piece.length && left > 0) {
         const LocalPiece& local = local_[piece];
-        const uint32_t bytes = std::min({local.bytes - offset, segment.length - at, left});
+        const uint32_t bytes = std::min({local.bytes - offset, remote_piece.length - at, left});
         if (bytes > 0) from[count++] = {static_cast<const std::byte*>(local.data) + offset, bytes, local.key};
         at += bytes;
         left -= bytes;
         offset += bytes;
         if (offset == local.bytes) piece++, offset = 0;
       }
-      work_.write({from.data(), count}, segment.address + begin, segment.key);
+      work_.write({from.data(), count}, remote_piece.address + begin, remote_piece.key);
     }
   }
   MEMKV_ASSERT(left == 0, "the owner names room for all of the payload");
@@ -159,7 +159,7 @@ void Sender::write_segments(const OutFrame& frame) {
 // Offered payloads.
 
 /// Null: too many are open. It counts once it is announced.
-Sender::Offer* Sender::new_offer(OutFrame& frame) {
+Sender::Offer* Sender::new_offer(SendFrame& frame) {
   if (offers_made_ - offers_done_ == kOffersMax) return nullptr;
   Offer& offer = offers_[offers_made_ % kOffersMax];
   offer = {};
@@ -169,24 +169,24 @@ Sender::Offer* Sender::new_offer(OutFrame& frame) {
 }
 
 /// False: it goes into the stream.
-bool Sender::offer(OutFrame& frame) {
+bool Sender::offer(SendFrame& frame) {
   Offer* offer = new_offer(frame);
   if (!offer) return false;
-  std::array<wire::Segment, kDirectPiecesMax> segments;
+  std::array<wire::RemotePiece, kDirectPiecesMax> remote_pieces;
   size_t count = 0;
-  if (offer_direct(frame, *offer, segments, count)) {
+  if (offer_direct(frame, *offer, remote_pieces, count)) {
     offer->frame = &frame;
-  } else if (offer_staged(frame, *offer, segments[0])) {
+  } else if (offer_staged(frame, *offer, remote_pieces[0])) {
     count = 1;
   } else {
     return false;
   }
-  announce(std::span(segments).first(count));
+  announce(std::span(remote_pieces).first(count));
   return true;
 }
 
 /// False: too many offers are open.
-bool Sender::offer_exposed(OutFrame& frame) {
+bool Sender::offer_exposed(SendFrame& frame) {
   Offer* offer = new_offer(frame);
   if (!offer) return false;
   offer->frame = &frame;
@@ -194,19 +194,19 @@ bool Sender::offer_exposed(OutFrame& frame) {
   return true;
 }
 
-void Sender::announce(std::span<const wire::Segment> segments) {
+void Sender::announce(std::span<const wire::RemotePiece> remote_pieces) {
   offers_made_++;
-  std::array<std::byte, 8 + kDirectPiecesMax * wire::kSegmentBytes> body;
-  const size_t bytes = wire::encode_offer(segments, body);
+  std::array<std::byte, 8 + kDirectPiecesMax * wire::kRemotePieceBytes> body;
+  const size_t bytes = wire::encode_offer(remote_pieces, body);
   put_prefix(wire::Opcode::kOffer, std::span(body).first(bytes));
   way_ = Way::kOffered;
 }
 
-bool Sender::offer_direct(OutFrame& frame, Offer& offer, std::span<wire::Segment> segments, size_t& count) {
+bool Sender::offer_direct(SendFrame& frame, Offer& offer, std::span<wire::RemotePiece> remote_pieces, size_t& count) {
   for (const iovec& piece : frame.payload) {
     if (piece.iov_len == 0) continue;
     Registration* registration =
-        count < segments.size() ? poller_.memory().find(piece.iov_base, piece.iov_len) : nullptr;
+        count < remote_pieces.size() ? poller_.memory().find(piece.iov_base, piece.iov_len) : nullptr;
     const MemoryKeys* keys = registration ? registration->keys(rail_, device_) : nullptr;
     if (!keys || registration->access() != Access::kRemote || !registration->use()) {
       let_go(offer);
@@ -214,13 +214,13 @@ bool Sender::offer_direct(OutFrame& frame, Offer& offer, std::span<wire::Segment
       return false;
     }
     offer.users[offer.user_count++] = registration;
-    segments[count++] = {reinterpret_cast<uint64_t>(piece.iov_base), static_cast<uint32_t>(piece.iov_len),
-                         keys->remote};
+    remote_pieces[count++] = {reinterpret_cast<uint64_t>(piece.iov_base), static_cast<uint32_t>(piece.iov_len),
+                              keys->remote};
   }
   return true;
 }
 
-bool Sender::offer_staged(OutFrame& frame, Offer& offer, wire::Segment& segment) {
+bool Sender::offer_staged(SendFrame& frame, Offer& offer, wire::RemotePiece& remote_piece) {
   const MemoryKeys* keys = poller_.staging_memory().keys(rail_, device_);
   if (keys) offer.slot = poller_.staging().take(frame.payload_bytes);
   if (!offer.slot) return false;
@@ -230,7 +230,7 @@ bool Sender::offer_staged(OutFrame& frame, Offer& offer, wire::Segment& segment)
     at += piece.iov_len;
   }
   poller_.count_staged(frame.payload_bytes);
-  segment = {reinterpret_cast<uint64_t>(offer.slot.data), frame.payload_bytes, keys->remote};
+  remote_piece = {reinterpret_cast<uint64_t>(offer.slot.data), frame.payload_bytes, keys->remote};
   return true;
 }
 
@@ -251,7 +251,7 @@ bool Sender::on_taken(uint64_t offers) {
   return true;
 }
 
-void Sender::withdraw(OutFrame& frame) {
+void Sender::withdraw(SendFrame& frame) {
   frame.unwanted = true;  // one that has not started yet
   for (uint64_t i = offers_done_; i < offers_made_; i++) {
     Offer& offer = offers_[i % kOffersMax];
@@ -272,48 +272,48 @@ void Sender::send_withdrawal() {
 
 // The stream.
 
-/// Moves the frame on into chunks. False: no chunk is to be had now.
+/// Moves the frame on into messages. False: no message is to be had now.
 bool Sender::copy() {
   while (begin_ < end_) {
-    if (!chunk_open_ && !open_chunk()) return false;
+    if (!message_open_ && !open_message()) return false;
     iovec& piece = pieces_[begin_];
-    const size_t bytes = std::min<size_t>(piece.iov_len, chunk_bytes_ - chunk_used_);
-    std::memcpy(work_.pair().send_buffer(next_buffer_) + chunk_used_, piece.iov_base, bytes);
-    chunk_used_ += static_cast<uint32_t>(bytes);
+    const size_t bytes = std::min<size_t>(piece.iov_len, message_bytes_ - message_used_);
+    std::memcpy(work_.pair().send_buffer(next_buffer_) + message_used_, piece.iov_base, bytes);
+    message_used_ += static_cast<uint32_t>(bytes);
     piece.iov_base = static_cast<std::byte*>(piece.iov_base) + bytes;
     piece.iov_len -= bytes;
     if (piece.iov_len == 0) begin_++;
-    if (begin_ == end_) end_frame();  // before its chunk goes
-    if (chunk_used_ == chunk_bytes_) close_chunk();
+    if (begin_ == end_) end_frame();  // before its message goes
+    if (message_used_ == message_bytes_) close_message();
   }
   return true;
 }
 
 void Sender::end_frame() {
   in_frame_ = false;
-  OutFrame* frame = std::exchange(current_, nullptr);
+  SendFrame* frame = std::exchange(current_, nullptr);
   const bool offer_ends_it = way_ == Way::kOffered && offers_[(offers_made_ - 1) % kOffersMax].frame == frame;
-  if (frame && !offer_ends_it) chunk_frames_.push(*frame);
+  if (frame && !offer_ends_it) message_frames_.push(*frame);
   way_ = Way::kInline;
 }
 
 /// The last credit is kept for telling the peer of credits.
-bool Sender::open_chunk() {
+bool Sender::open_message() {
   if (credits_ < 2 || buffers_out_ == kSends || !work_.has_room(Use::kSend, 1)) return false;
-  chunk_open_ = true;
-  chunk_used_ = 0;
+  message_open_ = true;
+  message_used_ = 0;
   return true;
 }
 
-void Sender::close_chunk() {
-  Posted& posted = work_.send(next_buffer_, chunk_used_, returned_);
-  posted.frames = std::exchange(chunk_frames_, {});
-  posted.bytes = std::exchange(chunk_placed_bytes_, 0);
+void Sender::close_message() {
+  Posted& posted = work_.send(next_buffer_, message_used_, returned_);
+  posted.frames = std::exchange(message_frames_, {});
+  posted.bytes = std::exchange(message_placed_bytes_, 0);
   peer_left_ += std::exchange(returned_, 0);
   credits_--;
   buffers_out_++;
   next_buffer_ = (next_buffer_ + 1) % kSends;
-  chunk_open_ = false;
+  message_open_ = false;
 }
 
 /// A SEND of no bytes, when half of the receives came back and nothing else tells of it, or when the peer has none
@@ -330,16 +330,16 @@ void Sender::send_credit() {
 void Sender::add_credits(uint32_t receives) { credits_ += receives; }
 
 void Sender::on_posted_done(Posted& done) {
-  if (done.kind != Posted::Kind::kChunk) return;
+  if (done.kind != Posted::Kind::kMessage) return;
   buffers_out_--;
   placed_bytes_ -= done.bytes;
-  while (OutFrame* frame = done.frames.pop()) done_.push(*frame);
+  while (SendFrame* frame = done.frames.pop()) done_.push(*frame);
 }
 
 bool Sender::report() {
   if (done_.empty()) return false;
   FrameQueue done = std::exchange(done_, {});
-  while (OutFrame* frame = done.pop()) {
+  while (SendFrame* frame = done.pop()) {
     bytes_queued_ -= wire_bytes(*frame);
     frame->queued = false;
     frame->on_done(*frame, true);
@@ -350,21 +350,21 @@ bool Sender::report() {
 void Sender::fail_all() {
   bytes_queued_ = 0;
   FrameQueue lost;
-  while (OutFrame* frame = done_.pop()) lost.push(*frame);
+  while (SendFrame* frame = done_.pop()) lost.push(*frame);
   while (!work_.empty()) {
     Posted posted = work_.pop();
-    while (OutFrame* frame = posted.frames.pop()) lost.push(*frame);
+    while (SendFrame* frame = posted.frames.pop()) lost.push(*frame);
   }
-  while (OutFrame* frame = chunk_frames_.pop()) lost.push(*frame);
+  while (SendFrame* frame = message_frames_.pop()) lost.push(*frame);
   while (offers_done_ < offers_made_) {
     Offer& offer = offers_[offers_done_++ % kOffersMax];
     let_go(offer);
-    OutFrame* frame = std::exchange(offer.frame, nullptr);
+    SendFrame* frame = std::exchange(offer.frame, nullptr);
     if (frame && frame != current_) lost.push(*frame);
   }
-  if (OutFrame* frame = std::exchange(current_, nullptr)) lost.push(*frame);
-  while (OutFrame* frame = plain_.pop()) lost.push(*frame);
-  while (OutFrame* frame = loaded_.pop()) lost.push(*frame);
+  if (SendFrame* frame = std::exchange(current_, nullptr)) lost.push(*frame);
+  while (SendFrame* frame = plain_.pop()) lost.push(*frame);
+  while (SendFrame* frame = loaded_.pop()) lost.push(*frame);
   memkv::transport::report(lost, false);
 }
 

@@ -22,7 +22,7 @@ inline constexpr uint32_t kReadAheadBytesMax = 16u << 20;
 ///   placed   the owner said where in the peer's memory it goes: WRITEs, then the frame in the stream behind them
 ///   offered  (client) the peer READs it: OFFER, then the frame; the memory is free when TAKEN says so
 ///   inline   neither is possible: in the stream
-/// Smaller ones go inline, but for those that must not be touched here (OutFrame::always_placed, offered).
+/// Smaller ones go inline, but for those that must not be touched here (SendFrame::always_placed, offered).
 /// A frame's on_done comes from report(), when its SEND is acknowledged (so what it said has arrived), or with TAKEN.
 /// Thread: the link's.
 class Sender {
@@ -30,7 +30,7 @@ class Sender {
   Sender(Poller& poller, size_t rail, Device& device, WorkQueue& work, Role role, const base::SipKey& key,
          const wire::RdmaEnd& peer);
 
-  Result<void> push(OutFrame& frame);
+  Result<void> push(SendFrame& frame);
   /// Posts what may leave. False: the queue pair takes nothing any more.
   [[nodiscard]] bool pump();
   void on_posted_done(Posted& done);
@@ -42,7 +42,7 @@ class Sender {
   /// The peer needs the memory of so many offers, counted from the first, no more. False: there were not that many.
   [[nodiscard]] bool on_taken(uint64_t offers);
   /// The peer need not find room for the frame's payload.
-  void withdraw(OutFrame& frame);
+  void withdraw(SendFrame& frame);
   /// Of the peer's offers, so many are taken.
   void tell_taken(uint64_t offers) { taken_ = offers; }
   /// The server says nothing until it has heard a frame of the client's.
@@ -59,7 +59,7 @@ class Sender {
   static constexpr size_t kOffersMax = 64;
   static constexpr size_t kDirectPiecesMax = 8;
   struct Offer {
-    OutFrame* frame = nullptr;  ///< null: staged, its own memory was free at once
+    SendFrame* frame = nullptr;  ///< null: staged, its own memory was free at once
     uint64_t request_id = 0;
     bool unwanted = false;
     io::Slot slot;
@@ -68,23 +68,23 @@ class Sender {
   };
 
   bool start_next();
-  bool start(OutFrame& frame);
+  bool start(SendFrame& frame);
   void start_taken();
-  bool place(OutFrame& frame);
-  bool find_local(const OutFrame& frame);
-  void write_segments(const OutFrame& frame);
-  bool offer(OutFrame& frame);
-  bool offer_exposed(OutFrame& frame);
-  Offer* new_offer(OutFrame& frame);
-  void announce(std::span<const wire::Segment> segments);
-  bool offer_direct(OutFrame& frame, Offer& offer, std::span<wire::Segment> segments, size_t& count);
-  bool offer_staged(OutFrame& frame, Offer& offer, wire::Segment& segment);
+  bool place(SendFrame& frame);
+  bool find_local(const SendFrame& frame);
+  void write_segments(const SendFrame& frame);
+  bool offer(SendFrame& frame);
+  bool offer_exposed(SendFrame& frame);
+  Offer* new_offer(SendFrame& frame);
+  void announce(std::span<const wire::RemotePiece> remote_pieces);
+  bool offer_direct(SendFrame& frame, Offer& offer, std::span<wire::RemotePiece> remote_pieces, size_t& count);
+  bool offer_staged(SendFrame& frame, Offer& offer, wire::RemotePiece& remote_piece);
   void put_prefix(wire::Opcode opcode, std::span<const std::byte> body);
   void let_go(Offer& offer);
   void add_piece(const void* data, size_t bytes);
   bool copy();
-  bool open_chunk();
-  void close_chunk();
+  bool open_message();
+  void close_message();
   void end_frame();
   void send_withdrawal();
   void send_credit();
@@ -96,7 +96,7 @@ class Sender {
   WorkQueue& work_;
   const Role role_;
   const base::SipKey key_;
-  const uint32_t chunk_bytes_;
+  const uint32_t message_bytes_;
   uint64_t sequence_ = 1;  // 0 was spent on the control connection
   uint64_t bytes_queued_ = 0;
   bool muted_;
@@ -106,21 +106,21 @@ class Sender {
   FrameQueue done_;    // to be reported
 
   // The frame that goes into the stream now, and what of it is not there yet.
-  OutFrame* current_ = nullptr;
+  SendFrame* current_ = nullptr;
   Way way_ = Way::kInline;
   bool in_frame_ = false;
   size_t begin_ = 0, end_ = 0;
   std::array<iovec, kPiecesPerPayloadMax + 3> pieces_{};
-  std::array<std::byte, wire::kHeaderBytes + 8 + wire::kSegmentsPerOfferMax * wire::kSegmentBytes> prefix_;
+  std::array<std::byte, wire::kHeaderBytes + 8 + wire::kRemotePiecesPerOfferMax * wire::kRemotePieceBytes> prefix_;
   std::array<LocalPiece, kPiecesPerPayloadMax> local_{};
 
-  // The chunk that is being filled.
-  bool chunk_open_ = false;
-  uint32_t chunk_used_ = 0;
+  // The message that is being filled.
+  bool message_open_ = false;
+  uint32_t message_used_ = 0;
   uint32_t next_buffer_ = 0;
   uint32_t buffers_out_ = 0;
-  FrameQueue chunk_frames_;
-  uint32_t chunk_placed_bytes_ = 0;
+  FrameQueue message_frames_;
+  uint32_t message_placed_bytes_ = 0;
   uint32_t placed_bytes_ = 0;
 
   // Receives: of the peer that we may use, of ours that it may use, and what it must be told.

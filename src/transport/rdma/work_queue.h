@@ -16,10 +16,10 @@ using RequestCounts = std::array<uint32_t, kRequestsOfUse.size()>;
 
 /// Up to one signaled work request: all before it are done when it is.
 struct Posted {
-  enum class Kind : uint8_t { kChunk, kCredit, kRead } kind = Kind::kChunk;
+  enum class Kind : uint8_t { kMessage, kCredit, kRead } kind = Kind::kMessage;
   RequestCounts requests{};
-  uint32_t bytes = 0;  ///< kRead: of the payload; kChunk: written in front of it
-  FrameQueue frames;   ///< kChunk: that end with it
+  uint32_t bytes = 0;  ///< kRead: of the payload; kMessage: written in front of it
+  FrameQueue frames;   ///< kMessage: that end with it
 };
 
 /// Keeps count of the room in the queue; a batch goes out with one doorbell. Thread: the link's.
@@ -49,7 +49,7 @@ class WorkQueue {
   Posted& send(uint32_t buffer, uint32_t bytes, uint32_t imm) {
     add_request(Use::kSend);
     pair_.send(buffer, bytes, imm);
-    return push(bytes > 0 ? Posted::Kind::kChunk : Posted::Kind::kCredit);
+    return push(bytes > 0 ? Posted::Kind::kMessage : Posted::Kind::kCredit);
   }
   /// The doorbell. False: the queue pair takes nothing any more.
   [[nodiscard]] bool ring() {

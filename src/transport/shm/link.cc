@@ -29,7 +29,7 @@ class ShmLink final : public Link, private io::PollSource {
   ShmLink(const ShmLink&) = delete;
   ShmLink& operator=(const ShmLink&) = delete;
 
-  Result<void> send(OutFrame& frame) override;
+  Result<void> send(SendFrame& frame) override;
   void resume(PayloadTarget target) override;
   bool redirect() override;
   void close(Status why) override { begin_close(Error{why, 0, "closed by its owner"}); }
@@ -188,7 +188,7 @@ bool ShmLink::redirect() {
 
 // Sending.
 
-Result<void> ShmLink::send(OutFrame& frame) {
+Result<void> ShmLink::send(SendFrame& frame) {
   if (closing_) return Error{Status::kUnavailable, 0, "send: the link is closed"};
   return queue_.push(frame);
 }

@@ -1,4 +1,4 @@
-#include "transport/rdma/host.h"
+#include "transport/rdma/devices.h"
 
 #include <fmt/format.h>
 #include <sched.h>
@@ -64,14 +64,14 @@ void HelperThread::loop() {
   }
 }
 
-Result<std::unique_ptr<Host>, Message> Host::open(std::vector<std::string> names) {
+Result<std::unique_ptr<Devices>, Message> Devices::open(std::vector<std::string> names) {
   auto verbs = load_verbs();
   if (!verbs) return verbs.error();
   const bool listed = !names.empty();
   if (!listed) names = list_devices(**verbs);
   if (names.empty()) return Message{Status::kUnavailable, "this host has no RDMA device"};
   if (names.size() > kRailsMax) names.resize(kRailsMax);
-  std::unique_ptr<Host> host(new Host(**verbs));
+  std::unique_ptr<Devices> host(new Devices(**verbs));
   std::string why;
   bool any = false;
   for (const std::string& name : names) {
@@ -90,19 +90,19 @@ Result<std::unique_ptr<Host>, Message> Host::open(std::vector<std::string> names
   }
   if (!any) return Message{Status::kUnavailable, "no RDMA device can be used: " + why};
   host->set_up_ = HelperThread::make(
-      "memkv-rdma-up", [](void* self) { static_cast<Host*>(self)->look(); }, host.get());
+      "memkv-rdma-up", [](void* self) { static_cast<Devices*>(self)->look(); }, host.get());
   host->tear_down_ = HelperThread::make("memkv-rdma-down", nullptr, nullptr);
   if (host->set_up_ && host->tear_down_) return host;
   return Message{Status::kIo, "no event loop or no thread for a helper (see ulimit -n, ulimit -u and pids.max)"};
 }
 
-Host::~Host() {
+Devices::~Devices() {
   set_up_.reset();
   tear_down_.reset();
 }
 
 /// Thread: set-up. A device that went is taken again when it is back.
-void Host::look() {
+void Devices::look() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   const uint64_t now_ns = static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
@@ -118,13 +118,13 @@ void Host::look() {
 }
 
 /// Links see it themselves; what they had in flight fails.
-void Host::close_rail(Rail& rail, size_t index) {
+void Devices::close_rail(Rail& rail, size_t index) {
   rail.device.store(nullptr);
   const auto all = memory_.snapshot();
   for (const auto& registration : *all) registration->drop(index);
 }
 
-void Host::open_rail(Rail& rail, size_t index) {
+void Devices::open_rail(Rail& rail, size_t index) {
   auto device = Device::open(verbs_, rail.name);
   if (!device) return;
   log_device(**device);
@@ -139,7 +139,7 @@ void Host::open_rail(Rail& rail, size_t index) {
   }
 }
 
-std::shared_ptr<Device> Host::device_for(const wire::RdmaEnd& peer, size_t& rail) const {
+std::shared_ptr<Device> Devices::device_for(const wire::RdmaEnd& peer, size_t& rail) const {
   for (size_t i = 0; i < rails_.size(); i++) {
     std::shared_ptr<Device> device = rails_[i]->device.load();
     if (!device || device->address().network_bits == 0) continue;
@@ -155,7 +155,7 @@ std::shared_ptr<Device> Host::device_for(const wire::RdmaEnd& peer, size_t& rail
 }
 
 /// On each device that is there now; what each of the others says.
-std::vector<Host::Refusal> Host::add_to_rails(Registration& registration) {
+std::vector<Devices::Refusal> Devices::add_to_rails(Registration& registration) {
   std::vector<Refusal> refusals;
   for (size_t i = 0; i < rails_.size(); i++) {
     auto device = rails_[i]->device.load();
@@ -171,7 +171,7 @@ std::vector<Host::Refusal> Host::add_to_rails(Registration& registration) {
   return refusals;
 }
 
-Result<std::shared_ptr<Registration>> Host::add_memory(void* data, size_t size, Access access) {
+Result<std::shared_ptr<Registration>> Devices::add_memory(void* data, size_t size, Access access) {
   auto registration = std::make_shared<Registration>(data, size, access);
   if (const auto refusals = add_to_rails(*registration); !refusals.empty()) return refusals.front().error;
   memory_.add(registration);          // now others find and use it: it can be refused no more
@@ -179,7 +179,7 @@ Result<std::shared_ptr<Registration>> Host::add_memory(void* data, size_t size, 
   return registration;
 }
 
-Result<std::shared_ptr<Registration>, Message> Host::add_gpu_memory(void* data, size_t size, int cuda_device) {
+Result<std::shared_ptr<Registration>, Message> Devices::add_gpu_memory(void* data, size_t size, int cuda_device) {
   auto dmabuf = export_gpu_memory(data, size, cuda_device);
   if (!dmabuf) return dmabuf.error();
   auto registration = std::make_shared<Registration>(data, size, std::move(*dmabuf));
@@ -199,7 +199,7 @@ Result<std::shared_ptr<Registration>, Message> Host::add_gpu_memory(void* data, 
   return Message{Status::kUnsupported, why.empty() ? "no RDMA device is there now" : why.substr(2)};
 }
 
-void Host::remove_memory(std::shared_ptr<Registration> registration, void (*wait)(void* context), void* context) {
+void Devices::remove_memory(std::shared_ptr<Registration> registration, void (*wait)(void* context), void* context) {
   memory_.remove(*registration);
   while (!registration->retire()) wait(context);
   registration->let_go();

@@ -16,7 +16,7 @@
 
 namespace memkv::transport::rdma {
 
-class Host;
+class Devices;
 
 /// Something that blocks, done in a helper thread. Owned by who asked, untouched by it until on_done.
 struct BlockingJob {
@@ -65,12 +65,12 @@ struct Rail {
 };
 
 /// Made once per process that has something to do with RDMA. Thread: any, but for what says otherwise.
-class Host {
+class Devices {
  public:
   /// Empty `names`: all usable devices. Fails with a sentence that says why there is no RDMA here; a named device that
   /// cannot be opened now is taken when it comes. Blocks.
-  static Result<std::unique_ptr<Host>, Message> open(std::vector<std::string> names);
-  ~Host();
+  static Result<std::unique_ptr<Devices>, Message> open(std::vector<std::string> names);
+  ~Devices();
 
   size_t rail_count() const { return rails_.size(); }
   Rail& rail(size_t index) { return *rails_[index]; }
@@ -91,7 +91,7 @@ class Host {
   void tear_down(BlockingJob& job) { tear_down_->push(job); }  ///< ending them: never waits behind a set-up
 
  private:
-  explicit Host(const Verbs& verbs) : verbs_(verbs) {}
+  explicit Devices(const Verbs& verbs) : verbs_(verbs) {}
   struct Refusal {
     size_t rail;
     Error error;

@@ -15,15 +15,15 @@ inline constexpr size_t kFramePiecesMax = 64;
 inline constexpr uint32_t kSharedPayloadMax = 256 * 1024;
 
 /// Owned by the worker's pool, lent to the link until on_done.
-struct FrameOut {
-  transport::OutFrame out;
+struct ReplyFrame {
+  transport::SendFrame out;
   Connection* connection = nullptr;
-  OpQueue ops;                                          ///< whose payload this frame carries
-  uint32_t payload_bytes = 0;                           ///< of them
-  void (*after)(FrameOut& frame, bool sent) = nullptr;  ///< for what is not an op
+  OpQueue ops;                                            ///< whose payload this frame carries
+  uint32_t payload_bytes = 0;                             ///< of them
+  void (*after)(ReplyFrame& frame, bool sent) = nullptr;  ///< for what is not an op
   void* after_context = nullptr;
   std::array<iovec, kFramePiecesMax> pieces{};
-  std::array<wire::Segment, kFramePiecesMax> segments;  ///< where the pieces go, if their ops said so
+  std::array<wire::RemotePiece, kFramePiecesMax> remote_pieces;  ///< where the pieces go, if their ops said so
   std::array<std::byte, kFrameBodyBytes> body;
 };
 

@@ -7,20 +7,20 @@
 namespace memkv::transport {
 
 /// Thread: the reactor's.
-class Turn {
+class DeferredCall {
  public:
   using Fn = void (*)(void* context);
-  Turn(io::Reactor& reactor, Fn fn, void* context) : reactor_(reactor), fn_(fn), context_(context) {
+  DeferredCall(io::Reactor& reactor, Fn fn, void* context) : reactor_(reactor), fn_(fn), context_(context) {
     op_.context = timer_.context = this;
-    op_.on_done = [](io::IoOp& op, int32_t) { static_cast<Turn*>(op.context)->run(); };
-    timer_.on_done = [](io::Timer& timer) { static_cast<Turn*>(timer.context)->run(); };
+    op_.on_done = [](io::IoOp& op, int32_t) { static_cast<DeferredCall*>(op.context)->run(); };
+    timer_.on_done = [](io::Timer& timer) { static_cast<DeferredCall*>(timer.context)->run(); };
   }
-  ~Turn() {
+  ~DeferredCall() {
     MEMKV_ASSERT(!op_.pending(), "destroyed with a turn to come");
     reactor_.stop(timer_);
   }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
+  DeferredCall(const DeferredCall&) = delete;
+  DeferredCall& operator=(const DeferredCall&) = delete;
 
   /// One turn, however often it is asked for before it comes.
   void soon() {
