@@ -46,8 +46,7 @@ void LogScan::read(uint64_t offset, std::byte* memory, uint64_t bytes) {
             log_.config().slice.drive_index, offset);
 }
 
-// --- anchors
-// ------------------------------------------------------------------------------------------------
+// --- anchors ---------------------------------------------------------------------------------------------------------
 
 void LogScan::read_anchors() {
   const uint64_t seed = format::store_seed(recovery_.options().store_id);
@@ -69,8 +68,7 @@ void LogScan::read_anchors() {
   }
 }
 
-// --- segments
-// ------------------------------------------------------------------------------------------------
+// --- segments --------------------------------------------------------------------------------------------------------
 
 /// Which epoch lies at a ring position; 0: none that can be made out. A header that is lost, or was never replaced by
 /// the newer one, does not hide what lies behind it.
@@ -196,8 +194,7 @@ void LogScan::lose_all(uint64_t epoch, uint32_t sector) {
   recovery_.lose_all(log_, {epoch, place_of(epoch, sector)});
 }
 
-// --- sealed segments
-// ------------------------------------------------------------------------------------------------
+// --- sealed segments -------------------------------------------------------------------------------------------------
 
 bool LogScan::footer_trailer(uint64_t position, format::FooterTrailer& out) {
   const uint64_t end = log_.segment_start(position) + log_.config().slice.segment_bytes;
@@ -259,8 +256,7 @@ void LogScan::read_sealed(const Segment& segment, const Segment& next) {
   log_.set_data_end(segment.epoch, w.end);
 }
 
-// --- the newest segment
-// ------------------------------------------------------------------------------------------------
+// --- the newest segment ----------------------------------------------------------------------------------------------
 
 Log::Position LogScan::read_newest(const Segment& segment) {
   Log::Position end;
@@ -344,8 +340,7 @@ void LogScan::settle_holes(uint64_t epoch, const Walk& walk) {
   }
 }
 
-// --- extents
-// ------------------------------------------------------------------------------------------------
+// --- extents ---------------------------------------------------------------------------------------------------------
 
 std::optional<LogScan::Extent> LogScan::read_extent(uint64_t epoch, uint32_t sector) {
   read(place_of(epoch, sector), window_.get(), base::kSectorBytes);

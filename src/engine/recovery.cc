@@ -104,8 +104,7 @@ int32_t Recovery::wait(Log& log, uint64_t offset, std::byte* memory, uint64_t by
   return w.result;
 }
 
-// --- what the logs say
-// ------------------------------------------------------------------------------------------------
+// --- what the logs say -----------------------------------------------------------------------------------------------
 
 void Recovery::Tomb::add(uint64_t sequence, LogPlace at) {
   highest = std::max(highest, sequence);
@@ -197,8 +196,7 @@ bool Recovery::is_suspect(const Found& f) const {
   return f.at() < cut || ((f.header.flags & format::kRecordMoved) != 0 && f.epoch <= cut.epoch + 1);
 }
 
-// --- what follows from it
-// ------------------------------------------------------------------------------------------------
+// --- what follows from it --------------------------------------------------------------------------------------------
 
 void Recovery::resolve() {
   const auto gone = [this](const Found& f) { return !usable(f); };

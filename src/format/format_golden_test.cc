@@ -203,7 +203,7 @@ TEST(FormatGolden, GoldenExtentAndFooterParse) {
   EXPECT_FALSE(records_in.next(record).value());
   const NoteView note = read_note(open_extent(extent_bytes, kSeed).value(), extent_bytes).value();
   ASSERT_EQ(note.size(), 2u);
-  EXPECT_EQ(note.block, 7u);
+  EXPECT_EQ(note.sector, 7u);
   EXPECT_EQ(note.entry(1).digest[1], 0xefu);
   EXPECT_EQ(note.entry(1).sequence, 0xf1u);
   EXPECT_FALSE(entries_in.next(entry).value());

@@ -69,8 +69,7 @@ class OpenVolume final : public Volume {
   bool dirty_ = false;  // a change of store_ is not yet on all members
 };
 
-// --- reading
-// -----------------------------------------------------------------------------------------------------------
+// --- reading ---------------------------------------------------------------------------------------------------------
 
 Message read_failed(const std::string& path, const Error& error, const format::Superblock& superblock) {
   switch (error.status) {
@@ -141,8 +140,7 @@ Result<void, Message> OpenVolume::admit(MemberDrive drive) {
   return {};
 }
 
-// --- agreeing
-// ----------------------------------------------------------------------------------------------------------
+// --- agreeing --------------------------------------------------------------------------------------------------------
 
 Result<void, Message> OpenVolume::agree(const std::vector<std::string>& accept_loss) {
   std::vector<MemberState> states;
@@ -206,8 +204,7 @@ void OpenVolume::adopt_namespaces() {
   store_ = *longest;
 }
 
-// --- settling
-// ----------------------------------------------------------------------------------------------------------
+// --- settling --------------------------------------------------------------------------------------------------------
 
 /// Makes a drive that comes back after it was out empty: what its logs hold is of a former life. Both copies, so that
 /// none is left to fall back on that knows it.
@@ -267,8 +264,7 @@ Result<void, Message> OpenVolume::settle() {
   return {};
 }
 
-// --- changes
-// -----------------------------------------------------------------------------------------------------------
+// --- changes ---------------------------------------------------------------------------------------------------------
 
 /// Both copies, one after another: with either of them lost the drive does not fall back to a former membership, in
 /// which a drive that is out would still be in.

@@ -86,43 +86,7 @@ class VolumeTest : public testing::Test {
   uint64_t first_life_ = 0;  // since format
 };
 
-// --- layout
-// ------------------------------------------------------------------------------------------------------------
-
-TEST(format::Layout, LargestSegmentsThatLeave64ALog) {
-  for (const uint64_t gib : {1, 2, 4, 16, 100, 1000, 15'000}) {
-    for (uint32_t shards = 1; shards <= format::kShardsMax; shards *= 2) {
-      const auto layout = format::choose_layout(gib << 30, shards);
-      if (!layout) continue;
-      const uint64_t segments = format::segment_count(layout->slice_bytes, layout->segment_bytes);
-      EXPECT_GE(segments, format::kSegmentsMin);
-      EXPECT_TRUE(segments >= format::kSegmentsWanted || layout->segment_bytes == format::segment_bytes_for(1));
-      if (layout->segment_bytes < format::segment_bytes_for(format::kSegmentChunksMax)) {
-        const uint64_t larger = layout->segment_bytes - format::segment_bytes_for(0) + format::segment_bytes_for(1);
-        EXPECT_LT(format::segment_count(layout->slice_bytes, larger), format::kSegmentsWanted);
-      }
-      EXPECT_LE(format::kSlicesOffset + shards * layout->slice_bytes, gib << 30);
-    }
-  }
-}
-
-TEST(format::Layout, SmallestDriveIsJustTaken) {
-  for (const uint32_t shards : {1u, 8u, 32u}) {
-    EXPECT_TRUE(format::choose_layout(format::drive_bytes_min(shards), shards).has_value());
-    EXPECT_FALSE(format::choose_layout(format::drive_bytes_min(shards) - base::kSectorBytes, shards).has_value());
-  }
-}
-
-TEST(format::Layout, OneShardPer4GiBAsFarAsTheSmallestDriveGoes) {
-  EXPECT_EQ(format::default_shards(uint64_t{1} << 30, uint64_t{1} << 30), 1u);
-  EXPECT_EQ(format::default_shards(uint64_t{12} << 30, uint64_t{4} << 30), 2u);
-  EXPECT_EQ(format::default_shards(uint64_t{16} << 30, uint64_t{4} << 30), 4u);
-  EXPECT_EQ(format::default_shards(uint64_t{4} << 40, uint64_t{1} << 40), format::kShardsMax);
-  EXPECT_EQ(format::default_shards(uint64_t{4} << 40, uint64_t{64} << 20), 2u);
-}
-
-// --- format
-// ------------------------------------------------------------------------------------------------------------
+// --- format ----------------------------------------------------------------------------------------------------------
 
 TEST_F(VolumeTest, FormattedDrivesOpenWithAllTheirFields) {
   add(2 * kDriveBytes);
@@ -199,8 +163,7 @@ TEST_F(VolumeTest, FormatCutShortLeavesNoFormerStoreBehind) {
   }
 }
 
-// --- open: refusals
-// ------------------------------------------------------------------------------------------------------
+// --- open: refusals --------------------------------------------------------------------------------------------------
 
 TEST_F(VolumeTest, OpenSaysWhatIsWrongWhereAndWhatToDo) {
   EXPECT_THAT(open_error({}), HasSubstr("no drives given"));
@@ -270,8 +233,7 @@ TEST_F(VolumeTest, UnreadableDriveCountsAsMissing) {
   EXPECT_THAT(open_error(all()), HasSubstr("cannot be read, and no other drive is there"));
 }
 
-// --- open: membership
-// ----------------------------------------------------------------------------------------------------
+// --- open: membership ------------------------------------------------------------------------------------------------
 
 TEST_F(VolumeTest, MoreThanHalfOpensDegradedAndNamesTheMissing) {
   format();
@@ -428,8 +390,7 @@ TEST(Membership, TwoEquallyLikelyOnesAreRefused) {
   EXPECT_EQ(decide_membership(states).error().status, Status::kInvalid);
 }
 
-// --- namespaces
-// ----------------------------------------------------------------------------------------------------------
+// --- namespaces ------------------------------------------------------------------------------------------------------
 
 TEST_F(VolumeTest, NamespaceIdsAreRandomAndStay) {
   format();

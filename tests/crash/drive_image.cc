@@ -52,7 +52,7 @@ std::optional<DriveImage> DriveImage::open(const std::string& path) {
     if (!image.read(offset, bytes)) continue;
     std::memcpy(&copy, bytes.data(), sizeof copy);
     const bool newer = image.superblock_.write_counter <= copy.write_counter;
-    if (engine::valid(copy) && newer) image.superblock_ = copy;
+    if (format::valid(copy) && newer) image.superblock_ = copy;
   }
   const format::Superblock& s = image.superblock_;
   if (s.shard_count == 0) return {};
@@ -70,7 +70,7 @@ uint64_t DriveImage::epoch_at(uint64_t start) const {
   format::SegmentHeader header;
   if (!read(start, bytes)) return 0;
   std::memcpy(&header, bytes.data(), sizeof header);
-  uint64_t epoch = engine::valid(header, seed_) ? header.epoch : 0;
+  uint64_t epoch = format::valid(header, seed_) ? header.epoch : 0;
   const auto extent = format::peek_extent(base::Bytes(bytes).subspan(base::kSectorBytes));
   if (!extent || extent->epoch <= epoch) return epoch;
   std::vector<std::byte> whole(extent->header_bytes);
@@ -86,7 +86,7 @@ uint64_t DriveImage::anchored_block(uint32_t shard, uint64_t epoch) const {
     format::Anchor anchor;
     if (!read(slice_of(shard) + copy * base::kSectorBytes, bytes)) continue;
     std::memcpy(&anchor, bytes.data(), sizeof anchor);
-    const bool valid = engine::valid(anchor, format::store_seed(superblock_.store_id));
+    const bool valid = format::valid(anchor, format::store_seed(superblock_.store_id));
     if (!valid || anchor.shard != shard || anchor.life != superblock_.life) continue;
     if (anchor.complete_epoch > epoch) return UINT32_MAX;
     if (anchor.complete_epoch == epoch) block = std::max<uint64_t>(block, anchor.complete_sector);

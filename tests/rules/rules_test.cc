@@ -76,8 +76,7 @@ uint64_t block_offset(uint64_t epoch, uint64_t block) {
   return format::kSlicesOffset + format::segment_offset(layout->segment_bytes, position) + block * base::kSectorBytes;
 }
 
-// --- 1: acknowledged in log order
-// ------------------------------------------------------------------------------------------------
+// --- 1: acknowledged in log order ------------------------------------------------------------------------------------
 
 /// Two extents are in flight; the second one completes first.
 struct TwoInFlight {
@@ -132,8 +131,7 @@ TEST(Rule01InOrder, BothGoToTheNextSegmentWhenTheFirstFails) {
   for (const Put* put : {&two.first, &two.second}) rig.expect(put->key, put->bytes);
 }
 
-// --- 2: own place and chain
-// ------------------------------------------------------------------------------------------------
+// --- 2: own place and chain ------------------------------------------------------------------------------------------
 
 /// The ring came round: behind the newest extent lie whole extents of the segment's former life, at the very places
 /// where the next ones would be. Their blocks were evicted, then removed.
@@ -213,8 +211,7 @@ TEST(Rule02OwnPlace, WhatWasAppendedAgainDiesOnce) {
   }
 }
 
-// --- 3: complete up to
-// ------------------------------------------------------------------------------------------------
+// --- 3: complete up to -----------------------------------------------------------------------------------------------
 
 /// Bad before the mark: the newer version had been acknowledged, so the older one must not come back.
 TEST(Rule03CompleteUpTo, RotIsAMissAndTheOlderVersionStaysDead) {
@@ -268,8 +265,7 @@ TEST(Rule03CompleteUpTo, TornIsDroppedAndTheOlderVersionLives) {
   EXPECT_GT(torn, 0u);
 }
 
-// --- 4: a record dies where it lies
-// ------------------------------------------------------------------------------------------------
+// --- 4: a record dies where it lies ----------------------------------------------------------------------------------
 
 TEST(Rule04DiesWhereItLies, WhatWasRemovedStaysAway) {
   for (const size_t size : {size_t{5'000}, kLone, size_t{5 * kMi}}) {
@@ -326,8 +322,7 @@ TEST(Rule04DiesWhereItLies, RecoveryWritesTheTombstoneThatACrashKept) {
   }
 }
 
-// --- 5: a freed segment waits
-// ------------------------------------------------------------------------------------------------
+// --- 5: a freed segment waits ----------------------------------------------------------------------------------------
 
 /// Puts until one has to wait, or twice the drive is written.
 std::unique_ptr<Put> fill_until_stuck(Rig& rig) {
@@ -408,8 +403,7 @@ TEST(Rule05FreedWaits, AMoveIsDurableBeforeItsSegmentIsWritten) {
   }
 }
 
-// --- 6: sequences never repeat
-// ------------------------------------------------------------------------------------------------
+// --- 6: sequences never repeat ---------------------------------------------------------------------------------------
 
 /// Records that took a sequence and were lost with the power.
 TEST(Rule06Sequences, LostRecordsKeepTheirSequences) {
@@ -452,8 +446,7 @@ TEST(Rule06Sequences, ALostAnchorTakesNoReservationBack) {
   }
 }
 
-// --- 7: membership
-// ------------------------------------------------------------------------------------------------
+// --- 7: membership ---------------------------------------------------------------------------------------------------
 
 /// A rig's drive as the volume sees it.
 class RigDrive final : public io::DriveFile {
@@ -580,8 +573,7 @@ TEST(Rule07Membership, AFormerLifeStaysAwayFromANewOne) {
   for (const std::string& name : fresh) rig.expect(name, bytes_of(name, 1, kLone));
 }
 
-// --- 8: namespaces
-// ------------------------------------------------------------------------------------------------
+// --- 8: namespaces ---------------------------------------------------------------------------------------------------
 
 /// The same names in stores of their own, and in one store formatted anew: no id comes twice, so that no bytes of one
 /// verify in the other.
@@ -626,8 +618,7 @@ TEST(Rule08Namespaces, AFlushIsARecordInEachLog) {
   }
 }
 
-// --- 9: file lock
-// ------------------------------------------------------------------------------------------------
+// --- 9: file lock ----------------------------------------------------------------------------------------------------
 
 class Rule09FileLock : public testing::Test {
  protected:
@@ -671,8 +662,7 @@ TEST_F(Rule09FileLock, AStartWaitsForTheOneBeforeToEnd) {
   end.join();
 }
 
-// --- 10: durable means durable
-// ------------------------------------------------------------------------------------------------
+// --- 10: durable means durable ---------------------------------------------------------------------------------------
 
 TEST(Rule10Durable, AcknowledgedIsPastTheDrivesCache) {
   for (uint64_t seed = 1; seed <= 8; ++seed) {
