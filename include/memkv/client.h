@@ -1,9 +1,14 @@
 #pragma once
 /// The MemKV client. Link `memkv::client`.
 ///
-///   auto client = memkv::Client::connect({.servers = {"kv1=10.0.0.10:9900", "kv2=10.0.0.11:9900"}, .namespace_key =
-///   key}).value(); client.put("prefix/4f2a", block); auto got = client.get("prefix/4f2a", buffer); memkv::Batch batch;
-///   batch.get("a", dst_a).get("b", dst_b, /*offset=*/4096).exists("c"); for (auto& outcome : client.run(batch)) …
+///   const std::vector<std::string> servers = {"kv1=10.0.0.10:9900", "kv2=10.0.0.11:9900"};
+///   auto client = memkv::Client::connect({.servers = servers, .namespace_key = key}).value();
+///   client.put("prefix/4f2a", block);
+///   auto got = client.get("prefix/4f2a", buffer);
+///
+///   memkv::Batch batch;
+///   batch.get("a", dst_a).get("b", dst_b, /*offset=*/4096).exists("c");
+///   for (auto& outcome : client.run(batch)) ...
 ///
 /// Every op takes a list of local pieces. A completed op leaves the caller's memory quiet, whatever its outcome; after
 /// anything but a hit the content of a get's buffer is unspecified. Nothing here throws; nothing hangs longer than the

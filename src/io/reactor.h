@@ -79,17 +79,16 @@ class PollSource {
 /// Event loop of one thread. Thread: the one that runs it, except `wake`; adopt() hands it to another.
 ///
 /// Contract (one suite, src/io/reactor_test.cc, runs on every implementation):
-/// * A submit returns an error and forgets the op, or returns ok and calls `on_done` exactly once, later, from
-/// `run_once`, never inside the submit.
+/// * A submit either returns an error and forgets the op, or returns ok and calls `on_done` exactly once: later, from
+///   `run_once`, never inside the submit.
 /// * iovec arrays and the memory they name stay the submitter's and must live until `on_done`.
-/// * recv/send may move fewer bytes than asked; recv result 0 = end of stream. SIGPIPE never fires.
+/// * recv and send may move fewer bytes than asked. A recv result of 0 is the end of the stream. SIGPIPE never fires.
 /// * `cancel` is best effort and asynchronous: `on_done` still runs exactly once, with -ECANCELED or the real result.
-///   Exception, relied upon by the client's quiet-memory rule: on `epoll`, after `cancel(op)` of a recv returns, its
-///   memory is not written any more.
+///   On `epoll` alone the memory of a recv is not written any more once `cancel` has returned. The client relies on
+///   that: it promises that a completed op leaves the caller's memory quiet.
 /// * Device reads and writes of one fd may complete in any order.
-/// * Sources are polled at every turn; before the loop sleeps (in run_once, or outside after arm_wait) each is armed,
-/// and
-///   one that says no keeps it from sleeping; they are disarmed before anything else runs.
+/// * Poll sources are polled at every turn. Before the loop sleeps (in `run_once`, or outside after `arm_wait`) each is
+///   armed, and one that returns false keeps the loop awake. All are disarmed before anything else runs.
 class Reactor {
  public:
   virtual ~Reactor() = default;
