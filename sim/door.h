@@ -27,7 +27,6 @@ class Door {
 
   SimLoop& loop() { return loop_; }
   void stop();
-  size_t guests() const { return guests_.size(); }
 
  private:
   void listen();

@@ -88,8 +88,6 @@ void Model::client_died(uint32_t client, uint64_t now_ns) {
   }
 }
 
-void Model::note_moved(uint32_t key, uint64_t now_ns) { moved_ns_[key] = now_ns; }
-
 uint64_t Model::longest(uint32_t tenant, uint32_t key) const {
   uint64_t longest = 0;
   const auto at = by_key_.find({tenant, key});
@@ -259,9 +257,7 @@ std::optional<std::string> Model::check_miss(const Read& read, const std::vector
     misses_excused_++;
     return std::nullopt;
   }
-  const auto moved = moved_ns_.find(read.key);
-  if (unreachable_until_ns_ > read.start_ns || last_drop_ns_ >= put.start_ns ||
-      (moved != moved_ns_.end() && moved->second > put.end_ns)) {
+  if (unreachable_until_ns_ > read.start_ns || last_drop_ns_ >= put.start_ns) {
     misses_excused_++;
     return std::nullopt;
   }

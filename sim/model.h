@@ -68,8 +68,6 @@ class Model {
   void note_unreachable(uint64_t until_ns) { unreachable_until_ns_ = std::max(unreachable_until_ns_, until_ns); }
   /// The newest write of a log was damaged: the one exception (an older version may appear). `key`s of all tenants.
   void note_newest_damaged(uint64_t now_ns) { newest_damaged_ns_ = now_ns; }
-  /// The key has another home now: what it had is out of reach.
-  void note_moved(uint32_t key, uint64_t now_ns);
 
   /// Nothing, or what is wrong with the answer.
   std::optional<std::string> check(const Read& read) const;
@@ -92,7 +90,6 @@ class Model {
   std::vector<Change> changes_;
   std::map<std::pair<uint32_t, uint32_t>, std::vector<Version>> by_key_;
   std::map<uint32_t, std::vector<Version>> flushes_;  ///< by tenant
-  std::map<uint32_t, uint64_t> moved_ns_;
   uint64_t last_drop_ns_ = 0, unreachable_until_ns_ = 0, newest_damaged_ns_ = 0;
   mutable uint64_t reads_ = 0, misses_excused_ = 0, stale_excused_ = 0;
 };

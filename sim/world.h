@@ -24,7 +24,6 @@ class Trace {
   uint64_t lines() const { return lines_; }
   /// Prints each line to stdout from now on.
   void print() { printing_ = true; }
-  bool printing() const { return printing_; }
 
  private:
   uint64_t hash_ = 0;

@@ -15,15 +15,6 @@ void grain_sums(Bytes payload, uint64_t seed, uint64_t* out) {
   }
 }
 
-void grain_sums_copy(void* to, Bytes payload, uint64_t seed, uint64_t* out) {
-  const size_t n = grain_count(payload.size());
-  for (size_t i = 0; i < n; ++i) {
-    const size_t at = i * kGrainBytes;
-    const size_t size = std::min<size_t>(kGrainBytes, payload.size() - at);
-    out[i] = xxh3_copy(static_cast<std::byte*>(to) + at, payload.data() + at, size, seed + i);
-  }
-}
-
 uint64_t chunk_checksum(const uint64_t* sums, size_t n, uint64_t length, uint64_t seed) {
   MEMKV_ASSERT(n <= kGrainsPerChunk);
   MEMKV_ASSERT(n == grain_count(length));

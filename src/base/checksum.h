@@ -12,9 +12,6 @@ constexpr size_t grain_count(uint64_t length) { return static_cast<size_t>((leng
 /// Writes grain_count(payload.size()) sums to `out`; grain i is hashed with seed + i.
 void grain_sums(Bytes payload, uint64_t seed, uint64_t* out);
 
-/// The same while copying the payload; the sums are of what arrived at `to`.
-void grain_sums_copy(void* to, Bytes payload, uint64_t seed, uint64_t* out);
-
 /// xxh3 over the little-endian sums and the length in bytes, for one grain as for many. n <= kGrainsPerChunk.
 uint64_t chunk_checksum(const uint64_t* sums, size_t n, uint64_t length, uint64_t seed);
 

@@ -54,16 +54,6 @@ TEST(Checksum, one_grain_follows_the_same_rule) {
 
 TEST(Checksum, no_bytes_still_depend_on_the_seed) { EXPECT_NE(chunk_checksum_of({}, 1), chunk_checksum_of({}, 2)); }
 
-TEST(Checksum, copy_gives_equal_sums_and_bytes) {
-  const auto data = random_bytes(kChunkBytes - 17);
-  std::vector<std::byte> copy(data.size());
-  uint64_t expected[kGrainsPerChunk], sums[kGrainsPerChunk];
-  grain_sums(data, 3, expected);
-  grain_sums_copy(copy.data(), data, 3, sums);
-  EXPECT_EQ(copy, data);
-  EXPECT_TRUE(std::equal(sums, sums + kGrainsPerChunk, expected));
-}
-
 TEST(Checksum, golden) {  // stands on drives and on the wire: must never change
   std::vector<std::byte> data(100000);
   for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * 7);

@@ -40,8 +40,6 @@ class IntrusiveList {
 
   void push_back(T& element) { insert(element, last_, nullptr); }
   void push_front(T& element) { insert(element, nullptr, first_); }
-  /// `before` = nullptr appends.
-  void insert_before(T& element, T* before) { insert(element, before ? (before->*kLink).previous : last_, before); }
 
   /// nullptr if empty.
   T* pop_front() {

@@ -31,9 +31,9 @@ TEST(IntrusiveList, keeps_order) {
   Item a{.value = 1}, b{.value = 2}, c{.value = 3}, d{.value = 4};
   List list;
   list.push_back(b);
+  list.push_back(c);
   list.push_back(d);
   list.push_front(a);
-  list.insert_before(c, &d);
   EXPECT_EQ(values(list), (std::vector{1, 2, 3, 4}));
   EXPECT_EQ(list.size(), 4u);
   list.remove(c);

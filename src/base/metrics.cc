@@ -53,11 +53,6 @@ void Histogram::reset() {
   max_ns_.store(0, kRelaxed);
 }
 
-double Histogram::mean_ns() const {
-  const uint64_t n = count();
-  return n == 0 ? 0.0 : static_cast<double>(sum_ns()) / static_cast<double>(n);
-}
-
 uint64_t Histogram::percentile_ns(double percent) const {
   uint64_t total = 0;
   for (const auto& bucket : buckets_) total += bucket.load(kRelaxed);
@@ -70,13 +65,6 @@ uint64_t Histogram::percentile_ns(double percent) const {
     if (seen >= rank) return std::min(highest_in(i), max_ns());
   }
   return max_ns();
-}
-
-uint64_t Histogram::count_up_to(uint64_t bound_ns) const {
-  const size_t last = bucket_of(std::min(bound_ns, kValueMax));
-  uint64_t seen = 0;
-  for (size_t i = 0; i <= last; ++i) seen += buckets_[i].load(kRelaxed);
-  return seen;
 }
 
 }  // namespace memkv::base

@@ -1,5 +1,5 @@
 #pragma once
-/// Counters, gauges and latency histograms that any thread writes and reads; no locks.
+/// Counters and latency histograms that any thread writes and reads; no locks.
 
 #include <array>
 #include <atomic>
@@ -19,17 +19,6 @@ class Counter {
   std::atomic<uint64_t> value_{0};
 };
 
-/// Goes up and down. Thread: any.
-class Gauge {
- public:
-  void set(int64_t value) { value_.store(value, std::memory_order_relaxed); }
-  void add(int64_t n) { value_.fetch_add(n, std::memory_order_relaxed); }
-  int64_t value() const { return value_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<int64_t> value_{0};
-};
-
 /// Durations in nanoseconds up to 1,099 s (longer ones count as that), each known to 3.2 % or better: 32 buckets per
 /// power of two, as HdrHistogram has them. 9 KiB. A reader beside writers sees a slightly older state, never a torn
 /// one.
@@ -45,11 +34,8 @@ class Histogram {
   uint64_t count() const { return count_.load(std::memory_order_relaxed); }
   uint64_t sum_ns() const { return sum_ns_.load(std::memory_order_relaxed); }
   uint64_t max_ns() const { return max_ns_.load(std::memory_order_relaxed); }
-  double mean_ns() const;
   /// The value that `percent` (0..100) of the records do not exceed, never above max_ns(); 0 without records.
   uint64_t percentile_ns(double percent) const;
-  /// Records of at most `bound_ns`, to the resolution of a bucket: Prometheus' `le`.
-  uint64_t count_up_to(uint64_t bound_ns) const;
 
  private:
   static constexpr int kSubBits = 5;

@@ -1,19 +1,14 @@
 #include "base/siphash.h"
 
-#include <algorithm>
-
-#include "base/assert.h"
+#include <bit>
 
 namespace memkv::base {
 
-SipStream::SipStream(const SipKey& key, Width width)
+SipStream::SipStream(const SipKey& key)
     : v0_(key.k0 ^ 0x736f6d6570736575u),
-      v1_(key.k1 ^ 0x646f72616e646f6du),
+      v1_(key.k1 ^ 0x646f72616e646f6du ^ 0xee),  // the mark of the output of 128 bits
       v2_(key.k0 ^ 0x6c7967656e657261u),
-      v3_(key.k1 ^ 0x7465646279746573u),
-      width_(width) {
-  if (width == Width::k128) v1_ ^= 0xee;
-}
+      v3_(key.k1 ^ 0x7465646279746573u) {}
 
 inline void SipStream::rounds(int n) {
   for (int i = 0; i < n; ++i) {
@@ -51,39 +46,16 @@ void SipStream::update(Bytes data) {
   for (held = 0; at < end; ++held, ++at) pending_ |= static_cast<uint64_t>(*at) << (8 * held);
 }
 
-void SipStream::finalize(uint64_t mark) {
-  compress(pending_ | size_ << 56);
-  v2_ ^= mark;
-  rounds(4);
-}
-
-uint64_t SipStream::finish64() {
-  MEMKV_ASSERT(width_ == Width::k64);
-  finalize(0xff);
-  return v0_ ^ v1_ ^ v2_ ^ v3_;
-}
-
 Hash128 SipStream::finish128() {
-  MEMKV_ASSERT(width_ == Width::k128);
-  finalize(0xee);
+  compress(pending_ | size_ << 56);
+  v2_ ^= 0xee;
+  rounds(4);
   Hash128 out;
   out.lo = v0_ ^ v1_ ^ v2_ ^ v3_;
   v1_ ^= 0xdd;
   rounds(4);
   out.hi = v0_ ^ v1_ ^ v2_ ^ v3_;
   return out;
-}
-
-uint64_t siphash64(Bytes data, const SipKey& key) {
-  SipStream stream(key, SipStream::Width::k64);
-  stream.update(data);
-  return stream.finish64();
-}
-
-Hash128 siphash128(Bytes data, const SipKey& key) {
-  SipStream stream(key, SipStream::Width::k128);
-  stream.update(data);
-  return stream.finish128();
 }
 
 }  // namespace memkv::base

@@ -1,5 +1,5 @@
 #pragma once
-/// SipHash-2-4, 64 and 128 bits: the keyed hash of keys, and the message authentication of frames.
+/// SipHash-2-4 of 128 bits: the keyed hash of keys, and the message authentication of frames.
 
 #include <compare>
 
@@ -21,29 +21,22 @@ struct SipKey {
   uint64_t k1 = 0;
 };
 
-/// Source: Aumasson, Bernstein, "SipHash: a fast short-input PRF", 2012; 128 bits as in the authors' code.
-uint64_t siphash64(Bytes data, const SipKey& key);
-Hash128 siphash128(Bytes data, const SipKey& key);
-
 /// SipHash of bytes that come in pieces. No allocation.
+/// Source: Aumasson, Bernstein, "SipHash: a fast short-input PRF", 2012; 128 bits as in the authors' code.
 class SipStream {
  public:
-  enum class Width { k64, k128 };
-  explicit SipStream(const SipKey& key, Width width = Width::k128);
+  explicit SipStream(const SipKey& key);
   void update(Bytes data);
-  /// Call one of the two, the one of the width, once.
-  uint64_t finish64();
+  /// Call it once; nothing may follow.
   Hash128 finish128();
 
  private:
   void compress(uint64_t word);
   void rounds(int n);
-  void finalize(uint64_t mark);
 
   uint64_t v0_, v1_, v2_, v3_;
   uint64_t pending_ = 0;  ///< the bytes of the last, incomplete word
   uint64_t size_ = 0;     ///< bytes so far
-  Width width_;
 };
 
 }  // namespace memkv::base

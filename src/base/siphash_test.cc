@@ -17,19 +17,14 @@ constexpr SipKey kPaperKey{0x0706050403020100u, 0x0f0e0d0c0b0a0908u};
 // The authors' test vectors: key 00 01 .. 0f, input 00 01 .. (size - 1).
 struct Vector {
   size_t size;
-  const char* out64;
-  const char* out128;
+  const char* out;
 };
 constexpr Vector kVectors[] = {
-    {0, "310e0edd47db6f72", "a3817f04ba25a8e66df67214c7550293"},
-    {1, "fd67dc93c539f874", "da87c1d86b99af44347659119b22fc45"},
-    {7, "37d1018bf50002ab", "a1f1ebbed8dbc153c0b84aa61ff08239"},
-    {8, "6224939a79f5f593", "3b62a9ba6258f5610f83e264f31497b4"},
-    {9, "b0e4a90bdf82009e", "264499060ad9baabc47f8b02bb6d71ed"},
-    {15, "e545be4961ca29a1", "5493e99933b0a8117e08ec0f97cfc3d9"},
-    {16, "db9bc2577fcc2a3f", "6ee2a4ca67b054bbfd3315bf85230577"},
-    {31, "42c341d8fa92d832", "2939b0183223fafc1723de4f52c43d35"},
-    {63, "724506eb4c328a95", "5150d1772f50834a503e069a973fbd7c"},
+    {0, "a3817f04ba25a8e66df67214c7550293"},  {1, "da87c1d86b99af44347659119b22fc45"},
+    {7, "a1f1ebbed8dbc153c0b84aa61ff08239"},  {8, "3b62a9ba6258f5610f83e264f31497b4"},
+    {9, "264499060ad9baabc47f8b02bb6d71ed"},  {15, "5493e99933b0a8117e08ec0f97cfc3d9"},
+    {16, "6ee2a4ca67b054bbfd3315bf85230577"}, {31, "2939b0183223fafc1723de4f52c43d35"},
+    {63, "5150d1772f50834a503e069a973fbd7c"},
 };
 
 std::vector<std::byte> counting_bytes(size_t size) {
@@ -38,16 +33,20 @@ std::vector<std::byte> counting_bytes(size_t size) {
   return data;
 }
 
+Hash128 hash_of(Bytes data) {
+  SipStream stream(kPaperKey);
+  stream.update(data);
+  return stream.finish128();
+}
+
 TEST(SipHash, reference_vectors) {
   for (const Vector& vector : kVectors) {
     const auto data = counting_bytes(vector.size);
     std::byte out[16];
-    store_u64(out, siphash64(data, kPaperKey));
-    EXPECT_EQ(hex_encode(Bytes(out).first(8)), vector.out64) << vector.size;
-    const Hash128 wide = siphash128(data, kPaperKey);
-    store_u64(out, wide.lo);
-    store_u64(out + 8, wide.hi);
-    EXPECT_EQ(hex_encode(out), vector.out128) << vector.size;
+    const Hash128 hash = hash_of(data);
+    store_u64(out, hash.lo);
+    store_u64(out + 8, hash.hi);
+    EXPECT_EQ(hex_encode(out), vector.out) << vector.size;
   }
 }
 
@@ -56,16 +55,13 @@ TEST(SipHash, pieces_give_the_same_as_the_whole) {
   for (size_t size = 0; size < 200; ++size) {
     std::vector<std::byte> data(size);
     random.fill(data);
-    SipStream wide(kPaperKey);
-    SipStream narrow(kPaperKey, SipStream::Width::k64);
+    SipStream stream(kPaperKey);
     for (size_t at = 0; at < size;) {
       const size_t piece = std::min<size_t>(size - at, random.below(12));
-      wide.update(Bytes(data).subspan(at, piece));
-      narrow.update(Bytes(data).subspan(at, piece));
+      stream.update(Bytes(data).subspan(at, piece));
       at += piece;
     }
-    EXPECT_EQ(wide.finish128(), siphash128(data, kPaperKey));
-    EXPECT_EQ(narrow.finish64(), siphash64(data, kPaperKey));
+    EXPECT_EQ(stream.finish128(), hash_of(data));
   }
 }
 

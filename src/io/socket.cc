@@ -43,14 +43,6 @@ Result<void> set_option(int fd, int level, int name, int value, const char* what
   return {};
 }
 
-template <typename Get>
-std::string address_of(int fd, Get&& get) {
-  SocketAddress address;
-  address.length = sizeof address.storage;
-  if (get(fd, reinterpret_cast<sockaddr*>(&address.storage), &address.length) < 0) return "?";
-  return to_string(address);
-}
-
 Result<std::vector<SocketAddress>, Message> look_up(const std::string& host, uint16_t port, int flags) {
   addrinfo hints{};
   hints.ai_family = AF_UNSPEC;
@@ -150,9 +142,6 @@ std::string to_string(const SocketAddress& address) {
                                  NI_NUMERICHOST | NI_NUMERICSERV);
   return failed ? "?" : format_host_port(host.data(), static_cast<uint16_t>(atoi(port.data())));
 }
-
-std::string local_address(int fd) { return address_of(fd, getsockname); }
-std::string peer_address(int fd) { return address_of(fd, getpeername); }
 
 uint16_t local_port(int fd) {
   sockaddr_storage storage{};

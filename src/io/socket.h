@@ -33,9 +33,6 @@ Result<HostPort, Message> parse_host_port(std::string_view text);
 /// The inverse: an IPv6 host is put in brackets.
 std::string format_host_port(std::string_view host, uint16_t port);
 std::string to_string(const SocketAddress& address);
-/// "?" for what has none.
-std::string local_address(int fd);
-std::string peer_address(int fd);
 /// Port that a listening socket got, useful after asking for port 0. 0 on failure.
 uint16_t local_port(int fd);
 

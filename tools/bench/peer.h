@@ -14,12 +14,6 @@ namespace memkv::bench {
 
 enum class PeerKind : uint8_t { kBare, kMemcached, kRedis };
 
-/// Who makes checksums of the blocks: as MemKV does it, none at all, or only the server (put_checksum: server).
-struct Hashing {
-  bool client = false;
-  bool server = false;
-};
-
 /// What the bare server does with blocks. Empty path: they lie in cold memory.
 struct BareOptions {
   std::string drive;  ///< a file of at least `drive_bytes`, read and written with direct I/O
