@@ -9,6 +9,7 @@ import memkv
 import memkv.aio
 import pytest
 from conftest import freeze
+from test_client import WRONG_TIMEOUTS
 
 
 @pytest.fixture
@@ -39,6 +40,20 @@ def test_calls_are_awaited(run):
         assert await kv.remove("k") and not await kv.remove("k")
         with pytest.raises(memkv.InvalidError):
             await kv.put("", b"x")
+        assert not kv._waiting and not kv._state.inside
+
+    run(main)
+
+
+@pytest.mark.parametrize("timeout", WRONG_TIMEOUTS)
+def test_a_timeout_that_is_none_is_told_by_every_call(run, timeout):
+    async def main(kv):
+        calls = {"put": ("k", b"v"), "get": ("k",), "get_into": ("k", bytearray(1)), "exists": ("k",), "exists_many": ([],), "remove": ("k",)}
+        for name, arguments in calls.items():
+            with pytest.raises(memkv.InvalidError, match="^timeout is .*: it must be a number of seconds above 0, at most 1000000000, or None"):
+                await getattr(kv, name)(*arguments, timeout=timeout)
+        with pytest.raises(memkv.InvalidError, match="^timeout is "):
+            kv.batch(timeout)
         assert not kv._waiting and not kv._state.inside
 
     run(main)

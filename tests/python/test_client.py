@@ -2,6 +2,7 @@
 
 import array
 import doctest
+import math
 import mmap
 import os
 import sys
@@ -220,6 +221,28 @@ def test_deadlines_are_exceptions(kv, frozen):
     assert isinstance(told.value, TimeoutError) and told.value.status == 22 and told.value.name == "deadline"
     with pytest.raises(memkv.UnknownError):
         kv.put("k", b"v", timeout=0.05)
+
+
+WRONG_TIMEOUTS = [math.nan, math.inf, -1, 0, "2", "2s", True, [1], 10**400]
+
+
+@pytest.mark.parametrize("timeout", WRONG_TIMEOUTS)
+def test_a_timeout_that_is_none_is_told_by_every_call(kv, timeout):
+    pool = bytearray(8)
+    calls = {
+        "put": ("k", b"v"), "get": ("k",), "get_into": ("k", pool), "exists": ("k",), "exists_many": ([],), "get_pages": (["k"], pool, [0], 8),
+        "put_pages": ([], pool, [], 8), "remove": ("k",), "touch": ("k",), "stat": ("k",), "batch": (), "flush": (), "list": (), "server_status": (),
+    }  # fmt: skip
+    for name, arguments in calls.items():
+        with pytest.raises(memkv.InvalidError) as told:
+            getattr(kv, name)(*arguments, timeout=timeout)
+        assert str(told.value).startswith(f"timeout is {repr(timeout)[:50]}")
+        assert str(told.value).endswith(": it must be a number of seconds above 0, at most 1000000000, or None for the default")
+    assert not kv._state.inside and kv.list() == []
+
+
+def test_a_timeout_is_any_number(kv):
+    assert all(kv.put("k", b"v", timeout=right) for right in (None, 1, 2.5, numpy.float32(3), numpy.int64(4), 1e9))
 
 
 def test_wrong_credentials_are_told_apart_from_misses(servers):

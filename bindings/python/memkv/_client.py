@@ -14,7 +14,7 @@ from typing import Any
 from . import _library, _parameters
 from ._buffers import piece_of
 from ._library import check, lib, take_text
-from ._ops import Flight, Key, Ops, Outcome, _nanoseconds, key_bytes
+from ._ops import Flight, Key, Ops, Outcome, key_bytes
 from ._state import Call, State
 from .errors import InvalidError, UnsupportedError
 
@@ -67,6 +67,7 @@ class Batch:
     neither copied nor to be changed before the block has ended."""
 
     def __init__(self, client: "Client", timeout: float | None) -> None:
+        _parameters.nanoseconds("timeout", timeout)  # where it was given, not where the block ends
         self._client, self._timeout, self._ops = client, timeout, Ops()
         self._chain = 0
         self.outcomes: list[Outcome] = []
@@ -145,9 +146,6 @@ def open_client(
         checked = _parameters.optional_text(name, value)
         return checked.encode() if checked else None
 
-    def timeout_ns(name: str, value: float | None) -> int:
-        return _nanoseconds(None if value is None else _parameters.seconds(name, value))
-
     options = _library.Options(
         servers=(c_char_p * len(encoded))(*encoded),
         server_count=len(encoded),
@@ -158,8 +156,8 @@ def open_client(
         congestion=text("congestion", congestion),
         client_name=text("client_name", client_name),
         config_file=text("config_file", config_file),
-        get_timeout_ns=timeout_ns("get_timeout", get_timeout),
-        put_timeout_ns=timeout_ns("put_timeout", put_timeout),
+        get_timeout_ns=_parameters.nanoseconds("get_timeout", get_timeout),
+        put_timeout_ns=_parameters.nanoseconds("put_timeout", put_timeout),
         transport=_parameters.TRANSPORTS[_parameters.transport("transport", transport)],
         io_contexts=_parameters.count("io_contexts", io_contexts, 0, _parameters.IO_CONTEXTS_MAX),
         connections_per_worker=_parameters.count(
@@ -244,6 +242,7 @@ class Client(ClientBase):
 
     def _fly(self, ops: Ops, timeout: float | None) -> Flight | None:
         if not len(ops):
+            _parameters.nanoseconds("timeout", timeout)  # as with ops
             return None
         self._check_cuda(ops)
         flight = Flight(ops, timeout)
@@ -368,13 +367,13 @@ class Client(ClientBase):
     def flush(self, *, timeout: float | None = None) -> None:
         """Removes every block of this credential's namespace on all servers."""
         with self._inside() as handle:
-            check(lib.memkv_flush(handle, _nanoseconds(timeout)))
+            check(lib.memkv_flush(handle, _parameters.nanoseconds("timeout", timeout)))
 
     def list(self, server: int = 0, *, limit: int = 0, timeout: float | None = None) -> list[ListedBlock]:
         """Blocks of the namespace on one server (its place in `servers`); `limit` 0 = all."""
         listing = ctypes.POINTER(_library.Listing)()
         with self._inside() as handle:
-            check(lib.memkv_list(handle, server, limit, _nanoseconds(timeout), ctypes.byref(listing)))
+            check(lib.memkv_list(handle, server, limit, _parameters.nanoseconds("timeout", timeout), ctypes.byref(listing)))
         try:
             columns = listing.contents
             return [
@@ -395,7 +394,7 @@ class Client(ClientBase):
         """The status of one server as JSON text."""
         text = c_void_p()
         with self._inside() as handle:
-            check(lib.memkv_server_status(handle, server, _nanoseconds(timeout), ctypes.byref(text)))
+            check(lib.memkv_server_status(handle, server, _parameters.nanoseconds("timeout", timeout), ctypes.byref(text)))
         return take_text(text)
 
     def close(self) -> None:

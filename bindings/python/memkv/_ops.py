@@ -9,7 +9,7 @@ from ctypes import c_char_p, c_void_p
 from itertools import accumulate
 from typing import Any, NamedTuple, Union
 
-from . import _library
+from . import _library, _parameters
 from ._buffers import piece_of, pieces_of
 from .errors import InvalidError, MemKVError
 
@@ -167,7 +167,7 @@ class Flight:
             op_flags=_address(ops.flags) or None,
             offsets=_address(ops.offsets) or None,
             generations=_address(ops.generations) or None,
-            timeout_ns=_nanoseconds(timeout),
+            timeout_ns=_parameters.nanoseconds("timeout", timeout),
         )
         self.statuses = array("i", [_NOT_YET]) * count
         self.bytes, self.block_bytes, self.generations = (array("Q", bytes(8 * count)) for _ in range(3))
@@ -223,12 +223,3 @@ class Flight:
     def failure(self, op: int) -> MemKVError:
         """The exception of an op that failed."""
         return _library.failure_of(self.statuses[op], f"{_KIND_NAMES[self.ops.kinds[op]]} {self.ops.key_text(op)}")
-
-
-def _nanoseconds(seconds: float | None) -> int:
-    """0 = the default of each op's kind."""
-    if seconds is None:
-        return 0
-    if seconds <= 0:
-        raise InvalidError("a timeout is more than 0 seconds; None = the default")
-    return max(1, int(seconds * 1e9))

@@ -31,15 +31,22 @@ def _wrong(name: str, value: Any, expected: str) -> InvalidError:
     return InvalidError(f"{name} is {shown if len(shown) <= _SHOWN_MAX else shown[:_SHOWN_MAX] + '…'}: it must be {expected}")
 
 
-def _number(name: str, value: Any, unit: str, from_0: bool = False) -> float:
+def _number(name: str, value: Any, unit: str, from_0: bool = False, otherwise: str = "") -> float:
     number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not (0 < number <= _NUMBER_MAX or (from_0 and number == 0)):
-        raise _wrong(name, value, f"a number of {unit} {'from 0 on' if from_0 else 'above 0'}, at most {_NUMBER_MAX}")
+        raise _wrong(name, value, f"a number of {unit} {'from 0 on' if from_0 else 'above 0'}, at most {_NUMBER_MAX}{otherwise}")
     return float(number)
 
 
 def seconds(name: str, value: Any) -> float:
     return _number(name, value, "seconds")
+
+
+def nanoseconds(name: str, value: Any) -> int:
+    """Of a timeout in seconds, as the library takes it: 0 = the default of each op's kind, for None."""
+    if value is None:
+        return 0
+    return max(1, int(_number(name, value, "seconds", otherwise=", or None for the default") * 1e9))
 
 
 def megabytes(name: str, value: Any) -> float:

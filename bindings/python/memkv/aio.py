@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from ctypes import c_void_p
 from typing import Any
 
-from . import _library
+from . import _library, _parameters
 from ._client import _GUESS_BYTES, Client, ClientBase, add_put
 from ._library import check, lib
 from ._ops import Flight, Key, Ops, Outcome
@@ -23,6 +23,7 @@ class Batch:
     """Ops that run together: `async with kv.batch() as b: b.put(…); b.get_into(…)`, then b.outcomes, one an op."""
 
     def __init__(self, client: "AsyncClient", timeout: float | None) -> None:
+        _parameters.nanoseconds("timeout", timeout)  # where it was given, not where the block ends
         self._client, self._timeout, self._ops = client, timeout, Ops()
         self.outcomes: list[Outcome] = []
 
@@ -154,6 +155,7 @@ class AsyncClient(ClientBase):
         for key in keys:
             ops.add(_library.OP_EXISTS, key, flags=_library.FLAG_TOUCH if touch else 0)
         if not len(ops):
+            _parameters.nanoseconds("timeout", timeout)  # as with ops
             return []
         flight = await self._fly(ops, timeout)
         return [status == _library.OK for status in flight.statuses]

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from ctypes import c_void_p
 from typing import Any, NamedTuple
 
-from .. import _library
+from .. import _library, _parameters
 from .._buffers import piece_of
 from .._client import Client
 from .._library import OK, check, lib
-from .._ops import _NOT_YET, Flight, Ops, _address, _nanoseconds
+from .._ops import _NOT_YET, Flight, Ops, _address
 from ..errors import MemKVError, UnauthorizedError
 from .keys import KeyColumns
 from .settings import Settings
@@ -56,7 +56,7 @@ class KindFlight(Flight):
             piece_sizes=_address(self.sizes) or None,
             kind=kind,
             flags=flags,
-            timeout_ns=_nanoseconds(timeout),
+            timeout_ns=_parameters.nanoseconds("timeout", timeout),
         )
 
     def collect(self) -> None:
