@@ -134,6 +134,64 @@ def test_what_is_no_model_is_refused(tmp_path):
         naming.weights_identity(tmp_path)
 
 
+def test_a_file_that_is_cut_short_is_refused(base):
+    file = base / "model.safetensors"
+    whole = file.read_bytes()
+    for size in (0, 7, 8, 100, len(whole) - 70000, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        with pytest.raises(memkv.InvalidError, match=rf"model.safetensors is cut short: it has {size} bytes and should have \d+ at least"):
+            naming.weights_identity(base)
+    file.write_bytes(whole)
+    assert naming.weights_identity(base).startswith("read:")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"[]", b'{"a": 1}', b'{"a": {}}', b'{"a": {"data_offsets": [1]}}', b'{"a": {"data_offsets": [4, 2]}}', b'{"a": {"data_offsets": ["0", "4"]}}', b"{" * 20],
+)
+def test_a_header_that_makes_no_sense_is_refused(tmp_path, header):
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(64))
+    with pytest.raises(memkv.InvalidError, match="model.safetensors is no safetensors file .*: fetch it again"):
+        naming.weights_identity(tmp_path)
+
+
+@pytest.mark.parametrize("name, content", [("model.gguf", b""), ("pytorch_model.bin", b""), ("model.safetensors", struct.pack("<Q", 2) + b"{}")])
+def test_an_empty_file_is_no_model(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(memkv.InvalidError, match=f"no weights in .*{name}: the file is empty"):
+        naming.weights_identity(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_refused(base):
+    (base / "model.safetensors").unlink()
+    (base / "model.safetensors").symlink_to(base / "blobs/gone")  # a hub's cache whose blob was deleted
+    with pytest.raises(memkv.InvalidError, match="model.safetensors cannot be read: No such file"):
+        naming.weights_identity(base)
+    (base / "model.safetensors").unlink()
+    (base / "model.safetensors").mkdir()
+    with pytest.raises(memkv.InvalidError, match="model.safetensors cannot be read: Is a directory"):
+        naming.weights_identity(base)
+
+
+@pytest.mark.parametrize("form", ["model{}.safetensors", "pytorch_model{}.bin"])
+def test_all_shards_that_the_index_names_must_be_there(tmp_path, form):
+    shards = [form.format(f"-{n:05}-of-00005") for n in range(1, 6)]
+    for n, shard in enumerate(shards):
+        model(tmp_path, {f"layer.{n}": bytes([n]) * 5000}, file=shard)
+    index = tmp_path / (form.format("") + ".index.json")
+    index.write_text(json.dumps({"weight_map": {f"layer.{n}": shard for n, shard in enumerate(shards)}}))
+    whole = naming.weights_identity(tmp_path)
+    (tmp_path / shards[2]).rename(tmp_path / "elsewhere")
+    with pytest.raises(memkv.InvalidError, match=rf"index.json names 5 files, and 1 of them is missing \({shards[2]}\): fetch the model again"):
+        naming.weights_identity(tmp_path)
+    assert naming.weights_identity(tmp_path, override="mine").startswith("named:mine:")
+    (tmp_path / "elsewhere").rename(tmp_path / shards[2])
+    assert naming.weights_identity(tmp_path) == whole
+    index.write_text("{")
+    with pytest.raises(memkv.InvalidError, match="index.json is no index of weights .*: fetch it again"):
+        naming.weights_identity(tmp_path)
+
+
 def test_plain_values():
     assert naming.plain({"a": (1, None), "b": {3, 2}, 4: object}) == {"a": [1, None], "b": ["2", "3"], "4": "<class 'object'>"}
 

@@ -91,12 +91,15 @@ def weights_identity(model: str | os.PathLike[str] | None, revision: str | None 
     model: a folder or file with weights, or the name of a model of a hub, whose files are looked for in the hub's cache on
     this machine. override: the operator's own name for the weights, when they cannot be read or take too long; what
     config.json says still counts. Reads config.json and 4 KiB of each tensor, some megabytes in all.
-    InvalidError: the weights cannot be told, and what to do."""
-    folder = _find(model, revision)
-    if override:
-        return f"named:{override}:{_config_digest(folder)}"
-    if folder is not None:
-        return _read_identity(folder)
+    InvalidError: the weights cannot be told (also: a file is cut short, cannot be read, or is missing), and what to do."""
+    folder = find(model, revision)
+    try:
+        if override:
+            return f"named:{override}:{_config_digest(folder)}"
+        if folder is not None:
+            return _read_identity(folder)
+    except OSError as e:
+        raise InvalidError(f"{e.filename or folder} cannot be read: {e.strerror}") from None
     if revision and _COMMIT.fullmatch(revision):
         return f"commit:{model}:{revision}"
     raise InvalidError(
@@ -111,8 +114,8 @@ def _given(name: str, value: str) -> str:
     return value
 
 
-def _find(model: str | os.PathLike[str] | None, revision: str | None) -> pathlib.Path | None:
-    """The folder or file that holds a model."""
+def find(model: str | os.PathLike[str] | None, revision: str | None) -> pathlib.Path | None:
+    """The folder or file that holds a model; None: it is not on this machine."""
     if not model:
         return None
     path = pathlib.Path(model)
@@ -155,8 +158,12 @@ def _read_identity(path: pathlib.Path) -> str:
         raise InvalidError(
             f"no weights in {path} ({', '.join('*' + suffix for suffix in _WEIGHT_SUFFIXES)}): give a name of your own for the weights"
         )
+    if path.is_dir():
+        _check_index(path, files[0].suffix)
     seen = hashlib.sha256(_config_digest(path).encode())
     ranges = {file: list(_ranges(file)) for file in files}
+    if not any(ranges.values()):
+        raise InvalidError(f"no weights in {', '.join(map(str, files[:3]))}: {'the file is' if len(files) == 1 else 'the files are'} empty")
     step = -(-sum(map(len, ranges.values())) // SAMPLES_MAX)
     place = 0
     for file in files:
@@ -164,7 +171,7 @@ def _read_identity(path: pathlib.Path) -> str:
             for offset, size in ranges[file]:
                 seen.update(struct.pack("<QQ", offset, size))
                 if place % step == 0:
-                    seen.update(_sample(stream, offset, size))
+                    seen.update(_sample(file, stream, offset, size))
                 place += 1
     return "read:" + seen.hexdigest()[:32]
 
@@ -175,6 +182,24 @@ def _weight_files(path: pathlib.Path) -> list[pathlib.Path]:
         return [path]
     files = sorted(file for file in path.iterdir() if file.name.endswith(_WEIGHT_SUFFIXES) and file.name not in _NO_WEIGHTS)
     return [file for file in files if file.suffix == ".safetensors"] or files
+
+
+def _check_index(folder: pathlib.Path, suffix: str) -> None:
+    """All files that the index names are there. Other files may lie beside them: the same weights in another form."""
+    for index in (folder / f"{stem}{suffix}.index.json" for stem in ("model", "pytorch_model")):
+        if not index.is_file():
+            continue
+        try:
+            named = {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise InvalidError(f"{index} is no index of weights ({_reason(e)}): fetch it again") from None
+        missing = sorted(name for name in named if not (folder / name).is_file())
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise InvalidError(
+                f"{index} names {len(named)} files, and {len(missing)} of them {'is' if len(missing) == 1 else 'are'} missing "
+                f"({', '.join(missing[:3])}{more}): fetch the model again"
+            )
 
 
 def _ranges(file: pathlib.Path) -> Iterator[tuple[int, int]]:
@@ -190,24 +215,47 @@ def _ranges(file: pathlib.Path) -> Iterator[tuple[int, int]]:
 
 def _tensor_ranges(file: pathlib.Path, size: int) -> Iterator[tuple[int, int]]:
     """From the header of a safetensors file: its size as 8 bytes, then JSON with data_offsets."""
+    with open(file, "rb") as stream:
+        start = stream.read(8)
+        header_bytes = int.from_bytes(start, "little")
+        if len(start) < 8 or size < 8 + header_bytes <= _HEADER_BYTES_MAX:
+            raise _cut_short(file, size, 8 + header_bytes if len(start) == 8 else 8)
+        text = stream.read(header_bytes) if header_bytes <= _HEADER_BYTES_MAX else b""
     try:
-        with open(file, "rb") as stream:
-            (header_bytes,) = struct.unpack("<Q", stream.read(8))
-            if header_bytes > min(size, _HEADER_BYTES_MAX):
-                raise ValueError("the header does not fit")
-            header = json.loads(stream.read(header_bytes))
-        places = sorted((tuple(tensor["data_offsets"]), name) for name, tensor in header.items() if name != "__metadata__")
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as e:
-        raise InvalidError(f"{file} is no safetensors file: {e}") from None
-    for (begin, end), _ in places:
+        header = json.loads(text)
+        places = sorted(_place(tensor["data_offsets"]) for name, tensor in header.items() if name != "__metadata__")
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise InvalidError(f"{file} is no safetensors file ({_reason(e)}): fetch it again") from None
+    whole = 8 + header_bytes + max((end for _, end in places), default=0)
+    if size < whole:
+        raise _cut_short(file, size, whole)
+    for begin, end in places:
         yield 8 + header_bytes + begin, end - begin
 
 
-def _sample(stream: BinaryIO, offset: int, size: int) -> bytes:
+def _place(offsets: Any) -> tuple[int, int]:
+    begin, end = offsets
+    if type(begin) is not int or type(end) is not int or not 0 <= begin <= end:
+        raise ValueError(f"data_offsets are {offsets}")
+    return begin, end
+
+
+def _cut_short(file: pathlib.Path, size: int, whole: int) -> InvalidError:
+    return InvalidError(f"{file} is cut short: it has {size} bytes and should have {whole} at least: fetch it again")
+
+
+def _reason(error: Exception) -> str:
+    return f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+
+
+def _sample(file: pathlib.Path, stream: BinaryIO, offset: int, size: int) -> bytes:
     """From the middle of a range."""
     wanted = min(SAMPLE_BYTES, size)
     stream.seek(offset + (size - wanted) // 2)
-    return stream.read(wanted)
+    sample = stream.read(wanted)
+    if len(sample) < wanted:
+        raise _cut_short(file, stream.seek(0, os.SEEK_END), offset + size)
+    return sample
 
 
 def plain(value: Any) -> Plain:

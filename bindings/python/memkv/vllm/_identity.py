@@ -71,11 +71,15 @@ def _overrides(overrides: Any) -> str:
 
 
 def _draft_weights(draft: Any) -> str:
-    """A draft model's blocks are stored as well. One that has no weights of its own (n-grams) is told by its name."""
+    """A draft model's blocks are stored as well. One that has no weights of its own (n-grams) is told by its name.
+    InvalidError: it has some, and they cannot be told."""
+    model, revision = str(draft.model), getattr(draft, "revision", None)
     try:
-        return naming.weights_identity(str(draft.model), getattr(draft, "revision", None))
-    except InvalidError:
-        return f"{draft.model}@{getattr(draft, 'revision', None)}"
+        return naming.weights_identity(model, revision)
+    except InvalidError as e:
+        if naming.find(model, revision) is not None:
+            raise InvalidError(f"memkv: the draft model: {e}") from None
+        return f"{model}@{revision}"
 
 
 def _weights(model: str, revision: str | None, override: str | None) -> str:
