@@ -1,7 +1,6 @@
 /// `memkv setup`: formats drives, makes a credential, prints a configuration. What takes no time comes first; drive
 /// files are made; the configuration is out and checked; and only then is a drive formatted.
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -15,9 +14,7 @@
 #include <filesystem>
 
 #include "base/clock.h"
-#include "base/hex.h"
 #include "base/standard_streams.h"
-#include "base/unique_fd.h"
 #include "base/units.h"
 #include "format/layout.h"
 #include "io/device.h"
@@ -28,7 +25,7 @@
 #include "server/server.h"
 #include "server/storage.h"
 #include "volume/volume.h"
-#include "wire/handshake.h"
+#include "wire/credential_file.h"
 
 namespace memkv::server {
 namespace {
@@ -230,25 +227,15 @@ struct KeyFile {
 Result<std::unique_ptr<KeyFile>, Message> credential_file(const SetupOptions& options) {
   const std::string wanted = options.auth_key_file.empty() ? kDefaultKeyFile : options.auth_key_file;
   const std::string path = std::filesystem::absolute(wanted).lexically_normal().string();
-  base::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (!fd) {
-    if (errno != EEXIST) return Message{Status::kIo, fmt::format("{}: cannot be made: {}", path, std::strerror(errno))};
-    auto there = wire::parse_secret("@" + path);
-    if (!there)
-      return Message{Status::kInvalid,
-                     fmt::format("{}: {}: name another with --auth-key-file", path, there.error().text)};
-    return std::make_unique<KeyFile>(path, false);
+  const int failed = wire::write_credential_file(path, wire::make_secret());
+  if (failed == 0) return std::make_unique<KeyFile>(path, true);
+  if (failed != EEXIST) return Message{Status::kIo, fmt::format("{}: cannot be made: {}", path, std::strerror(failed))};
+  auto there = wire::parse_secret("@" + path);
+  if (!there) {
+    return Message{Status::kInvalid,
+                   fmt::format("{}: {}: name another with --auth-key-file", path, there.error().text)};
   }
-  const wire::Secret secret = wire::make_secret();
-  const std::string text = base::hex_encode(base::bytes_of(secret.data(), secret.size())) + "\n";
-  const bool written =
-      ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd.get()) == 0;
-  if (!written) {
-    const int error = errno;
-    ::unlink(path.c_str());
-    return Message{Status::kIo, fmt::format("{}: cannot be written: {}", path, std::strerror(error))};
-  }
-  return std::make_unique<KeyFile>(path, true);
+  return std::make_unique<KeyFile>(path, false);
 }
 
 struct Figures {

@@ -9,12 +9,11 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <span>
 #include <string_view>
 
-#include "base/hex.h"
 #include "base/log.h"
 #include "base/unique_fd.h"
+#include "wire/credential_file.h"
 
 namespace memkv::wire {
 namespace {
@@ -55,21 +54,6 @@ Result<std::optional<Secret>, Message> read_one(const std::string& path) {
   return Found(*secret);
 }
 
-/// A whole file appears at once, or somebody else's stays. 0, or the errno.
-int write_new(const std::string& path, const Secret& secret) {
-  const std::string staged = path + "." + std::to_string(getpid());
-  ::unlink(staged.c_str());  // of a process that had this pid before
-  const base::UniqueFd fd(::open(staged.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!fd) return errno;
-  std::string digits = base::hex_encode(std::as_bytes(std::span(secret))) + "\n";
-  const bool written = ::write(fd.get(), digits.data(), digits.size()) == static_cast<ssize_t>(digits.size());
-  OPENSSL_cleanse(digits.data(), digits.size());
-  int failed = written ? 0 : errno;
-  if (written && ::link(staged.c_str(), path.c_str()) != 0 && errno != EEXIST) failed = errno;
-  ::unlink(staged.c_str());
-  return failed;
-}
-
 }  // namespace
 
 Result<std::optional<Secret>, Message> read_local_credential(const std::vector<std::string>& dirs) {
@@ -87,7 +71,8 @@ Result<Secret, Message> keep_local_credential(const std::string& dir) {
   auto there = read_one(path);
   if (!there) return there.error();
   if (*there) return **there;
-  if (const int failed = write_new(path, make_secret()); failed != 0) {
+  const int failed = write_credential_file(path, make_secret());
+  if (failed != 0 && failed != EEXIST) {
     return Message{Status::kIo, path + ": " + std::strerror(failed)};
   }
   there = read_one(path);
