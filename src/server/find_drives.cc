@@ -1,9 +1,11 @@
 #include "server/find_drives.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -12,6 +14,7 @@
 #include <sstream>
 
 #include "base/bytes.h"
+#include "base/hex.h"
 #include "base/unique_fd.h"
 #include "format/format.h"
 
@@ -70,8 +73,24 @@ std::string use_of(const MachineFiles& files, const fs::path& sys, const FoundDr
   return looks_unused(drive.path, &why) ? std::string() : why;
 }
 
-bool all_zero(base::Bytes bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
+bool has_superblock(int fd) {
+  for (const uint64_t offset : engine::kSuperblockOffsets) {
+    std::array<std::byte, sizeof(uint64_t)> magic{};
+    if (::pread(fd, magic.data(), magic.size(), static_cast<off_t>(offset)) != ssize_t{magic.size()}) continue;
+    if (base::load_u64(magic.data()) == engine::kSuperblockMagic) return true;
+  }
+  return false;
+}
+
+/// What a person may know it by: the first bytes that are not zero, as text if they are some.
+std::string shown(base::Bytes bytes, size_t at) {
+  constexpr size_t kShown = 16;
+  const base::Bytes some = bytes.subspan(at, std::min(kShown, bytes.size() - at));
+  const auto is_text = [](std::byte b) { return b >= std::byte{' '} && b <= std::byte{'~'}; };
+  const auto end = std::find_if_not(some.begin(), some.end(), is_text);
+  const std::string_view text(reinterpret_cast<const char*>(some.data()), static_cast<size_t>(end - some.begin()));
+  if (text.size() >= 4) return fmt::format("at byte {}: \"{}\"", at, text);
+  return fmt::format("at byte {}: hex {}", at, base::hex_encode(some));
 }
 
 }  // namespace
@@ -82,17 +101,18 @@ bool looks_unused(const std::string& path, std::string* why) {
     *why = std::string("cannot be opened (") + std::strerror(errno) + ")";
     return false;
   }
-  // Signatures of file systems, arrays and tables stand within the first 128 KiB (btrfs: at 64 KiB).
+  // Signatures of file systems, arrays and tables stand within the first 128 KiB (btrfs: at 64 KiB), and files begin
+  // with what they are.
   std::vector<std::byte> start(128 * 1024);
   const ssize_t got = ::pread(fd.get(), start.data(), start.size(), 0);
   if (got < 0) {
     *why = std::string("cannot be read (") + std::strerror(errno) + ")";
     return false;
   }
-  const auto bytes = static_cast<size_t>(got);
-  if (bytes >= 8 && base::load_u64(start.data()) == format::kSuperblockMagic) return true;  // format() says which store
-  if (all_zero({start.data(), bytes})) return true;
-  *why = "holds data (its start is not zeros)";
+  start.resize(static_cast<size_t>(got));
+  const auto data = std::find_if(start.begin(), start.end(), [](std::byte b) { return b != std::byte{0}; });
+  if (data == start.end() || has_superblock(fd.get())) return true;  // format() says which store
+  *why = fmt::format("holds data that is no MemKV store ({})", shown(start, static_cast<size_t>(data - start.begin())));
   return false;
 }
 

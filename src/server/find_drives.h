@@ -25,7 +25,8 @@ struct MachineFiles {
 /// All NVMe drives by name. Free: not mounted, no swap, no partitions, no holders, and nothing that looks like data at
 /// its start.
 std::vector<FoundDrive> find_nvme(const MachineFiles& files);
-/// False if the first sectors hold anything but zeros or a MemKV superblock; also when they cannot be read.
+/// False if the start of a drive or file holds anything but zeros, and there is no MemKV superblock; also when it
+/// cannot be read. `why`: then, what was found.
 bool looks_unused(const std::string& path, std::string* why);
 
 }  // namespace memkv::server

@@ -204,7 +204,7 @@ Result<void, Message> open(Target& target, const SetupOptions& options) {
   if (!file) return file.error();
   target.file = std::move(file).value();
   std::string why;
-  if (target.file->info().raw && !options.force && !looks_unused(target.path, &why)) {
+  if (target.create_bytes == 0 && !options.force && !looks_unused(target.path, &why)) {
     return Message{Status::kInvalid,
                    fmt::format("{}: {}: to overwrite all of it, format with --force", target.path, why)};
   }

@@ -92,6 +92,48 @@ def test_setup_refuses_a_formatted_drive(memkv, tmp_path):
     assert again.code == 0, again
 
 
+@pytest.mark.parametrize("at, data, found", [(0, b"%PDF-1.7\n" * 9, 'at byte 0: "%PDF-1.7"'), (0, b"\x7fELF\2\1\1\0", "at byte 0: hex 7f454c46020101"), (1080, b"\x53\xef" + bytes(20), "at byte 1080: hex 53ef0000"),
+                                             (65536, b"_BHRfS_M\x01", 'at byte 65536: "_bhrfs_m"')])
+def test_setup_refuses_a_file_that_holds_something_else(memkv, tmp_path, at, data, found):
+    drive = tmp_path / "mine.img"
+    with open(drive, "wb") as file:
+        file.truncate(64 << 20)
+        file.seek(at)
+        file.write(data)
+    before = drive.read_bytes()
+    says(memkv("setup", "--drive", drive, cwd=tmp_path), f"{drive}: holds data that is no MemKV store", found, "--force")
+    assert drive.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["mine.img"]
+    says(memkv("setup", "--drive", f"{drive}:64MiB", cwd=tmp_path), "exists already", "--force")
+    assert drive.read_bytes() == before
+    assert memkv("setup", "--drive", drive, "--force", cwd=tmp_path).code == 0
+
+
+def test_setup_refuses_a_block_device_in_the_same_words(memkv, tmp_path):
+    if os.geteuid() != 0:
+        pytest.fail("needs root for a loop device")
+    image = tmp_path / "image"
+    image.write_bytes(b"somebody's data".ljust(64 << 20, b"\0"))
+    device = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        says(memkv("setup", "--drive", device, cwd=tmp_path), f"{device}: holds data that is no MemKV store", "somebody's data", "--force")
+        assert memkv("setup", "--drive", device, "--force", cwd=tmp_path).code == 0
+        says(memkv("setup", "--drive", device, cwd=tmp_path), "already formatted, by store", "--force")
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def test_setup_takes_a_file_of_zeros_and_tells_a_damaged_store(memkv, tmp_path):
+    drive = tmp_path / "zeros.img"
+    with open(drive, "wb") as file:
+        file.truncate(64 << 20)
+    assert memkv("setup", "--drive", drive, cwd=tmp_path).code == 0
+    with open(drive, "r+b") as file:
+        file.write(b"overwritten".ljust(4096))  # the first superblock; the second is whole
+    says(memkv("setup", "--drive", drive, cwd=tmp_path), "--force", "store")
+    drive.write_bytes(b"")
+    says(memkv("setup", "--drive", drive, cwd=tmp_path), "has no room (size 0)")
+
+
 def test_setup_in_a_missing_folder(memkv):
     says(memkv("setup", "--drive", "/nowhere/d0.memkv:64MiB"), "/nowhere", code=None)
 

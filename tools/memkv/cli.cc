@@ -90,14 +90,14 @@ void add_setup(CLI::App& app, Chosen& chosen) {
       "A credential is made too, readable by you alone: memkv.key beside where you are, or --auth-key-file. Clients "
       "need it.\n"
       "The configuration is out before a drive is touched: where it cannot be written nothing is formatted.\n"
-      "A drive that belongs to a store is left alone unless --force is said.\n");
+      "A drive or file that holds a store, or any other data, is left alone unless --force is said.\n");
   auto options = std::make_shared<server::SetupOptions>();
   add_drives(command, options->drives, "PATH[:SIZE]", "a drive, or with SIZE a file to be made; may be repeated");
   command
       ->add_option("--shards", options->shards,
                    "slices of the key space, a power of two up to 32; default one per 4 GiB")
       ->type_name("N");
-  command->add_flag("--force", options->force, "format drives that hold another store");
+  command->add_flag("--force", options->force, "format drives and files that hold data or another store");
   add_word(command, "-o,--output", options->output, "FILE", "file for the configuration; default stdout");
   add_word(command, "--auth-key-file", options->auth_key_file, "FILE", "where the new credential goes");
   add_word(command, "--address", options->address, "HOST:PORT", "what the server will listen on")
