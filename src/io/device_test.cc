@@ -14,6 +14,7 @@
 #include <fstream>
 #include <list>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/random.h"
@@ -195,6 +196,30 @@ TEST(DriveFile, IsLockedByItsUser) {
     EXPECT_EQ(second.error().status, Status::kBusy);
   }
   EXPECT_TRUE(DriveFile::open(path, {.lock_wait_ms = 0}));
+}
+
+TEST(DriveFile, AFileThatIsRemovedBeforeItIsLockedIsNoDrive) {
+  TemporaryFolder folder;
+  const std::string path = create(folder);
+  auto first = DriveFile::open(path, {.lock_wait_ms = 0});
+  ASSERT_TRUE(first);
+  std::thread waits([&] {
+    auto second = DriveFile::open(path, {.lock_wait_ms = 60'000});
+    ASSERT_FALSE(second);
+    EXPECT_NE(second.error().text.find("no such file"), std::string::npos) << second.error().text;
+  });
+  const auto opened_by_both = [&] {
+    size_t count = 0;
+    for (const auto& fd : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code gone;
+      count += std::filesystem::read_symlink(fd.path(), gone) == path ? 1 : 0;
+    }
+    return count >= 2;
+  };
+  while (!opened_by_both()) std::this_thread::yield();
+  std::filesystem::remove(path);
+  first->reset();
+  waits.join();
 }
 
 TEST(DriveFile, BlockingAccessMovesAnyAddress) {

@@ -368,8 +368,9 @@ Result<std::unique_ptr<DriveFile>, Message> DriveFile::open(const std::string& p
     return flock(fd, LOCK_EX | LOCK_NB) < 0 ? errno : 0;
   });
   if (locked != 0) return with_status(message_of(path, locked), Status::kBusy);
-  // Again, of what was really opened.
+  // Again, of what was really opened. It may have been removed while this waited for the lock.
   if (fstat(fd, &status) < 0) return message_of(path, errno);
+  if (S_ISREG(status.st_mode) && status.st_nlink == 0) return message_of(path, ENOENT);
   auto info = describe(fd, path, status, opened.direct, options);
   if (!info) return info.error();
   return std::unique_ptr<DriveFile>(std::make_unique<OpenDrive>(std::move(opened.fd), std::move(info).value()));

@@ -74,10 +74,10 @@ std::string use_of(const MachineFiles& files, const fs::path& sys, const FoundDr
 }
 
 bool has_superblock(int fd) {
-  for (const uint64_t offset : engine::kSuperblockOffsets) {
+  for (const uint64_t offset : format::kSuperblockOffsets) {
     std::array<std::byte, sizeof(uint64_t)> magic{};
     if (::pread(fd, magic.data(), magic.size(), static_cast<off_t>(offset)) != ssize_t{magic.size()}) continue;
-    if (base::load_u64(magic.data()) == engine::kSuperblockMagic) return true;
+    if (base::load_u64(magic.data()) == format::kSuperblockMagic) return true;
   }
   return false;
 }

@@ -71,7 +71,10 @@ class Server {
   int run();
 
  private:
+  int open();
   int prepare();
+  int make_drive();
+  void remove_unused_drive();
   int open_storage();
   wire::Secret local_credential();
   void open_rdma();
@@ -114,6 +117,7 @@ class Server {
   std::atomic<uint64_t> drives_failed_{0};  ///< bit i: a store gave drive i up, membership must follow
   bool epoll_told_ = false;                 ///< that at least one worker runs without io_uring
   bool stop_wanted_ = false;
+  bool drive_is_new_ = false;  ///< the embedded default's file is of this start
   uint64_t next_progress_ns_ = 0;
   base::SystemClock clock_;
 };
@@ -121,7 +125,15 @@ class Server {
 Server::~Server() { MEMKV_ASSERT(threads_.empty() && !door_thread_.joinable(), "stop() joins them"); }
 
 int Server::run() {
+  int code = open();
+  if (code == 0) code = serve();
+  if (code != 0) remove_unused_drive();
+  return code;
+}
+
+int Server::open() {
   if (const int code = prepare(); code != 0) return code;
+  if (const int code = make_drive(); code != 0) return code;
   if (const int code = open_storage(); code != 0) return code;
   open_rdma();
   if (const int code = make_workers(); code != 0) return code;
@@ -131,9 +143,30 @@ int Server::run() {
     const int code =
         fail(kExitFailed, fmt::format("{}: {}", std::strerror(started.error().sys_errno), started.error().what));
     if (!census_.shm_socket.empty()) ::unlink(census_.shm_socket.c_str());
+    remove_unused_drive();
     _exit(code);
   }
-  return serve();
+  return 0;
+}
+
+int Server::make_drive() {
+  if (!is_embedded(start_)) return 0;
+  const auto go_on = [](uint64_t, uint64_t, void* self) {
+    static_cast<Server*>(self)->read_signals(0);
+    return !static_cast<Server*>(self)->stop_wanted_;
+  };
+  const auto made = make_default_drive(go_on, this);
+  if (!made) return fail(kExitFailed, made.error().text);
+  drive_is_new_ = *made;
+  return 0;
+}
+
+/// A file of this start that no client has reached: nobody misses it. While this server still holds its lock, so that
+/// none takes it that starts just now.
+void Server::remove_unused_drive() {
+  uint64_t ops = 0;
+  for (const auto& worker : workers_) ops += worker->stats().ops.load(std::memory_order_relaxed);
+  if (drive_is_new_ && ops == 0) remove_default_drive();
 }
 
 /// The door comes last: who is let in finds its worker.
@@ -526,9 +559,6 @@ int run_start(const StartOptions& start) {
   }
   auto options = merge_options(start);
   if (!options) return fail(kExitConfig, options.error().text);
-  if (is_embedded(start)) {
-    if (auto made = make_default_drive(); !made) return fail(kExitFailed, made.error().text);
-  }
   Server server(std::move(options).value(), start);
   return server.run();
 }

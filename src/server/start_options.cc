@@ -103,15 +103,21 @@ Result<Options, Message> merge_options(const StartOptions& start) {
   return options;
 }
 
-Result<void, Message> make_default_drive() {
+Result<bool, Message> make_default_drive(io::FillProgress progress, void* context) {
   MEMKV_LOG(kInfo, "no --config: blocks go to ./{}, for this machine only", kDefaultDrive);
-  if (::access(kDefaultDrive, F_OK) == 0) return {};
+  if (::access(kDefaultDrive, F_OK) == 0) return false;
   MEMKV_LOG(kInfo, "making ./{} ({})", kDefaultDrive, base::format_bytes(kDefaultDriveBytes));
-  auto made = io::create_drive_file(kDefaultDrive, kDefaultDriveBytes, nullptr, nullptr);
+  auto made = io::create_drive_file(kDefaultDrive, kDefaultDriveBytes, progress, context);
   if (!made) return made.error();
   auto file = io::DriveFile::open(kDefaultDrive, {});
-  if (!file) return file.error();
-  return volume::Volume::format({file->get()}, {});
+  auto formatted = file ? volume::Volume::format({file->get()}, {}) : Result<void, Message>(file.error());
+  if (formatted) return true;
+  ::unlink(kDefaultDrive);
+  return formatted.error();
+}
+
+void remove_default_drive() {
+  if (::unlink(kDefaultDrive) == 0) MEMKV_LOG(kInfo, "./{} is removed again", kDefaultDrive);
 }
 
 }  // namespace memkv::server

@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 
 import pytest
-from conftest import DRAWN_KEY, clean_environment, run
+from conftest import BIN, DRAWN_KEY, clean_environment, run
 
 
 @pytest.fixture
@@ -43,6 +45,53 @@ def test_commands_without_any_setting_reach_the_server_on_this_host(servers, spa
     assert server.stop() == 0
     memory_server(servers, folder, space)
     assert (folder / "local.key").read_text() == credential, "clients of long standing would be turned away"
+
+
+FILE = "memkv-data.memkv"
+
+
+def start(folder, *args, **kwargs):
+    return run("memkv", "start", "--shm-dir", folder / "run", *args, cwd=folder, env=clean_environment(), timeout=60, **kwargs)
+
+
+def test_a_start_that_fails_leaves_no_file_of_its_own(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        told = start(tmp_path, "--address", address)
+        assert told.code == 5 and f"making ./{FILE}" in told.err and f"./{FILE} is removed again" in told.err and not (tmp_path / FILE).exists(), told
+        for args, code in ((["--address", "0.0.0.0:0"], 2), (["--io", "nonesuch"], 2), (["--address", "127.0.0.1:0", "--congestion", "nonesuch"], 2),
+                           (["--address", "127.0.0.1:0", "--ready-file", tmp_path / "nowhere/ready"], 5)):
+            told = start(tmp_path, *args)
+            assert told.code == code and not (tmp_path / FILE).exists(), told
+
+
+def test_a_start_that_is_interrupted_while_it_makes_its_file_leaves_none(tmp_path):
+    argv = [BIN / "memkv", "start", "--address", "127.0.0.1:0", "--shm-dir", tmp_path / "run"]
+    process = subprocess.Popen(argv, cwd=tmp_path, env=clean_environment(), stderr=subprocess.PIPE, text=True)
+    while "making ./" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=30)[1]
+    assert process.returncode == 5 and "interrupted: the file is removed again" in err and not (tmp_path / FILE).exists(), err
+
+
+def test_a_start_that_fails_leaves_a_file_that_was_there(memkv, servers, tmp_path):
+    server = servers("--shm-dir", tmp_path / "run")
+    assert memkv("put", "k", "-", server=server, stdin=b"block").code == 0
+    told = start(tmp_path, "--address", server.address)
+    assert told.code == 5 and "in use" in told.err and (tmp_path / FILE).exists(), told
+    assert server.stop() == 0
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        told = start(tmp_path, "--address", f"127.0.0.1:{taken.getsockname()[1]}")
+        assert told.code == 5 and "removed again" not in told.err, told
+    again = servers("--shm-dir", tmp_path / "run")
+    assert memkv("get", "k", server=again).out == b"block"
+    assert again.stop() == 0
+    (tmp_path / FILE).unlink()  # pytest keeps folders
 
 
 def test_the_doctor_tells_what_works_and_what_to_do(servers, space, tmp_path):
