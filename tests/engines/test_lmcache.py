@@ -274,6 +274,17 @@ def test_a_server_that_answers_is_reachable(plugin):
     assert look_up(plugin, keys(1)) == [] and plugin.report_status()["reachable"] is True
 
 
+def test_the_status_tells_what_keys_begin_with(server, adapters):
+    plain, fp8 = adapters("plugin", server), adapters("plugin", server, kv_dtype="fp8")
+    assert plain.report_status()["keys"] == {}
+    told = []
+    for adapter in (plain, fp8):
+        look_up(adapter, keys(1))
+        ((_, names),) = adapter.report_status()["keys"].items()
+        told.append((names["kv_dtype"], names["prefix"]))
+    assert [kv_dtype for kv_dtype, _ in told] == ["not given", "fp8"] and told[0][1] != told[1][1]
+
+
 def test_a_frozen_server_costs_a_deadline_and_touches_nothing_later(tmp_path, kind, adapters):
     started = Server(tmp_path, "--mode", "memory", "--memory", "128MiB")
     try:

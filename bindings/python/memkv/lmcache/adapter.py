@@ -32,8 +32,8 @@ class MemKVL2Adapter(L2AdapterInterface):  # type: ignore[misc]
     def __init__(self, params: Mapping[str, Any], l1_memory_desc: Any = None) -> None:
         settings = Settings.of(params)
         super().__init__(max_capacity_bytes=int(settings.max_capacity_gb * (1 << 30)))
-        namespace = Namespace(settings)
-        self._keys = Keys(namespace)
+        self._namespace = Namespace(settings)
+        self._keys = Keys(self._namespace)
         self._traffic = Traffic(settings)
         self._accounts = Accounts()
         self._listing = Listing(self._traffic.stores.client, self._keys, settings)
@@ -142,8 +142,9 @@ class MemKVL2Adapter(L2AdapterInterface):  # type: ignore[misc]
         return self._listing.page(model_name, page_size, cursor)
 
     def report_status(self) -> dict[str, Any]:
-        """`is_healthy` says that LMCache works, which it does while MemKV is away; `reachable`, that the last task was answered."""
-        return {"is_healthy": True, "type": type(self).__name__, **self._traffic.status()}
+        """`is_healthy` says that LMCache works, which it does while MemKV is away; `reachable`, that the last task was answered;
+        `keys`, by model, what stands before its keys, and what that is made of."""
+        return {"is_healthy": True, "type": type(self).__name__, **self._traffic.status(), "keys": self._namespace.names()}
 
     def close(self) -> None:
         """Returns when no memory of LMCache is touched any more."""

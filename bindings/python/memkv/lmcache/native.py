@@ -24,7 +24,8 @@ class MemKVNativeClient:
 
     def __init__(self, **params: Any) -> None:
         settings = Settings.of(params)
-        self._keys = Keys(Namespace(settings))
+        self._namespace = Namespace(settings)
+        self._keys = Keys(self._namespace)
         self._traffic = Traffic(settings)
         self._lanes = (self._traffic.lookups, self._traffic.loads, self._traffic.stores)
         self._any = select.epoll()
@@ -69,7 +70,8 @@ class MemKVNativeClient:
         return tag, ok, "" if ok else "not all blocks were stored", answers
 
     def status(self) -> dict[str, Any]:
-        return self._traffic.status()
+        """As MemKVL2Adapter.report_status() has it."""
+        return {**self._traffic.status(), "keys": self._namespace.names()}
 
     def close(self) -> None:
         """Returns when no memory of LMCache is touched any more."""

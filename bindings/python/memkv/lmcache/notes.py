@@ -11,6 +11,10 @@ _log = logging.getLogger("memkv.lmcache")
 _said: dict[str, float] = {}
 
 
+def note(text: str) -> None:
+    _log.info("MemKV: %s", text)
+
+
 def warn(text: str) -> None:
     now = time.monotonic()
     if now < _said.get(text, 0.0):
