@@ -1,5 +1,6 @@
 """The wheel as users get it: one file, installed where nothing of ours and no compiler is, by the oldest and newest Python that Debian has."""
 
+import email
 import os
 import pathlib
 import re
@@ -82,6 +83,32 @@ def test_it_brings_programs_plugin_and_licences_and_no_cxx_library(wheel):
         assert name in names, names
     bundled = [n for n in names if n.startswith("memkv.libs/") and not n.endswith("/")]
     assert len(bundled) == 1 and re.fullmatch(r"memkv\.libs/libcrypto-[0-9a-f]+\.so\.3", bundled[0]), "OpenSSL alone, under a name of its own"
+
+
+def test_its_metadata_tells_what_it_is_and_where_the_docs_are(wheel):
+    packed = zipfile.ZipFile(wheel)
+    (name,) = (n for n in packed.namelist() if n.endswith(".dist-info/METADATA"))
+    told = email.message_from_bytes(packed.read(name))
+    assert told["Name"] == "memkv" and told["Requires-Python"] == ">=3.10" and told["License-Expression"] == "Apache-2.0" and "KV cache" in told["Summary"]
+    assert {"vLLM", "LMCache", "SGLang", "NIXL"} <= set(told["Keywords"].split(","))
+    assert {"Operating System :: POSIX :: Linux", "Programming Language :: Python :: 3.13", "Typing :: Typed"} <= set(told.get_all("Classifier"))
+    assert told["Description-Content-Type"] == "text/markdown" and not told.get_all("Project-URL") and not told["Home-page"]
+    text = told.get_payload(decode=True).decode()
+    for word in ("pip install", "memkv start", "memkv.connect()", "memkv settings vllm", '"/docs"'):
+        assert word in text
+    assert "](" not in text, "a link that leads nowhere outside of the repository"
+    for page in re.findall(r"`([a-z-]+\.md)`", text):
+        assert f"memkv/docs/{page}" in packed.namelist()
+
+
+def test_the_docs_are_in_it_and_lead_to_each_other(wheel):
+    packed = zipfile.ZipFile(wheel)
+    pages = {name for name in packed.namelist() if name.startswith("memkv/docs/") and name.endswith(".md")}
+    assert {"memkv/docs/python.md", "memkv/docs/operating.md", "memkv/docs/engines/vllm.md", "memkv/docs/decisions/0029-the-wheel.md"} <= pages
+    assert {name.removeprefix("memkv/") for name in pages} == {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#:]+\.md)", packed.read(page).decode()):
+            assert os.path.normpath(os.path.join(os.path.dirname(page), link)) in pages, f"{page} leads to {link}"
 
 
 @pytest.fixture(scope="module")
