@@ -19,10 +19,11 @@ using testing::HasSubstr;
 
 /// Programs were compiled with these numbers: a struct grows at its end only, and its number here with it.
 TEST(CStructs, keep_their_sizes_and_the_places_of_their_fields) {
-  EXPECT_EQ(sizeof(memkv_options), 120u);
+  EXPECT_EQ(sizeof(memkv_options), 128u);
   EXPECT_EQ(offsetof(memkv_options, namespace_key), 24u);
   EXPECT_EQ(offsetof(memkv_options, get_timeout_ns), 80u);
   EXPECT_EQ(offsetof(memkv_options, transport), 96u);
+  EXPECT_EQ(offsetof(memkv_options, log_level), 120u);
   EXPECT_EQ(sizeof(memkv_outcome), 40u);
   EXPECT_EQ(offsetof(memkv_outcome, bytes), 16u);
   EXPECT_EQ(sizeof(memkv_batch), 112u);
@@ -33,6 +34,24 @@ TEST(CStructs, keep_their_sizes_and_the_places_of_their_fields) {
   EXPECT_EQ(sizeof(memkv_listing), 48u);
   EXPECT_EQ(sizeof(memkv_counters), 120u);
   EXPECT_EQ(sizeof(memkv_rail), 160u);
+}
+
+/// What is behind its end belongs to somebody else.
+TEST(CStructs, options_of_the_first_version_are_taken) {
+  const char* server = "127.0.0.1:1";
+  memkv_options options{};
+  options.struct_size = 120;
+  options.servers = &server;
+  options.server_count = 1;
+  options.log_level = "not ours";
+  memkv_client* client = nullptr;
+  ASSERT_EQ(memkv_connect(&options, &client), MEMKV_OK) << memkv_last_message();
+  memkv_close(client);
+  options.struct_size = sizeof options;
+  EXPECT_EQ(memkv_connect(&options, &client), MEMKV_INVALID);
+  EXPECT_THAT(memkv_last_message(), HasSubstr("log_level: unknown log level 'not ours'; known are debug, info, warn"));
+  options.struct_size = 119;
+  EXPECT_EQ(memkv_connect(&options, &client), MEMKV_INVALID);
 }
 
 TEST(CStatus, every_status_has_its_name_and_a_sentence) {

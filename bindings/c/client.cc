@@ -1,6 +1,7 @@
 /// Settings, servers, memory and counters.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -51,6 +52,7 @@ Result<ClientOptions, Message> options_of(const memkv_options& from) {
   to.congestion = text_of(from.congestion);
   to.client_name = text_of(from.client_name);
   to.config_file = text_of(from.config_file);
+  to.log_level = text_of(from.log_level);
   to.get_timeout = Deadline(from.get_timeout_ns);
   to.put_timeout = Deadline(from.put_timeout_ns);
   to.transport = static_cast<memkv::Transport>(from.transport);
@@ -155,7 +157,8 @@ int32_t memkv_connect(const memkv_options* options, memkv_client** client) {
     *client = nullptr;
     memkv_options read{};
     if (options) {
-      if (auto checked = read_sized("memkv_options", options, sizeof(memkv_options), read); !checked) {
+      constexpr size_t kFirstBytes = offsetof(memkv_options, log_level);
+      if (auto checked = read_sized("memkv_options", options, kFirstBytes, read); !checked) {
         return failed(checked.error());
       }
     }

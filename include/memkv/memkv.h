@@ -137,6 +137,8 @@ typedef struct memkv_options {
   uint32_t put_checksum;           /* MEMKV_PUT_CHECKSUM_*: who makes a put's checksums */
   uint32_t skip_verify;            /* 1 = do not check the bytes that arrive */
   uint32_t reserved;               /* 0 */
+  const char* log_level;           /* debug, info, warn, error, off: of the whole process; MEMKV_LOG_LEVEL; NULL = as it
+                                      is, and that is info at first */
 } memkv_options;
 
 /* Checks the settings and starts the I/O threads. A server that is down is no error here: its keys are misses until it

@@ -59,6 +59,7 @@ TEST_F(OptionsTest, parameters) {
                                 {"transport", "tcp"},
                                 {"rdma_devices", "mlx5_0,mlx5_1"},
                                 {"congestion", "reno"},
+                                {"log_level", "warn"},
                                 {"timeout_ms", "250"},
                                 {"io_threads", "3"},
                                 {"coalesce", "off"},
@@ -70,6 +71,7 @@ TEST_F(OptionsTest, parameters) {
   EXPECT_EQ(options.key_prefix(), "p/");
   EXPECT_THAT(options.client.rdma_devices, ElementsAre("mlx5_0", "mlx5_1"));
   EXPECT_EQ(options.client.congestion, "reno");
+  EXPECT_EQ(options.client.log_level, "warn");
   EXPECT_EQ(options.timeout_ns(abi::Operation::kWrite), 250'000'000u);
   EXPECT_EQ(options.io_threads, 3u);
   EXPECT_FALSE(options.coalesce);

@@ -71,6 +71,13 @@ Result<void, Message> set_transport(const Entry& entry, ClientOptions& options) 
   return set_if_unset(options.transport, Transport::kAuto, parse_transport(*text, entry.where));
 }
 
+Result<void, Message> set_log_level(const Entry& entry, ClientOptions& options) {
+  auto text = text_of(entry);
+  if (!text) return text.error();
+  if (auto parsed = parse_log_level(*text, entry.where); !parsed) return parsed.error();
+  return set_if_unset(options.log_level, {}, std::move(text));
+}
+
 Result<void, Message> set_put_checksum(const Entry& entry, ClientOptions& options) {
   auto text = text_of(entry);
   if (!text) return text.error();
@@ -114,6 +121,7 @@ constexpr std::array kKnown = {
     Known{"put_checksum", set_put_checksum},
     Known{"verify", set_verify},
     Known{"congestion", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.congestion, {}, text_of(e)); }},
+    Known{"log_level", set_log_level},
     Known{"nixl", [](const Entry&, ClientOptions&) { return Result<void, Message>(); }},  // the NIXL plugin's own
     Known{"client_name", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.client_name, {}, text_of(e)); }},
 };

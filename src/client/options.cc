@@ -39,6 +39,11 @@ Result<void, Message> merge_environment(ClientOptions& options) {
     if (!parsed) return parsed.error();
     options.transport = *parsed;
   }
+  const std::string level = environment("MEMKV_LOG_LEVEL");
+  if (options.log_level.empty() && !level.empty()) {
+    if (auto parsed = parse_log_level(level, "MEMKV_LOG_LEVEL"); !parsed) return parsed.error();
+    options.log_level = level;
+  }
   return {};
 }
 
@@ -126,10 +131,22 @@ Result<Transport, Message> parse_transport(std::string_view text, std::string_vi
                  "'; known are auto, shm, rdma and tcp");
 }
 
+Result<base::LogLevel, Message> parse_log_level(std::string_view text, std::string_view where) {
+  auto level = base::LogLevel::kInfo;
+  if (base::parse_log_level(text, &level)) return level;
+  return invalid(std::string(where) + ": unknown log level '" + std::string(text) +
+                 "'; known are debug, info, warn, error and off");
+}
+
 Result<Settings, Message> resolve_settings(ClientOptions options) {
   if (auto merged = merge_environment(options); !merged) return merged.error();
   if (!options.config_file.empty()) {
     if (auto merged = merge_config_file(options.config_file, options); !merged) return merged.error();
+  }
+  if (!options.log_level.empty()) {
+    auto level = parse_log_level(options.log_level, "log_level");
+    if (!level) return level.error();
+    base::set_log_level(*level);
   }
   wire::prepare_handshakes();
   Settings out;

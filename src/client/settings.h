@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/log.h"
 #include "memkv/client.h"
 #include "wire/handshake.h"
 
@@ -45,6 +46,7 @@ struct Settings {
   ClientIdentity* identity = nullptr;  ///< null: that of the process (a simulator has several clients in one)
 };
 
+/// Also sets the log's level, where one is given.
 Result<Settings, Message> resolve_settings(ClientOptions options);
 
 /// Fills the fields of `options` that are unset from a YAML file. Unknown keys and bad values are errors with file and
@@ -52,5 +54,7 @@ Result<Settings, Message> resolve_settings(ClientOptions options);
 Result<void, Message> merge_config_file(const std::string& path, ClientOptions& options);
 
 Result<Transport, Message> parse_transport(std::string_view text, std::string_view where);
+
+Result<base::LogLevel, Message> parse_log_level(std::string_view text, std::string_view where);
 
 }  // namespace memkv::client

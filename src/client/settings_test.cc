@@ -24,7 +24,10 @@ constexpr const char* kKey = "00112233445566778899aabbccddeeff001122334455667788
 class SettingsTest : public testing::Test {
  protected:
   void SetUp() override {
-    for (const char* name : {"MEMKV_SERVERS", "MEMKV_AUTH_KEY", "MEMKV_TRANSPORT", "MEMKV_CONFIG"}) unsetenv(name);
+    for (const char* name : {"MEMKV_SERVERS", "MEMKV_AUTH_KEY", "MEMKV_TRANSPORT", "MEMKV_LOG_LEVEL", "MEMKV_CONFIG"}) {
+      unsetenv(name);
+    }
+    base::set_log_level(base::LogLevel::kInfo);
     path_ = testing::TempDir() + "/memkv-client-" + std::to_string(getpid()) + ".yaml";
   }
   void TearDown() override {
@@ -59,6 +62,34 @@ TEST_F(SettingsTest, TheFieldBeatsTheEnvironmentBeatsTheFile) {
   options.servers.clear();
   unsetenv("MEMKV_SERVERS");
   EXPECT_EQ(resolve_settings(options)->servers[0].name, "c");
+}
+
+TEST_F(SettingsTest, TheLogsLevelIsTheProcesss) {
+  const auto least = [](const ClientOptions& options) {
+    base::set_log_level(base::LogLevel::kInfo);
+    EXPECT_TRUE(resolve_settings(options).ok());
+    int level = 0;
+    while (level < 4 && !base::log_enabled(static_cast<base::LogLevel>(level))) level++;
+    return static_cast<base::LogLevel>(level);
+  };
+  ClientOptions options;
+  options.servers = {"127.0.0.1"};
+  EXPECT_EQ(least(options), base::LogLevel::kInfo) << "nobody said one: as it is";
+  options.config_file = file("log_level: debug\n");
+  EXPECT_EQ(least(options), base::LogLevel::kDebug);
+  setenv("MEMKV_LOG_LEVEL", "warn", 1);
+  EXPECT_EQ(least(options), base::LogLevel::kWarn);
+  options.log_level = "off";
+  EXPECT_EQ(least(options), base::LogLevel::kOff);
+
+  options.log_level = "quiet";
+  EXPECT_EQ(complaint(options), "log_level: unknown log level 'quiet'; known are debug, info, warn, error and off");
+  options.log_level.clear();
+  setenv("MEMKV_LOG_LEVEL", "WARN", 1);
+  EXPECT_THAT(complaint(options), HasSubstr("MEMKV_LOG_LEVEL: unknown log level 'WARN'; known are debug, info"));
+  unsetenv("MEMKV_LOG_LEVEL");
+  options.config_file = file("servers: [a=h]\nlog_level: loud\n");
+  EXPECT_THAT(complaint(options), AllOf(HasSubstr(":2: log_level: unknown log level 'loud'"), HasSubstr(path_)));
 }
 
 TEST_F(SettingsTest, AddressesAsPeopleWriteThem) {
@@ -125,7 +156,7 @@ TEST_F(SettingsTest, case_c17_no_key_of_the_file_is_dropped) {
   options.config_file = file(
       "servers: [a=h]\nauth_key: " + std::string(kKey) +
       "\ntransport: shm\nrdma_devices: [m]\nshm_dir: /d\nio_contexts: 3\nconnections_per_worker: 4\nget_timeout: 5s\n"
-      "put_timeout: 6s\nput_checksum: server\nverify: false\ncongestion: system\nclient_name: n\n");
+      "put_timeout: 6s\nput_checksum: server\nverify: false\ncongestion: system\nclient_name: n\nlog_level: error\n");
   const auto got = resolve_settings(options);
   ASSERT_TRUE(got.ok()) << got.error().text;
   EXPECT_EQ(got->servers.at(0).name, "a");
@@ -141,6 +172,7 @@ TEST_F(SettingsTest, case_c17_no_key_of_the_file_is_dropped) {
   EXPECT_FALSE(got->verify);
   EXPECT_EQ(got->congestion, "");
   EXPECT_EQ(got->client_name, "n");
+  EXPECT_FALSE(base::log_enabled(base::LogLevel::kWarn));
 }
 
 TEST_F(SettingsTest, BadFilesAreExplainedWithTheirLine) {

@@ -338,8 +338,9 @@ void Parser::read_log(const YAML::Node& root) {
   each(root, "log", kKnown, [&](const std::string&, const std::string& full, const YAML::Node& node) {
     std::string word;
     if (!scalar(node, full, word, "debug, info, warn, error or off")) return;
-    if (base::parse_log_level(word, &options_.log_level)) return;
-    fail(fmt::format("{}: {} is none of debug, info, warn, error, off", where(node, full), word));
+    auto level = server::parse_log_level(word, where(node, full));
+    if (!level) return fail(level.error().text);
+    options_.log_level = *level;
   });
 }
 
@@ -391,6 +392,12 @@ Result<io::ReactorKind, Message> parse_io(std::string_view word, const std::stri
   if (word == "uring") return io::ReactorKind::kUring;
   if (word == "epoll") return io::ReactorKind::kEpoll;
   return wrong(fmt::format("{}: {} is none of auto, uring, epoll", where, word));
+}
+
+Result<base::LogLevel, Message> parse_log_level(std::string_view word, const std::string& where) {
+  auto level = base::LogLevel::kInfo;
+  if (base::parse_log_level(word, &level)) return level;
+  return wrong(fmt::format("{}: {} is none of debug, info, warn, error, off", where, word));
 }
 
 std::vector<std::string> split_drives(const std::vector<std::string>& texts) {

@@ -2,6 +2,7 @@
 /// The server's configuration: one YAML file, few keys (docs/operating.md).
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,9 +42,9 @@ struct Options {
   ShmOptions shm;
   uint32_t workers = 0;  ///< 0: half the CPUs
   io::ReactorKind io = io::ReactorKind::kAuto;
-  bool rdma = true;                       ///< where there are devices
-  std::vector<std::string> rdma_devices;  ///< empty: all usable ones
-  base::LogLevel log_level = base::LogLevel::kInfo;
+  bool rdma = true;                         ///< where there are devices
+  std::vector<std::string> rdma_devices;    ///< empty: all usable ones
+  std::optional<base::LogLevel> log_level;  ///< none: MEMKV_LOG_LEVEL, else info
 };
 
 /// `file` is for messages: "FILE, line L, column C: KEY: what is wrong, and what to write".
@@ -53,6 +54,7 @@ Result<Options, Message> load_options(const std::string& file);
 // Words as the command line and the file spell them; `where` starts the message.
 Result<StorageMode, Message> parse_mode(std::string_view word, const std::string& where);
 Result<io::ReactorKind, Message> parse_io(std::string_view word, const std::string& where);
+Result<base::LogLevel, Message> parse_log_level(std::string_view word, const std::string& where);
 /// A comma list of devices as in /sys/class/infiniband, or "none".
 void take_rdma_devices(std::string_view text, Options& options);
 /// The drives of the command line: comma lists, but a path that exists is one path, commas and all.

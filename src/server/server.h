@@ -33,6 +33,7 @@ struct StartOptions {
   std::string congestion;
   std::string shm_dir, shm_size;  ///< override shm.dir and shm.max_size
   bool no_shm = false;
+  std::string log_level;   ///< overrides log.level
   std::string ready_file;  ///< written ("host:port\n") once ready, removed first: for scripts and tests
 };
 /// Runs until SIGTERM/SIGINT (drains, then exits 0). Returns the exit code.

@@ -184,7 +184,7 @@ Result<void> Server::start_threads() {
 }
 
 int Server::prepare() {
-  base::set_log_level(options_.log_level);
+  base::set_log_level(options_.log_level.value_or(base::LogLevel::kInfo));
   ::signal(SIGPIPE, SIG_IGN);
   raise_open_files();
   sigset_t set;

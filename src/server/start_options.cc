@@ -77,6 +77,17 @@ Result<void, Message> merge_shm(const StartOptions& start, Options& options) {
   return {};
 }
 
+Result<void, Message> merge_log_level(const std::string& word, Options& options) {
+  const char* environment = std::getenv("MEMKV_LOG_LEVEL");
+  const bool from_environment = word.empty() && !options.log_level && environment != nullptr && *environment != 0;
+  if (word.empty() && !from_environment) return {};
+  auto level =
+      from_environment ? parse_log_level(environment, "MEMKV_LOG_LEVEL") : parse_log_level(word, "--log-level");
+  if (!level) return level.error();
+  options.log_level = *level;
+  return {};
+}
+
 }  // namespace
 
 bool is_embedded(const StartOptions& start) {
@@ -90,6 +101,7 @@ Result<Options, Message> merge_options(const StartOptions& start) {
   if (auto done = merge_storage(start, options); !done) return done.error();
   if (auto done = merge_address(start.address, options); !done) return done.error();
   if (auto done = merge_shm(start, options); !done) return done.error();
+  if (auto done = merge_log_level(start.log_level, options); !done) return done.error();
   if (!start.io.empty()) {
     auto kind = parse_io(start.io, "--io");
     if (!kind) return kind.error();

@@ -22,6 +22,30 @@ def test_mistyped_commands():
         assert result.code == 2 and words in result.err and len(result.err.splitlines()) == 1, result
 
 
+def test_the_logs_level_is_an_option_of_server_and_commands(memkv, servers, tmp_path):
+    quiet = servers("--mode", "memory", "--memory", "64MiB", "--log-level", "off")
+    assert quiet.log() == ""
+    assert memkv("put", "k", "-", server=quiet, stdin=b"v").code == 0
+    silent = memkv("get", "k", server=quiet)
+    assert silent.out == b"v" and silent.err == "", silent
+    told = memkv("get", "k", "--log-level", "debug", server="127.0.0.1:1")
+    assert told.code == 3 and "WARN" in told.err, told
+    assert "WARN" not in memkv("get", "k", server="127.0.0.1:1").err
+    for env in ("warn", "loud"):
+        asked = run("memkv", "get", "k", env=clean_environment(MEMKV_SERVERS="127.0.0.1:1", MEMKV_LOG_LEVEL=env))
+        assert (asked.code, "WARN" in asked.err) == ((3, True) if env == "warn" else (2, False)), asked
+    assert "MEMKV_LOG_LEVEL: unknown log level 'loud'; known are debug, info, warn, error and off" in asked.err
+    wrong = memkv("get", "k", "--log-level", "loud", server=quiet)
+    assert wrong.code == 2 and "--log-level: unknown log level 'loud'" in wrong.err, wrong
+    for args, env in ((["--log-level", "loud"], {}), ([], {"MEMKV_LOG_LEVEL": "loud"})):
+        refused = run("memkv", "start", "--mode", "memory", *args, cwd=tmp_path, env=clean_environment(**env), timeout=20)
+        assert refused.code == 2 and "loud is none of debug, info, warn, error, off" in refused.err, refused
+    config = tmp_path / "server.yaml"
+    config.write_text("storage: {mode: memory}\nmemory: {max_size: 64MiB}\nlog: {level: error}\n")
+    assert servers("--config", config).log() == ""
+    assert "ready on" in servers("--config", config, "--log-level", "info").log()
+
+
 def test_setup_start_and_every_command(memkv, servers, tmp_path):
     config, key = setup_store(memkv, tmp_path, "d0.memkv:64MiB", "d1.memkv:64MiB")
     assert "#" in config.read_text()  # it is commented

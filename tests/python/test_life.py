@@ -32,6 +32,25 @@ def test_the_child_of_a_fork_is_told_and_the_parent_goes_on(kv, server):
     assert kv.get("k") == b"v"
 
 
+ASK_WHO_IS_AWAY = """
+import memkv
+with memkv.connect("127.0.0.1:1"{}) as kv:
+    assert kv.get("k") is None
+"""
+
+
+def test_the_librarys_log_has_one_level_in_a_process():
+    told = python(ASK_WHO_IS_AWAY.format(""))
+    assert told.returncode == 0 and "WARN" in told.stderr and "is not used for now" in told.stderr, told
+    for argument, level in ((', log_level="error"', ""), ("", "off"), (', log_level="error"', "debug")):
+        told = python(ASK_WHO_IS_AWAY.format(argument), MEMKV_LOG_LEVEL=level)
+        assert told.returncode == 0 and told.stderr == "", (argument, level, told)
+    both = ASK_WHO_IS_AWAY.format(', log_level="off"') + ASK_WHO_IS_AWAY.format("")
+    assert python(both).stderr == "", "who names none leaves it"
+    told = python(ASK_WHO_IS_AWAY.format(""), MEMKV_LOG_LEVEL="loud")
+    assert "InvalidError: MEMKV_LOG_LEVEL: unknown log level 'loud'; known are debug, info, warn, error and off" in told.stderr
+
+
 def test_a_fork_while_another_thread_waits(kv, frozen):
     waiting = threading.Thread(target=_get_quietly, args=(kv, 0.5))
     waiting.start()

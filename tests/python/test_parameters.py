@@ -107,6 +107,12 @@ def test_transports_are_told():
             memkv.connect("127.0.0.1:1", transport=value)
 
 
+def test_log_levels_are_told():
+    for value in ("loud", "INFO", "", [], 1):
+        with pytest.raises(memkv.InvalidError, match="^log_level .*: known are debug, info, warn, error, off$"):
+            memkv.connect("127.0.0.1:1", log_level=value)
+
+
 @pytest.mark.parametrize("devices", ["mlx5_0,mlx5_1", ["mlx5_0", "mlx5_1"], "mlx5_0, mlx5_1,"])
 def test_devices_as_text_are_a_comma_list(monkeypatch, devices):
     from memkv import _client

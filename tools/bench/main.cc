@@ -29,7 +29,7 @@ constexpr const char* kFooter =
     "Exit codes: 0 done, 1 wrong bytes or failed ops, 2 wrong command line, 3 no server, 5 any other failure, such as "
     "a\n"
     "report that could not be written.\n"
-    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_RDMA_DEVICES, MEMKV_CONFIG.\n";
+    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_RDMA_DEVICES, MEMKV_LOG_LEVEL, MEMKV_CONFIG.\n";
 
 /// Runs a command with the congestion control that is to be had here: `congestion` becomes its name, or empty for the
 /// system's.

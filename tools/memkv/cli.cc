@@ -39,10 +39,10 @@ constexpr const char* kMainFooter =
     "  memkv start --config memkv.yaml                                  serve it\n"
     "  export MEMKV_SERVERS=127.0.0.1:9900 MEMKV_AUTH_KEY=@memkv.key\n"
     "\n"
-    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_SHM_DIR, MEMKV_CONFIG. An option wins over the "
-    "environment, "
-    "the\n"
-    "environment over the file.\n"
+    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_SHM_DIR, MEMKV_LOG_LEVEL, MEMKV_CONFIG. An "
+    "option "
+    "wins over\n"
+    "the environment, the environment over the file.\n"
     "\n";
 
 CLI::App* add_command(CLI::App& app, const char* name, const char* what, const char* examples) {
@@ -78,6 +78,9 @@ void add_common(CLI::App* command, Common& common, bool keys) {
            "how long to wait, such as 500ms or 30s; default 2s to read, 10s to write")
       ->group(group);
   add_word(command, "--transport", common.transport, "WORD", "auto, shm, rdma or tcp (MEMKV_TRANSPORT)")->group(group);
+  add_word(command, "--log-level", common.log_level, "WORD",
+           "debug, info, warn, error or off: what the client says on stderr (MEMKV_LOG_LEVEL); default error")
+      ->group(group);
   if (keys) command->add_flag("--hex", common.hex, "keys are given, and shown, as hex digits");
 }
 
@@ -135,6 +138,8 @@ void add_start(CLI::App& app, Chosen& chosen) {
            "where the socket of the shm transport goes; default /run/memkv, $XDG_RUNTIME_DIR/memkv or /tmp/memkv-UID");
   add_word(command, "--shm-size", options->shm_size, "SIZE",
            "memory of all shm connections together; default 512MiB, or a quarter of the memory limit");
+  add_word(command, "--log-level", options->log_level, "WORD",
+           "debug, info, warn, error or off: what goes to stderr; default info");
   command->add_flag("--no-shm", options->no_shm, "no shared memory for clients on this host");
   add_word(command, "--ready-file", options->ready_file, "FILE",
            "written with host:port once the server is ready; one that is there is removed first");

@@ -16,6 +16,7 @@ struct Common {
   std::string config;     ///< the client's YAML
   std::string timeout;    ///< "5s"; empty: the client's defaults
   std::string transport;  ///< auto, tcp
+  std::string log_level;  ///< of the client library; empty: error, for the command itself tells what goes wrong
   bool hex = false;       ///< keys are hex digits
 };
 

@@ -35,6 +35,11 @@ Result<ClientOptions, Message> client_options(const Common& common, Deadline tim
     if (!transport) return transport.error();
     options.transport = *transport;
   }
+  if (!common.log_level.empty()) {
+    auto level = client::parse_log_level(common.log_level, "--log-level");
+    if (!level) return level.error();
+    options.log_level = common.log_level;
+  }
   return options;
 }
 
@@ -144,7 +149,7 @@ Result<Connected, Message> connect(const Common& common) {
     if (*parsed == 0) return invalid("--timeout is 0: give it some time, such as 5s");
     timeout = Deadline(*parsed);
   }
-  base::set_log_level(base::LogLevel::kError);  // what goes wrong is told once, by the command
+  base::set_log_level(base::LogLevel::kError);  // what goes wrong is told once, by the command; else as one asks
   auto options = client_options(common, timeout);
   if (!options) return options.error();
   auto client = Client::connect(std::move(options).value());

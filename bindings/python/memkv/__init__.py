@@ -72,20 +72,22 @@ def connect(
     congestion: str | None = None,
     client_name: str | None = None,
     config_file: str | None = None,
+    log_level: str | None = None,
 ) -> Client:
     """A client. What is not given comes from MEMKV_* variables, then from the file that MEMKV_CONFIG names; without any
     server: that of `memkv start` on this host, with its credential.
 
     servers: "kv1=10.0.0.10:9900,kv2=10.0.0.11:9900" or a list of such. auth_key: 64 hex characters or "@FILE". transport:
     "auto", "shm", "rdma" or "tcp". rdma_devices: "mlx5_0,mlx5_1" or a list of such. get_timeout, put_timeout: floors of
-    default deadlines, in seconds. A server that is down is no error: its keys are misses until it is up. InvalidError: a
+    default deadlines, in seconds. log_level: "debug", "info", "warn", "error" or "off": what the library writes to stderr, in
+    the whole process. A server that is down is no error: its keys are misses until it is up. InvalidError: a
     setting is wrong."""
     from ._client import Client, open_client
 
     return Client(
         open_client(
             servers, auth_key, transport, rdma_devices, shm_dir, io_contexts, connections_per_worker, get_timeout, put_timeout, verify,
-            congestion, client_name, config_file,
+            congestion, client_name, config_file, log_level,
         )
     )  # fmt: skip
 

@@ -137,6 +137,7 @@ def open_client(
     congestion: str | None,
     client_name: str | None,
     config_file: str | None,
+    log_level: str | None,
 ) -> State:
     """memkv_connect() with Python's arguments."""
     encoded = [server.encode() for server in _parameters.names("servers", servers)]
@@ -163,6 +164,7 @@ def open_client(
         connections_per_worker=_parameters.count(
             "connections_per_worker", connections_per_worker, 0, _parameters.CONNECTIONS_PER_WORKER_MAX
         ),
+        log_level=text("log_level", _parameters.optional_log_level("log_level", log_level)),
         skip_verify=int(not _parameters.flag("verify", verify)),
     )
     handle = c_void_p()

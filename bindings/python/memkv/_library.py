@@ -45,6 +45,7 @@ class Options(Sized):
         ("put_checksum", c_uint32),
         ("skip_verify", c_uint32),
         ("reserved", c_uint32),
+        ("log_level", c_char_p),
     ]
 
 

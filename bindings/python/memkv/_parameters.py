@@ -19,6 +19,7 @@ Check = Callable[[str, Any], Any]
 """Takes a name and a value, and returns the value as it is used."""
 
 TRANSPORTS = {"auto": 0, "tcp": 1, "shm": 2, "rdma": 3}
+LOG_LEVELS = ("debug", "info", "warn", "error", "off")
 IO_CONTEXTS_MAX, CONNECTIONS_PER_WORKER_MAX = 64, 16  # src/client/options.cc
 _NUMBER_MAX = 1_000_000_000  # seconds, MB or GB: more is a mistake
 _ENGINE_KEY_BYTES = 256  # for what an adapter and its engine put behind an operator's prefix
@@ -102,6 +103,10 @@ def choice(name: str, value: Any, known: Iterable[str]) -> str:
 
 
 transport = partial(choice, known=TRANSPORTS)
+
+
+def optional_log_level(name: str, value: Any) -> str | None:
+    return None if value is None else choice(name, value, LOG_LEVELS)
 
 
 def names(name: str, value: Any) -> tuple[str, ...]:
