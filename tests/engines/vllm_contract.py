@@ -343,6 +343,82 @@ def test_stores_above_the_backlog_are_shed_and_counted(worlds, server):
     assert world.tier._backlog == 0 and world.find(keys) == ["HIT"] * 16 + ["MISS"] * 4
 
 
+def test_what_the_engine_uses_counts_as_used(world, monkeypatch):
+    asked = []
+    submit = world.tier._touches._queue.submit
+    monkeypatch.setattr(world.tier._touches._queue, "submit", lambda ops, *rest: (asked.append((list(ops.keys), set(ops.kinds), set(ops.flags))), submit(ops, *rest)))
+    keys, context = draw_keys(5), world.request("one")
+    world.store(keys)
+    for _ in range(3):
+        world.locked(lambda: world.manager.touch(keys, context))
+    assert asked == [], "nothing leaves in the call"
+    world.step()
+    assert asked == [([world.tier._prefix + key for key in keys], {memkv._library.OP_EXISTS}, {memkv._library.FLAG_TOUCH})], "each once"
+    until = time.monotonic() + 10
+    while len(world.tier._touches._queue):
+        world.step()
+        assert time.monotonic() < until
+    assert len(asked) == 1 and not world.manager.has_pending_work()
+    world.finish(context)
+
+
+def test_a_block_that_is_used_outlives_those_that_are_not(tmp_path):
+    """A store that is full gives way to new blocks; every round the same four are touched, and none is read."""
+    small = Server(tmp_path, "--mode", "memory", "--memory", "64MiB", "--workers", "1")
+    try:
+        world = World(small, block=1 << 20, rows=16)
+        used, unused, context = draw_keys(4), draw_keys(4), world.request("one")
+        world.store(used)
+        world.store(unused)
+        for _ in range(40):
+            world.locked(lambda: world.manager.touch(used, context))
+            world.step()
+            world.store(draw_keys(4))
+        there = world.tier._asks.exists_many([world.tier._prefix + key for key in used + unused])
+        assert there == [True] * 4 + [False] * 4, there
+        world.finish(context)
+        world.end()
+    finally:
+        small.kill()
+
+
+def test_touches_wait_for_nobody_and_are_shed_above_a_bound(world, server):
+    keys, context = draw_keys(20000), world.request("one")
+    freeze(server.process.pid)
+    for _ in range(3):
+        begun = time.monotonic()
+        world.locked(lambda: world.manager.touch(keys[:4], context))
+        world.step()
+        assert time.monotonic() - begun < SLACK_S
+    assert len(world.tier._touches._queue) == 1
+    begun = time.monotonic()
+    world.locked(lambda: world.manager.touch(keys, context))
+    assert time.monotonic() - begun < SLACK_S
+    shed = world.locked(world.manager.get_stats).reduce()["vllm:kv_offload_tiering_memkv_shed_touches:('1:memkv',)"]
+    assert shed == 20000 - 16384 and len(world.tier._touches._waiting) == 16384
+    begun = time.monotonic()
+    world.locked(world.tier.drain_jobs)
+    assert time.monotonic() - begun < SLACK_S, "touches touch no memory of the primary tier"
+    server.process.send_signal(signal.SIGCONT)
+    until = time.monotonic() + 20
+    while world.tier._touches._waiting or len(world.tier._touches._queue):
+        world.step()
+        time.sleep(0.001)
+        assert time.monotonic() < until
+    world.finish(context)
+
+
+def test_touches_of_a_server_that_is_away_harm_nothing():
+    world = World("127.0.0.1:9")
+    context = world.request("one")
+    for _ in range(20):
+        world.locked(lambda: world.manager.touch(draw_keys(3), context))
+        world.step()
+        time.sleep(0.005)
+    world.finish(context)
+    world.end()
+
+
 def test_every_series_is_declared(world):
     declared = TieringOffloadingSpec.build_metric_definitions(world.spec.extra_config)
     world.tier._counts.update(type(world.tier).build_metric_definitions({}).keys())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from vllm.distributed.kv_transfer.kv_connector.v1.offloading.metrics import OffloadingConnectorStats
@@ -38,6 +39,8 @@ logger = init_logger("vllm.memkv")
 
 _MIB = 1 << 20
 _SAY_AGAIN_S = 10.0  # between two warnings
+_TOUCHES_MAX = 16384  # keys that wait to be told to the store as used
+_TOUCHES_A_STEP = 2048  # of them: about a millisecond of Python
 _STORED = (_library.OK, _library.EXISTS)
 
 
@@ -47,6 +50,7 @@ class MemKVMetrics:
     LATE_LOOKUPS = "vllm:kv_offload_tiering_memkv_late_lookups"
     FAILED_LOAD_BLOCKS = "vllm:kv_offload_tiering_memkv_failed_load_blocks"
     FAILED_STORE_BLOCKS = "vllm:kv_offload_tiering_memkv_failed_store_blocks"
+    SHED_TOUCHES = "vllm:kv_offload_tiering_memkv_shed_touches"
     STORE_BACKLOG_BYTES = "vllm:kv_offload_tiering_memkv_store_backlog_bytes"
 
 
@@ -80,6 +84,37 @@ class _Lookups(AsyncLookupManager):  # type: ignore[misc]
         engine (0.33 leaves them)."""
         states = self._lookup_state
         super().mark_miss([key for key in keys if key in states and states[key].phase is LookupPhase.RESOLVED])
+
+
+class _Touches:
+    """Keys that vLLM has used: told to the store beside its stores, a batch at a time, once a step. Nobody waits for them,
+    and what is too much for now is left out: it only makes a block look older than it is. Thread: as the tier."""
+
+    def __init__(self, client: memkv.Client, timeout_s: float) -> None:
+        self._queue, self._timeout_s = QueuedClient(client), timeout_s
+        self._waiting: dict[bytes, None] = {}  # in order, each once
+        self.shed = 0
+
+    def add(self, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            if len(self._waiting) < _TOUCHES_MAX:
+                self._waiting[key] = None
+            elif key not in self._waiting:
+                self.shed += 1
+
+    def step(self) -> None:
+        """Begins the next batch once the last one is done. What it asks as well, whether a block is there, is not looked at:
+        the question for many keys is one message."""
+        self._queue.finished()
+        if not self._waiting or len(self._queue):
+            return
+        keys = list(islice(self._waiting, _TOUCHES_A_STEP))
+        for key in keys:
+            del self._waiting[key]
+        self._queue.submit(Ops.of_keys(_library.OP_EXISTS, keys, _library.FLAG_TOUCH), self._timeout_s, None)
+
+    def close(self) -> None:
+        self._queue.close()
 
 
 class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
@@ -122,6 +157,7 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
         self._asks = settings.connect("lookups", 1)
         self._loads = QueuedClient(settings.connect("loads", settings.n_read_threads))
         self._stores = QueuedClient(settings.connect("stores", settings.n_write_threads))
+        self._touches = _Touches(self._stores.client, settings.store_timeout_s)
         self._regions = list(self._register(primary_kv_view))
         self._lookups = _Lookups(tier_type, self._asks, self._prefix, self._seconds_left)
         logger.info("MemKV tier: %s; blocks of %d bytes, keys %r", self._asks.describe().strip(), self._block_size_bytes, self._prefix)
@@ -159,6 +195,14 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
         for request in context.preempted_req_ids:
             self._asking_since.pop(request, None)  # what it will ask for then is new
         self._lookups.flush()
+        try:
+            self._touches.step()
+        except memkv.MemKVError as e:
+            self._warn(f"what was used is not told: {e}")
+
+    def touch(self, keys: Collection[OffloadKey], req_context: ReqContext) -> None:
+        """They count as used: the store's reclaim keeps them longer. Only noted here."""
+        self._touches.add([self._prefix + key for key in keys])
 
     def on_request_finished(self, req_context: ReqContext) -> None:
         self._asking_since.pop(req_context.req_id, None)
@@ -273,6 +317,7 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
             MemKVMetrics.LATE_LOOKUPS: counter("Lookups, one a request, that MemKV did not answer within lookup_timeout_s."),
             MemKVMetrics.FAILED_LOAD_BLOCKS: counter("Blocks that could not be loaded from MemKV and were recomputed."),
             MemKVMetrics.FAILED_STORE_BLOCKS: counter("Blocks that could not be stored in MemKV."),
+            MemKVMetrics.SHED_TOUCHES: counter("Blocks whose use MemKV was not told of: too many waited."),
             MemKVMetrics.STORE_BACKLOG_BYTES: OffloadingGaugeMetadata(
                 documentation="Bytes of stores to MemKV under way.", labelnames=("tier",)
             ),
@@ -283,6 +328,8 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
         late = self._lookups.late
         self._counts[MemKVMetrics.LATE_LOOKUPS] += late - self._late_told
         self._late_told = late
+        self._counts[MemKVMetrics.SHED_TOUCHES] += self._touches.shed
+        self._touches.shed = 0
         for name, count in self._counts.items():
             if count:
                 stats.increase_counter(name, count, self._label)
@@ -312,7 +359,7 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
         """Cancels what is under way; when it returns, nothing touches the primary view."""
         self._asks.close()  # first: the thread of lookups ends at once then
         self._lookups.shutdown()
-        for queued in (self._loads, self._stores):
+        for queued in (self._loads, self._stores, self._touches):
             queued.close()
         for region in self._regions:
             region.unregister()
