@@ -93,7 +93,7 @@ enum class Staging : uint8_t { kAllowed, kNever };
 /// What a link's send queue takes of payloads that go straight into the peer's memory. Within it a frame never waits
 /// for room in the queue, whatever else the link does.
 struct SendRoom {
-  uint32_t requests = 0;  ///< one for each piece of the payload and each segment that it goes into
+  uint32_t requests = 0;  ///< one for each piece of the payload and each remote piece that it goes into
   uint32_t bytes = 0;
   bool limited() const { return requests > 0; }  ///< else there is nothing to reserve
 };

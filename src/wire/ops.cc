@@ -108,14 +108,14 @@ uint64_t sums_wanted(const Op& op) {
 }
 
 /// Null: they say where all of a get's range goes, or there are none.
-const char* check_segments(const Op& op) {
+const char* check_remote_pieces(const Op& op) {
   if (op.remote_piece_count == 0) return nullptr;
   if (op.kind != OpKind::kGet || op.remote_piece_count > kRemotePiecesPerOpMax)
     return "ops: remote pieces where none belong";
   uint64_t bytes = 0;
   for (size_t i = 0; i < op.remote_piece_count; ++i) {
     const RemotePiece remote_piece = op.remote_piece(i);
-    if (!sane(remote_piece)) return "ops: bad segment";
+    if (!sane(remote_piece)) return "ops: bad remote piece";
     bytes += remote_piece.length;
   }
   return bytes == op.length ? nullptr : "ops: remote pieces of another length";
@@ -129,7 +129,7 @@ const char* check(const Op& op) {
   if (op.key.empty() == needs_key(op.kind) || op.key.size() > kKeyBytesMax) return "ops: bad key length";
   if (const char* wrong = check_range(op)) return wrong;
   if (op.sum_count != sums_wanted(op)) return "ops: wrong number of sums";
-  return check_segments(op);
+  return check_remote_pieces(op);
 }
 
 const char* check(const OpReply& reply) {
@@ -163,6 +163,8 @@ OpsEncoder::OpsEncoder(std::span<std::byte> body, const OpsHeader& header) : bod
 uint16_t OpsEncoder::count() const { return count_; }
 uint64_t OpsEncoder::payload_bytes() const { return payload_; }
 
+/// Writes the op as the byte table of wire::Op says. False, with nothing written, when the frame is full: send it and
+/// begin another.
 bool OpsEncoder::add(const Op& op, std::span<const uint64_t> sums, std::span<const RemotePiece> remote_pieces) {
   MEMKV_ASSERT(op.key.size() <= kKeyBytesMax && sums.size() <= kSumsMax && op.length <= kPayloadBytesMax);
   MEMKV_ASSERT(remote_pieces.size() <= kRemotePiecesPerOpMax);

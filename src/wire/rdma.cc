@@ -91,7 +91,7 @@ Result<uint16_t> decode_offer(std::span<const std::byte> body, std::span<RemoteP
   uint64_t bytes = 0;
   for (uint32_t i = 0; i < count; ++i) {
     out[i] = load_remote_piece(body.data() + kOfferHeadBytes + i * kRemotePieceBytes);
-    if (!sane(out[i])) return malformed("offer: bad segment");
+    if (!sane(out[i])) return malformed("offer: bad remote piece");
     bytes += out[i].length;
   }
   if (bytes > kPayloadBytesMax) return malformed("offer: more than a payload");

@@ -155,7 +155,7 @@ inline RdmaEnd sample_rdma_end() {
   return end;
 }
 
-inline constexpr std::array<RemotePiece, 2> kSampleSegments = {
+inline constexpr std::array<RemotePiece, 2> kSampleRemotePieces = {
     RemotePiece{.address = 0x7f0011223344, .length = 65536, .key = 0x8899aabb},
     RemotePiece{.address = 0x7f0055667788, .length = 4464, .key = 0xccddeeff}};
 
@@ -164,7 +164,7 @@ inline std::vector<std::byte> sample_placed_ops() {
   std::vector<std::byte> body(4096);
   OpsEncoder encoder(body, {.made_us = kMadeUsMax, .epoch = 1});
   (void)encoder.add({.kind = OpKind::kGet, .index = 0, .deadline_us = 1000, .length = 70000, .key = "far"}, {},
-                    kSampleSegments);
+                    kSampleRemotePieces);
   (void)encoder.add({.kind = OpKind::kGet, .index = 1, .length = 100, .key = "near"}, {});
   body.resize(encoder.finish().size());
   return body;
@@ -179,7 +179,7 @@ inline void add_rdma_samples(std::vector<Sample>& all) {
   add("rdma_accept", {.opcode = Opcode::kRdmaAccept}, encoded(sample_rdma_end()));
   add("taken", {.opcode = Opcode::kTaken, .sequence = 9}, encoded(Taken{12}));
   std::vector<std::byte> offer(64);
-  offer.resize(encode_offer(kSampleSegments, offer));
+  offer.resize(encode_offer(kSampleRemotePieces, offer));
   add("offer", {.opcode = Opcode::kOffer, .sequence = 8}, offer);
   add("ops_placed", {.opcode = Opcode::kOps, .sequence = 2}, sample_placed_ops());
   uint64_t payload = 0;

@@ -22,8 +22,8 @@ Fetcher::~Fetcher() {
 }
 
 void Fetcher::set_offer(std::span<const wire::RemotePiece> remote_pieces) {
-  segment_count_ = static_cast<uint32_t>(remote_pieces.size());
-  std::copy(remote_pieces.begin(), remote_pieces.end(), segments_.begin());
+  remote_count_ = static_cast<uint32_t>(remote_pieces.size());
+  std::copy(remote_pieces.begin(), remote_pieces.end(), remote_pieces_.begin());
   offered_bytes_ = 0;
   for (const wire::RemotePiece& remote_piece : remote_pieces) offered_bytes_ += remote_piece.length;
 }
@@ -34,7 +34,7 @@ void Fetcher::start(std::span<const iovec> pieces) {
   unwanted_ = false;
   pieces_ = pieces;
   copy_ = PieceCursor(pieces);
-  posted_ = arrived_ = segment_ = segment_at_ = 0;
+  posted_ = arrived_ = remote_index_ = remote_at_ = 0;
   piece_ = 0;
   piece_at_ = 0;
   direct_ = find_keys();
@@ -73,8 +73,8 @@ LocalPiece Fetcher::next_piece(uint32_t bytes_max) const {
 
 void Fetcher::advance(uint32_t bytes) {
   posted_ += bytes;
-  segment_at_ += bytes;
-  if (segment_at_ == segments_[segment_].length) segment_++, segment_at_ = 0;
+  remote_at_ += bytes;
+  if (remote_at_ == remote_pieces_[remote_index_].length) remote_index_++, remote_at_ = 0;
   if (!direct_) return;
   piece_at_ += bytes;
   while (piece_ < pieces_.size() && piece_at_ == pieces_[piece_].iov_len) piece_++, piece_at_ = 0;
@@ -85,9 +85,9 @@ void Fetcher::post_part() {
   const uint32_t begin = posted_;
   for (uint32_t requests = 1;; requests++) {
     while (direct_ && pieces_[piece_].iov_len == 0) piece_++;
-    const wire::RemotePiece& remote_piece = segments_[segment_];
-    const LocalPiece into = next_piece(std::min(part_end - posted_, remote_piece.length - segment_at_));
-    const uint64_t from = remote_piece.address + segment_at_;
+    const wire::RemotePiece& remote_piece = remote_pieces_[remote_index_];
+    const LocalPiece into = next_piece(std::min(part_end - posted_, remote_piece.length - remote_at_));
+    const uint64_t from = remote_piece.address + remote_at_;
     advance(into.bytes);
     if (posted_ == part_end || requests == kRequestsPerPartMax) {
       return work_.read_signaled(into, from, remote_piece.key, posted_ - begin);
@@ -106,7 +106,7 @@ uint32_t Fetcher::on_part_done(uint32_t part_bytes) {
 void Fetcher::finish() {
   if (slot_) poller_.staging().give_back(std::exchange(slot_, {}));
   busy_ = false;
-  segment_count_ = 0;
+  remote_count_ = 0;
 }
 
 bool Fetcher::redirect() {

@@ -18,9 +18,9 @@ class Fetcher {
 
   /// From OFFER. Kept until start() or drop().
   void set_offer(std::span<const wire::RemotePiece> remote_pieces);
-  bool has_offer() const { return segment_count_ > 0; }
+  bool has_offer() const { return remote_count_ > 0; }
   uint32_t offered_bytes() const { return offered_bytes_; }
-  void drop() { segment_count_ = 0; }
+  void drop() { remote_count_ = 0; }
 
   /// `pieces` hold exactly the offered bytes; array and memory are the owner's until the last part.
   void start(std::span<const iovec> pieces);
@@ -45,8 +45,8 @@ class Fetcher {
   Device& device_;
   WorkQueue& work_;
 
-  std::array<wire::RemotePiece, wire::kRemotePiecesPerOfferMax> segments_{};
-  uint32_t segment_count_ = 0;
+  std::array<wire::RemotePiece, wire::kRemotePiecesPerOfferMax> remote_pieces_{};
+  uint32_t remote_count_ = 0;
   uint32_t offered_bytes_ = 0;
 
   bool busy_ = false;
@@ -57,7 +57,7 @@ class Fetcher {
   io::Slot slot_;
   uint32_t posted_ = 0;  // bytes
   uint32_t arrived_ = 0;
-  uint32_t segment_ = 0, segment_at_ = 0;
+  uint32_t remote_index_ = 0, remote_at_ = 0;
   size_t piece_ = 0;
   uint64_t piece_at_ = 0;
 };

@@ -125,14 +125,14 @@ bool Sender::find_local(const SendFrame& frame) {
 bool Sender::place(SendFrame& frame) {
   if (placed_bytes_ > 0 && placed_bytes_ + frame.payload_bytes > kPlacedBytesMax) return false;
   if (!work_.has_room(Use::kWrite, static_cast<uint32_t>(frame.remote.size() + frame.payload.size()))) return false;
-  write_segments(frame);
+  write_remote_pieces(frame);
   way_ = Way::kPlaced;
   placed_bytes_ += frame.payload_bytes;
   message_placed_bytes_ += frame.payload_bytes;
   return true;
 }
 
-void Sender::write_segments(const SendFrame& frame) {
+void Sender::write_remote_pieces(const SendFrame& frame) {
   size_t piece = 0;
   uint32_t offset = 0;  // in local_[piece]
   uint32_t left = frame.payload_bytes;

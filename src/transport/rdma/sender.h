@@ -72,7 +72,7 @@ class Sender {
   void start_taken();
   bool place(SendFrame& frame);
   bool find_local(const SendFrame& frame);
-  void write_segments(const SendFrame& frame);
+  void write_remote_pieces(const SendFrame& frame);
   bool offer(SendFrame& frame);
   bool offer_exposed(SendFrame& frame);
   Offer* new_offer(SendFrame& frame);
