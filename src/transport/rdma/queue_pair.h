@@ -22,7 +22,6 @@ inline constexpr uint32_t kReadRequestsMax = 64;
 inline constexpr uint32_t kRequestsMax =
     kWriteRequestsMax + kReadRequestsMax + 2 * kSends;  ///< SENDs of bytes, SENDs of credits
 inline constexpr uint32_t kPiecesPerRequestMax = 8;     ///< local pieces that one WRITE gathers
-inline constexpr uint32_t kRequestBytesMax = 8u << 20;
 
 /// The immediate value of a SEND: how many of the sender's receives were posted again, and in one without bytes maybe
 /// the number of an offer that is withdrawn.
