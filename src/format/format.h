@@ -1,16 +1,18 @@
 #pragma once
 /// The data-file format, byte for byte. Documented in docs/data-file.md; golden files in tests/golden. All integers
-/// little-endian.
+/// little-endian. The number in front of a field is its offset, which the compiler checks below.
 ///
-/// A drive:   [superblock A 4 KiB @0] [superblock B 4 KiB @512 KiB] [slices from 1 MiB: one per shard, equal size]
-/// A slice:   [anchor A 4 KiB] [anchor B 4 KiB] [segment 0] [segment 1] ...          (a slice holds one *log*: a ring
-/// of segments) A segment: [segment header 4 KiB] [extent] [extent] ... (unused) [footer, ends at the segment's end] An
-/// extent: [header: 1 or more sectors: ExtentHeader, then records' headers] [payloads]
+///   a drive     [superblock A, 4 KiB, at 0] [superblock B, 4 KiB, at 512 KiB] [slices from 1 MiB, one a shard, equal]
+///   a slice     [anchor A, 4 KiB] [anchor B, 4 KiB] [segment 0] [segment 1] ...
+///   a segment   [segment header, 4 KiB] [extent] [extent] ... unused ... [footer, up to the segment's end]
+///   an extent   [header: ExtentHeader, then the records' headers; one or more sectors] [payloads]
 ///
-/// Epochs of a log are consecutive; epoch e lives in ring position e mod segment count. Live epochs are [oldest,
-/// newest]. Records of at most one grain (64 KiB) share extents: payloads packed at 64 bytes, those that are multiples
-/// of 4 KiB on 4 KiB. A record of more than one grain is alone in its extent, whose header is exactly one sector
-/// directly before the payload: so its grain sums are found from the payload's place.
+/// The segments of a slice are one *log*, used as a ring. Its epochs are consecutive; epoch e lies in ring position
+/// e mod segment count. The live epochs are one run, from the oldest to the newest.
+///
+/// Records of at most one grain (64 KiB) share extents. A payload that is a multiple of 4 KiB starts on 4 KiB; others
+/// are packed at 64 bytes. A record of more than one grain is alone in its extent, whose header is then exactly the
+/// sector in front of the payload: a reader that knows the payload's place finds the grain sums there.
 
 #include <cstddef>
 #include <cstdint>
@@ -44,77 +46,83 @@ inline constexpr uint64_t kSegmentMagic = 0x314745535f564b4d;     // "MKV_SEG1"
 inline constexpr uint64_t kExtentMagic = 0x315458455f564b4d;      // "MKV_EXT1"
 inline constexpr uint64_t kFooterMagic = 0x31544f465f564b4d;      // "MKV_FOT1"
 
-/// Checksums of all format structures: XXH3-64 over the structure with its checksum field zero. Seeds: superblock 0,
-/// anchor the StoreId's first 8 bytes, structures of a log those xor the drive's life.
-struct SuperblockMember {  // 24 bytes
-  uint8_t drive_id[16];
-  uint64_t size_bytes;
+// The checksum of each structure is XXH3-64 over its bytes with the checksum field zero. The seed of a superblock is 0,
+// that of an anchor the first 8 bytes of the store id, that of what lies in a log those xor the life of its drive.
+
+/// 24 bytes: a drive of the store.
+struct SuperblockMember {
+  /*    0 */ uint8_t drive_id[16];
+  /*   16 */ uint64_t size_bytes;
 };
-struct SuperblockNamespace {  // 40 bytes
-  char name[32];              // zero padded
-  uint64_t id;                // random, never 0
+
+/// 40 bytes: a tenant of the store.
+struct SuperblockNamespace {
+  /*    0 */ char name[32];  // zero padded
+  /*   32 */ uint64_t id;    // random, never 0
 };
 
 /// 4096 bytes. Two alternating copies; the valid one with the higher write counter wins.
 struct Superblock {
-  uint64_t magic;
-  uint32_t format_version;
-  uint32_t shard_count;  // power of two
-  uint64_t write_counter;
-  uint64_t checksum;
-  uint8_t store_id[16];
-  uint8_t drive_id[16];       // of the drive this copy lies on
-  uint64_t membership_epoch;  // grows when a drive goes out
-  uint64_t members_in;        // bitmap over members[]: still in at membership_epoch
-  uint64_t shard_seed;        // public; in HELLO
-  uint64_t digest_key[2];     // secret; SipHash-128 key of digests
-  uint64_t segment_bytes;     // of this drive
-  uint64_t slice_bytes;       // of this drive
-  uint64_t created_wall_s;
-  uint32_t drive_index;  // of this drive in members[]
-  uint32_t member_count;
-  uint32_t namespace_count;
-  uint32_t stripe_width;
-  uint64_t life;  // of this drive: random, drawn at format and when it comes back empty
-  uint8_t reserved0[160];
-  SuperblockMember members[kDrivesMax];
-  SuperblockNamespace namespaces[kNamespacesMax];  // 64
-  uint8_t reserved1[72];
+  /*    0 */ uint64_t magic;
+  /*    8 */ uint32_t format_version;
+  /*   12 */ uint32_t shard_count;  // power of two
+  /*   16 */ uint64_t write_counter;
+  /*   24 */ uint64_t checksum;
+  /*   32 */ uint8_t store_id[16];
+  /*   48 */ uint8_t drive_id[16];       // of the drive this copy lies on
+  /*   64 */ uint64_t membership_epoch;  // grows when a drive goes out
+  /*   72 */ uint64_t members_in;        // bitmap over members[]: still in at membership_epoch
+  /*   80 */ uint64_t shard_seed;        // public; in WELCOME
+  /*   88 */ uint64_t digest_key[2];     // secret; SipHash-128 key of digests
+  /*  104 */ uint64_t segment_bytes;     // of this drive
+  /*  112 */ uint64_t slice_bytes;       // of this drive
+  /*  120 */ uint64_t created_wall_s;
+  /*  128 */ uint32_t drive_index;  // of this drive in members[]
+  /*  132 */ uint32_t member_count;
+  /*  136 */ uint32_t namespace_count;
+  /*  140 */ uint32_t stripe_width;
+  /*  144 */ uint64_t life;  // of this drive: random, drawn at format and when it comes back empty
+  /*  152 */ uint8_t reserved0[160];
+  /*  312 */ SuperblockMember members[kDrivesMax];
+  /* 1464 */ SuperblockNamespace namespaces[kNamespacesMax];  // 64
+  /* 4024 */ uint8_t reserved1[72];
 };
 
 /// 4096 bytes, two alternating copies per (shard, drive): the shard's durable sequence reservation (rule 6), and what
 /// is known of the slice's log beside what stands in it. All facts only ever grow; of two copies the larger one counts.
 struct Anchor {
-  uint64_t magic;
-  uint64_t write_counter;
-  uint64_t checksum;
-  uint8_t store_id[16];
-  uint32_t drive_index;
-  uint32_t shard;
-  uint64_t sequence_end;  // no sequence at or above this was ever given out
+  /*    0 */ uint64_t magic;
+  /*    8 */ uint64_t write_counter;
+  /*   16 */ uint64_t checksum;
+  /*   24 */ uint8_t store_id[16];
+  /*   40 */ uint32_t drive_index;
+  /*   44 */ uint32_t shard;
+  /*   48 */ uint64_t sequence_end;  // no sequence at or above this was ever given out
   // Since version 2. Facts about the log of this life of the drive; those of another life are void.
-  uint64_t life;
-  uint64_t complete_epoch;  // all before (complete_epoch, complete_sector) was complete: recovery has to find as much
-  uint64_t oldest_epoch;    // of the log
-  uint64_t cut_epoch;       // all before (cut_epoch, cut_sector) was dropped for good
-  uint32_t complete_sector;
-  uint32_t cut_sector;
-  uint8_t reserved[4096 - 96];
+  /*   56 */ uint64_t life;
+  // All before (complete_epoch, complete_sector) was complete: recovery has to find as much. All before (cut_epoch,
+  // cut_sector) was dropped for good.
+  /*   64 */ uint64_t complete_epoch;
+  /*   72 */ uint64_t oldest_epoch;  // of the log
+  /*   80 */ uint64_t cut_epoch;
+  /*   88 */ uint32_t complete_sector;
+  /*   92 */ uint32_t cut_sector;
+  /*   96 */ uint8_t reserved[4096 - 96];
 };
 
 /// 4096 bytes, first sector of a segment.
 struct SegmentHeader {
-  uint64_t magic;
-  uint64_t checksum;
-  uint8_t store_id[16];
-  uint32_t drive_index;
-  uint32_t shard;
-  uint32_t segment_index;  // ring position
-  uint32_t format_version;
-  uint64_t epoch;              // from 1, consecutive per log
-  uint64_t oldest_epoch;       // oldest live epoch of the log when this segment was opened
-  uint64_t previous_checksum;  // last header's checksum of the chain before this segment (0 for epoch 1)
-  uint8_t reserved[4096 - 72];
+  /*    0 */ uint64_t magic;
+  /*    8 */ uint64_t checksum;
+  /*   16 */ uint8_t store_id[16];
+  /*   32 */ uint32_t drive_index;
+  /*   36 */ uint32_t shard;
+  /*   40 */ uint32_t segment_index;  // ring position
+  /*   44 */ uint32_t format_version;
+  /*   48 */ uint64_t epoch;              // from 1, consecutive per log
+  /*   56 */ uint64_t oldest_epoch;       // oldest live epoch of the log when this segment was opened
+  /*   64 */ uint64_t previous_checksum;  // last header's checksum of the chain before this segment (0 for epoch 1)
+  /*   72 */ uint8_t reserved[4096 - 72];
 };
 
 enum class RecordKind : uint8_t {
@@ -128,79 +136,180 @@ enum class RecordKind : uint8_t {
 /// 64 bytes, then key (padded with zeros to 8), then grain_count * 8 bytes of grain sums, then range_count * 8 bytes of
 /// PresentRange.
 struct RecordHeader {
-  uint64_t digest[2];
-  uint64_t namespace_id;
-  uint64_t sequence;  // 48 bits
-  uint32_t payload_bytes;
-  uint32_t payload_place;  // in packs: from the extent's start in an extent, from the segment's start in a footer
-  uint64_t checksum;       // base/checksum.h chunk_checksum; 0 for tombstones
-  uint32_t chunk_number;
-  uint32_t expiry_s;  // unix seconds, 0 = never (behaviour comes later)
-  RecordKind kind;
-  uint8_t flags;        // RecordFlags
-  uint8_t priority;     // hint, reserved
-  uint8_t range_count;  // 0 = no holes
-  uint16_t key_bytes;
-  uint16_t grain_count;
+  /*    0 */ uint64_t digest[2];
+  /*   16 */ uint64_t namespace_id;
+  /*   24 */ uint64_t sequence;  // 48 bits
+  /*   32 */ uint32_t payload_bytes;
+  /*   36 */ uint32_t
+      payload_place;             // in packs: from the extent's start in an extent, from the segment's start in a footer
+  /*   40 */ uint64_t checksum;  // base/checksum.h chunk_checksum; 0 for tombstones
+  /*   48 */ uint32_t chunk_number;
+  /*   52 */ uint32_t expiry_s;  // unix seconds, 0 = never (behaviour comes later)
+  /*   56 */ RecordKind kind;
+  /*   57 */ uint8_t flags;        // RecordFlags
+  /*   58 */ uint8_t priority;     // hint, reserved
+  /*   59 */ uint8_t range_count;  // 0 = no holes
+  /*   60 */ uint16_t key_bytes;
+  /*   62 */ uint16_t grain_count;
 };
 enum RecordFlags : uint8_t { kRecordPinned = 1, kRecordMoved = 2 };
 
 /// A byte range [begin, end) of the chunk that is present; sorted, disjoint, not touching.
 struct PresentRange {
-  uint32_t begin;
-  uint32_t end;
+  /*    0 */ uint32_t begin;
+  /*    4 */ uint32_t end;
 };
 
 /// Payload of a head record, followed by chunk_count uint64 sequences (0 = that chunk is absent).
 struct HeadPayload {
-  uint64_t block_bytes;
-  uint32_t chunk_count;
-  uint32_t reserved;
+  /*    0 */ uint64_t block_bytes;
+  /*    8 */ uint32_t chunk_count;
+  /*   12 */ uint32_t reserved;
 };
 
 /// 64 bytes at the start of every extent (4 KiB aligned). Records follow, then zeros, then the note.
 struct ExtentHeader {
-  uint64_t magic;
-  uint64_t checksum;  // over all header_bytes
-  uint64_t epoch;
-  uint64_t previous_checksum;  // of the previous extent header of this log, or of the segment header
-  uint32_t sector_in_segment;  // own location, sectors from the segment's start
-  uint32_t header_bytes;       // multiple of 4096
-  uint32_t extent_bytes;       // header + payloads, multiple of 4096
-  uint16_t record_count;       // 0: a closing mark; all it says is that what lies before it was complete
-  uint16_t note_words;         // since version 2: of 8 bytes, at the header's end; see ExtentNote
-  uint64_t complete_epoch;  // everything before (complete_epoch, complete_sector) had completed when this was submitted
-  uint32_t complete_sector;
-  uint32_t live_epochs;  // since version 2: epoch - oldest live epoch + 1; 0 = not told
+  /*    0 */ uint64_t magic;
+  /*    8 */ uint64_t checksum;  // over all header_bytes
+  /*   16 */ uint64_t epoch;
+  /*   24 */ uint64_t previous_checksum;  // of the previous extent header of this log, or of the segment header
+  /*   32 */ uint32_t sector_in_segment;  // own location, sectors from the segment's start
+  /*   36 */ uint32_t header_bytes;       // multiple of 4096
+  /*   40 */ uint32_t extent_bytes;       // header + payloads, multiple of 4096
+  /*   44 */ uint16_t record_count;       // 0: a closing mark; all it says is that what lies before it was complete
+  /*   46 */ uint16_t note_words;         // since version 2: of 8 bytes, at the header's end; see ExtentNote
+  // Everything before (complete_epoch, complete_sector) had completed when this was submitted.
+  /*   48 */ uint64_t complete_epoch;
+  /*   56 */ uint32_t complete_sector;
+  /*   60 */ uint32_t live_epochs;  // since version 2: epoch - oldest live epoch + 1; 0 = not told
 };
 
 /// The last note_words * 8 bytes of an extent's header tell of the extent before it in the segment: its first sector,
 /// then a NoteEntry for each of its records that replaces or kills others. So if that extent is lost, one knows what
 /// has to be dead. There is no note where the list has no room, or a flush is among the records.
 struct ExtentNote {
-  uint64_t sector;  // in the segment
+  /*    0 */ uint64_t sector;  // in the segment
 };
 struct NoteEntry {
-  uint64_t digest[2];
-  uint64_t sequence;
+  /*    0 */ uint64_t digest[2];
+  /*   16 */ uint64_t sequence;
 };
 
 /// Last 64 bytes of a sealed segment. The footer is [segment end - footer_bytes, segment end): entries first, zero
 /// padding, this trailer. Entries: RecordHeader with key_bytes = grain_count = range_count as in the record, but only
 /// for heads followed by bytes: the HeadPayload and sequences.
 struct FooterTrailer {
-  uint64_t magic;
-  uint64_t checksum;  // over all footer_bytes
-  uint64_t epoch;
-  uint64_t last_checksum;  // of the last extent header (the chain's end)
-  uint32_t record_count;
-  uint32_t footer_bytes;     // multiple of 4096
-  uint32_t data_end_sector;  // first sector behind the last extent
-  uint32_t reserved0;
-  uint64_t sequence_max;
-  uint64_t reserved1;
+  /*    0 */ uint64_t magic;
+  /*    8 */ uint64_t checksum;  // over all footer_bytes
+  /*   16 */ uint64_t epoch;
+  /*   24 */ uint64_t last_checksum;  // of the last extent header (the chain's end)
+  /*   32 */ uint32_t record_count;
+  /*   36 */ uint32_t footer_bytes;     // multiple of 4096
+  /*   40 */ uint32_t data_end_sector;  // first sector behind the last extent
+  /*   44 */ uint32_t reserved0;
+  /*   48 */ uint64_t sequence_max;
+  /*   56 */ uint64_t reserved1;
 };
 
+// Each field lies where its number says.
+static_assert(offsetof(SuperblockMember, drive_id) == 0);
+static_assert(offsetof(SuperblockMember, size_bytes) == 16);
+static_assert(offsetof(SuperblockNamespace, name) == 0);
+static_assert(offsetof(SuperblockNamespace, id) == 32);
+static_assert(offsetof(Superblock, magic) == 0);
+static_assert(offsetof(Superblock, format_version) == 8);
+static_assert(offsetof(Superblock, shard_count) == 12);
+static_assert(offsetof(Superblock, write_counter) == 16);
+static_assert(offsetof(Superblock, checksum) == 24);
+static_assert(offsetof(Superblock, store_id) == 32);
+static_assert(offsetof(Superblock, drive_id) == 48);
+static_assert(offsetof(Superblock, membership_epoch) == 64);
+static_assert(offsetof(Superblock, members_in) == 72);
+static_assert(offsetof(Superblock, shard_seed) == 80);
+static_assert(offsetof(Superblock, digest_key) == 88);
+static_assert(offsetof(Superblock, segment_bytes) == 104);
+static_assert(offsetof(Superblock, slice_bytes) == 112);
+static_assert(offsetof(Superblock, created_wall_s) == 120);
+static_assert(offsetof(Superblock, drive_index) == 128);
+static_assert(offsetof(Superblock, member_count) == 132);
+static_assert(offsetof(Superblock, namespace_count) == 136);
+static_assert(offsetof(Superblock, stripe_width) == 140);
+static_assert(offsetof(Superblock, life) == 144);
+static_assert(offsetof(Superblock, reserved0) == 152);
+static_assert(offsetof(Superblock, members) == 312);
+static_assert(offsetof(Superblock, namespaces) == 1464);
+static_assert(offsetof(Superblock, reserved1) == 4024);
+static_assert(offsetof(Anchor, magic) == 0);
+static_assert(offsetof(Anchor, write_counter) == 8);
+static_assert(offsetof(Anchor, checksum) == 16);
+static_assert(offsetof(Anchor, store_id) == 24);
+static_assert(offsetof(Anchor, drive_index) == 40);
+static_assert(offsetof(Anchor, shard) == 44);
+static_assert(offsetof(Anchor, sequence_end) == 48);
+static_assert(offsetof(Anchor, life) == 56);
+static_assert(offsetof(Anchor, complete_epoch) == 64);
+static_assert(offsetof(Anchor, oldest_epoch) == 72);
+static_assert(offsetof(Anchor, cut_epoch) == 80);
+static_assert(offsetof(Anchor, complete_sector) == 88);
+static_assert(offsetof(Anchor, cut_sector) == 92);
+static_assert(offsetof(Anchor, reserved) == 96);
+static_assert(offsetof(SegmentHeader, magic) == 0);
+static_assert(offsetof(SegmentHeader, checksum) == 8);
+static_assert(offsetof(SegmentHeader, store_id) == 16);
+static_assert(offsetof(SegmentHeader, drive_index) == 32);
+static_assert(offsetof(SegmentHeader, shard) == 36);
+static_assert(offsetof(SegmentHeader, segment_index) == 40);
+static_assert(offsetof(SegmentHeader, format_version) == 44);
+static_assert(offsetof(SegmentHeader, epoch) == 48);
+static_assert(offsetof(SegmentHeader, oldest_epoch) == 56);
+static_assert(offsetof(SegmentHeader, previous_checksum) == 64);
+static_assert(offsetof(SegmentHeader, reserved) == 72);
+static_assert(offsetof(RecordHeader, digest) == 0);
+static_assert(offsetof(RecordHeader, namespace_id) == 16);
+static_assert(offsetof(RecordHeader, sequence) == 24);
+static_assert(offsetof(RecordHeader, payload_bytes) == 32);
+static_assert(offsetof(RecordHeader, payload_place) == 36);
+static_assert(offsetof(RecordHeader, checksum) == 40);
+static_assert(offsetof(RecordHeader, chunk_number) == 48);
+static_assert(offsetof(RecordHeader, expiry_s) == 52);
+static_assert(offsetof(RecordHeader, kind) == 56);
+static_assert(offsetof(RecordHeader, flags) == 57);
+static_assert(offsetof(RecordHeader, priority) == 58);
+static_assert(offsetof(RecordHeader, range_count) == 59);
+static_assert(offsetof(RecordHeader, key_bytes) == 60);
+static_assert(offsetof(RecordHeader, grain_count) == 62);
+static_assert(offsetof(PresentRange, begin) == 0);
+static_assert(offsetof(PresentRange, end) == 4);
+static_assert(offsetof(HeadPayload, block_bytes) == 0);
+static_assert(offsetof(HeadPayload, chunk_count) == 8);
+static_assert(offsetof(HeadPayload, reserved) == 12);
+static_assert(offsetof(ExtentHeader, magic) == 0);
+static_assert(offsetof(ExtentHeader, checksum) == 8);
+static_assert(offsetof(ExtentHeader, epoch) == 16);
+static_assert(offsetof(ExtentHeader, previous_checksum) == 24);
+static_assert(offsetof(ExtentHeader, sector_in_segment) == 32);
+static_assert(offsetof(ExtentHeader, header_bytes) == 36);
+static_assert(offsetof(ExtentHeader, extent_bytes) == 40);
+static_assert(offsetof(ExtentHeader, record_count) == 44);
+static_assert(offsetof(ExtentHeader, note_words) == 46);
+static_assert(offsetof(ExtentHeader, complete_epoch) == 48);
+static_assert(offsetof(ExtentHeader, complete_sector) == 56);
+static_assert(offsetof(ExtentHeader, live_epochs) == 60);
+static_assert(offsetof(ExtentNote, sector) == 0);
+static_assert(offsetof(NoteEntry, digest) == 0);
+static_assert(offsetof(NoteEntry, sequence) == 16);
+static_assert(offsetof(FooterTrailer, magic) == 0);
+static_assert(offsetof(FooterTrailer, checksum) == 8);
+static_assert(offsetof(FooterTrailer, epoch) == 16);
+static_assert(offsetof(FooterTrailer, last_checksum) == 24);
+static_assert(offsetof(FooterTrailer, record_count) == 32);
+static_assert(offsetof(FooterTrailer, footer_bytes) == 36);
+static_assert(offsetof(FooterTrailer, data_end_sector) == 40);
+static_assert(offsetof(FooterTrailer, reserved0) == 44);
+static_assert(offsetof(FooterTrailer, sequence_max) == 48);
+static_assert(offsetof(FooterTrailer, reserved1) == 56);
+
+static_assert(sizeof(SuperblockMember) == 24 && sizeof(SuperblockNamespace) == 40);
 static_assert(sizeof(Superblock) == 4096);
 static_assert(sizeof(Anchor) == 4096);
 static_assert(sizeof(SegmentHeader) == 4096);
