@@ -16,6 +16,8 @@ constexpr size_t kNameBytesMax = 256;
 constexpr uint16_t kWorkersMax = 32;
 constexpr uint8_t kShardsMax = 32;
 
+/// False for opcodes that this version does not have. A switch over the enum: the compiler tells of a new one that is
+/// missing here.
 bool known(Opcode opcode) {
   switch (opcode) {
     case Opcode::kHello:

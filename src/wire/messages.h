@@ -1,6 +1,9 @@
 #pragma once
 /// Messages of the wire protocol (docs/wire-protocol.md): plain structs, encode and decode as pure functions over
 /// bytes.
+///
+/// The number in front of a field is its offset in the message; layout_test.cc checks each. Bytes between two fields are
+/// zero. Text is a length of 2 bytes and then its bytes, unless it is said otherwise.
 
 #include <array>
 #include <cstddef>
@@ -63,19 +66,20 @@ enum class Opcode : uint8_t {
   kTaken = 53,
 };
 enum FrameFlags : uint16_t {
-  kFramePlaced =
-      1,  ///< REPLY over rdma: the payload was written where the ops' remote pieces said, and does not follow
+  /// REPLY over rdma: the payload was written where the ops' remote pieces said, and does not follow.
+  kFramePlaced = 1,
 };
 
+/// In front of every frame, 48 bytes: at 0 the magic, 4 bytes.
 struct FrameHeader {
-  uint8_t version = kVersionMax;
-  Opcode opcode{};
-  uint16_t flags = 0;
-  uint32_t body_bytes = 0;
-  uint32_t payload_bytes = 0;
-  uint64_t request_id = 0;
-  uint64_t sequence = 0;
-  std::array<uint8_t, 16> mac{};
+  /*  4 */ uint8_t version = kVersionMax;
+  /*  5 */ Opcode opcode{};
+  /*  6 */ uint16_t flags = 0;
+  /*  8 */ uint32_t body_bytes = 0;
+  /* 12 */ uint32_t payload_bytes = 0;
+  /* 16 */ uint64_t request_id = 0;
+  /* 24 */ uint64_t sequence = 0;
+  /* 32 */ std::array<uint8_t, 16> mac{};
 };
 
 void encode(const FrameHeader& header, std::span<std::byte, kHeaderBytes> out);
@@ -118,63 +122,58 @@ constexpr bool is_change(OpKind k) {
 inline constexpr uint32_t kRemotePiecesPerOpMax = 8;
 inline constexpr uint32_t kRemotePiecesPerOfferMax = 64;
 inline constexpr uint32_t kRemotePieceBytes = 16;
-/// A piece of the sender's memory that the receiver's NIC may read (OFFER) or write (get): 0 address 8 · 8 length 4 ·
-/// 12 remote key 4.
+/// A piece of the sender's memory that the receiver's NIC may read (OFFER) or write (get). 16 bytes.
 struct RemotePiece {
-  uint64_t address = 0;
-  uint32_t length = 0;
-  uint32_t key = 0;
+  /*  0 */ uint64_t address = 0;
+  /*  8 */ uint32_t length = 0;
+  /* 12 */ uint32_t key = 0;
 };
 
 inline constexpr size_t kOpsHeaderBytes = 16;
-/// What an OPS body begins with: 0 op count 2 · 2 made_us 6 · 8 epoch 8.
+/// What an OPS body begins with, 16 bytes: at 0 the op count, 2 bytes; made_us has 6.
 struct OpsHeader {
   /// When the frame was made, on the *server's* clock as the client knows it: never later than it really was (WELCOME
   /// and PONG tell the client). The deadlines of the ops count from here, however long the frame is on its way.
-  uint64_t made_us = 0;
+  /*  2 */ uint64_t made_us = 0;
   /// Of the client: raised whenever it gives up a change that a server may still have before it. A server that has
   /// seen a higher one does no change of a lower one any more; it answers kBusy with kReplyFenced.
-  uint64_t epoch = 0;
+  /*  8 */ uint64_t epoch = 0;
 };
 inline constexpr uint64_t kMadeUsMax = (uint64_t{1} << 48) - 1;
 
-/// One op of an OPS frame. 40 bytes fixed, then key, then sums, then remote pieces:
-///   0 kind 1 · 1 flags 1 · 2 key bytes 2 · 4 index 2 · 6 priority 1 · 7 zero 1 · 8 deadline_us 4 · 12 length 4 ·
-///   16 offset 8 · 24 generation 8 · 32 expiry_s, of a chunk its number 4 · 36 sum count 2 · 38 remote piece count 1 ·
-///   39 zero 1
+/// One op of an OPS frame: 40 bytes, then the key, the sums and the remote pieces. At 2 the length of the key, 2 bytes.
 struct Op {
-  OpKind kind{};
-  uint8_t flags = 0;
-  uint16_t index = 0;  ///< names the op in replies; unique in its frame
-  uint8_t priority = 0;
-  uint32_t deadline_us = 0;  ///< time left when the frame was made; 0 = the server's own limit, from its arrival
-  uint32_t length = 0;       ///< payload bytes, or the range's length of a get
-  uint64_t offset = 0;  ///< get, write, suspect: in the block; begin: block bytes (put) or end of the range (write);
-                        ///< chunk: offset in the chunk
-  uint64_t generation = 0;    ///< get: if_generation; chunk, commit, abort: upload id
-  uint32_t chunk_number = 0;  ///< chunk
-  uint32_t expiry_s = 0;      ///< put, begin: reserved
-  std::string_view key;       ///< borrowed from the frame's body; empty for chunk, commit, abort, flush
-  uint16_t sum_count = 0;
-  const std::byte* sums = nullptr;  ///< sum_count * 8 bytes, unaligned, borrowed from the body
-  uint8_t remote_piece_count = 0;   ///< get over rdma: where its bytes go; together as long as the range
+  /*  0 */ OpKind kind{};
+  /*  1 */ uint8_t flags = 0;
+  /*  4 */ uint16_t index = 0;  ///< names the op in replies; unique in its frame
+  /*  6 */ uint8_t priority = 0;
+  /// Time left when the frame was made; 0 = the server's own limit, from its arrival.
+  /*  8 */ uint32_t deadline_us = 0;
+  /* 12 */ uint32_t length = 0;  ///< payload bytes, or the range's length of a get
+  /// get, write, suspect: in the block. begin: block bytes (put), or the end of the range (write). chunk: in the chunk.
+  /* 16 */ uint64_t offset = 0;
+  /* 24 */ uint64_t generation = 0;    ///< get: if_generation; chunk, commit, abort: upload id
+  /* 32 */ uint32_t chunk_number = 0;  ///< chunk
+  /* 32 */ uint32_t expiry_s = 0;      ///< put, begin: reserved
+  std::string_view key;                ///< borrowed from the frame's body; empty for chunk, commit, abort, flush
+  /* 36 */ uint16_t sum_count = 0;
+  const std::byte* sums = nullptr;          ///< sum_count * 8 bytes, unaligned, borrowed from the body
+  /* 38 */ uint8_t remote_piece_count = 0;  ///< get over rdma: where its bytes go; together as long as the range
   const std::byte* remote_pieces = nullptr;
   uint64_t sum(size_t i) const;
   RemotePiece remote_piece(size_t i) const;
 };
 
-/// One reply. 32 bytes fixed, then sums:
-///   0 index 2 · 2 status 1 · 3 flags 1 · 4 payload bytes 4 · 8 generation 8 · 16 block bytes 8 · 24 sum count 2 ·
-///   26 zero 2 · 28 expiry_s 4
+/// One reply of a REPLY frame: 32 bytes, then the sums. The body begins with the number of replies, 2 bytes.
 struct OpReply {
-  uint16_t index = 0;
-  Status status = Status::kInternal;
-  uint8_t flags = 0;  ///< ReplyFlags
-  uint32_t payload_bytes = 0;
-  uint64_t generation = 0;  ///< begin: the upload id
-  uint64_t block_bytes = 0;
-  uint32_t expiry_s = 0;
-  uint16_t sum_count = 0;
+  /*  0 */ uint16_t index = 0;
+  /*  2 */ Status status = Status::kInternal;
+  /*  3 */ uint8_t flags = 0;  ///< ReplyFlags
+  /*  4 */ uint32_t payload_bytes = 0;
+  /*  8 */ uint64_t generation = 0;  ///< begin: the upload id
+  /* 16 */ uint64_t block_bytes = 0;
+  /* 28 */ uint32_t expiry_s = 0;
+  /* 24 */ uint16_t sum_count = 0;
   const std::byte* sums = nullptr;
   uint64_t sum(size_t i) const;
 };
@@ -279,101 +278,101 @@ Result<ExistsReply> decode_exists_reply(std::span<const std::byte> body);
 
 inline constexpr uint8_t kTransportTcp = 0, kTransportShm = 1, kTransportRdma = 2;
 struct Hello {
-  uint16_t version_min = kVersionMin, version_max = kVersionMax;
-  uint32_t features = 0;
-  uint8_t transport = kTransportTcp;
-  uint16_t wanted_worker = kAnyWorker;
-  std::array<uint8_t, 8> key_id{};
-  std::array<uint8_t, 32> nonce{};
-  std::string_view client_name;  ///< at most 256 bytes
+  /*  0 */ uint16_t version_min = kVersionMin;
+  /*  2 */ uint16_t version_max = kVersionMax;
+  /*  4 */ uint32_t features = 0;
+  /*  8 */ uint8_t transport = kTransportTcp;
+  /* 10 */ uint16_t wanted_worker = kAnyWorker;
+  /* 12 */ std::array<uint8_t, 8> key_id{};
+  /* 20 */ std::array<uint8_t, 32> nonce{};
+  /* 52 */ std::string_view client_name;  ///< at most 256 bytes
 };
 struct HelloReply {
-  uint16_t version = kVersionMax;
-  uint32_t features = 0;
-  std::array<uint8_t, 32> nonce{};
-  std::string_view server_name;     ///< at most 256 bytes; may be empty
-  std::array<uint8_t, 32> proof{};  ///< last 32 bytes of the body
+  /*  0 */ uint16_t version = kVersionMax;
+  /*  4 */ uint32_t features = 0;
+  /*  8 */ std::array<uint8_t, 32> nonce{};
+  /* 40 */ std::string_view server_name;  ///< at most 256 bytes; may be empty
+  std::array<uint8_t, 32> proof{};        ///< last 32 bytes of the body
 };
 struct Proof {
-  std::array<uint8_t, 32> proof{};
+  /*  0 */ std::array<uint8_t, 32> proof{};
 };
 /// INTRODUCE: which client this connection belongs to, before the server welcomes it.
-/// 0 client id 16 · 16 epoch 8
 struct Introduce {
-  std::array<uint8_t, 16> client_id{};  ///< random, one for each client process
-  uint64_t epoch = 0;                   ///< the client's present one (OpsHeader)
+  /*  0 */ std::array<uint8_t, 16> client_id{};  ///< random, one for each client process
+  /* 16 */ uint64_t epoch = 0;                   ///< the client's present one (OpsHeader)
 };
-/// What a client may have under way on a connection, each at least 1. 0 puts 2 · 2 gets 2 · 4 ops 2
+/// What a client may have under way on a connection, each at least 1.
 struct Credit {
-  uint16_t puts = 1;  ///< payloads of puts without a reply, in units of kCreditUnit
-  uint16_t gets = 1;  ///< bytes that gets above kEagerPayloadMax without a reply ask for, in units of kCreditUnit
-  uint16_t ops = 1;   ///< ops of OPS frames without a reply
+  /*  0 */ uint16_t puts = 1;  ///< payloads of puts without a reply, in units of kCreditUnit
+  /// Bytes that gets above kEagerPayloadMax without a reply ask for, in units of kCreditUnit.
+  /*  2 */ uint16_t gets = 1;
+  /*  4 */ uint16_t ops = 1;  ///< ops of OPS frames without a reply
   bool operator==(const Credit&) const = default;
 };
 struct Welcome {
-  std::array<uint8_t, 16> boot_id{};
-  std::array<uint8_t, 16> store_id{};
-  uint64_t namespace_id = 0;
-  uint64_t shard_seed = 0;
-  uint64_t block_bytes_max = 0;
-  uint16_t worker = 0;  ///< the one that this connection belongs to
-  uint16_t worker_count = 1;
-  Credit credit;
-  uint8_t ready = 0;
-  uint8_t shard_count = 1;  ///< 1..32
-  std::array<uint8_t, 32> worker_of_shard{};
-  uint64_t now_ns = 0;  ///< the server's clock, read after INTRODUCE had come
+  /*  0 */ std::array<uint8_t, 16> boot_id{};
+  /* 16 */ std::array<uint8_t, 16> store_id{};
+  /* 32 */ uint64_t namespace_id = 0;
+  /* 40 */ uint64_t shard_seed = 0;
+  /* 48 */ uint64_t block_bytes_max = 0;
+  /* 56 */ uint16_t worker = 0;  ///< the one that this connection belongs to
+  /* 58 */ uint16_t worker_count = 1;
+  /* 60 */ Credit credit;
+  /* 66 */ uint8_t ready = 0;
+  /* 67 */ uint8_t shard_count = 1;  ///< 1..32
+  /* 68 */ std::array<uint8_t, 32> worker_of_shard{};
+  /* 100 */ uint64_t now_ns = 0;  ///< the server's clock, read after INTRODUCE had come
 };
 /// PONG.
 struct Pong {
-  uint64_t now_ns = 0;  ///< the sender's clock, read after the PING that it answers had come
+  /*  0 */ uint64_t now_ns = 0;  ///< the sender's clock, read after the PING that it answers had come
 };
 /// CANCEL and CANCELED.
 struct Cancel {
-  uint64_t request_id = 0;
-  uint16_t op_index = 0;
+  /*  0 */ uint64_t request_id = 0;
+  /*  8 */ uint16_t op_index = 0;
 };
 /// WINDOWS: the rings of a shm connection (docs/shm.md). Comes with their two descriptors.
 struct Windows {
-  uint64_t get_ring_bytes = 0;  ///< server to client; a power of two
-  uint64_t put_ring_bytes = 0;  ///< client to server; a power of two
+  /*  0 */ uint64_t get_ring_bytes = 0;  ///< server to client; a power of two
+  /*  8 */ uint64_t put_ring_bytes = 0;  ///< client to server; a power of two
 };
 inline constexpr uint64_t kRingBytesMin = 4096, kRingBytesMax = 1u << 30;
 struct WorkerMap {
-  uint16_t worker_count = 1;
-  uint8_t shard_count = 1;
-  std::array<uint8_t, 32> worker_of_shard{};
+  /*  0 */ uint16_t worker_count = 1;
+  /*  2 */ uint8_t shard_count = 1;
+  /*  3 */ std::array<uint8_t, 32> worker_of_shard{};
 };
 struct Goodbye {
-  Status status = Status::kOk;
-  std::string_view text;  ///< any bytes: clean before it is shown
+  /*  0 */ Status status = Status::kOk;
+  /*  1 */ std::string_view text;  ///< up to the body's end; any bytes: clean before it is shown
 };
-/// RDMA_CONNECT and RDMA_ACCEPT: one end of a queue pair. 0 rail 2 · 2 receives 2 · 4 queue pair 4 · 8 first packet 4 ·
-/// 12 chunk bytes 4 · 16 gid 16 · 32 lid 2 · 34 mtu 1 · 35 ethernet 1 · 36 reads 1 · 37 zero 3
+/// RDMA_CONNECT and RDMA_ACCEPT: one end of a queue pair. 40 bytes.
 struct RdmaEnd {
-  uint16_t rail = 0;      ///< the client's number of it
-  uint16_t receives = 0;  ///< posted at once, each of message_bytes
-  uint32_t queue_pair = 0;
-  uint32_t first_packet = 0;  ///< sequence number, 24 bits, random
-  uint32_t message_bytes = 0;
-  std::array<uint8_t, 16> gid{};
-  uint16_t lid = 0;
-  uint8_t mtu = 1;  ///< 1 = 256 bytes ... 5 = 4096
-  uint8_t ethernet = 1;
-  uint8_t reads = 1;  ///< that may be under way at a time
+  /*  0 */ uint16_t rail = 0;      ///< the client's number of it
+  /*  2 */ uint16_t receives = 0;  ///< posted at once, each of message_bytes
+  /*  4 */ uint32_t queue_pair = 0;
+  /*  8 */ uint32_t first_packet = 0;  ///< sequence number, 24 bits, random
+  /* 12 */ uint32_t message_bytes = 0;
+  /* 16 */ std::array<uint8_t, 16> gid{};
+  /* 32 */ uint16_t lid = 0;
+  /* 34 */ uint8_t mtu = 1;  ///< 1 = 256 bytes ... 5 = 4096
+  /* 35 */ uint8_t ethernet = 1;
+  /* 36 */ uint8_t reads = 1;  ///< that may be under way at a time
 };
 /// TAKEN: how many OFFERs since the beginning need their memory no more.
 struct Taken {
-  uint64_t offers = 0;
+  /*  0 */ uint64_t offers = 0;
 };
 struct List {
-  uint64_t cursor = 0;
-  uint32_t limit = 0;
+  /*  0 */ uint64_t cursor = 0;
+  /*  8 */ uint32_t limit = 0;
 };
 struct ListItem {
-  uint64_t generation = 0;
-  uint64_t block_bytes = 0;
-  std::string_view key;
+  /*  0 */ uint64_t generation = 0;
+  /*  8 */ uint64_t block_bytes = 0;
+  /* 16 */ std::string_view key;
 };
 
 /// Bytes written; 0 if `out` is too small.
@@ -410,7 +409,7 @@ Result<List> decode_list(std::span<const std::byte> body);
 /// kInvalid: a queue pair that nobody could talk to, by its numbers.
 Result<RdmaEnd> decode_rdma_end(std::span<const std::byte> body);
 Result<Taken> decode_taken(std::span<const std::byte> body);
-/// Checked: 1 to kSegmentsPerOfferMax remote pieces, none empty or wrapping. Returns how many are in `out`.
+/// Checked: 1 to kRemotePiecesPerOfferMax remote pieces, none empty or wrapping. Returns how many are in `out`.
 Result<uint16_t> decode_offer(std::span<const std::byte> body, std::span<RemotePiece, kRemotePiecesPerOfferMax> out);
 /// LIST_REPLY: u64 next cursor, u32 count, items. Encoder appends like the others.
 class ListReplyEncoder {
