@@ -33,6 +33,8 @@ Result<std::vector<std::string>, Message> list_of(const char* name, const char* 
   return list;
 }
 
+/// Turns the C struct into the client's options. A number that no enum of the header has, and a reserved field that is
+/// not zero, are refused: they come from a newer program, which would not get what it asked for.
 Result<ClientOptions, Message> options_of(const memkv_options& from) {
   ClientOptions to;
   auto servers = list_of("servers", from.servers, from.server_count);

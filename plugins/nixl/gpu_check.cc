@@ -150,6 +150,8 @@ class Tensors {
   const size_t bytes_;
 };
 
+/// One line of the table: writes and reads blocks of this size from host memory and from the GPU, each direction both
+/// ways, compares every byte, and prints the rates.
 void check_size(Agent& agent, const Gpu& gpu, size_t bytes) {
   using abi::Memory;
   using abi::Operation;

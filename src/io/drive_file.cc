@@ -94,6 +94,8 @@ class FileDevice final : public BlockDevice {
   size_t in_flight_ = 0;
 };
 
+/// Takes an op in, or refuses it: the range must lie on the device, and reads leave some of the ops to writes, so that
+/// many readers cannot keep a write from starting.
 Result<void> FileDevice::start(IoOp& op, IoOp::Kind kind, uint64_t offset, std::span<const iovec> pieces, bool dsync) {
   MEMKV_ASSERT(!op.pending() && op.on_done != nullptr && aligned(offset, pieces));
   const size_t total = pieces_bytes(pieces);
@@ -169,6 +171,7 @@ void FileDevice::finish(Passage& passage, int32_t result) {
   op.on_done(op, result);
 }
 
+/// What an errno of open(), flock() or format means to who typed the path: a sentence that says what to do about it.
 Message message_of(const std::string& path, int error) {
   const auto text = [&](const char* rest) { return Message{Status::kInvalid, path + ": " + rest}; };
   switch (error) {
@@ -347,6 +350,8 @@ Result<DeviceInfo, Message> describe(int fd, const std::string& path, const stru
 
 }  // namespace
 
+/// Opens a file or block device for one server alone. A server that is just ending may still hold it, so a busy one is
+/// tried again until `lock_wait_ms` is over.
 Result<std::unique_ptr<DriveFile>, Message> DriveFile::open(const std::string& path, const Options& options) {
   struct stat status {};
   if (stat(path.c_str(), &status) < 0) return message_of(path, errno);

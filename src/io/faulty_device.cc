@@ -70,6 +70,8 @@ uint64_t FaultyDevice::delay_ns() {
   return delay;
 }
 
+/// Takes an op in and starts its delay. What the test has planted for it (an error, a gate, a torn write) is looked up
+/// when the delay is over.
 Result<void> FaultyDevice::start(IoOp& op, const OpView& view, std::span<const iovec> pieces) {
   MEMKV_ASSERT(!op.pending() && op.on_done != nullptr);
   MEMKV_ASSERT(base::is_aligned(view.offset, base::kSectorBytes));

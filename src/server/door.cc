@@ -112,6 +112,8 @@ void Door::on_accepted(io::IoOp& op, int32_t result) {
   listen();  // that one connection was gone before it was taken
 }
 
+/// Begins the handshake with one accepted connection. The door shakes hands with a bounded number at a time: when places
+/// run out, the connection that has been at it longest is cut.
 void Door::admit(int fd, bool shm) {
   if (stop_.load(std::memory_order_acquire)) {
     ::close(fd);

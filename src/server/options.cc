@@ -134,6 +134,7 @@ class Parser {
   std::string error_;
 };
 
+/// The file's top level: each key goes to the reader of its section. `each` reports unknown keys and repeated ones.
 void Parser::read_root(const YAML::Node& root) {
   static const Known kKnown = {"name", "network", "namespaces", "storage", "memory",
                                "rdma", "shm",     "workers",    "io",      "log"};

@@ -167,6 +167,8 @@ Result<std::vector<std::string>, Message> choose_drives(bool force) {
                              found.empty() ? "this machine has no NVMe drive" : "none of the NVMe drives is free")};
 }
 
+/// Makes the file of a drive, filled with zeros so that it has all its space from the start. One that is there is
+/// replaced only with --force, and never while a server has it open.
 Result<void, Message> create(Target& target, const SetupOptions& options) {
   struct stat status {};
   if (::stat(target.path.c_str(), &status) == 0) {

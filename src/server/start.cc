@@ -183,6 +183,8 @@ Result<void> Server::start_threads() {
   return {};
 }
 
+/// What must stand before the first thread starts: blocked signals, which all threads inherit, and the address. One that
+/// other machines can reach needs a credential. Returns an exit code, 0 to go on.
 int Server::prepare() {
   base::set_log_level(options_.log_level.value_or(base::LogLevel::kInfo));
   ::signal(SIGPIPE, SIG_IGN);
@@ -273,6 +275,8 @@ void Server::open_rdma() {
   census_.rdma = rdma_.get();
 }
 
+/// Deals the shards to the workers in turn, divides the memory among them, and makes each with its reactor. No worker
+/// runs yet. Returns an exit code, 0 to go on.
 int Server::make_workers() {
   const uint32_t shards = storage_->shard_count();
   const uint32_t count = std::min(workers_wanted_, shards);
@@ -374,6 +378,8 @@ ShmSocket Server::open_shm() {
   return std::move(*socket);
 }
 
+/// Listens on TCP and shared memory, and then fills in what the status will tell of this server. Returns an exit code,
+/// 0 to go on.
 int Server::open_door() {
   DoorOptions options;
   options.host = bind_.host;

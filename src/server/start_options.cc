@@ -37,6 +37,8 @@ Result<void, Message> merge_address(const std::string& address, Options& options
   return {};
 }
 
+/// Storage options of the command line win over the file's. Afterwards mode and drives fit together, or start is
+/// refused.
 Result<void, Message> merge_storage(const StartOptions& start, Options& options) {
   if (!start.storage_mode.empty()) {
     auto mode = parse_mode(start.storage_mode, "--mode");

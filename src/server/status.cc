@@ -88,6 +88,7 @@ Json counters(const engine::StoreCounters& c) {
           {"recovery_ms", c.recovery_ns / base::kNsPerMs}};
 }
 
+/// The part of the status that counts served ops: sums over all workers, and what the door refused.
 Json service(const StatusSources& census) {
   using Stats = shard::WorkerStats;
   uint64_t bytes_in = 0, bytes_out = 0;
@@ -146,6 +147,8 @@ Json transports(const StatusSources& census) {
 
 }  // namespace
 
+/// The whole status as JSON text, for STATUS frames and `memkv status`. Thread: worker; reads only counters that any
+/// thread may read.
 std::string status_json(const StatusSources& census) {
   const engine::StoreCounters c = store_sum(census);
   base::SystemClock clock;

@@ -41,6 +41,8 @@ Result<std::unique_ptr<Storage>, Message> Storage::open(const Options& options, 
   return options.mode == StorageMode::kMemory ? open_memory(options, shards_wanted) : open_drives(options);
 }
 
+/// Opens the drives that the options name, and the store on them. A drive that is not there counts as missing, and the
+/// rest goes on without it; one that is there and cannot be opened is an error.
 Result<std::unique_ptr<Storage>, Message> Storage::open_drives(const Options& options) {
   std::unique_ptr<Storage> storage(new Storage);
   std::vector<io::DriveFile*> borrowed;
@@ -80,6 +82,8 @@ Result<std::unique_ptr<Storage>, Message> Storage::open_drives(const Options& op
   return storage;
 }
 
+/// Memory instead of drives: takes it all now, and lays it out as one drive would be. Where the memory is too small for
+/// as many shards as wanted, there are fewer.
 Result<std::unique_ptr<Storage>, Message> Storage::open_memory(const Options& options, uint32_t shards_wanted) {
   std::unique_ptr<Storage> storage(new Storage);
   storage->memory_bytes_ =

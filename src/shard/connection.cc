@@ -50,6 +50,8 @@ void Connection::recycle() {
   link_.reset();
 }
 
+/// Every frame of a client comes in here. Only OPS has a payload; everything else is dealt with at once and answers that
+/// no payload is to be read.
 PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& header, std::span<const std::byte> body) {
   if (closing_ || leaving_) return PayloadTarget::sink();
   MEMKV_ASSERT(incoming_count_ == 0, "a frame before the payload of the last one");
@@ -89,6 +91,9 @@ PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& he
   return PayloadTarget::sink();
 }
 
+/// A frame of ops: gives each op a context, links those that are chained, refuses at once what cannot be done, starts
+/// what needs no payload, and says where the payload of the others is to be read. Without room for that payload the
+/// connection waits: nothing behind the frame is read until there is some.
 PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<const std::byte> body) {
   wire::OpsDecoder decoder(body);
   if (const auto count = decoder.validate(header.payload_bytes); !count) {

@@ -18,6 +18,7 @@ constexpr uint32_t kHashStepBytes = 256 * 1024;
 
 using Start = void (*)(Op&);
 
+/// The file that does this kind of op, by its first step.
 Start start_of(wire::OpKind kind) {
   switch (kind) {
     case wire::OpKind::kGet:

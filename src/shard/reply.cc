@@ -115,6 +115,8 @@ bool Connection::flush_canceled(Op& op) {
   return send_control(wire::Opcode::kCanceled, op.request->id, [&](auto body) { return wire::encode(canceled, body); });
 }
 
+/// Sends the replies without payload of one request, as many to a frame as fit. An op that was canceled in time is
+/// answered by a CANCELED of its own. False: frames have run out; the rest waits for the next one that comes back.
 bool Connection::flush_plain(Request& request) {
   while (!request.done.empty()) {
     if (out_of_frames()) return false;
@@ -148,6 +150,8 @@ bool Connection::flush_plain(Request& request) {
   return true;
 }
 
+/// Sends one frame of replies with payload, straight from the slots where the bytes lie. Small payloads share a frame, a
+/// large one has it to itself. The ops stay until the frame is sent. False: no frame is free.
 bool Connection::flush_payload(Request& request) {
   ReplyFrame* frame = take_control_frame();
   if (frame == nullptr) return false;

@@ -6,6 +6,8 @@
 
 namespace memkv::shard {
 
+/// Answers STATUS with the server's JSON. The text lives in the op until the frame is sent, so the connection is held
+/// until then.
 void start_status(Connection& connection, uint64_t request_id) {
   Worker& worker = connection.worker();
   StatusOp* status = worker.status_ops().take();

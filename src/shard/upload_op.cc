@@ -55,6 +55,8 @@ void write_out(Op& op) {
 
 }  // namespace
 
+/// Opens an upload for a block of several chunks and answers with its id. A client may have a bounded number of them
+/// open, and its share of the pool: beyond that it is told to try again.
 void start_begin(Op& op) {
   Worker& worker = worker_of(op);
   Connection& connection = *op.connection;

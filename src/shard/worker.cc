@@ -85,6 +85,7 @@ Result<std::unique_ptr<Worker>> Worker::make(std::unique_ptr<io::Reactor> reacto
   return worker;
 }
 
+/// Every pool of the worker gets its size here, once; nothing grows while it serves.
 Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotArena> slots, const Identity& identity,
                WorkerOptions options)
     : reactor_(std::move(reactor)),

@@ -104,6 +104,8 @@ void HandshakeIo::on_deadline() {
   fail(Error{Status::kDeadline, 0, "the handshake took too long"});
 }
 
+/// The one completion of a handshake: there is a single op, and `step_` says what it was doing. After a failure it only
+/// sends the farewell and ends.
 void HandshakeIo::on_op(int32_t result) {
   const bool receiving = step_ == Step::kHeader || step_ == Step::kBody;
   if (receiving && !op_.control.empty() && result > 0) take_descriptors();

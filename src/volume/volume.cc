@@ -105,6 +105,8 @@ Result<void, Message> OpenVolume::read(const std::vector<io::DriveFile*>& drives
                  fmt::format("{}: cannot be read, and no other drive is there: check the drives", unreadable_.front()));
 }
 
+/// Takes one drive into the store that is being opened. The first one says what store it is; each other one must belong
+/// to it, agree on its members, and be none that is there already.
 Result<void, Message> OpenVolume::admit(MemberDrive drive) {
   const std::string& path = drive.file->info().path;
   const format::Superblock& superblock = drive.superblock;
@@ -161,6 +163,8 @@ Result<void, Message> OpenVolume::agree(const std::vector<std::string>& accept_l
   return {};
 }
 
+/// Refuses to start when half of the members or more are missing, unless the owner names each of them as lost. The
+/// message lists the options that would say so.
 Result<void, Message> OpenVolume::check_loss(const std::vector<std::string>& accept_loss) const {
   uint32_t present = 0;
   std::string missing, options;
@@ -322,6 +326,8 @@ Result<void> OpenVolume::take_out(uint32_t index) {
   return {};
 }
 
+/// The id of a namespace. A new name gets a random one, which is on all drives before it is given out: blocks of an id
+/// that a crash forgot would belong to nobody.
 Result<uint64_t> OpenVolume::namespace_id(std::string_view name) {
   if (name.empty() || name.size() >= sizeof(format::SuperblockNamespace::name) ||
       name.find('\0') != std::string_view::npos) {

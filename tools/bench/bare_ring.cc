@@ -136,6 +136,8 @@ RingPeer::~RingPeer() {
   if (put_fd_ >= 0) close(put_fd_);
 }
 
+/// Moves blocks through the bare ring for the time of the test, with `depth` of them under way. This is the ceiling of
+/// the shm transport: the same copies and hashes, and nothing else.
 Result<Best, Message> RingPeer::measure(const Test& test) {
   auto window = io::HugeMemory::make(std::max(test.window_bytes, test.block_bytes), true);
   void* put = mmap(nullptr, ring_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, put_fd_, 0);

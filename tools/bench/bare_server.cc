@@ -182,6 +182,8 @@ class DriveConnection {
   bool receiving_ = false, ended_ = false;
 };
 
+/// The child process of the bare servers: a thread a connection, each sending or taking blocks from memory or from one
+/// drive. Ends when the listener is closed.
 int serve(const BareOptions& options, int listener) {
   std::unique_ptr<MemoryServer> memory;
   std::unique_ptr<io::DriveFile> file;

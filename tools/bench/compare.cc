@@ -115,6 +115,8 @@ class Compare {
     return plan;
   }
 
+  /// MemKV's best over all numbers of connections and depths, as the peers are measured too. A wrong or failed op ends
+  /// the comparison.
   Result<Best, Message> measure_memkv(KeySpace& keys, bool put, PutChecksum checksum) {
     Best best;
     for (const uint32_t threads : connections_) {
@@ -195,6 +197,7 @@ class Compare {
     return {};
   }
 
+  /// All contenders for one block size and direction: MemKV, and beside it what may be compared with it.
   Result<void, Message> run_op(KeySpace& keys, bool put, const Peer& pipeline) {
     const uint64_t size = keys.block_bytes;
     std::vector<Contender> all;

@@ -111,6 +111,7 @@ double median(std::vector<double> values) {
 
 }  // namespace
 
+/// `memkv-bench lists`: one long list of keys beside the same keys in batches, and how a single get fares meanwhile.
 int run_lists(const ListsOptions& options) {
   const auto block = base::parse_size(options.block);
   if (!block || *block == 0 || *block > kChunkBytesMax || options.keys == 0 || options.batch == 0 ||

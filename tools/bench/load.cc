@@ -144,6 +144,8 @@ class LoadThread final : public Worker {
     session_->run(batch);
   }
 
+  /// Draws the next op of a place: its key, whether it reads or writes, and for a write the bytes that only this version
+  /// of the block has.
   void choose(Slot& slot, uint64_t place) {
     slot.hit = false;
     slot.write = plan_.first_fill || (plan_.read_share < 1 && random_.next_double() >= plan_.read_share);

@@ -78,6 +78,7 @@ void add_rails(CLI::App* command, TargetOptions& target) {
       ->group("Servers");
 }
 
+/// The options that describe a load, which several subcommands share.
 void add_load(CLI::App* command, LoadOptions& load) {
   const char* group = "Load";
   add_list(command, "--sizes", load.sizes, "block sizes; default 4KiB to 16MiB, doubling");
@@ -183,6 +184,7 @@ void add_lists(CLI::App& app, Chosen& chosen) {
   command->callback([options, &chosen] { chosen = [options] { return run_lists(*options); }; });
 }
 
+/// `memkv-bench nixl`: its options have the names of nixlbench's, so that a command line can be taken over.
 void add_nixl(CLI::App& app, Chosen& chosen) {
   CLI::App* command =
       app.add_subcommand("nixl", "The NIXL plugin as nixlbench drives it, logical and wire bytes apart");
@@ -230,6 +232,7 @@ void add_nixl(CLI::App& app, Chosen& chosen) {
   });
 }
 
+/// Parses the command line and runs the chosen subcommand. Exit status: 0 done, 1 failed, 2 wrong usage.
 int run(int argc, char** argv) {
   const std::string unknown =
       argc > 1

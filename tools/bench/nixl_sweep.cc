@@ -138,6 +138,7 @@ void NixlSweep::keep(const NixlPlan& plan, size_t way, const Measured& measured)
     wrong_ += part->mismatches, failures_ += part->failures, verified_ += part->verified;
 }
 
+/// One run of the report: what was asked, what carried the bytes, and the plugin beside the client alone.
 Json NixlSweep::json_of(const NixlPlan& plan, size_t way, const Measured& measured) const {
   const NixlResult& result = measured.plugin;
   const auto maybe = [](double value) { return value > 0 ? Json(value) : Json(nullptr); };

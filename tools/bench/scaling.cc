@@ -25,6 +25,8 @@ void place_in_turn(KeySpace& keys, const Client& client) {
   }
 }
 
+/// The best write and read rate over the block sizes, with the keys dealt to the servers in turn, so that each server
+/// has equally much to do.
 Result<Peak, Message> peak_of(LoadPlan plan, const std::vector<uint64_t>& sizes, size_t servers) {
   Peak peak;
   auto client = Client::connect(plan.client);
@@ -57,6 +59,7 @@ Result<Peak, Message> peak_of(LoadPlan plan, const std::vector<uint64_t>& sizes,
 
 }  // namespace
 
+/// `memkv-bench scaling`: the same load on one server, two, and so on, each beside N times the first.
 int run_scaling(const ScalingOptions& options) {
   auto plan = plan_of(options.load);
   if (!plan) return complain(plan.error());

@@ -127,6 +127,8 @@ class Sweep {
     return best ? best->gib_per_s : 0;
   }
 
+  /// One line of the sweep: runs one kind of op over all keys of a size, with the carriers' counters read before and
+  /// after, and keeps the result beside its ceiling.
   Result<void, Message> run_op(const std::string& op, bool fill, double read_share, double ceiling) {
     const uint64_t size = plan_.keys->block_bytes;
     LoadPlan plan = plan_;

@@ -108,6 +108,7 @@ void add_setup(CLI::App& app, Chosen& chosen) {
   command->callback([options, &chosen] { chosen = [options] { return server::run_setup(*options); }; });
 }
 
+/// `memkv start`: its options are those of the configuration file that one wants to change for a single run.
 void add_start(CLI::App& app, Chosen& chosen) {
   CLI::App* command = add_command(
       app, "start", "Run a server until SIGTERM or Ctrl-C",

@@ -162,6 +162,8 @@ int run_stat(const StatOptions& options) {
   return kExitDone;
 }
 
+/// `memkv list`: the blocks of each chosen server. A server that does not answer is told, and the others go on; the exit
+/// status is that of the worst answer.
 int run_list(const ListOptions& options) {
   auto connected = connect(options.common);
   if (!connected) return fail(connected.error());

@@ -146,6 +146,8 @@ Result<std::shared_ptr<Device>, Message> Device::open(const Verbs& verbs, const 
   return device;
 }
 
+/// Reads what this device can do, and chooses the address (GID) that peers will reach it by. Fails with a sentence where
+/// the device cannot be used.
 Result<void, Message> Device::prepare() {
   const auto failed = [this](const char* what) {
     return Message{Status::kUnavailable, fmt::format("RDMA device {}: {}", name_, what)};

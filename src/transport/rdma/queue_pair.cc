@@ -37,6 +37,8 @@ Result<std::unique_ptr<QueuePair>, Message> QueuePair::make(std::shared_ptr<Devi
   return pair;
 }
 
+/// Makes the queue pair with its completion queue and the registered memory for small messages, in the order in which
+/// the verbs need one another. What was made before a failure is undone by the destructor.
 Result<void, Message> QueuePair::create() {
   const Verbs& verbs = device_->verbs();
   constexpr size_t kBytes = size_t{kRecvs + kSends} * kMessageBytes;

@@ -18,6 +18,8 @@ constexpr FrameReader::Shape kShape{.part_bytes = wire::kPayloadBytesMax, .reads
 
 }  // namespace
 
+/// Takes over a connected queue pair and the TCP control connection beside it. One byte is asked of the control
+/// connection: it never comes, and the end of the stream tells that the peer is gone.
 RdmaLink::RdmaLink(Poller& poller, LinkParts parts, Role role, const wire::SessionKeys& keys, LinkOwner& owner)
     : poller_(poller),
       owner_(owner),

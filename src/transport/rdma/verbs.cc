@@ -39,6 +39,8 @@ struct Loaded {
   std::string why_not;
 };
 
+/// Looks up libibverbs' functions by name and version at run time, so that a program of ours also runs on hosts without
+/// RDMA. Missing ones are told in `why_not`.
 Loaded load() {
   Loaded loaded;
   void* library = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
