@@ -20,12 +20,12 @@ except ModuleNotFoundError as missing:
     sys.exit(f"check_style: {missing.name} is not there: run ./dev setup")
 
 
-def main():
+def main(words=None):
     arguments = argparse.ArgumentParser(usage=__doc__)
     arguments.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
     arguments.add_argument("--table", action="store_true")
     arguments.add_argument("--tighten", action="store_true")
-    options = arguments.parse_args()
+    options = arguments.parse_args(words)
 
     tree = Tree(options.root)
     findings = list(rules.check(tree))

@@ -54,7 +54,6 @@ class OpenVolume final : public Volume {
 
  private:
   Result<void, Message> admit(MemberDrive drive);
-  Result<void, Message> check_present() const;
   Result<void, Message> check_loss(const std::vector<std::string>& accept_loss) const;
   void adopt_namespaces();
   bool settled() const;

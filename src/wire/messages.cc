@@ -394,8 +394,4 @@ uint32_t shard_of(std::string_view key, uint64_t shard_seed, uint64_t namespace_
   return static_cast<uint32_t>(base::xxh3(base::as_bytes(key), shard_seed ^ namespace_id) & (shard_count - 1));
 }
 
-uint64_t checksum_seed(uint64_t namespace_id, std::string_view key, uint32_t chunk_number) {
-  return base::chunk_seed(namespace_id, key, chunk_number);
-}
-
 }  // namespace memkv::wire

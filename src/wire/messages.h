@@ -437,7 +437,5 @@ class ListReplyDecoder {
 };
 
 uint32_t shard_of(std::string_view key, uint64_t shard_seed, uint64_t namespace_id, uint32_t shard_count);
-/// Seed of a chunk's checksums.
-uint64_t checksum_seed(uint64_t namespace_id, std::string_view key, uint32_t chunk_number);
 
 }  // namespace memkv::wire

@@ -1,11 +1,11 @@
 """tools/check_style.py finds what it is for: each test plants one fault in a small tree that is clean otherwise."""
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[2] / "tools/check_style.py"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+import check_style
 
 HEADER = """#pragma once
 /// What a thing is for.
@@ -44,8 +44,9 @@ int main() { return Thing().turn(1); }
 class Planted:
     """A tree in a folder of its own, and what the check says of it."""
 
-    def __init__(self, root):
+    def __init__(self, root, capsys):
         self.root = root
+        self.capsys = capsys
         self.write("src/engine/thing.h", HEADER)
         self.write("src/engine/thing.cc", CODE)
 
@@ -63,24 +64,23 @@ class Planted:
         self.write("tools/style_exceptions.txt", "\n".join(lines) + "\n")
 
     def run(self, *arguments):
-        return subprocess.run([sys.executable, PROGRAM, "--root", self.root, *arguments], capture_output=True, text=True,
-                              timeout=60, check=False)
+        """(exit status, what it printed)."""
+        status = check_style.main(["--root", str(self.root), *arguments])
+        return status, self.capsys.readouterr().out
 
     def found(self):
         """The `RULE NAME` of each finding."""
-        done = self.run()
-        assert done.returncode in (0, 1), done.stderr
-        return [line.rsplit(" [", 1)[1].rstrip("]") for line in done.stdout.splitlines() if line.endswith("]")]
+        return [line.rsplit(" [", 1)[1].rstrip("]") for line in self.run()[1].splitlines() if line.endswith("]")]
 
     def says(self):
-        done = self.run()
-        assert done.returncode == 1, done.stdout + done.stderr
-        return done.stdout
+        status, text = self.run()
+        assert status == 1, text
+        return text
 
 
 @pytest.fixture
-def tree(tmp_path):
-    return Planted(tmp_path)
+def tree(tmp_path, capsys):
+    return Planted(tmp_path, capsys)
 
 
 def more_asserts(tree):
@@ -93,8 +93,7 @@ def in_class(lines):
 
 
 def test_a_clean_tree_passes(tree):
-    done = tree.run()
-    assert (done.returncode, done.stdout) == (0, "style: ok (2 files)\n")
+    assert tree.run() == (0, "style: ok (2 files)\n")
 
 
 def test_methods(tree):
@@ -244,6 +243,11 @@ def test_a_dead_method_and_its_definition(tree):
     assert tree.found() == []
 
 
+def test_a_dead_method_of_a_class_in_a_source_file(tree):
+    tree.change("src/engine/thing.cc", "int main", "// Local.\nstruct Local {\n  int spin();\n};\nLocal local;\n\nint main")
+    assert tree.found() == ["dead src/engine/thing.cc:spin"]
+
+
 def test_what_only_a_test_a_comment_or_a_string_names_is_dead(tree):
     tree.change("src/engine/thing.h", "  int turn(int times);\n", "  int turn(int times);\n  int spin() const;\n")
     tree.change("src/engine/thing.cc", "int main", '// Not spin().\nconst char* text = "spin";\n\nint main')
@@ -283,7 +287,7 @@ def long_file(tree):
 def test_a_ceiling_holds(tree):
     long_file(tree)
     tree.excepted("# reasons", "file src/engine/thing.cc 514 not yet split", "file p90 514 the same")
-    assert tree.run().returncode == 0
+    assert tree.run()[0] == 0
     tree.change("src/engine/thing.cc", "int main", "// one more\nint main")
     assert "allows 514" in tree.says()
 
@@ -291,7 +295,7 @@ def test_a_ceiling_holds(tree):
 def test_a_floor_holds(tree):
     without_assert(tree)
     tree.excepted("asserts tree 0 none yet", "asserts src/engine 0 none yet")
-    assert tree.run().returncode == 0
+    assert tree.run()[0] == 0
     tree.excepted("asserts tree 0.5 none yet", "asserts src/engine 0 none yet")
     assert "0.0 asserts" in tree.says()
 
@@ -303,24 +307,25 @@ def test_an_exception_that_is_not_needed(tree):
 
 def test_an_exception_without_a_reason(tree):
     tree.excepted("file src/engine/thing.cc 514")
-    assert "an exception is RULE NAME NUMBER REASON" in tree.run().stderr
+    with pytest.raises(SystemExit, match="an exception is RULE NAME NUMBER REASON"):
+        tree.run()
 
 
 def test_tighten(tree):
     long_file(tree)
     tree.excepted("# reasons", "file src/engine/thing.cc 9999 not yet split", "file p90 514 the same", "asserts tree 0 gone")
-    assert tree.run("--tighten").returncode == 0
+    assert tree.run("--tighten")[0] == 0
     assert (tree.root / "tools/style_exceptions.txt").read_text().splitlines() == [
         "# reasons", "file src/engine/thing.cc 514 not yet split", "file p90 514 the same"]
 
 
 def test_the_table(tree):
     without_assert(tree)
-    done = tree.run("--table")
-    assert done.returncode == 0
-    rows = {line[:37].strip(): line.split()[-1] for line in done.stdout.splitlines() if line}
+    status, text = tree.run("--table")
+    assert status == 0
+    rows = {line[:37].strip(): line.split()[-1] for line in text.splitlines() if line}
     assert rows["function lines, max"] == "ok"
     assert rows["asserts per 1,000 lines"] == "OVER"
     tree.excepted("asserts tree 0 none yet", "asserts src/engine 0 none yet")
-    assert "over, allowed" in tree.run("--table").stdout
-    assert "memkv::engine::Thing" in done.stdout
+    assert "over, allowed" in tree.run("--table")[1]
+    assert "memkv::engine::Thing" in text

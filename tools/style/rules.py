@@ -132,10 +132,10 @@ def words_used(tree):
 ASKED_FOR = re.compile(r"^(reserved\w*|padding\w*|result_type|rep|value_type|iterator_category|XXH_\w+|_\w+)$")
 
 
-def own_headers(tree):
-    """Headers of ours whose names a program outside does not use."""
+def own_files(tree):
+    """Files of ours whose names a program outside does not use, and not those of tests."""
     for s in tree.sources:
-        if s.path.endswith(".h") and not measures.TEST.search(s.path) and not s.path.startswith("include/"):
+        if not measures.TEST.search(s.path) and not s.path.startswith("include/"):
             if s.path not in words.FOREIGN and s.path not in words.FOR_TESTS:
                 yield s
 
@@ -143,17 +143,20 @@ def own_headers(tree):
 def dead_headers(tree):
     """Headers that only tests include."""
     included = {path for s in tree.sources if not measures.TEST.search(s.path) for path in s.includes}
-    for s in own_headers(tree):
-        if not any(s.path == path or s.path.endswith("/" + path) for path in included):
+    for s in own_files(tree):
+        if s.path.endswith(".h") and not any(s.path == path or s.path.endswith("/" + path) for path in included):
             yield Finding("dead", s.path, s.path, "nobody but tests includes this header: delete it")
 
 
 def dead(tree):
-    """What a header declares and no file names again. By name alone: one use of `size` keeps each `size` alive."""
+    """What a header or a class declares and no file names again. By name alone: one use of `size` keeps each `size` alive."""
     product, tests = tree.uses()
     foreign = {d.name for s in tree.sources if s.path in words.FOREIGN for d in s.declared}
-    for s in own_headers(tree):
+    for s in own_files(tree):
+        in_header = s.path.endswith(".h")
         for d in s.declared:
+            if not in_header and d.sort not in ("method", "field"):  # of the rest the compiler tells
+                continue
             if product[d.name] > 0 or d.name in foreign or ASKED_FOR.match(d.name):
                 continue
             text = "only tests name" if tests[d.name] > 0 else "nobody names"
