@@ -12,8 +12,11 @@
 #include <utility>
 #include <vector>
 
+#include "base/log.h"
+#include "base/units.h"
 #include "io/socket.h"
 #include "transport/link.h"
+#include "transport/shm/window.h"
 
 namespace memkv::server {
 namespace {
@@ -78,6 +81,25 @@ Result<ShmSocket, Message> ShmSocket::open(const ShmOptions& options, const std:
   made.path_ = path;
   made.fd_ = std::move(*fd);
   return made;
+}
+
+ShmSocket ShmSocket::open_if_possible(const ShmOptions& options, const wire::Windows& windows, uint64_t bytes_max,
+                                      const std::array<uint8_t, 16>& boot_id) {
+  const auto without = [](const std::string& why) {
+    MEMKV_LOG(kWarn, "no shared memory for clients on this host: {}", why);
+    return ShmSocket();
+  };
+  if (!options.enabled) return {};
+  if (const uint64_t one = transport::ShmWindow::bytes(windows); one > bytes_max) {
+    return without(fmt::format("{} {}, and one connection takes {}",
+                               options.window_bytes_max != 0 ? "shm.max_size is" : "the memory limit leaves room for",
+                               base::format_bytes(bytes_max), base::format_bytes(one)));
+  }
+  if (auto tried = transport::ShmWindow::make(windows, nullptr); !tried) {
+    return without(fmt::format("{}: {}", tried.error().what, std::strerror(tried.error().sys_errno)));
+  }
+  auto socket = open(options, boot_id);
+  return socket ? std::move(*socket) : without(socket.error().text);
 }
 
 ShmSocket::ShmSocket(ShmSocket&& other) noexcept { *this = std::move(other); }

@@ -7,6 +7,7 @@
 
 #include "base/unique_fd.h"
 #include "memkv/error.h"
+#include "wire/messages.h"
 
 namespace memkv::server {
 
@@ -28,6 +29,9 @@ class ShmSocket {
  public:
   /// Also removes sockets that dead servers left in the folder.
   static Result<ShmSocket, Message> open(const ShmOptions& options, const std::array<uint8_t, 16>& boot_id);
+  /// Without it the server serves over tcp alone: a warning, not an error. `bytes_max`: of all clients' windows.
+  static ShmSocket open_if_possible(const ShmOptions& options, const wire::Windows& windows, uint64_t bytes_max,
+                                    const std::array<uint8_t, 16>& boot_id);
   ShmSocket() = default;
   ShmSocket(ShmSocket&& other) noexcept;
   ShmSocket& operator=(ShmSocket&& other) noexcept;

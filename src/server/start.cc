@@ -28,6 +28,7 @@
 #include "io/socket.h"
 #include "server/budget.h"
 #include "server/door.h"
+#include "server/drive_losses.h"
 #include "server/options.h"
 #include "server/ready_file.h"
 #include "server/server.h"
@@ -63,6 +64,34 @@ void raise_open_files() {
   (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/// All zero, so none: for another address than the usual one, and where there is no folder for it.
+wire::Secret local_credential(const Options& options, uint16_t port) {
+  if (port != kPortDefault) return {};
+  auto dir = choose_runtime_dir(options.shm.dir);
+  auto kept = dir ? wire::keep_local_credential(*dir) : Result<wire::Secret, Message>(dir.error());
+  if (kept) {
+    MEMKV_LOG(kInfo, "no credential is configured: this user's commands find one in {}/local.key", *dir);
+    return *kept;
+  }
+  MEMKV_LOG(kWarn, "every user of this host may read and write, for a credential has no place: {}", kept.error().text);
+  return {};
+}
+
+/// `epoll_told`: that at least one worker runs without io_uring.
+Result<std::unique_ptr<io::Reactor>, Message> make_reactor(io::ReactorKind kind, bool& epoll_told) {
+  std::string why_not;
+  const io::ReactorOptions options{.kind = kind, .ops_max = 16384, .device_threads = 4};
+  auto reactor = io::make_reactor(options, &why_not);
+  if (!reactor) {
+    const std::string why = why_not.empty() ? std::strerror(reactor.error().sys_errno) : why_not;
+    return Message{reactor.error().status, fmt::format("io: {}: {}", reactor.error().what, why)};
+  }
+  if (!why_not.empty() && !std::exchange(epoll_told, true)) {
+    MEMKV_LOG(kWarn, "io_uring is not available ({}): running on epoll and threads, which costs CPU", why_not);
+  }
+  return std::move(reactor).value();
+}
+
 /// The running server. Thread: main, but for the static callbacks.
 class Server {
  public:
@@ -76,7 +105,6 @@ class Server {
   int make_drive();
   void remove_unused_drive();
   int open_storage();
-  wire::Secret local_credential();
   void open_rdma();
   int make_workers();
   int open_door();
@@ -84,18 +112,13 @@ class Server {
   wire::Windows windows() const {
     return {.get_ring_bytes = options_.shm.ring_bytes, .put_ring_bytes = options_.shm.ring_bytes};
   }
-  ShmSocket open_shm();
-  Result<std::unique_ptr<io::Reactor>, Message> make_reactor();
   Result<void> start_threads();
   int serve();
   int stop(int code);
   void read_signals(int timeout_ms);
-  void take_drives_out();
-  void tell_out(uint64_t drives);
   bool all(shard::Worker::State state) const;
   void report_progress();
   bool report_ready();
-  static void on_drive_out(void* context, uint8_t drive_index, const char* why);
   static void on_change(void* context);
 
   Options options_;
@@ -106,16 +129,15 @@ class Server {
   uint32_t workers_wanted_ = 1;
   Budget budget_;
   shard::Identity identity_;
-  StatusSources census_;
+  StatusSources sources_;
+  DriveLosses losses_{sources_, events_};
   std::unique_ptr<transport::rdma::Devices> rdma_;    // null: not here; the workers use it
   std::unique_ptr<transport::ShmBudget> shm_budget_;  ///< outlives the workers and the door
   std::vector<std::unique_ptr<shard::Worker>> workers_;
   std::vector<Credential> credentials_;
   std::unique_ptr<Door> door_;
-  std::vector<std::thread> threads_;
+  std::vector<std::thread> threads_;  ///< of the workers
   std::thread door_thread_;
-  std::atomic<uint64_t> drives_failed_{0};  ///< bit i: a store gave drive i up, membership must follow
-  bool epoll_told_ = false;                 ///< that at least one worker runs without io_uring
   bool stop_wanted_ = false;
   bool drive_is_new_ = false;  ///< the embedded default's file is of this start
   uint64_t next_progress_ns_ = 0;
@@ -142,7 +164,7 @@ int Server::open() {
     // Nothing has been acknowledged, and those that run would wait for those that are not there.
     const int code =
         fail(kExitFailed, fmt::format("{}: {}", std::strerror(started.error().sys_errno), started.error().what));
-    if (!census_.shm_socket.empty()) ::unlink(census_.shm_socket.c_str());
+    if (!sources_.shm_socket.empty()) ::unlink(sources_.shm_socket.c_str());
     remove_unused_drive();
     _exit(code);
   }
@@ -207,8 +229,8 @@ int Server::prepare() {
                     "set network.auth_key (64 hex digits or @FILE; `memkv setup` makes one), or listen on 127.0.0.1",
                     options_.address));
   }
-  census_.started_ns = clock_.now_ns();
-  census_.started_wall_s = clock_.wall_s();
+  sources_.started_ns = clock_.now_ns();
+  sources_.started_wall_s = clock_.wall_s();
   return 0;
 }
 
@@ -225,40 +247,13 @@ int Server::open_storage() {
   for (const std::string& name : storage_->missing()) {
     MEMKV_LOG(kWarn, "degraded: missing {}: its blocks are misses", name);
   }
-  if (options_.namespaces.empty()) options_.namespaces.push_back({"default", local_credential()});
+  if (options_.namespaces.empty()) options_.namespaces.push_back({"default", local_credential(options_, bind_.port)});
   for (const NamespaceOption& space : options_.namespaces) {
     auto id = storage_->namespace_id(space.name);
     if (!id) return fail(kExitFailed, id.error().text);
     credentials_.push_back({wire::key_id_of(space.secret), space.secret, *id});
   }
   return 0;
-}
-
-/// All zero, so none: for another address than the usual one, and where there is no folder for it.
-wire::Secret Server::local_credential() {
-  if (bind_.port != kPortDefault) return {};
-  auto dir = choose_runtime_dir(options_.shm.dir);
-  auto kept = dir ? wire::keep_local_credential(*dir) : Result<wire::Secret, Message>(dir.error());
-  if (kept) {
-    MEMKV_LOG(kInfo, "no credential is configured: this user's commands find one in {}/local.key", *dir);
-    return *kept;
-  }
-  MEMKV_LOG(kWarn, "every user of this host may read and write, for a credential has no place: {}", kept.error().text);
-  return {};
-}
-
-Result<std::unique_ptr<io::Reactor>, Message> Server::make_reactor() {
-  std::string why_not;
-  const io::ReactorOptions options{.kind = options_.io, .ops_max = 16384, .device_threads = 4};
-  auto reactor = io::make_reactor(options, &why_not);
-  if (!reactor) {
-    const std::string why = why_not.empty() ? std::strerror(reactor.error().sys_errno) : why_not;
-    return Message{reactor.error().status, fmt::format("io: {}: {}", reactor.error().what, why)};
-  }
-  if (!why_not.empty() && !std::exchange(epoll_told_, true)) {
-    MEMKV_LOG(kWarn, "io_uring is not available ({}): running on epoll and threads, which costs CPU", why_not);
-  }
-  return std::move(reactor).value();
 }
 
 /// All workers share it. Without it clients come over the other transports.
@@ -272,7 +267,7 @@ void Server::open_rdma() {
   } else {
     MEMKV_LOG(kInfo, "rdma: not used: {}", host.error().text);
   }
-  census_.rdma = rdma_.get();
+  sources_.rdma = rdma_.get();
 }
 
 /// Deals the shards to the workers in turn, divides the memory among them, and makes each with its reactor. No worker
@@ -291,7 +286,7 @@ int Server::make_workers() {
   identity_.shard_count = static_cast<uint8_t>(shards);
   identity_.context = this;
   identity_.on_change = on_change;
-  identity_.status_json = [](void* context) { return status_json(static_cast<Server*>(context)->census_); };
+  identity_.status_json = [](void* context) { return status_json(static_cast<Server*>(context)->sources_); };
   std::vector<std::vector<uint32_t>> shards_of(count);
   for (uint32_t s = 0; s < shards; s++) {
     identity_.worker_of_shard[s] = static_cast<uint8_t>(s % count);
@@ -300,14 +295,15 @@ int Server::make_workers() {
 
   if (auto planned = plan(count); !planned) return fail(kExitConfig, planned.error().text);
   const uint64_t pool = budget_.slot_bytes;
-  census_.slot_pool_bytes = pool;
-  census_.planned_bytes = budget_.bytes;
+  sources_.slot_pool_bytes = pool;
+  sources_.planned_bytes = budget_.bytes;
   std::vector<io::SlotClass> classes = slot_classes(pool / count);
   if (const std::string why = give_each_two_slots(classes, credentials_.size(), pool / count); !why.empty()) {
     return fail(kExitConfig, why + ": raise memory.max_size, or have fewer workers or namespaces");
   }
+  bool epoll_told = false;
   for (uint32_t i = 0; i < count; i++) {
-    auto reactor = make_reactor();
+    auto reactor = make_reactor(options_.io, epoll_told);
     if (!reactor) return fail(kExitFailed, reactor.error().text);
     shard::WorkerOptions worker_options;
     worker_options.index = static_cast<uint16_t>(i);
@@ -321,7 +317,7 @@ int Server::make_workers() {
     if (!worker)
       return fail(kExitFailed, fmt::format("memory for worker {}: {} ({})", i, worker.error().what,
                                            std::strerror(worker.error().sys_errno)));
-    storage_->plan(**worker, shards_of[i], options_.index_block_bytes, on_drive_out, this);
+    storage_->plan(**worker, shards_of[i], options_.index_block_bytes, DriveLosses::on_drive_out, &losses_);
     workers_.push_back(std::move(worker).value());
   }
   if (const uint64_t limit = io::memlock_limit_bytes();
@@ -352,32 +348,6 @@ Result<void, Message> Server::plan(uint32_t workers) {
   return {};
 }
 
-/// Without it the server serves over tcp alone: a warning, not an error.
-ShmSocket Server::open_shm() {
-  shm_budget_ = std::make_unique<transport::ShmBudget>(budget_.shm_bytes, credentials_.size());
-  census_.shm_budget = shm_budget_.get();
-  if (!options_.shm.enabled) return {};
-  if (const uint64_t one = transport::ShmWindow::bytes(windows()); one > shm_budget_->bytes_max()) {
-    const bool told = options_.shm.window_bytes_max != 0;
-    MEMKV_LOG(kWarn, "no shared memory for clients on this host: {} {}, and one connection takes {}",
-              told ? "shm.max_size is" : "the memory limit leaves room for",
-              base::format_bytes(shm_budget_->bytes_max()), base::format_bytes(one));
-    return {};
-  }
-  if (auto tried = transport::ShmWindow::make(windows(), nullptr); !tried) {
-    MEMKV_LOG(kWarn, "no shared memory for clients on this host: {}: {}", tried.error().what,
-              std::strerror(tried.error().sys_errno));
-    return {};
-  }
-  auto socket = ShmSocket::open(options_.shm, identity_.boot_id);
-  if (!socket) {
-    MEMKV_LOG(kWarn, "no shared memory for clients on this host: {}", socket.error().text);
-    return {};
-  }
-  census_.shm_socket = socket->path();
-  return std::move(*socket);
-}
-
 /// Listens on TCP and shared memory, and then fills in what the status will tell of this server. Returns an exit code,
 /// 0 to go on.
 int Server::open_door() {
@@ -390,78 +360,37 @@ int Server::open_door() {
   options.congestion = congestion->name;
   options.server_name = options_.name;
   options.windows = windows();
-  ShmSocket shm = open_shm();
+  shm_budget_ = std::make_unique<transport::ShmBudget>(budget_.shm_bytes, credentials_.size());
   options.shm_budget = shm_budget_.get();
+  sources_.shm_budget = shm_budget_.get();
+  ShmSocket shm = ShmSocket::open_if_possible(options_.shm, windows(), budget_.shm_bytes, identity_.boot_id);
+  sources_.shm_socket = shm.path();
   std::vector<shard::Worker*> workers;
   for (auto& worker : workers_) workers.push_back(worker.get());
   auto door = Door::make(options, credentials_, workers, std::move(shm));
   if (!door) return fail(kExitFailed, door.error().text);
   door_ = std::move(door).value();
 
-  census_.name = options_.name;
-  census_.address = io::format_host_port(bind_.host.empty() ? "0.0.0.0" : bind_.host, door_->port());
-  census_.mode = to_string(options_.mode);
-  census_.io = workers_.front()->reactor_name();
-  census_.congestion = io::get_congestion(door_->listen_fd());
-  census_.raw_bytes = storage_->raw_bytes();
-  census_.shard_count = storage_->shard_count();
-  census_.drives = storage_->drives();
-  census_.missing = storage_->missing();
-  for (size_t i = 0; i < census_.drives.size(); i++) {
-    census_.drive_states[i].store(census_.drives[i].present ? DriveState::kIn : DriveState::kMissing);
+  sources_.name = options_.name;
+  sources_.address = io::format_host_port(bind_.host.empty() ? "0.0.0.0" : bind_.host, door_->port());
+  sources_.mode = to_string(options_.mode);
+  sources_.io = workers_.front()->reactor_name();
+  sources_.congestion = io::get_congestion(door_->listen_fd());
+  sources_.raw_bytes = storage_->raw_bytes();
+  sources_.shard_count = storage_->shard_count();
+  sources_.drives = storage_->drives();
+  sources_.missing = storage_->missing();
+  for (size_t i = 0; i < sources_.drives.size(); i++) {
+    sources_.drive_states[i].store(sources_.drives[i].present ? DriveState::kIn : DriveState::kMissing);
   }
-  for (auto& worker : workers_) census_.workers.push_back(worker.get());
-  census_.door = door_.get();
+  for (auto& worker : workers_) sources_.workers.push_back(worker.get());
+  sources_.door = door_.get();
   return 0;
 }
 
 void Server::on_change(void* context) {
   const uint64_t one = 1;
   (void)!::write(static_cast<Server*>(context)->events_.get(), &one, sizeof one);
-}
-
-/// Thread: worker.
-void Server::on_drive_out(void* context, uint8_t drive_index, const char* why) {
-  auto& server = *static_cast<Server*>(context);
-  MEMKV_LOG(kError, "drive {} is given up: {}", server.census_.drives[drive_index].path, why);
-  server.census_.drive_reasons[drive_index].store(why, std::memory_order_relaxed);
-  server.drives_failed_.fetch_or(uint64_t{1} << drive_index);
-  on_change(context);
-}
-
-/// A drive that does not take the membership without another one is out as well: the workers hear of both.
-void Server::take_drives_out() {
-  const uint64_t failed = drives_failed_.exchange(0);
-  if (failed == 0) return;
-  const auto is_in = [this](uint8_t i) { return census_.drive_states[i].load() == DriveState::kIn; };
-  for (uint8_t i = 0; i < census_.drives.size(); i++) {
-    if ((failed >> i & 1) == 0 || !is_in(i) || !storage_->is_in(i)) continue;
-    if (auto done = storage_->take_out(i); !done) {
-      MEMKV_LOG(kError, "drive {}: the membership without it could not be written: {}", census_.drives[i].path,
-                done.error().what);
-    }
-  }
-  uint64_t out = 0;
-  for (uint8_t i = 0; i < census_.drives.size(); i++) {
-    if (is_in(i) && ((failed >> i & 1) != 0 || !storage_->is_in(i))) out |= uint64_t{1} << i;
-  }
-  if (out != 0) tell_out(out);
-}
-
-void Server::tell_out(uint64_t drives) {
-  for (uint8_t i = 0; i < census_.drives.size(); i++) {
-    if ((drives >> i & 1) == 0) continue;
-    const char* none = nullptr;
-    census_.drive_reasons[i].compare_exchange_strong(none, "its superblock cannot be written");
-    census_.drive_states[i].store(DriveState::kOut);
-    MEMKV_LOG(kWarn, "degraded: drive {} is out of the store, its blocks are misses", census_.drives[i].path);
-  }
-  shard::WorkerMessage message;
-  message.kind = shard::WorkerMessage::Kind::kDrivesOut;
-  message.drives = drives;
-  for (auto& worker : workers_) {
-    while (!worker->push(message)) std::this_thread::yield();
-  }
 }
 
 bool Server::all(shard::Worker::State state) const {
@@ -483,7 +412,7 @@ void Server::read_signals(int timeout_ms) {
 
 void Server::report_progress() {
   const uint64_t now = clock_.now_ns();
-  if (next_progress_ns_ == 0) next_progress_ns_ = census_.started_ns + kProgressNs;
+  if (next_progress_ns_ == 0) next_progress_ns_ = sources_.started_ns + kProgressNs;
   if (now < next_progress_ns_) return;
   next_progress_ns_ = now + kProgressNs;
   uint64_t records = 0;
@@ -499,10 +428,10 @@ bool Server::report_ready() {
   uint64_t blocks = 0;
   for (const auto& worker : workers_) blocks += worker->stats().store_counters().blocks;
   MEMKV_LOG(kInfo, "ready on {} (workers: {}, shards: {}, {}, congestion control {}, blocks: {}, storage {}{})",
-            census_.address, workers_.size(), census_.shard_count, census_.io, census_.congestion, blocks, census_.mode,
-            census_.missing.empty() ? "" : ", degraded");
+            sources_.address, workers_.size(), sources_.shard_count, sources_.io, sources_.congestion, blocks,
+            sources_.mode, sources_.missing.empty() ? "" : ", degraded");
   if (start_.ready_file.empty()) return true;
-  if (auto written = write_ready_file(start_.ready_file, census_.address); !written) {
+  if (auto written = write_ready_file(start_.ready_file, sources_.address); !written) {
     MEMKV_LOG(kError, "--ready-file {}", written.error().text);
     return false;
   }
@@ -513,7 +442,7 @@ int Server::serve() {
   bool ready = false;
   while (!stop_wanted_) {
     read_signals(kPollMs);
-    take_drives_out();
+    losses_.take_out(*storage_, workers_);
     if (ready) continue;
     for (const auto& worker : workers_) {
       if (worker->state() != shard::Worker::State::kFailed) continue;
@@ -542,7 +471,7 @@ int Server::stop(int code) {
   const uint64_t until = clock_.now_ns() + kStopNsMax;
   while (!all(shard::Worker::State::kStopped) && clock_.now_ns() < until) {
     read_signals(kPollMs);
-    take_drives_out();
+    losses_.take_out(*storage_, workers_);
   }
   if (!all(shard::Worker::State::kStopped)) {
     MEMKV_LOG(kError, "ops are still under way after {}: leaving them", base::format_duration_ns(kStopNsMax));
