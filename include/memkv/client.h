@@ -53,7 +53,7 @@ struct ClientOptions {
   PutChecksum put_checksum = PutChecksum::kClient;
   bool verify = true;       ///< check every byte that arrives
   std::string congestion;   ///< TCP congestion control; empty = cubic where allowed; "system" leaves it alone
-  std::string client_name;  ///< shown by the server; empty = program name and pid
+  std::string client_name;  ///< shown by `memkv status`; empty = program and pid
   std::string config_file;  ///< empty = MEMKV_CONFIG
   std::string log_level;    ///< debug, info, warn, error, off: what the library says on stderr, for the whole process;
                             ///< MEMKV_LOG_LEVEL; empty = as it is, and that is info at first

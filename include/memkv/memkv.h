@@ -127,7 +127,7 @@ typedef struct memkv_options {
   size_t rdma_device_count;
   const char* shm_dir;             /* where servers' sockets are; MEMKV_SHM_DIR */
   const char* congestion;          /* TCP congestion control; "system" leaves it alone */
-  const char* client_name;         /* shown by the server */
+  const char* client_name;         /* shown by `memkv status` */
   const char* config_file;         /* MEMKV_CONFIG */
   int64_t get_timeout_ns;          /* floor of default deadlines; 0 = 2 s */
   int64_t put_timeout_ns;          /* 0 = 10 s */

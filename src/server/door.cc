@@ -191,6 +191,7 @@ void Door::hand_over(const transport::Acceptor::Accepted& accepted, bool shm) {
   message.namespace_id = found->namespace_id;
   message.keys = accepted.keys;
   message.rdma = accepted.rdma;
+  message.client_name = shard::ClientName::of(accepted.client_name);
   if (shm && !add_window(accepted, message)) {
     ::close(accepted.fd);
     return;

@@ -286,7 +286,9 @@ int Server::make_workers() {
   identity_.shard_count = static_cast<uint8_t>(shards);
   identity_.context = this;
   identity_.on_change = on_change;
-  identity_.status_json = [](void* context) { return status_json(static_cast<Server*>(context)->sources_); };
+  identity_.status_json = [](void* context, uint64_t namespace_id) {
+    return status_json(static_cast<Server*>(context)->sources_, namespace_id);
+  };
   std::vector<std::vector<uint32_t>> shards_of(count);
   for (uint32_t s = 0; s < shards; s++) {
     identity_.worker_of_shard[s] = static_cast<uint8_t>(s % count);

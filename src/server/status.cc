@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -138,6 +140,45 @@ Json rails(transport::rdma::Devices* host) {
   return list;
 }
 
+struct ClientRow {
+  std::string_view name;
+  uint32_t connections = 0;
+  std::array<uint32_t, kTransportCount> by_transport{};
+};
+
+/// A row for each name that a process has given itself, those with most connections first.
+std::vector<ClientRow> client_rows(std::vector<shard::ClientBoard::Entry>& entries) {
+  const auto key = [](const shard::ClientBoard::Entry& entry) { return std::pair(entry.name.view(), entry.client); };
+  std::sort(entries.begin(), entries.end(), [&](const auto& a, const auto& b) { return key(a) < key(b); });
+  std::vector<ClientRow> rows;
+  for (size_t i = 0; i < entries.size(); i++) {
+    if (i == 0 || key(entries[i]) != key(entries[i - 1])) rows.push_back({.name = entries[i].name.view()});
+    rows.back().connections++;
+    rows.back().by_transport[static_cast<size_t>(entries[i].transport)]++;
+  }
+  std::stable_sort(rows.begin(), rows.end(),
+                   [](const auto& a, const auto& b) { return a.connections > b.connections; });
+  return rows;
+}
+
+/// Who is connected in this namespace. A long list is cut: a status has to fit into a frame.
+void add_clients(const StatusSources& census, uint64_t namespace_id, Json& json) {
+  constexpr size_t kRowsMax = 100;
+  std::vector<shard::ClientBoard::Entry> entries;
+  for (const shard::Worker* worker : census.workers) worker->client_board().collect(namespace_id, entries);
+  const std::vector<ClientRow> rows = client_rows(entries);
+  json["clients_total"] = rows.size();
+  json["clients"] = Json::array();
+  for (const ClientRow& row : std::span(rows).first(std::min(rows.size(), kRowsMax))) {
+    Json client{{"name", row.name}, {"connections", row.connections}};
+    for (const Transport transport : kTransports) {
+      if (const uint32_t count = row.by_transport[static_cast<size_t>(transport)]; count > 0)
+        client[std::string(to_string(transport))] = count;
+    }
+    json["clients"].push_back(std::move(client));
+  }
+}
+
 Json transports(const StatusSources& census) {
   Json list{"tcp"};
   if (!census.shm_socket.empty()) list.push_back("shm");
@@ -149,7 +190,7 @@ Json transports(const StatusSources& census) {
 
 /// The whole status as JSON text, for STATUS frames and `memkv status`. Thread: worker; reads only counters that any
 /// thread may read.
-std::string status_json(const StatusSources& census) {
+std::string status_json(const StatusSources& census, uint64_t namespace_id) {
   const engine::StoreCounters c = store_sum(census);
   base::SystemClock clock;
   uint32_t connections = 0;
@@ -183,6 +224,7 @@ std::string status_json(const StatusSources& census) {
   json["connections"] = connections;
   for (const Transport transport : kTransports)
     json["connections_by_transport"][std::string(to_string(transport))] = by_transport[static_cast<size_t>(transport)];
+  add_clients(census, namespace_id, json);
   if (!census.shm_socket.empty()) {
     json["shm"] = {{"socket", census.shm_socket},
                    {"window_bytes", census.shm_budget->in_use()},

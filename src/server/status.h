@@ -36,6 +36,7 @@ struct StatusSources {
   const transport::ShmBudget* shm_budget = nullptr;
 };
 
-std::string status_json(const StatusSources& census);
+/// For a client of this namespace: it sees the names of its own clients, and the figures of all.
+std::string status_json(const StatusSources& census, uint64_t namespace_id);
 
 }  // namespace memkv::server

@@ -32,6 +32,7 @@ void Connection::open(Worker& worker, Tenant& tenant) {
   pace_out_ = pace_in_ = {};
   bytes_given_ = bytes_received_ = payload_arrived_ = 0;
   opened_ns_ = worker.now_ns();
+  client_name_ = {};
 }
 
 void Connection::attach(std::unique_ptr<transport::Link> link, Transport transport) {
@@ -46,7 +47,10 @@ void Connection::recycle() {
   MEMKV_ASSERT(uploads_.empty() && replying_.empty() && loaded_.empty());
   MEMKV_ASSERT(waits_send_.empty() && waits_slot_.empty());
   MEMKV_ASSERT(send_room_used_.requests == 0 && send_room_used_.bytes == 0);
-  if (client_ != nullptr) worker_->part_from(*std::exchange(client_, nullptr));
+  if (client_ != nullptr) {
+    worker_->client_board().remove(board_place_);
+    worker_->part_from(*std::exchange(client_, nullptr));
+  }
   link_.reset();
 }
 

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "base/intrusive_list.h"
+#include "shard/client_board.h"
 #include "shard/known_clients.h"
 #include "shard/op.h"
 #include "shard/reply_frame.h"
@@ -31,6 +32,8 @@ class Connection final : public transport::LinkOwner {
   void open(Worker& worker, Tenant& tenant);
   /// WELCOME follows when the client has introduced itself.
   void attach(std::unique_ptr<transport::Link> link, Transport transport);
+  /// For who looks at the status. Before attach().
+  void set_client_name(const ClientName& name) { client_name_ = name; }
   /// GOODBYE follows instead. It is none of its tenant's connections.
   void turn_away() { turned_away_ = true; }
   bool turned_away() const { return turned_away_; }
@@ -166,6 +169,8 @@ class Connection final : public transport::LinkOwner {
   std::unique_ptr<transport::Link> link_;
   uint64_t namespace_id_ = 0;
   KnownClient* client_ = nullptr;
+  ClientName client_name_;
+  uint32_t board_place_ = 0;  ///< as long as there is a client
   uint64_t opened_ns_ = 0;
   Transport transport_ = Transport::kTcp;
   transport::SendRoom send_room_;       ///< of the link, all of it

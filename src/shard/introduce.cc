@@ -34,6 +34,8 @@ void Connection::join(const wire::Introduce& introduce) {
   }
   client_ = &client;
   client_->epoch = std::max(client_->epoch, introduce.epoch);
+  board_place_ = worker_->client_board().add(
+      {.namespace_id = namespace_id_, .client = introduce.client_id, .name = client_name_, .transport = transport_});
   holder_->credit = worker_->compute_credit(*holder_);
 }
 

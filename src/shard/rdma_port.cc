@@ -57,6 +57,7 @@ void RdmaPort::open(const WorkerMessage& message) {
   guest.port = this;
   guest.namespace_id = message.namespace_id;
   guest.keys = message.keys;
+  guest.client_name = message.client_name;
   guest.opening = rdma::Opening::make(
       *poller_, message.fd, message.keys, *message.rdma, worker_.now_ns() + kOpeningNs,
       [](void* context, rdma::Opening&, Result<rdma::LinkParts, Message> parts) {
@@ -76,6 +77,7 @@ void RdmaPort::on_opened(Guest& guest, Result<rdma::LinkParts, Message> parts) {
   }
   Connection* connection = worker_.draining() ? nullptr : worker_.open_connection(guest.namespace_id);
   if (connection == nullptr) return poller_->discard(std::move(parts->pair));
+  connection->set_client_name(guest.client_name);
   connection->attach(
       std::make_unique<rdma::RdmaLink>(*poller_, std::move(*parts), transport::Role::kServer, guest.keys, *connection),
       Transport::kRdma);

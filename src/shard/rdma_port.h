@@ -30,6 +30,7 @@ class RdmaPort {
     RdmaPort* port = nullptr;
     uint64_t namespace_id = 0;
     wire::SessionKeys keys{};
+    ClientName client_name;
     std::unique_ptr<transport::rdma::Opening> opening;
   };
 

@@ -18,7 +18,8 @@ void start_status(Connection& connection, uint64_t request_id) {
   }
   worker.publish();
   const Identity& identity = worker.identity();
-  status->text = identity.status_json != nullptr ? identity.status_json(identity.context) : "{}";
+  status->text =
+      identity.status_json != nullptr ? identity.status_json(identity.context, connection.namespace_id()) : "{}";
   if (status->text.size() > wire::kBodyBytesMax) status->text = R"({"error": "status too long"})";
   status->connection = &connection;
   connection.hold();

@@ -102,6 +102,7 @@ Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotAre
       status_ops_(kStatusOps),
       connections_(options_.connections_max + kTurnedAwayMax),
       clients_(options_.connections_max + kTurnedAwayMax),
+      client_board_(options_.connections_max + kTurnedAwayMax),
       tenants_(pool_sizes(options_), options_.connections_max + kTurnedAwayMax, options_.namespaces),
       scratch_(new std::byte[kChunkBytesMax]) {
   shards_.reserve(32);  // ops and uploads point into it
@@ -122,7 +123,7 @@ uint64_t Worker::pool_bytes(const WorkerOptions& options) {
 
 uint64_t Worker::connection_bytes() {
   constexpr uint64_t kLinkBytes = 64 << 10;  // received and not yet looked at
-  return sizeof(Connection) + sizeof(KnownClient) + sizeof(Holder) + kLinkBytes;
+  return sizeof(Connection) + sizeof(KnownClient) + sizeof(Holder) + ClientBoard::bytes_a_place() + kLinkBytes;
 }
 
 Worker::~Worker() {
@@ -229,6 +230,7 @@ void Worker::adopt(const WorkerMessage& message) {
   }
   Connection* connection = draining() ? nullptr : open_connection(message.namespace_id);
   if (connection == nullptr) return turn_away(message);
+  connection->set_client_name(message.client_name);
   connection->attach(make_link(message, *connection), transport_of(message));
 }
 
@@ -493,6 +495,7 @@ void Worker::close_stores() {
 void Worker::check_whole() const {
   MEMKV_ASSERT(ops_.in_use() == 0 && requests_.in_use() == 0 && uploads_.in_use() == 0);
   MEMKV_ASSERT(frames_.in_use() == 0 && connections_.in_use() == 0 && clients_.count() == 0);
+  MEMKV_ASSERT(client_board_.in_use() == 0);
   MEMKV_ASSERT(list_ops_.in_use() == 0 && exists_ops_.in_use() == 0 && status_ops_.in_use() == 0);
   MEMKV_ASSERT(slots_->in_use() == 0);
   for (const Shard& shard : shards_) MEMKV_ASSERT(shard.store->ops_in_flight() == 0);

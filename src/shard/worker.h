@@ -15,6 +15,7 @@
 #include "io/device.h"
 #include "io/mailbox.h"
 #include "io/reactor.h"
+#include "shard/client_board.h"
 #include "shard/connection.h"
 #include "shard/known_clients.h"
 #include "shard/op.h"
@@ -42,8 +43,8 @@ struct Identity {
   uint16_t worker_count = 1;
   uint8_t shard_count = 1;
   std::array<uint8_t, 32> worker_of_shard{};
-  /// Text of STATUS_REPLY.
-  std::string (*status_json)(void* context) = nullptr;
+  /// Text of STATUS_REPLY, for a client of this namespace.
+  std::string (*status_json)(void* context, uint64_t namespace_id) = nullptr;
   /// A drive was taken out by a store of this worker: membership must follow.
   void (*on_drive_out)(void* context, uint8_t drive_index, const char* why) = nullptr;
   /// Something that main waits for has changed: state(), mostly.
@@ -58,6 +59,7 @@ struct WorkerMessage {
   int fd = -1;          ///< kConnection: the worker's from here on
   uint64_t namespace_id = 0;
   wire::SessionKeys keys{};
+  ClientName client_name;                        ///< kConnection
   std::optional<wire::RdmaEnd> rdma;             ///< kConnection: the client's queue pair
   std::shared_ptr<transport::ShmWindow> window;  ///< of a shm connection
 };
@@ -132,6 +134,7 @@ class Worker {
   State state() const { return state_.load(std::memory_order_acquire); }  ///< Thread: any
   Status open_status() const { return open_status_; }                     ///< Thread: any, once kFailed
   const WorkerStats& stats() const { return stats_; }                     ///< Thread: any
+  const ClientBoard& client_board() const { return client_board_; }       ///< Thread: any
   uint16_t index() const { return options_.index; }                       ///< Thread: any
   size_t shard_count() const { return plans_.size() + shards_.size(); }
   std::string_view reactor_name() const { return reactor_->name(); }  ///< Thread: any
@@ -161,6 +164,7 @@ class Worker {
   void walk_on(Walk& walk) { walks_.push_back(walk); }
   Pool<StatusOp>& status_ops() { return status_ops_; }
   KnownClients& clients() { return clients_; }
+  ClientBoard& client_board() { return client_board_; }
   /// A connection of the client is over.
   void part_from(KnownClient& client);
   /// One connection more, or less.
@@ -244,6 +248,7 @@ class Worker {
   Pool<StatusOp> status_ops_;
   Pool<Connection> connections_;
   KnownClients clients_;
+  ClientBoard client_board_;
   Tenants tenants_;
   std::unique_ptr<std::byte[]> scratch_;
   uint64_t slot_bytes_ = 0;  ///< of all slots

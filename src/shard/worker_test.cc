@@ -21,7 +21,7 @@ class WorkerTest : public testing::Test {
     for (uint8_t s = 0; s < shards; s++) identity.worker_of_shard[s] = s < mine ? 0 : 1;
     identity.worker_count = mine < shards ? 2 : 1;
     identity.context = this;
-    identity.status_json = [](void*) { return std::string(R"({"x": 1})"); };
+    identity.status_json = [](void*, uint64_t) { return std::string(R"({"x": 1})"); };
     worker = Worker::make(test_reactor(), identity, options).value();
     auto storage = io::make_memory_storage(kBytes);
     for (uint32_t s = 0; s < mine; s++) worker->plan_shard(memory_plan(*worker, storage, kBytes, s, shards));

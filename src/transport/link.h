@@ -197,6 +197,7 @@ class Acceptor {
     wire::SessionKeys keys;
     wire::KeyId key_id;
     uint16_t wanted_worker = wire::kAnyWorker;
+    std::string client_name;            ///< any bytes
     std::optional<wire::RdmaEnd> rdma;  ///< the client's queue pair: the link is to go over it
   };
   using Fn = void (*)(void* context, Acceptor& acceptor, Result<Accepted> accepted);

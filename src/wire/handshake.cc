@@ -329,6 +329,7 @@ Result<std::span<const std::byte>> ServerHandshake::on_hello(std::span<const std
   key_id_ = hello.value().key_id;
   wanted_worker_ = hello.value().wanted_worker;
   transport_ = hello.value().transport;
+  client_name_ = hello.value().client_name;
   HelloReply reply;
   reply.version = version;
   reply.server_name = server_name_;

@@ -94,6 +94,8 @@ class ServerHandshake {
   const KeyId& key_id() const { return key_id_; }
   uint16_t wanted_worker() const { return wanted_worker_; }
   uint8_t transport() const { return transport_; }  ///< as in HELLO
+  /// As the client calls itself: any bytes, at most kNameBytesMax of them.
+  const std::string& client_name() const { return client_name_; }
 
  private:
   enum class Step : uint8_t { kHello, kProof, kOver };
@@ -104,6 +106,7 @@ class ServerHandshake {
   FindSecret find_;
   void* context_;
   std::string server_name_;
+  std::string client_name_;
   std::array<std::byte, kHelloBytesMax> reply_{};
   size_t goodbye_bytes_ = 0;
   std::array<uint8_t, 32> expected_proof_{};

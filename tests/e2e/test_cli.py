@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 
 from conftest import clean_environment, run, setup_store
@@ -44,6 +45,13 @@ def test_the_logs_level_is_an_option_of_server_and_commands(memkv, servers, tmp_
     config.write_text("storage: {mode: memory}\nmemory: {max_size: 64MiB}\nlog: {level: error}\n")
     assert servers("--config", config).log() == ""
     assert "ready on" in servers("--config", config, "--log-level", "info").log()
+
+
+def test_status_shows_who_is_connected(memkv, servers):
+    server = servers("--mode", "memory", "--memory", "64MiB")
+    (client,) = json.loads(memkv("status", "--json", server=server).text)["servers"][0]["status"]["clients"]
+    assert re.fullmatch(r"memkv\[\d+\]", client["name"]) and client["connections"] >= 1, client
+    assert re.search(r"\n  clients\n    \[0\] +name memkv\[\d+\]  connections \d+  (tcp|shm) \d+", memkv("status", server=server).text)
 
 
 def test_setup_start_and_every_command(memkv, servers, tmp_path):

@@ -2,10 +2,13 @@
 
 import array
 import doctest
+import json
 import math
 import mmap
 import os
+import secrets
 import sys
+import time
 
 import memkv
 import numpy
@@ -221,6 +224,36 @@ def test_deadlines_are_exceptions(kv, frozen):
     assert isinstance(told.value, TimeoutError) and told.value.status == 22 and told.value.name == "deadline"
     with pytest.raises(memkv.UnknownError):
         kv.put("k", b"v", timeout=0.05)
+
+
+def test_the_status_names_the_clients_of_ones_own_namespace(servers, tmp_path):
+    credentials = [secrets.token_hex(32) for _ in "ab"]
+    config = tmp_path / "server.yaml"
+    spaces = ", ".join(f"{{name: {name}, auth_key: {key}}}" for name, key in zip("ab", credentials))
+    config.write_text(f"storage: {{mode: memory}}\nmemory: {{max_size: 128MiB}}\nworkers: 2\nnamespaces: [{spaces}]\n")
+    address = servers("--config", config).address
+
+    def shown(kv):
+        status = json.loads(kv.server_status())
+        assert status["clients_total"] == len(status["clients"])
+        return {client.pop("name"): client for client in status["clients"]}
+
+    def until(kv, names):
+        deadline = time.monotonic() + 10
+        while set(shown(kv)) != names:
+            assert time.monotonic() < deadline, shown(kv)
+            time.sleep(0.01)
+
+    with memkv.connect(address, auth_key=credentials[0], client_name="engine-0") as a, memkv.connect(address, auth_key=credentials[1], client_name="b\x1b[2J" + 70 * "x") as b:
+        for n in range(20):  # so that both workers have met them
+            assert a.put(f"k{n}", b"a") and b.put(f"k{n}", b"b")
+        assert set(shown(a)) == {"engine-0"} and set(shown(b)) == {"b?[2J" + 58 * "x"}
+        told = shown(a)["engine-0"]
+        assert told["connections"] == told["tcp"] >= 2 and "shm" not in told, told
+        with memkv.connect(address, auth_key=credentials[0], client_name="engine-1") as other:
+            other.put("k", b"a")
+            assert set(shown(a)) == {"engine-0", "engine-1"} and len(shown(b)) == 1
+        until(a, {"engine-0"})
 
 
 WRONG_TIMEOUTS = [math.nan, math.inf, -1, 0, "2", "2s", True, [1], 10**400]
