@@ -10,7 +10,7 @@ install(TARGETS memkv_shared LIBRARY DESTINATION memkv/lib COMPONENT wheel NAMEL
 install(TARGETS plugin_MEMKV LIBRARY DESTINATION memkv/plugins COMPONENT wheel)
 install(PROGRAMS $<TARGET_FILE:plugin_MEMKV> DESTINATION memkv/plugins/obj RENAME libplugin_OBJ.so COMPONENT wheel)
 # Who has the wheel alone has the docs, too.
-install(DIRECTORY docs/ DESTINATION memkv/docs COMPONENT wheel FILES_MATCHING PATTERN "*.md")
+install(DIRECTORY docs/ DESTINATION memkv/docs COMPONENT wheel FILES_MATCHING PATTERN "*.md" PATTERN "*.svg")
 foreach(package libcli11-dev libcpp-httplib-dev libfmt-dev libssl-dev libstdc++-12-dev liburing-dev libxxhash-dev
                 libyaml-cpp-dev nlohmann-json3-dev)
   install(FILES /usr/share/doc/${package}/copyright DESTINATION memkv/licenses RENAME ${package}.txt COMPONENT wheel)

@@ -103,12 +103,12 @@ def test_its_metadata_tells_what_it_is_and_where_the_docs_are(wheel):
 
 def test_the_docs_are_in_it_and_lead_to_each_other(wheel):
     packed = zipfile.ZipFile(wheel)
-    pages = {name for name in packed.namelist() if name.startswith("memkv/docs/") and name.endswith(".md")}
-    assert {"memkv/docs/python.md", "memkv/docs/operating.md", "memkv/docs/engines/vllm.md", "memkv/docs/decisions/0029-the-wheel.md"} <= pages
-    assert {name.removeprefix("memkv/") for name in pages} == {str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
-    for page in pages:
-        for link in re.findall(r"\]\(([^)#:]+\.md)", packed.read(page).decode()):
-            assert os.path.normpath(os.path.join(os.path.dirname(page), link)) in pages, f"{page} leads to {link}"
+    docs = {name for name in packed.namelist() if name.startswith("memkv/docs/") and name.endswith((".md", ".svg"))}
+    assert {"memkv/docs/python.md", "memkv/docs/operating.md", "memkv/docs/engines/vllm.md", "memkv/docs/decisions/0029-the-wheel.md", "memkv/docs/pictures/drive.svg"} <= docs
+    assert {name.removeprefix("memkv/") for name in docs} == {str(path.relative_to(ROOT)) for pattern in ("*.md", "*.svg") for path in (ROOT / "docs").rglob(pattern)}
+    for page in docs:
+        for link in re.findall(r"\]\(([^)#:]+\.(?:md|svg))", packed.read(page).decode()):
+            assert os.path.normpath(os.path.join(os.path.dirname(page), link)) in docs, f"{page} leads to {link}"
 
 
 @pytest.fixture(scope="module")
