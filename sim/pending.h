@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "client/records.h"
+#include "client/ops/call.h"
 #include "sim/model.h"
 #include "sim/run.h"
 

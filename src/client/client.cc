@@ -267,7 +267,7 @@ ClientCounters Client::counters() const {
 }
 
 std::vector<RailCounters> Client::rail_counters() const {
-  return client::rail_counters(impl_->threads.front()->context().rdma_host().get());
+  return client::rail_counters(impl_->threads.front()->context().machine().rdma_host().get());
 }
 
 std::string Client::describe() const {

@@ -29,12 +29,12 @@ Error failure(Message message) {
 using Registered = Result<std::shared_ptr<transport::rdma::Registration>>;
 
 Registered add_gpu_memory(const client::Context& context, void* data, size_t size, int device) {
-  if (!context.rdma_host()) {
-    const std::string& why = context.why_no_rdma();
+  if (!context.machine().rdma_host()) {
+    const std::string& why = context.machine().why_no_rdma();
     return failure(Message{Status::kUnsupported,
                            "GPU memory goes over rdma only: " + (why.empty() ? "this client does not use it" : why)});
   }
-  auto added = context.rdma_host()->add_gpu_memory(data, size, device);
+  auto added = context.machine().rdma_host()->add_gpu_memory(data, size, device);
   if (!added) return failure(std::move(added.error()));
   return std::move(*added);
 }
@@ -75,7 +75,7 @@ Result<Region> client::make_region(const Context& context, void* data, size_t si
   if (data == nullptr || size == 0) {
     return failure(Status::kInvalid, "register_memory needs memory of at least a byte");
   }
-  const std::shared_ptr<transport::rdma::Devices>& host = context.rdma_host();
+  const std::shared_ptr<transport::rdma::Devices>& host = context.machine().rdma_host();
   Region region;
   if (!host && kind == MemoryKind::kHost) return region;
   auto registration = kind == MemoryKind::kCuda ? add_gpu_memory(context, data, size, device)

@@ -223,7 +223,7 @@ ClientCounters Session::counters() const {
 }
 
 std::vector<RailCounters> Session::rail_counters() const {
-  return client::rail_counters(impl_->context->rdma_host().get());
+  return client::rail_counters(impl_->context->machine().rdma_host().get());
 }
 
 }  // namespace memkv

@@ -13,7 +13,7 @@
 
 #include "base/thread_testing.h"
 #include "base/unique_fd.h"
-#include "client/resolver.h"
+#include "client/remote/resolver.h"
 #include "io/socket.h"
 #include "memkv/client.h"
 

@@ -1,4 +1,4 @@
-#include "client/clock_bound.h"
+#include "client/remote/clock_bound.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "client/transport_choice.h"
+#include "client/remote/transport_choice.h"
 
 #include <algorithm>
 #include <utility>

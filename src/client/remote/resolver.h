@@ -28,6 +28,11 @@ class Resolver {
   bool ready();
   const std::vector<io::SocketAddress>& addresses() const { return addresses_; }
   const std::string& failure() const { return failure_; }
+  /// The one whose turn it is; null: none is known.
+  const io::SocketAddress* present() const {
+    return addresses_.empty() ? nullptr : &addresses_[turn_ % addresses_.size()];
+  }
+  void take_next() { turn_++; }
 
  private:
   struct Lookup {
@@ -43,6 +48,7 @@ class Resolver {
   std::shared_ptr<Lookup> lookup_;
   std::vector<io::SocketAddress> addresses_;
   std::string failure_;
+  size_t turn_ = 0;
 };
 
 }  // namespace memkv::client

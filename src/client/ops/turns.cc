@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "client/context.h"
+#include "client/ops/calls.h"
 
 namespace memkv::client {
 namespace {
@@ -22,22 +22,21 @@ bool waits_for_its_turn(const BatchOp& op) { return !(op.invalid || op.fed || op
 
 }  // namespace
 
-void Context::reserve(Call& call, const Batch::Impl& batch) {
+void Calls::reserve(Call& call, const Batch::Impl& batch) {
   const size_t count = batch.ops.size();
   const bool in_turn = count > kOpsAtOnce;
   const auto waits = [&](const BatchOp& op) { return in_turn && waits_for_its_turn(op); };
   const auto waiting = static_cast<size_t>(std::count_if(batch.ops.begin(), batch.ops.end(), waits));
   const size_t records = count - waiting + std::min(waiting, kReservedOpsMax);
-  ops_.reserve(records);
   // An op of several chunks has a unit for each, and one that begins before a chunk's end one more.
-  units_.reserve(2 * records + (in_turn ? 0 : batch.bytes / kChunkBytesMax));
+  runner_.reserve(records, 2 * records + (in_turn ? 0 : batch.bytes / kChunkBytesMax));
   if (!in_turn) return;
   if (call.lanes.size() != servers_.size()) call.lanes = std::vector<Lane>(servers_.size());
   for (Lane& lane : call.lanes) lane.ops.reserve(std::min(waiting, kReservedPlacesMax));
 }
 
 /// A default deadline is a floor and the time that the bytes under way take at the slowest rate that it allows for.
-void Context::allow_for_bytes(Call& call) {
+void Calls::allow_for_bytes(Call& call) {
   call.weight = call.batch->bytes + call.batch->ops.size() * kOpWeight;
   weight_ += call.weight;
   call.allowance_ns = static_cast<uint64_t>(static_cast<double>(weight_) * (1e9 / kSlowestBytesPerSecond));
@@ -45,7 +44,7 @@ void Context::allow_for_bytes(Call& call) {
 
 /// A long list gets records for as many ops as its servers' connections take, and for the next ones as replies come.
 /// What needs no server, or is spoken of by index while it is under way, starts at once; questions share large frames.
-void Context::start_in_turn(Call& call) {
+void Calls::start_in_turn(Call& call) {
   if (call.lanes.size() != servers_.size()) call.lanes = std::vector<Lane>(servers_.size());
   const auto& ops = call.batch->ops;
   for (uint32_t i = 0; i < ops.size(); i++) {
@@ -62,76 +61,70 @@ void Context::start_in_turn(Call& call) {
   for (size_t i = 0; i < servers_.size(); i++) {
     Lane& lane = call.lanes[i];
     lane.call = &call;
-    if (!lane.ops.empty()) servers_[i]->add_lane(lane);
+    if (!lane.ops.empty()) servers_[i].lanes.push_back(lane);
   }
-  if (call.waiting > 0) arm_deadline(next_expiry_ns(call, call.started_ns));
+  if (call.waiting > 0) deadlines_.set(next_expiry_ns(call, call.started_ns));
 }
 
-/// A deadline that the caller stated is kept to the letter.
-uint64_t Context::deadline_of(const Call& call, Kind kind) const {
-  const bool read = kind == Kind::kGet || kind == Kind::kExists || kind == Kind::kStat;
-  const uint64_t usual = (read ? settings_.get_timeout_ns : settings_.put_timeout_ns) + call.allowance_ns;
-  return call.started_ns + std::min<uint64_t>(call.timeout_ns != 0 ? call.timeout_ns : usual, uint64_t{1} << 60);
+/// Starts ops that wait for their turn, a few of each call, once a quarter of a connection's room is free: so that they
+/// share frames.
+void Calls::take_turns(Turns& turns) {
+  if (turns.lanes.empty() || turns.starting || !turns.server->has_room(3)) return;
+  turns.starting = true;  // what is done at once may start what is chained to it, and pump
+  do {
+    Lane& lane = *turns.lanes.pop_front();
+    if (start_some(lane)) turns.lanes.push_back(lane);
+  } while (!turns.lanes.empty() && turns.server->has_room(4));
+  turns.starting = false;
 }
 
-/// Of its ops that wait for their turn, the first one's that is not due at `now_ns`.
-uint64_t Context::next_expiry_ns(const Call& call, uint64_t now_ns) const {
-  const uint64_t read = deadline_of(call, Kind::kGet), change = deadline_of(call, Kind::kPut);
-  if (std::min(read, change) > now_ns) return std::min(read, change);
-  return std::max(read, change) > now_ns ? std::max(read, change) : ~uint64_t{0};
-}
-
-bool Context::start_some(Lane& lane) {
+/// Starts the next few ops of a lane. False: it has no more, or its call is over.
+bool Calls::start_some(Lane& lane) {
+  MEMKV_ASSERT(!lane.done() && !lane.link.linked());
   Call& call = *lane.call;
   call.left++;  // it does not end in here
   const auto& ops = call.batch->ops;
   uint64_t bytes = 0;
-  for (size_t i = 0; i < kTurnOps && bytes < kTurnBytes && lane.next < lane.ops.size(); i++) {
+  for (size_t i = 0; i < kTurnOps && bytes < kTurnBytes && !lane.done(); i++) {
     const uint32_t index = lane.ops[lane.next++];
     call.waiting--;
     bytes += total_bytes(call.batch->pieces_of(ops[index]));
     start_op(call, index);
   }
-  const bool more = lane.next < lane.ops.size();
-  if (!more) lane.ops.clear(), lane.next = 0;
+  const bool more = !lane.done();
+  if (!more) lane.clear();
   op_done(call);
   return more;
 }
 
 /// Ends those ops that wait for their turn and whose deadline lies no later.
-void Context::end_waiting(Call& call, Status status, uint64_t due_until_ns) {
+void Calls::end_waiting(Call& call, Status status, uint64_t due_until_ns) {
   if (call.waiting == 0) return;
   call.left++;
   for (size_t i = 0; i < call.lanes.size(); i++) {
-    Lane& lane = call.lanes[i];
-    if (!lane.link.linked()) continue;
-    size_t kept = lane.next;
-    for (size_t at = lane.next; at < lane.ops.size(); at++) {
-      const uint32_t index = lane.ops[at];
-      if (deadline_of(call, call.batch->ops[index].kind) > due_until_ns) {
-        lane.ops[kept++] = index;
-        continue;
-      }
-      call.waiting--;
-      (*call.outcomes)[index].unreachable = status == Status::kDeadline && servers_[i]->silent_since(call.started_ns);
-      end_unstarted(call, index, status);
-    }
-    lane.ops.resize(kept);
-    if (lane.next < kept) continue;
-    servers_[i]->remove_lane(lane);
-    lane.ops.clear(), lane.next = 0;
+    if (call.lanes[i].link.linked()) end_lane(call, i, status, due_until_ns);
   }
   op_done(call);
 }
 
-/// An op without a record: nothing of it has left. What is chained to it ends as well.
-void Context::end_unstarted(Call& call, uint32_t index, Status status) {
-  (*call.outcomes)[index].status = status;
-  tell(call, index);
-  counters_.ops.add();
-  counters_.failures.add();
-  start_next(call, index, status);
-  call.left--;
+void Calls::end_lane(Call& call, size_t server, Status status, uint64_t due_until_ns) {
+  Lane& lane = call.lanes[server];
+  size_t kept = lane.next;
+  for (size_t at = lane.next; at < lane.ops.size(); at++) {
+    const uint32_t index = lane.ops[at];
+    if (deadline_of(call, call.batch->ops[index].kind) > due_until_ns) {
+      lane.ops[kept++] = index;
+      continue;
+    }
+    call.waiting--;
+    const bool silent = status == Status::kDeadline && servers_[server].server->silent_since(call.started_ns);
+    (*call.outcomes)[index].unreachable = silent;
+    end_unstarted(call, index, status);
+  }
+  lane.ops.resize(kept);
+  if (lane.next < kept) return;
+  servers_[server].lanes.remove(lane);
+  lane.clear();
 }
 
 }  // namespace memkv::client

@@ -1,6 +1,6 @@
 /// The choice of a transport: the best that works, left at once, taken back.
 
-#include "client/transport_choice.h"
+#include "client/remote/transport_choice.h"
 
 #include <gtest/gtest.h>
 

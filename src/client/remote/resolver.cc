@@ -1,4 +1,4 @@
-#include "client/resolver.h"
+#include "client/remote/resolver.h"
 
 #include <fmt/format.h>
 

@@ -1,0 +1,30 @@
+#include "client/ops/steps.h"
+
+namespace memkv::client {
+namespace {
+
+/// EXISTS has a message of its own: its unit has no kind on the wire.
+wire::OpKind wire_kind(Kind kind) {
+  if (kind == Kind::kTouch) return wire::OpKind::kTouch;
+  return kind == Kind::kStat ? wire::OpKind::kStat : wire::OpKind::kGet;
+}
+
+}  // namespace
+
+Next start_exists(Units& units, Op& op) {
+  MEMKV_ASSERT(op.step == Step::kAsking);
+  op.server->route(units.make(op, wire_kind(op.spec->kind), 0, 0, {}));
+  return {};
+}
+
+Next on_exists_reply(Units& units, Unit& unit, const wire::OpReply& reply) {
+  Op& op = op_of(unit);
+  MEMKV_ASSERT(op.step == Step::kAsking);
+  units.drop(unit);
+  op.outcome.generation = reply.generation;
+  op.outcome.block_bytes = reply.block_bytes;
+  op.outcome.exists = op.spec->kind != Kind::kTouch && reply.status == Status::kOk;
+  return {Next::What::kEnd, reply.status};
+}
+
+}  // namespace memkv::client
