@@ -65,7 +65,9 @@ class Arena final : public SlotArena {
     }
     MEMKV_ASSERT(at == memory_.data() + memory_.size());
   }
-  ~Arena() override { MEMKV_ASSERT(in_use() == 0); }  // a slot out there may still be written by a drive or socket
+  ~Arena() override {
+    MEMKV_ASSERT(in_use() == 0);
+  }  // a slot that was not given back may still be written by a drive or a socket
 
   Slot take(uint32_t bytes) override {
     const auto [first, last] = candidates(bytes);
@@ -100,7 +102,8 @@ class Arena final : public SlotArena {
     size_t first, last;
   };
 
-  /// The class that fits and the next one up: small things must not use up the few large slots.
+  /// Looks in the smallest class that fits and in the next larger one. No further: small payloads must not use up the
+  /// few large slots.
   Range candidates(uint32_t bytes) const {
     size_t first = 0;
     while (first < pools_.size() && pools_[first].capacity() < bytes) first++;

@@ -23,7 +23,7 @@ std::string listed(const char* sysctl) {
   return std::string(", and net.ipv4.") + sysctl + " is '" + names + "'";
 }
 
-/// 0, or the errno of a socket that was asked to use `name`. Where no socket is to be had, others will say so.
+/// Tries `name` on a socket. Returns 0 or the errno. Without a socket it returns 0: whoever needs one reports that.
 int try_congestion(const std::string& name, std::string& system) {
   base::UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) fd.reset(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));

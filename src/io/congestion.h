@@ -13,8 +13,8 @@ struct Congestion {
   std::string note;  ///< one line when the default is not to be had, and what is used instead; else empty
 };
 
-/// `wanted` empty: cubic, or the system's where this process gets no cubic. "system": the system's. Any other name must
-/// be to be had: kInvalid says why it is not, and starts with `where` (the option's name).
+/// Chooses by `wanted`. Empty: cubic, or the system's where this process cannot have cubic. "system": the system's. Any
+/// other name must be available, else kInvalid says why it is not; the message starts with `where` (the option's name).
 Result<Congestion, Message> choose_congestion(const std::string& wanted, const std::string& where);
 
 /// Why a socket did not take `name`: not offered by the system, or not permitted to this process.

@@ -58,7 +58,8 @@ void DeviceThreads::take_done(OpQueue& into) {
   into.swap(done_);
 }
 
-/// The first op whose file leaves a thread to the others: one that hangs must not hold them all.
+/// The first op in the queue whose file does not yet have all threads but one. The last thread is kept for other files,
+/// so that a drive that hangs cannot stop them all.
 IoOp* DeviceThreads::take() {
   const size_t a_file_max = std::max<size_t>(serving_.size() - 1, 1);
   for (IoOp* op = queued_.front(); op != nullptr; op = op->next) {

@@ -226,8 +226,8 @@ void sleep_ms(uint64_t ms) {
   nanosleep(&pause, nullptr);
 }
 
-/// Tries until it no longer fails with `busy` or the time is over: a killed process lets go only when its last writes
-/// have landed.
+/// Repeats `call` while it fails with `busy`, until the time is over. A process that was killed keeps its lock until
+/// the kernel has finished its last writes.
 template <typename Try>
 int retry_while_busy(uint32_t wait_ms, int busy, Try&& attempt) {
   for (uint64_t waited = 0;; waited += kLockRetryMs) {
@@ -244,7 +244,7 @@ std::string read_line(const std::string& path) {
   return line;
 }
 
-/// Whether the drive acknowledges writes that a power loss would take. What cannot be found out is taken for volatile.
+/// True if a power loss can take writes that the drive has acknowledged. When that cannot be found out, it is true.
 bool has_volatile_cache(dev_t device) {
   const std::string base = "/sys/dev/block/" + std::to_string(major(device)) + ":" + std::to_string(minor(device));
   std::string cache = read_line(base + "/queue/write_cache");
@@ -387,7 +387,8 @@ namespace {
 int fill_with_zeros(int fd, uint64_t size, FillProgress progress, void* context) {
   auto zeros = HugeMemory::make(kFillBytes, true);
   if (!zeros) return ENOMEM;
-  // Asks a quota, too, before anything is written. Some file systems cannot tell.
+  // Fails early when a quota or the file system has no room. Some file systems cannot do this: the writes below will
+  // fail.
   if (fallocate(fd, 0, 0, static_cast<off_t>(size)) < 0 && (errno == ENOSPC || errno == EDQUOT)) return errno;
   for (uint64_t done = 0; done < size;) {
     const size_t length = std::min<uint64_t>(kFillBytes, size - done);

@@ -25,7 +25,7 @@ class DriveLoad {
     bytes_ += bytes;
     flights_.push_back(flight);
   }
-  /// `good`: the drive did what it was asked to. Errors are quick, and say nothing about how quick a drive is.
+  /// `good`: the op succeeded. Failed ops do not count as progress: a broken drive often fails fast.
   void end(Flight& flight, bool good) {
     MEMKV_ASSERT(bytes_ >= flight.bytes);
     bytes_ -= flight.bytes;
@@ -35,9 +35,10 @@ class DriveLoad {
 
   uint64_t ops() const { return flights_.size(); }
   uint64_t bytes() const { return bytes_; }
-  /// When the oldest op in flight was given. 0: none is in flight.
+  /// When the oldest op in flight was submitted. 0: none is in flight.
   uint64_t oldest_since_ns() const { return flights_.empty() ? 0 : flights_.front()->since_ns; }
-  /// The other drive has done an op that it was given this much later than this one its oldest in flight. 0: no such.
+  /// Time by which `other` has overtaken this drive: it has finished an op that was submitted this much after our
+  /// oldest unfinished one. 0: it has finished none that is younger.
   uint64_t overtaken_ns(const DriveLoad& other) const {
     const Flight* oldest = flights_.front();
     if (oldest == nullptr || other.newest_done_since_ns_ <= oldest->since_ns) return 0;

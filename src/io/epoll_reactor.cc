@@ -21,7 +21,8 @@ namespace {
 constexpr int kEventsMax = 128;
 constexpr uint64_t kWakeTag = ~uint64_t{0};
 constexpr uint64_t kWaitNsMax = 3600ull * 1'000'000'000;
-/// While sockets answer at once, epoll is asked only every so many turns: the others wait that little longer.
+/// While sockets complete at once, epoll is asked only once in this many turns. Other descriptors wait that much
+/// longer.
 constexpr uint32_t kTurnsWithoutPoll = 4;
 
 bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
@@ -56,8 +57,8 @@ class EpollReactor final : public LoopBase {
   uint64_t arm_wait() override;
 
  private:
-  /// What is known of one descriptor number. `armed` is trusted only while an op waits: then the owner cannot have
-  /// closed it.
+  /// What is known of one descriptor number. `armed` can be trusted only while an op waits for the descriptor: then the
+  /// owner cannot have closed it and got the number again.
   struct Socket {
     IoOp* in = nullptr;    // recv or accept
     IoOp* out = nullptr;   // send or connect

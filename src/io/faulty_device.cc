@@ -42,7 +42,7 @@ FaultyDevice::FaultyDevice(Reactor& reactor, std::shared_ptr<MemoryStorage> imag
 
 FaultyDevice::~FaultyDevice() {
   MEMKV_ASSERT(in_flight_ == 0);
-  // Closed in peace: a drive with power writes its cache back by itself.
+  // Nobody cut the power, so the drive writes its cache back by itself.
   for (const auto& [offset, sector] : cache_)
     std::memcpy(image_->data() + offset, sector.bytes.data(), base::kSectorBytes);
 }
@@ -226,7 +226,7 @@ void FaultyDevice::land_sector(uint64_t offset, const std::byte* bytes, bool dur
     std::memcpy(image_->data() + offset, bytes, base::kSectorBytes);
     return;
   }
-  // A sector written again keeps its first age: a sync owes it since then.
+  // A sector that is written again keeps its first age: a sync that came in between must make it durable.
   CachedSector& sector = cache_.try_emplace(offset, CachedSector{cache_age_, {}}).first->second;
   sector.bytes.assign(bytes, bytes + base::kSectorBytes);
 }

@@ -36,7 +36,7 @@ std::string folder_of(const std::string& path) {
   return parent.empty() ? "." : parent.string();
 }
 
-/// What a file that is replaced gives back.
+/// Bytes that become free when the file that is there is replaced.
 uint64_t bytes_given_back(const std::string& path) {
   struct stat info {};
   const bool alone = ::lstat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && info.st_nlink == 1;

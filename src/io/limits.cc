@@ -84,8 +84,8 @@ bool has(const std::vector<std::string>& words, const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-/// The part of `path` below the cgroup that the mount shows. A path that is not below it (another namespace's, or moved
-/// away) counts as the mount itself: that much is known to hold.
+/// The part of `path` below the cgroup that the mount shows. A path outside of it (another namespace's, or one that was
+/// moved) counts as the mount itself, whose limits hold in any case.
 std::string below(const std::string& path, const std::string& shown) {
   if (path.find("/..") != std::string::npos) return {};
   if (shown == "/") return path == "/" ? std::string{} : path;

@@ -30,7 +30,7 @@ struct Limits {
 
   /// CPUs' worth of work at once, in thousandths.
   uint64_t cpu_milli() const;
-  /// False where a thread that polls takes the CPU from those it waits for: one CPU, or a quota.
+  /// False where a polling thread would take CPU time from the threads it waits for: with one CPU, or under a quota.
   bool may_poll() const;
 };
 

@@ -100,7 +100,7 @@ class LoopBase : public Reactor {
   /// The checks of every submit. On ok the op counts as pending and the caller must see it completed.
   Result<void> admit(IoOp& op, IoOp::Kind kind, int fd);
   Result<void> admit_pieces(IoOp& op, IoOp::Kind kind, int fd, std::span<const iovec> pieces);
-  /// Takes back an admit whose submit failed after all.
+  /// Undoes admit() when the submit failed after it.
   void unadmit(IoOp& op);
   /// Queues a completion for this or the next turn.
   void finish_later(IoOp& op, int32_t result);
@@ -110,7 +110,7 @@ class LoopBase : public Reactor {
   size_t run_wake();
   size_t poll_sources();
   bool has_sources() const { return !sources_.empty(); }
-  /// False: one has something to do; the loop must not sleep.
+  /// Arms all poll sources. False: one of them has work, so the loop must not sleep.
   [[nodiscard]] bool arm_sources();
   void disarm_sources();
   bool woken() const { return wake_requested_.load(); }

@@ -60,16 +60,16 @@ struct Timer {
   uint64_t order = 0;  // of arming: equal deadlines run first armed, first run
 };
 
-/// What a loop asks at every turn since no descriptor tells of it: memory that another process writes. Owned by who
-/// adds it. Thread: the reactor's.
+/// Something that the loop has to look at in every turn, since no descriptor reports it: memory that another process
+/// writes. Owned by whoever adds it. Thread: the reactor's.
 class PollSource {
  public:
   /// Does what there is to do, in bounded steps; returns how much that was. May remove itself, or others.
   virtual size_t poll() = 0;
-  /// The loop wants to sleep: from here on whoever has something for the source wakes one of the loop's ops. False:
-  /// there is something to do already.
+  /// Called before the loop sleeps. From now on new work must complete one of the loop's ops, which wakes it. False:
+  /// there is work already.
   virtual bool arm() = 0;
-  /// It is awake: poll() is called again and again.
+  /// Called when the loop is awake again: from here on it polls in every turn.
   virtual void disarm() = 0;
 
  protected:
@@ -123,12 +123,13 @@ class Reactor {
   virtual uint64_t now_ns() const = 0;  ///< monotonic; the loop's own clock (a simulator's is simulated)
   /// Runs completions and due timers; waits at most `wait_ns` when there is nothing to do. Returns how many ran.
   virtual size_t run_once(uint64_t wait_ns) = 0;
-  /// The calling thread runs the loop from here on. The caller sees to it that no other one does meanwhile (a lock).
+  /// The calling thread runs the loop from here on. The caller must make sure, with a lock, that no other thread runs
+  /// it.
   virtual void adopt() {}
-  /// For who waits elsewhere: a descriptor that becomes readable when run_once() has something to do, if arm_wait() was
-  /// called since the last run_once(). -1 = this loop has none.
+  /// For a program that waits with a poll() of its own: a descriptor that becomes readable when run_once() has work.
+  /// Valid only after an arm_wait() that no run_once() followed. -1: this loop has none.
   virtual int wait_fd() const { return -1; }
-  /// How long wait_fd() may be waited for at most (a timer is due then); 0 = there is something to do already.
+  /// How long to wait for wait_fd() at most: a timer is due then. 0: there is work already.
   virtual uint64_t arm_wait() { return 0; }
   /// Thread: any. Makes a waiting `run_once` return soon; `on_wake` runs in the loop's thread.
   virtual void wake() = 0;

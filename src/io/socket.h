@@ -57,8 +57,8 @@ Result<SocketAddress> unix_address(const std::string& path);
 Result<base::UniqueFd, Message> listen_unix(const std::string& path, uint32_t mode);
 
 Result<void> set_nodelay(int fd);
-/// Wants to be writable only while less than `bytes` are unsent: replies that come later then need not queue behind
-/// data.
+/// The socket counts as writable only while less than `bytes` are unsent. A reply that comes later then does not queue
+/// behind megabytes of data.
 Result<void> set_notsent_lowat(int fd, uint32_t bytes);
 Result<void> set_congestion(int fd, const std::string& name);
 std::string get_congestion(int fd);  ///< empty when unknown

@@ -31,8 +31,8 @@ constexpr size_t kBufferBytesMax = size_t{1} << 30;  // the kernel's limit for o
 constexpr size_t kReapBatch = 64;
 constexpr uint64_t kWaitNsMax = 3600ull * 1'000'000'000;
 
-/// Best first. The ring starts disabled so that the thread that runs the loop, not the one that made it, becomes the
-/// single issuer.
+/// Sets of flags to try, the best first. The ring starts disabled, so that its single issuer becomes the thread that
+/// runs the loop, which need not be the one that makes the ring.
 constexpr std::array<uint32_t, 3> kSetupFlags = {
     IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
         IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
@@ -65,8 +65,8 @@ struct Refusal {
   int failed;  ///< -errno; 0: none
 };
 
-/// Makes, enables and enters a small ring as the reactor does with its own: some sandboxes filter only one of the three
-/// calls, and a ring that cannot be used is found out here, never while serving.
+/// Makes, enables and enters a small ring, as the reactor does with its own. Some sandboxes filter only one of the
+/// three calls; trying all of them finds a ring that cannot be used at start and not while serving.
 Refusal probe_ring() {
   io_uring ring{};
   if (const int failed = set_up_ring(ring, 4, 16); failed < 0) return {"io_uring_setup", failed};

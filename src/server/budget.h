@@ -11,10 +11,11 @@
 
 namespace memkv::server {
 
-/// Threads that serve. `epoll`: each has threads for its drives beside it.
+/// The number of workers. With `epoll` each worker needs more threads, for its drives.
 Result<uint32_t, Message> choose_workers(const Options& options, const io::Limits& limits, bool epoll);
 
-/// Memory mode's store, where the configuration names no size: a quarter of what the process may have.
+/// Size of the store in memory mode when the configuration names none: a quarter of the memory that the process may
+/// use.
 uint64_t default_store_bytes(const io::Limits& limits);
 
 /// What is known of the store and the workers before any of their memory is touched.

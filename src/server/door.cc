@@ -112,8 +112,8 @@ void Door::on_accepted(io::IoOp& op, int32_t result) {
   listen();  // that one connection was gone before it was taken
 }
 
-/// Begins the handshake with one accepted connection. The door shakes hands with a bounded number at a time: when places
-/// run out, the connection that has been at it longest is cut.
+/// Begins the handshake with one accepted connection. The door shakes hands with a bounded number at a time: when
+/// places run out, the connection that has been at it longest is cut.
 void Door::admit(int fd, bool shm) {
   if (stop_.load(std::memory_order_acquire)) {
     ::close(fd);
@@ -140,7 +140,7 @@ void Door::admit(int fd, bool shm) {
   if (guests_.free() < 2) cut_oldest();
 }
 
-/// Its acceptor sees the end of the stream and says so.
+/// Shuts its socket down. Its acceptor then sees the end of the stream and fails as usual.
 void Door::cut_oldest() {
   Guest* oldest = shaking_.front();
   if (oldest == nullptr) return;
@@ -162,8 +162,8 @@ void Door::on_shaken(Guest& guest, Result<transport::Acceptor::Accepted> accepte
   listen();
 }
 
-/// A client that holds another credential sees it first, in our reply, and leaves without a proof: so what counts is
-/// the key that it named, whatever its connection ended with.
+/// Counts a refused credential. A client with another credential notices first, by our reply, and leaves without a
+/// proof. So the key that it named decides, and not the error that its connection ended with.
 void Door::tell_refused(const Guest& guest, const Error& why) {
   const bool foreign_key = guest.named_a_key && (!guest.key_is_known || why.status == Status::kUnauthorized);
   if (foreign_key) {
@@ -201,7 +201,7 @@ void Door::hand_over(const transport::Acceptor::Accepted& accepted, bool shm) {
   ::close(accepted.fd);
 }
 
-/// Made here since it faults memory in. The client hears why it gets none.
+/// Makes a client's window in this thread, since that faults memory in. The client is told why it gets none.
 bool Door::add_window(const transport::Acceptor::Accepted& accepted, shard::WorkerMessage& message) {
   ucred peer{};
   socklen_t size = sizeof peer;
@@ -218,7 +218,7 @@ bool Door::add_window(const transport::Acceptor::Accepted& accepted, shard::Work
   return transport::send_windows(accepted.fd, accepted.keys, *message.window).ok();
 }
 
-/// Folders of temporary files are cleaned by others.
+/// Makes the socket again if somebody has removed it: folders of temporary files are cleaned now and then.
 void Door::look_after_shm() {
   reactor_->start(shm_timer_, reactor_->now_ns() + kShmLookNs);
   if (options_.shm_budget != nullptr) options_.shm_budget->collect();

@@ -8,7 +8,7 @@
 
 namespace memkv::server {
 
-/// What an earlier server left would tell a script that this one is ready, and the wrong port.
+/// Removes the file of an earlier server: a script would take this server for ready, at the wrong port.
 Result<void, Message> remove_ready_file(const std::string& path);
 
 /// "HOST:PORT\n"; appears whole.

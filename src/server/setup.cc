@@ -76,8 +76,8 @@ Result<Target, Message> parse_target(const std::string& text) {
   return target;
 }
 
-/// Ctrl-C and its like are remembered while this lives, so that what was made is removed first; a second one ends the
-/// program as usual. Signals that somebody chose to ignore stay ignored.
+/// Remembers Ctrl-C and similar signals while it lives, so that setup can remove what it has made before it ends. A
+/// second one ends the program as usual. Signals that somebody chose to ignore stay ignored.
 class Interrupts {
  public:
   Interrupts() {
@@ -280,7 +280,7 @@ std::string config_text(const SetupOptions& options, const Targets& targets, con
   return render_config(told);
 }
 
-/// What can be refused before anything is made.
+/// Refuses whatever can be refused before anything is made.
 Result<void, Message> check_targets(const Targets& targets) {
   std::vector<io::NewFile> files;
   for (const Target& target : targets.list) {

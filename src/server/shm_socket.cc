@@ -23,8 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Empty, or why the folder will not do. One that others may write to would let them put a socket of theirs in ours'
-/// place.
+/// Why the folder cannot be used, or empty. In a folder that others may write to, they could replace our socket by one
+/// of theirs.
 std::string make_dir(const std::string& dir) {
   if (::mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST) return std::strerror(errno);
   struct stat info {};
@@ -41,7 +41,7 @@ bool is_dead(const std::string& path) {
   return address && fd && ::connect(fd->get(), address->get(), address->length) != 0 && errno == ECONNREFUSED;
 }
 
-/// Only those of servers: the folder may have sockets of other programs, too.
+/// Removes sockets of dead servers only: the folder may hold sockets of other programs.
 void remove_dead_sockets(const std::string& dir) {
   std::error_code failed;
   for (const auto& entry : fs::directory_iterator(dir, failed)) {

@@ -64,7 +64,8 @@ void raise_open_files() {
   (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/// All zero, so none: for another address than the usual one, and where there is no folder for it.
+/// The credential of the local server. All zero (none) when it listens at another address than the usual one, and where
+/// there is no folder to keep one in.
 wire::Secret local_credential(const Options& options, uint16_t port) {
   if (port != kPortDefault) return {};
   auto dir = choose_runtime_dir(options.shm.dir);
@@ -161,7 +162,7 @@ int Server::open() {
   if (const int code = make_workers(); code != 0) return code;
   if (const int code = open_door(); code != 0) return code;
   if (const auto started = start_threads(); !started) {
-    // Nothing has been acknowledged, and those that run would wait for those that are not there.
+    // Nothing has been acknowledged yet, and the workers that run would wait for the ones that are missing.
     const int code =
         fail(kExitFailed, fmt::format("{}: {}", std::strerror(started.error().sys_errno), started.error().what));
     if (!sources_.shm_socket.empty()) ::unlink(sources_.shm_socket.c_str());
@@ -205,8 +206,8 @@ Result<void> Server::start_threads() {
   return {};
 }
 
-/// What must stand before the first thread starts: blocked signals, which all threads inherit, and the address. One that
-/// other machines can reach needs a credential. Returns an exit code, 0 to go on.
+/// What must stand before the first thread starts: blocked signals, which all threads inherit, and the address. One
+/// that other machines can reach needs a credential. Returns an exit code, 0 to go on.
 int Server::prepare() {
   base::set_log_level(options_.log_level.value_or(base::LogLevel::kInfo));
   ::signal(SIGPIPE, SIG_IGN);
@@ -256,7 +257,7 @@ int Server::open_storage() {
   return 0;
 }
 
-/// All workers share it. Without it clients come over the other transports.
+/// Opens RDMA for all workers together. Without it clients come over the other transports.
 void Server::open_rdma() {
   if (!options_.rdma) return;
   auto host = transport::rdma::Devices::open(options_.rdma_devices);
@@ -332,7 +333,8 @@ int Server::make_workers() {
   return 0;
 }
 
-/// Before any of it is touched: what is missing then is a message, and what is missing later an end by the kernel.
+/// Works out all memory before any of it is touched. What is too much now is a message; what is too much later gets the
+/// process killed by the kernel.
 Result<void, Message> Server::plan(uint32_t workers) {
   const shard::WorkerOptions each;
   Needs needs;

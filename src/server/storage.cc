@@ -26,7 +26,7 @@ uint64_t random_u64() {
   return value;
 }
 
-/// Pulled or dead: whether the store starts without it, its membership says.
+/// True if the drive was pulled or is dead. The membership decides whether the store starts without it.
 bool is_gone(const std::string& path, const Message& error) {
   return error.status == Status::kIo || ::access(path.c_str(), F_OK) != 0;
 }

@@ -1,5 +1,5 @@
 #pragma once
-/// "Soon, from the reactor": for all that may not happen inside a call of a link's owner.
+/// A call that the reactor makes soon: for whatever must not happen inside a call of a link's owner.
 
 #include "base/assert.h"
 #include "io/reactor.h"

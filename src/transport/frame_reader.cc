@@ -26,7 +26,7 @@ FrameReader::FrameReader(Link& link, LinkOwner& owner, const base::SipKey& key, 
       buffer_(std::make_unique_for_overwrite<std::byte[]>(kBufferBytes)),
       capacity_(kBufferBytes) {}
 
-/// How many bytes the buffer is to take, given that none go into the owner's memory; makes room for a whole frame.
+/// Bytes to receive into the buffer when none go into the owner's memory. Makes room for a whole frame first.
 size_t FrameReader::ask() {
   if (in_payload_) return payload_left_ + (shape_.reads_ahead ? kSmallReadAhead : 0);
   const size_t whole = wire::kHeaderBytes + (have_header_ ? header_.body_bytes : 0);

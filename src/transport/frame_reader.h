@@ -25,12 +25,12 @@ class FrameReader {
   void drop_room() { direct_bytes_ = 0; }  ///< the receive into room() was canceled
 
   enum class Next : uint8_t { kMore, kPaused, kStopped, kBad };
-  /// Works off what is there. Any callback may stop() it.
+  /// Takes apart what has been received and calls the owner for each frame. Any callback may stop() it.
   Next run();
   const Error& error() const { return error_; }  ///< after kBad
 
   void resume(PayloadTarget target);
-  /// What is still to come of the present payload goes nowhere. True: nothing of the owner's memory is in room().
+  /// Throws away the rest of the present payload. True: room() holds no memory of the owner, who may use it again.
   bool redirect();
   bool paused() const { return paused_; }
   bool in_payload() const { return in_payload_; }

@@ -34,7 +34,7 @@ constexpr uint64_t wire_bytes(const SendFrame& frame) {
 }
 /// Header with its sequence and MAC into frame.header.
 void encode_header(SendFrame& frame, uint64_t sequence, const base::SipKey& key, uint16_t flags = 0);
-/// All that can be said about a header without its body: version, opcode, sequence.
+/// Checks what can be checked before the body is there: version, opcode, sequence.
 Result<void> check_header(const wire::FrameHeader& header, uint64_t expected_sequence);
 /// Gives all frames of the queue back to their senders.
 void report(FrameQueue& queue, bool sent);

@@ -35,7 +35,8 @@ void HandshakeIo::read_frame_with_descriptors() {
   read_frame();
 }
 
-/// More than fit are closed by the kernel, fewer are missed by who needs them.
+/// Takes the descriptors that came along. The kernel has closed those that did not fit; a missing one is noticed by
+/// whoever needs it.
 void HandshakeIo::take_descriptors() {
   for (cmsghdr* at = CMSG_FIRSTHDR(&op_.message); at != nullptr; at = CMSG_NXTHDR(&op_.message, at)) {
     if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS) continue;
@@ -88,7 +89,8 @@ void HandshakeIo::fail(const Error& why, std::span<const std::byte> farewell) {
   write(farewell);
 }
 
-/// The end comes from the reactor, never inside a call of the owner; a timer stands in when no op is to be had.
+/// The owner hears of the end from the reactor, never inside a call of its own. A timer brings it when the reactor
+/// takes no op.
 void HandshakeIo::end_soon() {
   step_ = Step::kEnd;
   reactor_.stop(timer_);

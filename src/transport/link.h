@@ -1,6 +1,6 @@
 #pragma once
-/// A link: one authenticated connection as a stream of frames, the same on both ends. Behind it: tcp, loopback (in
-/// memory), shm, later rdma.
+/// A link: one authenticated connection as a stream of frames, the same on both ends, over tcp, shm or rdma (and in
+/// memory for tests).
 
 #include <sys/uio.h>
 
@@ -37,10 +37,10 @@ struct SendFrame {
   /// Where the payload goes in the peer's memory, if it said so; together at least as long. Links that cannot write
   /// there send it behind the body.
   std::span<const wire::RemotePiece> remote;
-  /// With `remote`: however small the payload is, it is written there.
+  /// With `remote`: the payload is written there even if it is small enough for the stream.
   bool always_placed = false;
-  /// Not empty: the payload stands in memory that its owner has exposed, which the link must not touch itself; the peer
-  /// reads it from there. For links that can expose only.
+  /// Not empty: the payload stands in memory that its owner has exposed. The peer reads it from there, and the link
+  /// must not touch it. Only for links that can expose memory.
   std::span<const wire::RemotePiece> offered;
   // Private to the link.
   SendFrame* next = nullptr;
@@ -87,11 +87,11 @@ struct Exposure {
   }
 };
 
-/// Whether memory that is not registered may be exposed by way of a slot of the link's.
+/// Whether the link may expose a slot of its own in place of memory that is not registered.
 enum class Staging : uint8_t { kAllowed, kNever };
 
-/// What a link's send queue takes of payloads that go straight into the peer's memory. Within it a frame never waits
-/// for room in the queue, whatever else the link does.
+/// How much a link's send queue takes of payloads that go straight into the peer's memory. A frame within this limit
+/// never waits for room in the queue.
 struct SendRoom {
   uint32_t requests = 0;  ///< one for each piece of the payload and each remote piece that it goes into
   uint32_t bytes = 0;
@@ -129,8 +129,8 @@ class Link {
   /// Quiet memory: what is still to come of the present payload goes into the sink; when this returns true the pieces
   /// are not written any more. false (io_uring, a receive is in the kernel's hands): on_payload will say when.
   virtual bool redirect() = 0;
-  /// The payload of a frame that was sent here is not worth its delivery any more: the peer is told not to wait for
-  /// room for it. Its on_done comes as ever, soon. Links that carry payloads in the stream cannot tell.
+  /// Gives up the payload of a frame that was sent: the peer is told not to wait for room for it. The frame's on_done
+  /// still comes, soon. Links that carry payloads in the stream cannot do this.
   virtual void withdraw(SendFrame& /*frame*/) {}
   virtual void close(Status why) = 0;             ///< asynchronous; on_closed follows
   virtual uint64_t bytes_queued() const = 0;      ///< not yet handed to the kernel: a reader that stopped reading
@@ -140,7 +140,7 @@ class Link {
   /// Makes memory readable and writable for the peer. False: this link has no such thing, no room for it now, or
   /// (kNever) the memory is not registered with its device; the payload then comes in the stream.
   virtual bool expose(std::span<const iovec> /*pieces*/, Staging /*staging*/, Exposure& /*out*/) { return false; }
-  /// For an owner that reads a payload from a drive before it sends it: what may be under way at once. Does not change.
+  /// How much an owner that reads payloads from a drive may have under way for this link at once. Does not change.
   virtual SendRoom send_room() const { return {}; }
 };
 

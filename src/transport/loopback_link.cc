@@ -175,7 +175,7 @@ bool LoopbackLink::move_payload() {
   return peer_->payload_left_ == 0;
 }
 
-/// The sender hears of it first, as over a socket.
+/// Tells the sender first that a frame is gone, then the receiver that it came: the order over a socket.
 void LoopbackLink::finish_frame() {
   SendFrame* frame = started_.pop();
   LoopbackLink* peer = peer_;

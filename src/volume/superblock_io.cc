@@ -19,7 +19,7 @@ Status judge(const format::Superblock& superblock) {
 
 bool usable(Status status) { return status == Status::kOk || status == Status::kVersion; }
 
-/// Whichever of them is lost, nothing is taken back.
+/// True if both copies agree in all that may change: losing either of them then takes nothing back.
 bool say_the_same(const format::Superblock& a, const format::Superblock& b) {
   return a.membership_epoch == b.membership_epoch && a.members_in == b.members_in && a.life == b.life &&
          a.namespace_count == b.namespace_count && a.format_version == b.format_version;

@@ -209,8 +209,8 @@ void OpenVolume::adopt_namespaces() {
 
 // --- settling --------------------------------------------------------------------------------------------------------
 
-/// Makes a drive that comes back after it was out empty: what its logs hold is of a former life. Both copies, so that
-/// none is left to fall back on that knows it.
+/// Empties a drive that comes back after it was out, by giving it a new life: its old logs are not valid in it. Writes
+/// both superblock copies, so that no copy is left that knows the former life.
 Result<void> begin_life(MemberDrive& drive) {
   format::Superblock next = drive.superblock;
   base::os_random(base::mut_bytes_of(&next.life, sizeof next.life));
@@ -220,7 +220,7 @@ Result<void> begin_life(MemberDrive& drive) {
   return {};
 }
 
-/// All members are there, say the same, in both copies and in this format.
+/// True if all members are present and agree, in both copies and in this version of the format.
 bool OpenVolume::settled() const {
   return std::all_of(members_.begin(), members_.end(), [this](const MemberDrive& member) {
     const bool in = (membership_.in & bit(static_cast<uint32_t>(&member - members_.data()))) != 0;
@@ -269,8 +269,8 @@ Result<void, Message> OpenVolume::settle() {
 
 // --- changes ---------------------------------------------------------------------------------------------------------
 
-/// Both copies, one after another: with either of them lost the drive does not fall back to a former membership, in
-/// which a drive that is out would still be in.
+/// Writes both copies, one after another. If one of them is lost later, the drive does not fall back to a former
+/// membership in which a drive that is out would still be in.
 Result<void> OpenVolume::write_member(uint32_t index) {
   format::Superblock next = members_[index].superblock;
   next.format_version = format::kFormatVersion;
@@ -304,8 +304,8 @@ std::vector<std::string> OpenVolume::missing() const {
   return names;
 }
 
-/// A drive that does not take the new epoch goes out as well, with another epoch: what it still says is older than the
-/// others.
+/// Takes a drive out. If another drive fails to record the new epoch, it goes out as well, with one more epoch: its own
+/// superblock then stays behind the others'.
 Result<void> OpenVolume::take_out(uint32_t index) {
   MEMKV_ASSERT(index < drive_count());
   uint64_t out = bit(index);

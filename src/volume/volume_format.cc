@@ -131,7 +131,7 @@ format::Superblock superblock_for(const format::Superblock& store, uint32_t inde
   return superblock;
 }
 
-/// No superblock of a former store may outlive a format that is cut short.
+/// Erases the superblocks of a former store first: a format that is cut short must leave no store.
 Result<void> wipe(io::DriveFile& drive) {
   static constexpr format::Superblock kNothing{};
   for (const uint64_t offset : format::kSuperblockOffsets) {

@@ -33,8 +33,7 @@ class Opening {
 std::unique_ptr<Connector> make_connector(Poller& poller, size_t rail, const sockaddr* address, socklen_t length,
                                           const Connector::Options& options, LinkOwner& owner, Connector::Fn on_done,
                                           void* context);
-/// Says to the client why there is no RDMA here, and closes. Blocks never: what the socket does not take at once is
-/// lost.
+/// Tells the client why there is no RDMA here, and closes. Never blocks: what the socket does not take at once is lost.
 void refuse(int fd, const wire::SessionKeys& keys, std::string_view why);
 
 }  // namespace memkv::transport::rdma

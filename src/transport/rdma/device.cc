@@ -146,8 +146,8 @@ Result<std::shared_ptr<Device>, Message> Device::open(const Verbs& verbs, const 
   return device;
 }
 
-/// Reads what this device can do, and chooses the address (GID) that peers will reach it by. Fails with a sentence where
-/// the device cannot be used.
+/// Reads what this device can do, and chooses the address (GID) that peers will reach it by. Fails with a sentence
+/// where the device cannot be used.
 Result<void, Message> Device::prepare() {
   const auto failed = [this](const char* what) {
     return Message{Status::kUnavailable, fmt::format("RDMA device {}: {}", name_, what)};
@@ -187,7 +187,8 @@ bool Device::emulated() const {
   return limits_.vendor_id == kSoftRoce || limits_.vendor_id == kSoftIwarp;
 }
 
-/// A driver that cannot take a device away from its users (soft-RoCE) waits for them: its node is gone already.
+/// A driver that cannot take a device away from its users (soft-RoCE) waits until they close it. Its device node is
+/// gone by then, and that is how we notice.
 void Device::look() {
   read_events();
   const std::string node = std::string("/sys/class/infiniband_verbs/") + context_->device->dev_name;

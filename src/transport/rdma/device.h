@@ -63,7 +63,7 @@ class Device {
   bool emulated() const;
   /// Looks whether the kernel still has it; never blocks. Thread: the one that opens devices.
   void look();
-  /// It is gone, or the kernel waits for us to let go of it: nothing new may use it.
+  /// True when the device is gone, or the kernel waits for us to close it. Nothing new may use it then.
   bool dead() const { return dead_.load(std::memory_order_acquire); }
 
  private:

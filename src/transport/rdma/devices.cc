@@ -13,7 +13,8 @@
 namespace memkv::transport::rdma {
 namespace {
 
-constexpr size_t kJobs = 16 * 1024;  // 64 workers whose clients all come at once: who pushes is not held up
+constexpr size_t kJobs =
+    16 * 1024;  // room for the clients of 64 workers at once, so that no worker waits to push a job
 constexpr uint64_t kLookNs = 50'000'000;
 constexpr uint64_t kRetryNs = 500'000'000;
 
@@ -117,7 +118,7 @@ void Devices::look() {
   }
 }
 
-/// Links see it themselves; what they had in flight fails.
+/// Lets go of a device that is gone. Links notice by themselves: what they had in flight fails.
 void Devices::close_rail(Rail& rail, size_t index) {
   rail.device.store(nullptr);
   const auto all = memory_.snapshot();
@@ -154,7 +155,7 @@ std::shared_ptr<Device> Devices::device_for(const wire::RdmaEnd& peer, size_t& r
   return nullptr;
 }
 
-/// On each device that is there now; what each of the others says.
+/// Registers the memory on each device that is there now, and collects what the ones that refused it said.
 std::vector<Devices::Refusal> Devices::add_to_rails(Registration& registration) {
   std::vector<Refusal> refusals;
   for (size_t i = 0; i < rails_.size(); i++) {

@@ -74,8 +74,8 @@ class Devices {
 
   size_t rail_count() const { return rails_.size(); }
   Rail& rail(size_t index) { return *rails_[index]; }
-  /// The device to be used with a peer's address: one that shares a network with it, else the one with the number that
-  /// the client gave, round and round; null: none works.
+  /// Chooses the device for a peer's address: one in the same network. Without one, the device that the client's number
+  /// of the rail picks (modulo the number of devices), or the next one that is there. Null: none is there.
   std::shared_ptr<Device> device_for(const wire::RdmaEnd& peer, size_t& rail) const;
 
   MemoryTable& memory() { return memory_; }

@@ -8,7 +8,7 @@
 namespace memkv::transport::rdma {
 namespace {
 
-/// What its owner hashes while it is still in the cache.
+/// Bytes of a part: few enough that its owner finds them in the cache when it hashes them.
 constexpr uint32_t kPartBytes = 256 * 1024;
 constexpr uint32_t kRequestsPerPartMax = 32;
 

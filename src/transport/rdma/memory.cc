@@ -15,7 +15,7 @@ Registration::~Registration() {
 
 void Registration::drop(size_t rail) { bury(on_[rail].exchange(nullptr)); }
 
-/// Its memory is the device's no more; the keys stay for who looks at them right now.
+/// Takes the registration from the device. The keys stay: another thread may be reading them right now.
 void Registration::bury(OnDevice* on) {
   if (!on) return;
   on->device->verbs().dereg_mr(on->mr);  // of a device that is gone it fails, and only frees

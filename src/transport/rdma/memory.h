@@ -47,10 +47,10 @@ class Registration {
     return begin >= data_ && bytes <= size_ && begin - data_ <= static_cast<ptrdiff_t>(size_ - bytes);
   }
 
-  /// Registers it on `device`, in place of what another device was for that rail; on the same one the keys that are
+  /// Registers it on `device`, in place of the device that the rail had before; on the same device the keys that are
   /// there stay. Blocks: pins the pages. kUnsupported: the device does not take GPU memory.
   Result<void> add(size_t rail, std::shared_ptr<Device> device);
-  /// The device went: it is let go of.
+  /// Forgets the registration on a device that is gone.
   void drop(size_t rail);
   /// On whatever device is there for that rail.
   bool is_on(size_t rail) const { return on_[rail].load(std::memory_order_acquire) != nullptr; }
@@ -111,7 +111,7 @@ class MemoryTable {
   std::atomic<uint32_t> gpu_{0};
 };
 
-/// A thread's own eyes on the table: no lock and no shared write per lookup.
+/// One thread's view of the table: a lookup takes no lock and writes nothing that is shared.
 class MemoryView {
  public:
   explicit MemoryView(const MemoryTable& table) : table_(table) {}

@@ -76,7 +76,8 @@ void Poller::remove(Polled& polled) {
   if (hot_.empty() && cold_.empty() && events_op_.pending()) reactor_.cancel(events_op_);
 }
 
-/// The helper thread wakes the loop after its owner may have seen the job: at rest is only who has been left by it.
+/// True once no helper thread touches this object any more. A helper wakes the loop last of all, and by then the owner
+/// may already have seen its job come back.
 void Poller::deliver_here(BlockingJob& job) {
   job.deliver_to = this;
   job.deliver = [](BlockingJob& done, void* to) {
@@ -127,7 +128,8 @@ void Poller::heat(Polled& polled) {
   hot_.push_back(polled);
 }
 
-/// Armed first, then looked at once more, so that nothing slips through. False: something was there.
+/// Stops polling a queue that has been idle: arms it, then looks at it once more, so that no completion slips through
+/// in between. False: there was one, so it stays hot.
 bool Poller::cool(Polled& polled) {
   polled.queue_pair().arm();
   if (polled.take_completions() > 0) return false;

@@ -60,8 +60,8 @@ class QueuePair {
   int poll(std::span<ibv_wc> out) { return ibv_poll_cq(cq_, static_cast<int>(out.size()), out.data()); }
 
   static bool is_receive(const ibv_wc& completion) { return completion.wr_id < kRecvs; }
-  /// A SEND with an immediate value, as this protocol has them. Else the peer sent something that only looks like one:
-  /// of a WRITE with an immediate value the length is that of what it wrote elsewhere.
+  /// True for a SEND with an immediate value, the only kind that this protocol uses. A WRITE with an immediate value
+  /// looks similar, but its length is that of bytes written elsewhere.
   static bool is_message(const ibv_wc& receive) {
     return receive.opcode == IBV_WC_RECV && (receive.wc_flags & IBV_WC_WITH_IMM) != 0 &&
            receive.byte_len <= kMessageBytes;

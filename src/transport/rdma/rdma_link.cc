@@ -110,7 +110,7 @@ void RdmaLink::on_turn() {
   if (closing_) finish_close();  // the last statement: it may destroy this
 }
 
-/// All that can go on goes on.
+/// Moves on whatever can: frames out, frames in, payloads that wait for room.
 void RdmaLink::move() {
   feed();
   while (!closing_) {
@@ -310,7 +310,7 @@ PayloadTarget RdmaLink::take_elsewhere(PayloadTarget target, uint32_t payload_by
   return PayloadTarget::elsewhere();
 }
 
-/// Ends a payload that nothing must be waited for. False: one is under way.
+/// Ends a payload that comes beside the stream. False: it cannot end yet, since it is paused or being read.
 bool RdmaLink::end_elsewhere() {
   switch (elsewhere_) {
     case PayloadBeside::kNone:

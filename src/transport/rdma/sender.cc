@@ -158,7 +158,7 @@ void Sender::write_remote_pieces(const SendFrame& frame) {
 
 // Offered payloads.
 
-/// Null: too many are open. It counts once it is announced.
+/// A place for one more offer, which counts only once it is announced. Null: too many are open.
 Sender::Offer* Sender::new_offer(SendFrame& frame) {
   if (offers_made_ - offers_done_ == kOffersMax) return nullptr;
   Offer& offer = offers_[offers_made_ % kOffersMax];
@@ -241,7 +241,7 @@ void Sender::let_go(Offer& offer) {
 }
 
 bool Sender::on_taken(uint64_t offers) {
-  // One whose frame is still leaving is nobody's to take.
+  // The peer cannot have taken an offer whose frame is still leaving.
   if (offers > offers_made_ - (in_frame_ && way_ == Way::kOffered ? 1 : 0)) return false;
   while (offers_done_ < offers) {
     Offer& offer = offers_[offers_done_++ % kOffersMax];
@@ -316,8 +316,9 @@ void Sender::close_message() {
   message_open_ = false;
 }
 
-/// A SEND of no bytes, when half of the receives came back and nothing else tells of it, or when the peer has none
-/// left. The server's last credit may go to a client that has none, never the other way round: so one can always speak.
+/// Tells the peer of receives that we have posted again, by a SEND of no bytes: when half of them are back and no other
+/// SEND has said so, or when the peer has none left. The server may spend its last credit on a client that has none; a
+/// client may not. So at any time one of the two can speak.
 void Sender::send_credit() {
   const bool half = returned_ >= kRecvs / 2 && credits_ >= 1;
   const bool stuck = peer_left_ == 0 && returned_ > 0 && credits_ >= (role_ == Role::kServer ? 1u : 2u);

@@ -10,8 +10,8 @@ namespace memkv::transport::rdma {
 /// Payloads up to here ride in the stream.
 inline constexpr uint32_t kInlineMax = wire::kEagerPayloadMax;
 
-/// Written and not yet acknowledged, at most: what is in the send queue cannot be overtaken, and this much keeps the
-/// fastest line busy.
+/// Limit of bytes that are written and not yet acknowledged. Nothing overtakes what is in the send queue, so the limit
+/// is low; it still keeps the fastest line busy.
 inline constexpr uint32_t kPlacedBytesMax = 4u << 20;
 
 /// What an owner may read from its drives for one link at a time, what is being sent included: enough to keep the line
@@ -36,14 +36,14 @@ class Sender {
   void on_posted_done(Posted& done);
   /// The peer has posted so many receives again.
   void add_credits(uint32_t receives);
-  /// We have; it is told with the next SEND.
+  /// We have posted receives again; the peer is told with the next SEND.
   void receive_returned() { returned_++; }
   void receive_used() { peer_left_--; }
   /// The peer needs the memory of so many offers, counted from the first, no more. False: there were not that many.
   [[nodiscard]] bool on_taken(uint64_t offers);
-  /// The peer need not find room for the frame's payload.
+  /// Tells the peer not to wait for room for the frame's payload any more.
   void withdraw(SendFrame& frame);
-  /// Of the peer's offers, so many are taken.
+  /// Tells the peer that we have read or dropped so many of its offers, counted from the first.
   void tell_taken(uint64_t offers) { taken_ = offers; }
   /// The server says nothing until it has heard a frame of the client's.
   void unmute() { muted_ = false; }

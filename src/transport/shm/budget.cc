@@ -13,7 +13,7 @@
 namespace memkv::transport {
 namespace {
 
-/// A lease is broken by a signal; the one chosen here is ignored unless somebody wants it.
+/// The kernel breaks a lease by sending a signal. This one is ignored by default, so that the process survives it.
 bool is_alone(int fd) {
   if (fd < 0) return true;
   (void)fcntl(fd, F_SETSIG, SIGURG);

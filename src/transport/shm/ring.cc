@@ -54,8 +54,8 @@ size_t ShmRings::read_mapped(std::span<const iovec> pieces, size_t bytes) const 
                        [&](size_t offset, std::byte* memory, size_t n) { std::memcpy(memory, ring + offset, n); });
 }
 
-/// In one system call unless the ring ends in between: bytes cannot change any more once they are here, and a hole that
-/// the peer punched is zeros.
+/// Copies from the ring with pread, in one system call unless the ring's end lies in between. The peer cannot change
+/// bytes that have been copied, and a hole that it punched reads as zeros instead of raising a signal.
 Result<size_t> ShmRings::read_file(std::span<const iovec> pieces, size_t bytes) const {
   std::array<iovec, 128> stretches;
   size_t count = 0, before_end = 0, wanted = 0;
@@ -111,7 +111,7 @@ bool ShmRings::must_wake() {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const uint64_t word = window_->peer().sleep.load(std::memory_order_relaxed);
   if ((word & kAsleep) == 0 || word == told_) return false;
-  // Whoever waits for room is let sleep until half of the ring is free.
+  // A peer that waits for room sleeps on until half of the ring is free: one wake-up for many small reads.
   const bool room = took && (word & kWantsRoom) != 0 && peer_written_ - read_ <= window_->in_bytes() / 2;
   if (!wrote && !room) return false;
   told_ = word;

@@ -1,5 +1,6 @@
 #pragma once
-/// Both rings of a shm connection as one end sees them: bytes in, bytes out, and indices that are not believed.
+/// Both rings of a shm connection as one end sees them. The peer may write anything into its indices, so they are
+/// checked.
 
 #include <sys/uio.h>
 
