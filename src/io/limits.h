@@ -47,4 +47,7 @@ Limits read_limits(const std::string& root, const Machine& machine);
 /// Of this process, read once. Thread: any.
 const Limits& process_limits();
 
+/// Raises the process's soft limit of open files to the hard one.
+void raise_open_files();
+
 }  // namespace memkv::io

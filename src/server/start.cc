@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -55,13 +54,6 @@ int fail(int code, const std::string& text) {
   constexpr uint32_t kPatienceMs = 1000;  // a reader that is gone must not hold the end up
   (void)base::write_stderr(fmt::format("memkv start: {}\n", text), kPatienceMs);
   return code;
-}
-
-void raise_open_files() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 /// The credential of the local server. All zero (none) when it listens at another address than the usual one, and where
@@ -211,7 +203,7 @@ Result<void> Server::start_threads() {
 int Server::prepare() {
   base::set_log_level(options_.log_level.value_or(base::LogLevel::kInfo));
   ::signal(SIGPIPE, SIG_IGN);
-  raise_open_files();
+  io::raise_open_files();
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
