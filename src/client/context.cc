@@ -79,6 +79,7 @@ void Context::shut_down() {
   for (const auto& server : servers_) server->shut_down();
   const auto at_rest = [](const auto& server) { return server->routes().at_rest(); };
   while (!std::all_of(servers_.begin(), servers_.end(), at_rest)) run_once(1'000'000);
+  MEMKV_ASSERT(calls_.size() == 0);
   calls_.shut_down();
   watch_.stop();
   while (!machine_.at_rest()) run_once(1'000'000);

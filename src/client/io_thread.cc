@@ -81,6 +81,7 @@ void IoThread::push(Item item) {
 }
 
 void IoThread::submit(Job& job) {
+  MEMKV_ASSERT(!job.link.linked() && !stopping_.load(std::memory_order_relaxed));
   job.thread = this;
   job.call.context = &job;
   job.call.outcomes = &job.outcomes;

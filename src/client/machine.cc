@@ -46,6 +46,7 @@ Machine::Machine(const Settings& settings)
 Machine::~Machine() = default;
 
 Result<void, Message> Machine::open(std::unique_ptr<io::Reactor> reactor) {
+  MEMKV_ASSERT(!reactor_ && reactor, "opened once");
   reactor_ = std::move(reactor);
   open_rdma();
   if (settings_.transport == Transport::kRdma && !rdma_) {

@@ -40,6 +40,7 @@ void Calls::shut_down() {
 // Calls.
 
 void Calls::submit(Call& call) {
+  MEMKV_ASSERT(!call.link.linked() && call.ops.empty() && call.batch && call.outcomes && call.on_done);
   call.started_ns = machine_.now_ns();
   call.canceled = false;
   call.left = call.batch->ops.size() + 1;  // one for this loop
@@ -81,6 +82,7 @@ void Calls::op_done(Call& call) {
   if (--call.left > 0) return;
   MEMKV_ASSERT(call.ops.empty() && call.waiting == 0 && call.to_start.empty());
   calls_.remove(call);
+  MEMKV_ASSERT(weight_ >= call.weight);
   weight_ -= call.weight;
   call.on_done(call);
 }
@@ -174,6 +176,7 @@ void Calls::start_next(Call& call, uint32_t index, Status status) {
 
 /// In a loop: each may be done at once, and a chain may be long.
 void Calls::start_chained(Call& call) {
+  MEMKV_ASSERT(!call.starting && !call.canceled);
   call.starting = true;
   while (!call.to_start.empty()) {
     const uint32_t index = call.to_start.back();

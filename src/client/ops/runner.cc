@@ -162,6 +162,7 @@ void Runner::on_mismatch(Unit& unit) {
 
 void Runner::on_lost(Unit& unit, bool sent) {
   Op& op = op_of(unit);
+  MEMKV_ASSERT(unit.frame == nullptr && op.step != Step::kEnded);
   unit.leave_queue();
   const bool upload = is_upload(op.step);
   if (sent && !is_read(op.spec->kind) && (!upload || op.step == Step::kCommit)) {
@@ -178,6 +179,7 @@ void Runner::on_lost(Unit& unit, bool sent) {
 
 /// Where a server cannot be reached a read is a miss and a change is refused: a cache that misses has not failed.
 void Runner::refuse(Op& op, Status why) {
+  MEMKV_ASSERT(why != Status::kOk && op.step != Step::kFree && op.step != Step::kEnded);
   if (why == Status::kUnavailable) {
     op.outcome.unreachable = true;
     switch (op.spec->kind) {

@@ -109,6 +109,7 @@ void Calls::end_waiting(Call& call, Status status, uint64_t due_until_ns) {
 
 void Calls::end_lane(Call& call, size_t server, Status status, uint64_t due_until_ns) {
   Lane& lane = call.lanes[server];
+  MEMKV_ASSERT(!lane.done() && call.waiting > 0, "an empty lane stands in no line");
   size_t kept = lane.next;
   for (size_t at = lane.next; at < lane.ops.size(); at++) {
     const uint32_t index = lane.ops[at];

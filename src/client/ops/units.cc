@@ -83,6 +83,7 @@ void Units::take_due(UnitQueue& due) {
       next = std::min(next, unit.due_ns);
       continue;
     }
+    MEMKV_ASSERT(unit.frame == nullptr && op_of(unit).step != Step::kEnded);
     waiting_.remove(unit);
     add_to(due, unit);
   }

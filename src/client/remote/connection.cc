@@ -35,17 +35,17 @@ Connection::Connection(Shared& shared, ConnectionOwner& owner, const ServerFacts
     : shared_(shared),
       owner_(owner),
       line_{server, role.number, role.transport, role.rail, role.wanted_worker},
-      frames_(shared, window_),
-      sender_(shared, line_, window_, frames_),
+      frames_(shared, credits_),
+      sender_(shared, line_, credits_, frames_),
       receiver_(shared, line_, frames_, sender_) {}
 
 Connection::~Connection() { MEMKV_ASSERT(quiet_at_rest() && !has_queued()); }
 
 bool Connection::has_room(uint32_t quarters) const {
-  const wire::Credit& limit = window_.limit;
+  const wire::Credit& limit = credits_.limit;
   const uint64_t bytes = uint64_t{std::max(limit.gets, limit.puts)} * wire::kCreditUnit;
   const SendQueues& queues = sender_.queues();
-  return (window_.ops + queues.size() + 1) * 4 <= size_t{limit.ops} * quarters + 3 &&
+  return (credits_.ops + queues.size() + 1) * 4 <= size_t{limit.ops} * quarters + 3 &&
          queues.load_bytes * 4 <= bytes * quarters;
 }
 
@@ -89,13 +89,14 @@ void Connection::connected(Result<std::unique_ptr<transport::Link>> link, std::s
 }
 
 void Connection::adopt(std::unique_ptr<transport::Link> link, std::string_view server_name) {
+  MEMKV_ASSERT(!line_.link && !connector_ && (state() == State::kIdle || state() == State::kConnecting));
   line_.link = std::move(link);
   line_.state = State::kWelcoming;
   line_.since_ns = line_.peer.heard_ns = shared_.machine.now_ns();
   line_.epoch++;
   line_.peer.pinged_ns = 0;
   line_.peer.clock.reset();
-  MEMKV_ASSERT(window_.unused() && window_.exists_frames == 0 && frames_.empty());
+  MEMKV_ASSERT(credits_.unused() && credits_.exists_frames == 0 && frames_.empty());
   shared_.watch.start();
   if (!owner_.accept_name(server_name)) {
     goodbye_ = {Status::kInvalid,
@@ -116,6 +117,7 @@ void Connection::on_closed(transport::Link&, const Error& why) {
   const auto link = std::move(line_.link);
   const State was = std::exchange(line_.state, State::kIdle);
   line_.peer.pinged_ns = 0;
+  MEMKV_ASSERT(was == State::kWelcoming || was == State::kOpen || was == State::kClosing);
   receiver_.lose_all();
   frames_.lose_all();
   UnitQueue queued;
@@ -135,6 +137,8 @@ void Connection::delay_queued() {
 
 // What comes.
 
+/// Whatever a server says comes through here. Replies go on to the receiver; what it says of itself stays. Any frame is a
+/// sign of life, and may have made room for more.
 PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& header, std::span<const std::byte> body) {
   line_.peer.on_heard(shared_.machine.now_ns());
   if (line_.state == State::kClosing) return PayloadTarget::sink();
@@ -170,7 +174,7 @@ PayloadTarget Connection::on_frame(transport::Link&, const wire::FrameHeader& he
       break;
     case Opcode::kCredit:
       if (auto credit = wire::decode_credit(body))
-        window_.limit = *credit;
+        credits_.limit = *credit;
       else
         line_.end_for_error(credit.error().what);
       break;
@@ -198,7 +202,7 @@ void Connection::on_welcome(std::span<const std::byte> body) {
   }
   line_.state = State::kOpen;
   line_.peer.clock.heard(welcome->now_ns, line_.peer.asked_ns, shared_.machine.now_ns());
-  window_.limit = welcome->credit;
+  credits_.limit = welcome->credit;
   line_.worker = welcome->worker;
   owner_.on_welcome(*this, *welcome);
 }

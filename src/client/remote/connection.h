@@ -104,7 +104,7 @@ class Connection final : public transport::LinkOwner {
   Shared& shared_;
   ConnectionOwner& owner_;
   Line line_;
-  Window window_;
+  Credits credits_;
   FramesOut frames_;
   Sender sender_;
   Receiver receiver_;

@@ -15,8 +15,8 @@ void FramesOut::add(RequestFrame& frame, wire::Opcode opcode) {
   MEMKV_ASSERT(frame.step == Step::kMaking);
   frame.unanswered = static_cast<uint32_t>(frame.units.size());
   frame.counts_ops = opcode == wire::Opcode::kOps;
-  if (frame.counts_ops) window_.ops += frame.unanswered;
-  if (opcode == wire::Opcode::kExists) window_.exists_frames++;
+  if (frame.counts_ops) credits_.ops += frame.unanswered;
+  if (opcode == wire::Opcode::kExists) credits_.exists_frames++;
   frames_.push_back(frame);
 }
 
@@ -28,17 +28,19 @@ RequestFrame* FramesOut::find(uint64_t request_id) {
 }
 
 Unit* FramesOut::take_unit(RequestFrame& frame, uint32_t index) {
+  MEMKV_ASSERT(index < frame.units.size() && frames_.contains(frame));
   Unit* unit = std::exchange(frame.units[index], nullptr);
   if (!unit) return nullptr;
-  if (is_large_get(*unit)) window_.get_bytes -= unit->length;
+  if (is_large_get(*unit)) credits_.get_bytes -= unit->length;
   unit->frame = nullptr, unit->take_off();
   return unit;
 }
 
 void FramesOut::put_back(RequestFrame& frame, Unit& unit) {
+  MEMKV_ASSERT(frame.units[unit.index] == nullptr && unit.queue == nullptr);
   frame.units[unit.index] = &unit;
   unit.frame = &frame;
-  if (is_large_get(unit)) window_.get_bytes += unit.length;
+  if (is_large_get(unit)) credits_.get_bytes += unit.length;
 }
 
 bool FramesOut::answered(RequestFrame& frame, uint32_t replies) {
@@ -46,7 +48,7 @@ bool FramesOut::answered(RequestFrame& frame, uint32_t replies) {
   const auto waits = [](const Unit* unit) { return unit != nullptr; };
   if (frame.unanswered == replies && std::any_of(frame.units.begin(), frame.units.end(), waits)) return false;
   frame.unanswered -= replies;
-  if (frame.counts_ops) window_.ops -= replies;
+  if (frame.counts_ops) credits_.ops -= replies;
   free_if_done(frame);
   return true;
 }
@@ -54,8 +56,9 @@ bool FramesOut::answered(RequestFrame& frame, uint32_t replies) {
 void FramesOut::on_left(RequestFrame& frame) {
   MEMKV_ASSERT(frame.step == Step::kOnLink);
   frame.step = Step::kLeft;
-  window_.on_link_bytes -= total_bytes(frame.payload);
+  credits_.on_link_bytes -= total_bytes(frame.payload);
   for (size_t i = 0; i < frame.holders.size(); i++) {
+    MEMKV_ASSERT(frame.holders[i]->holds > 0);
     frame.holders[i]->holds--;
     shared_.units.on_released(*frame.holders[i]);
   }
@@ -65,8 +68,9 @@ void FramesOut::on_left(RequestFrame& frame) {
 }
 
 void FramesOut::on_never_left(RequestFrame& frame) {
+  MEMKV_ASSERT(frame.step == Step::kOnLink);
   frame.step = Step::kNeverLeft;
-  window_.on_link_bytes -= total_bytes(frame.payload);
+  credits_.on_link_bytes -= total_bytes(frame.payload);
   for (Request* op : std::exchange(frame.holders, {})) op->holds--;
 }
 
@@ -82,7 +86,7 @@ void FramesOut::lose_all() {
     MEMKV_ASSERT(frame->step != Step::kOnLink, "the link gave all frames back before it closed");
     free(*frame);
   }
-  MEMKV_ASSERT(window_.unused(), "credit is left");
+  MEMKV_ASSERT(credits_.unused(), "credit is left");
 }
 
 void FramesOut::free_if_done(RequestFrame& frame) {
@@ -90,11 +94,11 @@ void FramesOut::free_if_done(RequestFrame& frame) {
 }
 
 void FramesOut::free(RequestFrame& frame) {
-  MEMKV_ASSERT(window_.payload_grains >= frame.credit && window_.eager_bytes >= frame.eager_bytes);
-  if (base::rules().credit_returned) window_.payload_grains -= frame.credit;
-  window_.eager_bytes -= frame.eager_bytes;
-  if (frame.counts_ops) window_.ops -= frame.unanswered;
-  if (frame.out.opcode == wire::Opcode::kExists) window_.exists_frames--;
+  MEMKV_ASSERT(credits_.payload_grains >= frame.credit && credits_.eager_bytes >= frame.eager_bytes);
+  if (base::rules().credit_returned) credits_.payload_grains -= frame.credit;
+  credits_.eager_bytes -= frame.eager_bytes;
+  if (frame.counts_ops) credits_.ops -= frame.unanswered;
+  if (frame.out.opcode == wire::Opcode::kExists) credits_.exists_frames--;
   frames_.remove(frame);
   frame.sender = nullptr;
   frame.units.clear();
@@ -125,6 +129,7 @@ void FramesOut::add_exposure(RequestFrame& frame, Unit& unit, const transport::E
 }
 
 void FramesOut::take_back_exposure(RequestFrame& frame, Unit& unit) {
+  MEMKV_ASSERT(unit.exposure == frame.exposures.size(), "it was the last to be added");
   let_go(frame.exposures.back());
   frame.exposures.pop_back();
   unit.exposure = 0;
@@ -142,6 +147,7 @@ void FramesOut::let_go(FrameExposure& exposure) {
   exposure.memory.release();
   Request* op = std::exchange(exposure.holder, nullptr);
   if (!op) return;
+  MEMKV_ASSERT(op->holds > 0);
   op->holds--;
   shared_.units.on_released(*op);
 }

@@ -1,8 +1,8 @@
 #pragma once
 /// The frames of one connection that are on their way or wait for replies.
 
+#include "client/remote/credits.h"
 #include "client/remote/shared.h"
-#include "client/remote/window.h"
 
 namespace memkv::client {
 
@@ -12,7 +12,7 @@ inline constexpr uint32_t kSlotBits = 20;
 /// Gives back credit and memory as replies come and frames leave. Thread: the context's.
 class FramesOut {
  public:
-  FramesOut(Shared& shared, Window& window) : shared_(shared), window_(window) {}
+  FramesOut(Shared& shared, Credits& credits) : shared_(shared), credits_(credits) {}
   FramesOut(const FramesOut&) = delete;
   FramesOut& operator=(const FramesOut&) = delete;
 
@@ -53,7 +53,7 @@ class FramesOut {
   void free(RequestFrame& frame);
 
   Shared& shared_;
-  Window& window_;
+  Credits& credits_;
   FrameList frames_;
   uint64_t request_counter_ = 0;
 };

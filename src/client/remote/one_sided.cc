@@ -55,7 +55,8 @@ void OneSided::on_time() {
   const uint64_t now = shared_.machine.now_ns();
   for (size_t i = 0; i < routes_.all().size(); i++) {
     Connection& connection = routes_.at(i);
-    if (!choice().up(connection.transport()) || connection.state() != Connection::State::kIdle) continue;
+    if (connection.transport() == Transport::kTcp || !choice().up(connection.transport())) continue;
+    if (connection.state() != Connection::State::kIdle) continue;
     if (!connection.should_open && !connection.has_queued()) continue;
     if (connection.not_before_ns > now)
       open_by(connection.not_before_ns);
@@ -91,6 +92,7 @@ void OneSided::try_rails() {
 
 /// One attempt. Its outcome: ConnectionOwner::on_welcome, or on_connect_failed.
 void OneSided::try_one(Connection& connection) {
+  MEMKV_ASSERT(connection.state() == Connection::State::kIdle && connection.transport() != Transport::kTcp);
   connection.should_open = true;
   if (connection.transport() == Transport::kRdma) return try_rdma(connection);
   const std::string path = find_socket();
@@ -128,6 +130,7 @@ bool OneSided::on_open(Connection& connection, bool same_process) {
     connection.close(Status::kUnavailable);  // on_lost follows
     return false;
   }
+  MEMKV_ASSERT(connection.open());
   connection.should_open = false;
   connection.backoff_ns = 0;
   open_by(0);  // for others that should be open
@@ -147,6 +150,7 @@ void OneSided::back_off(Connection& connection, const std::string& text) {
 
 /// Its ops go another way at once; a probe looks whether it works again.
 void OneSided::leave(Transport transport, const std::string& text) {
+  MEMKV_ASSERT(!routes_.any_open(transport), "ops still go over it");
   const bool switched = choice().set_down(transport, text, shared_.machine.now_ns(), [&](uint64_t low, uint64_t high) {
     return shared_.machine.jitter_ns(low, high);
   });

@@ -15,6 +15,7 @@ using wire::Opcode;
 
 /// `placed`: the payload is there already, in the op's memory or in a slot of ours.
 void Receiver::expect(Unit& unit, const wire::OpReply& reply, size_t payload_at, FrameExposure* placed) {
+  MEMKV_ASSERT(unit.frame == nullptr && unit.queue == nullptr && reply.payload_bytes <= unit.length);
   Arriving& arriving = arriving_.emplace_back();
   arriving.unit = &unit;
   arriving.reply = reply;
@@ -38,6 +39,8 @@ void Receiver::expect(Unit& unit, const wire::OpReply& reply, size_t payload_at,
 /// Payload of an op that was given up, in the middle of others.
 void Receiver::expect_nothing(uint32_t bytes) { targets_.push_back({shared_.frames.sink().data(), bytes}); }
 
+/// Replies to the ops of one frame, in any order. Those without payload go to their units at once; the payloads of the
+/// others follow, one behind the other, and each goes where its unit wants it, or into the sink.
 PayloadTarget Receiver::on_reply(const wire::FrameHeader& header, std::span<const std::byte> body) {
   MEMKV_ASSERT(arriving_.empty(), "one payload at a time");
   wire::ReplyDecoder decoder(body);
@@ -125,6 +128,7 @@ void Receiver::answer(Unit& unit, Status status) {
 /// Out of the slot that it arrived in, if it did.
 void Receiver::deliver(Arriving& arriving) {
   if (arriving.staged.staging.empty()) return;
+  MEMKV_ASSERT(arriving.reply.payload_bytes <= arriving.staged.staging.size());
   const Unit& unit = *arriving.unit;
   slices_.clear();
   slice(unit.op->pieces, unit.place, arriving.reply.payload_bytes, slices_);

@@ -66,6 +66,8 @@ Remote::Workers RemoteServer::workers() const {
   return {facts_.welcome.worker_count, facts_.map_number};
 }
 
+/// A server that is not known yet gets a connection first, and the unit waits for its WELCOME. After that it stands in the
+/// queue of one connection, which may have to be opened.
 void RemoteServer::route(Unit& unit) {
   MEMKV_ASSERT(unit.queue == nullptr && unit.frame == nullptr);
   if (const Status refusal = refusal_of(*unit.op); refusal != Status::kOk) {
@@ -133,6 +135,7 @@ void RemoteServer::reroute_all() {
 }
 
 void RemoteServer::refuse_waiting() {
+  MEMKV_ASSERT(breaker_.is_open());
   UnitQueue units;
   take_waiting(units);
   // on_refused takes the unit, and maybe others of its op, out of the queue.
@@ -305,6 +308,7 @@ void RemoteServer::on_one_sided_lost(Connection& connection, const std::string& 
 
 /// The connection over which a refused server was watched is lost: maybe another process serves there soon.
 void RemoteServer::probe_again() {
+  MEMKV_ASSERT(breaker_.backoff_ns() > 0);
   if (alarm_.armed()) return;
   facts_.known = false;
   connect_soon(shared_.machine.jitter_ns(breaker_.backoff_ns() / 2, breaker_.backoff_ns()));

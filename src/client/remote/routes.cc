@@ -46,6 +46,7 @@ uint16_t Routes::worker_of(std::string_view key) const {
 // Picking.
 
 void Routes::mark(Connection& connection) {
+  MEMKV_ASSERT(connection.transport() != Transport::kTcp && connection.state() == State::kIdle);
   connection.should_open = true;
   marked_due_ns_ = std::min(marked_due_ns_, std::max(shared_.machine.now_ns(), connection.not_before_ns));
 }
@@ -57,6 +58,7 @@ bool Routes::take_marked(uint64_t& due_ns) {
 
 Connection* Routes::pick(const Unit& unit) {
   const Request& op = *unit.op;
+  MEMKV_ASSERT(!op.pinned || op.pinned.connection < connections_.size());
   if (op.pinned) return connections_[op.pinned.connection].get();
   if (op.gpu) return pick_gpu_rail(op);
   if (op.spec->kind == Kind::kStatus) return &pick(server_.welcome.worker);

@@ -1,4 +1,4 @@
-#include "client/remote/window.h"
+#include "client/remote/send_queues.h"
 
 namespace memkv::client {
 

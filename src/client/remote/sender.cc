@@ -41,8 +41,8 @@ void Sender::pump() {
 }
 
 void Sender::add_unit(RequestFrame& frame, Unit& unit) {
-  unit.queue->remove(unit);
-  unit.queue = nullptr;
+  MEMKV_ASSERT(unit.queue != nullptr && unit.frame == nullptr, "it waits, and leaves once");
+  unit.leave_queue();
   unit.frame = &frame;
   unit.index = static_cast<uint16_t>(frame.units.size());
   frame.units.push_back(&unit);
@@ -143,10 +143,10 @@ RequestFrame& Sender::frame_for(std::initializer_list<const UnitQueue*> queues) 
 }
 
 bool Sender::send_ops() {
-  const uint32_t ops = window_.ops_left();
+  const uint32_t ops = credits_.ops_left();
   const auto small_fits = [&](uint32_t in_frame) {
     return !queues_.small.empty() &&
-           window_.eager_bytes + in_frame + queues_.small.front()->length <= wire::kEagerBytesMax;
+           credits_.eager_bytes + in_frame + queues_.small.front()->length <= wire::kEagerBytesMax;
   };
   if (ops == 0 || (queues_.ops.empty() && !small_fits(0))) return false;
   RequestFrame& frame = frame_for({&queues_.ops, &queues_.small});
@@ -159,31 +159,31 @@ bool Sender::send_ops() {
     frame.eager_bytes += length;
   }
   MEMKV_ASSERT(encoder.count() > 0);
-  window_.eager_bytes += frame.eager_bytes;
+  credits_.eager_bytes += frame.eager_bytes;
   send(frame, Opcode::kOps, encoder.finish());
   return true;
 }
 
 /// Gets whose bytes count: as many as the server keeps room for.
 bool Sender::send_gets() {
-  const uint32_t ops = window_.ops_left();
-  if (queues_.gets.empty() || ops == 0 || !window_.has_for_get(queues_.gets.front()->length)) return false;
+  const uint32_t ops = credits_.ops_left();
+  if (queues_.gets.empty() || ops == 0 || !credits_.has_for_get(queues_.gets.front()->length)) return false;
   RequestFrame& frame = frame_for({&queues_.gets});
   wire::OpsEncoder encoder = begin_ops(frame);
-  while (!queues_.gets.empty() && encoder.count() < ops && window_.has_for_get(queues_.gets.front()->length)) {
+  while (!queues_.gets.empty() && encoder.count() < ops && credits_.has_for_get(queues_.gets.front()->length)) {
     const uint32_t length = queues_.gets.front()->length;
     if (!add_op(frame, encoder, *queues_.gets.front())) break;
-    window_.get_bytes += length;
+    credits_.get_bytes += length;
   }
   send(frame, Opcode::kOps, encoder.finish());
   return true;
 }
 
 bool Sender::send_large() {
-  if (queues_.large.empty() || window_.ops_left() == 0 || window_.on_link_bytes >= link_payload_max()) return false;
+  if (queues_.large.empty() || credits_.ops_left() == 0 || credits_.on_link_bytes >= link_payload_max()) return false;
   Unit& unit = *queues_.large.front();
   const uint32_t credit = wire::credit_units(unit.length);
-  if (!window_.has_for_payload(credit)) return false;
+  if (!credits_.has_for_payload(credit)) return false;
   send_alone(frames_.make(wire::kOpsHeaderBytes + body_bytes(unit)), unit, credit);
   return true;
 }
@@ -192,21 +192,21 @@ bool Sender::send_large() {
 void Sender::send_alone(RequestFrame& frame, Unit& unit, uint32_t credit) {
   wire::OpsEncoder encoder = begin_ops(frame);
   const bool added = add_op(frame, encoder, unit);
-  MEMKV_ASSERT(added);
+  MEMKV_ASSERT(added, "the frame was made for it");
   frame.credit = credit;
-  window_.payload_grains += credit;
+  credits_.payload_grains += credit;
   send(frame, Opcode::kOps, encoder.finish());
 }
 
 /// A unit of GPU memory, in a frame of its own: the server writes or reads the memory, and nothing here touches it.
 /// Where that cannot be, the op ends, so that its caller stages.
 bool Sender::send_gpu() {
-  if (queues_.gpu.empty() || window_.ops_left() == 0) return false;
+  if (queues_.gpu.empty() || credits_.ops_left() == 0) return false;
   Unit& unit = *queues_.gpu.front();
   const bool payload = wire::has_payload(unit.kind);
   const uint32_t credit = payload ? wire::credit_units(unit.length) : 0;
-  if (payload && (window_.on_link_bytes >= link_payload_max() || !window_.has_for_payload(credit))) return false;
-  if (is_large_get(unit) && !window_.has_for_get(unit.length)) return false;
+  if (payload && (credits_.on_link_bytes >= link_payload_max() || !credits_.has_for_payload(credit))) return false;
+  if (is_large_get(unit) && !credits_.has_for_get(unit.length)) return false;
   slices_.clear();
   slice(unit.op->pieces, unit.place, unit.length, slices_);
   transport::Exposure memory;
@@ -220,13 +220,13 @@ bool Sender::send_gpu() {
     frame.offered = memory;
   else
     frames_.add_exposure(frame, unit, memory);
-  if (is_large_get(unit)) window_.get_bytes += unit.length;
+  if (is_large_get(unit)) credits_.get_bytes += unit.length;
   send_alone(frame, unit, credit);
   return true;
 }
 
 bool Sender::send_exists() {
-  if (queues_.exists.empty() || !window_.has_for_exists()) return false;
+  if (queues_.exists.empty() || !credits_.has_for_exists()) return false;
   size_t bytes = 8;
   size_t count = 0;
   for (const Unit& unit : queues_.exists) {
@@ -294,13 +294,14 @@ void Sender::send(RequestFrame& frame, Opcode opcode, std::span<const std::byte>
   }
   shared_.watch.start();
   frame.step = RequestFrame::Step::kOnLink;
-  window_.on_link_bytes += total_bytes(frame.payload);
+  credits_.on_link_bytes += total_bytes(frame.payload);
   if (line_.link->send(out)) return;
   frames_.on_never_left(frame);
   line_.close(Status::kUnavailable);
 }
 
 void Sender::on_sent(RequestFrame& frame, bool sent) {
+  MEMKV_ASSERT(frame.sender == this);
   if (!sent && line_.open()) line_.state = Line::State::kClosing;
   frames_.on_left(frame);
   for (const uint16_t index : std::exchange(frame.canceled, {})) {
@@ -311,6 +312,7 @@ void Sender::on_sent(RequestFrame& frame, bool sent) {
 }
 
 void Sender::give_up(Unit& unit) {
+  MEMKV_ASSERT(unit.frame && unit.frame->sender == this && unit.frame->units[unit.index] == &unit);
   RequestFrame& frame = *unit.frame;
   const uint64_t request_id = frame.out.request_id;
   const uint16_t index = unit.index;

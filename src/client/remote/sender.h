@@ -5,14 +5,15 @@
 
 #include "client/remote/frames_out.h"
 #include "client/remote/line.h"
+#include "client/remote/send_queues.h"
 
 namespace memkv::client {
 
-/// Sends what the window has room for, and takes back what is given up. Thread: the context's.
+/// Sends what credit allows, and takes back what is given up. Thread: the context's.
 class Sender {
  public:
-  Sender(Shared& shared, Line& line, Window& window, FramesOut& frames)
-      : shared_(shared), line_(line), window_(window), frames_(frames) {}
+  Sender(Shared& shared, Line& line, Credits& credits, FramesOut& frames)
+      : shared_(shared), line_(line), credits_(credits), frames_(frames) {}
   Sender(const Sender&) = delete;
   Sender& operator=(const Sender&) = delete;
 
@@ -58,7 +59,7 @@ class Sender {
 
   Shared& shared_;
   Line& line_;
-  Window& window_;
+  Credits& credits_;
   FramesOut& frames_;
   SendQueues queues_;
   bool gets_first_ = false;    ///< large gets and other ops go first in turn
