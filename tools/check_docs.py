@@ -4,6 +4,7 @@
   - Code words of docs/reading-guide.md and docs/eviction.md: a word with a slash is a file or a folder that is there;
     a word that ends in () is a function. A function is defined (or declared, in a header) in the last file that is
     named before it in its paragraph, list item or table row. `Name::f()` says which class it belongs to.
+  - Constants (kName) in the pictures are constants of src/.
   - Links of all pages lead to files that are there, and to headings that they have.
   - Lines of the pages are shorter than 120 characters, but for tables, code and links that cannot be broken.
 """
@@ -104,9 +105,19 @@ def check_lines(page):
             yield f"{page.relative_to(ROOT)}:{number}: {len(line)} characters, at most {LINE_MAX}"
 
 
+def check_pictures():
+    constants = set()
+    for file in [*ROOT.glob("src/**/*.h"), *ROOT.glob("src/**/*.cc")]:
+        constants.update(re.findall(r"\bk[A-Z]\w+", file.read_text(errors="replace")))
+    for picture in sorted(ROOT.glob("docs/pictures/*.svg")):
+        for word in set(re.findall(r"\bk[A-Z]\w+", picture.read_text())) - constants:
+            yield f"{picture.relative_to(ROOT)}: src/ has no {word}"
+
+
 def main():
     pages = sorted((ROOT / "docs").glob("*.md"))
     errors = [error for page in pages if page.name in NAMES for error in check_names(page)]
+    errors += check_pictures()
     for page in [*pages, *sorted((ROOT / "docs").glob("*/*.md")), *sorted(ROOT.glob("*.md"))]:
         errors += check_links(page)
     for page in pages:

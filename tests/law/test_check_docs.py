@@ -82,6 +82,13 @@ def test_links_and_lines(tree):
     assert len(list(check_docs.check_lines(bad))) == 1
 
 
+def test_constants_in_pictures(tree):
+    (tree / "docs/pictures").mkdir()
+    (tree / "docs/pictures/p.svg").write_text("<text>kGone, kThere</text>")
+    (tree / "src/thing.h").write_text("enum class Kind { kThere };")
+    assert list(check_docs.check_pictures()) == ["docs/pictures/p.svg: src/ has no kGone"]
+
+
 def test_sizes_come_from_the_headers(monkeypatch):
     sizes = draw_pictures.Sizes()
     assert sizes.number("uint64_t{2} << 20") == 2 << 20
