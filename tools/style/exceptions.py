@@ -70,7 +70,7 @@ def tighten(file, findings):
         if found is None:
             continue
         if parts[2] != "-":
-            now = math.floor(found.value * 10) / 10 if found.is_floor else found.value
+            now = math.floor(found.value * 2 - 0.2) / 2 if found.is_floor else found.value  # shares move by themselves
             limit = max(float(parts[2]), now) if found.is_floor else min(float(parts[2]), now)
             line = line.replace(f" {parts[2]} ", f" {limit:g} ", 1)
         kept.append(line)
