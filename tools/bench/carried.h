@@ -1,5 +1,5 @@
 #pragma once
-/// What really carried the bytes: counted by the servers, between two moments, other clients' bytes included.
+/// What really carried the bytes between two moments, as the servers count them: other clients' bytes are in it, too.
 
 #include <map>
 #include <memory>
@@ -21,7 +21,8 @@ struct Carried {
 
   void add(const Carried& other);
   void take_off(const Carried& before);
-  /// All that carried at least a hundredth, the most first: "rdma", "shm+tcp"; "?" where nothing was counted.
+  /// The transports that carried at least 1 % of the bytes, the largest share first: "rdma", "shm+tcp". "?": no bytes
+  /// were counted.
   std::string transports() const;
   /// Of the server that used most: its rails that carried at least a hundredth of what rails did; 0: not over rdma.
   uint32_t rails() const;

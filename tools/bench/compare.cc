@@ -34,7 +34,8 @@ struct Contender {
   }
 };
 
-/// Peers have no option for congestion control: in a network namespace of our own, loopback's route says it.
+/// Sets the congestion control of peers, which have no option for it: by the route of loopback, in a network namespace
+/// of our own.
 bool own_network(const std::string& congestion) {
   const bool plain_word = congestion.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string::npos;
   const bool can = std::system("ip -V > /dev/null 2>&1") == 0;  // before the way back is closed
@@ -224,7 +225,7 @@ class Compare {
     return {};
   }
 
-  /// By turns, so that what else goes on in the machine touches all of them.
+  /// Measures them in turns, so that other load on the machine slows all of them alike.
   Result<void, Message> measure_all(std::vector<Contender>& all) {
     for (uint32_t round = 0; round < options_.repeat; round++) {
       for (Contender& one : all) {

@@ -48,7 +48,8 @@ class Lists {
     session_.run(batch, kDeadline);
   }
 
-  /// All gets, `step` of them a batch, one batch after the other; `beside`: a get of one block under way all the time.
+  /// Runs all gets, `step` of them a batch, one batch after the other. `beside`: one block is read over and over
+  /// meanwhile.
   ListRun run(uint64_t step, bool beside) {
     ListRun run;
     std::vector<double> single_us;

@@ -82,7 +82,8 @@ class LoadThread final : public Worker {
     return used_ > 0;
   }
 
-  /// Refilled when half of the flights are over, so that requests leave together: as the peers' driver does.
+  /// Waits until half of the flights are over and then refills them, so that requests leave together, as the peers'
+  /// driver does it.
   void go() override {
     uint64_t next = 0, under_way = 0;
     while (next < used_ || under_way > 0) {
@@ -144,8 +145,8 @@ class LoadThread final : public Worker {
     session_->run(batch);
   }
 
-  /// Draws the next op of a place: its key, whether it reads or writes, and for a write the bytes that only this version
-  /// of the block has.
+  /// Draws the next op of a place: its key, whether it reads or writes, and for a write the bytes that only this
+  /// version of the block has.
   void choose(Slot& slot, uint64_t place) {
     slot.hit = false;
     slot.write = plan_.first_fill || (plan_.read_share < 1 && random_.next_double() >= plan_.read_share);

@@ -49,7 +49,7 @@ struct LoadResult {
   double ops_per_s() const { return seconds > 0 ? static_cast<double>(ops) / seconds : 0; }
 };
 
-/// Fails only where no run is possible (bad options); what happens to single ops stands in the result.
+/// Fails only when no run is possible (bad options). Failures of single ops are in the result.
 Result<void, Message> run_load(const LoadPlan& plan, LoadResult& result);
 
 }  // namespace memkv::bench

@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint64_t kTurns = 4;
 
-/// What is measured beside something else is cut into turns, so that what else goes on in the machine touches all.
+/// Things that are compared are measured in turns, so that other load on the machine slows all of them alike.
 uint64_t turns_of(const NixlPlan& plan, bool several) {
   if (!several) return 1;
   return plan.iterations > 0 ? std::min(kTurns, plan.iterations) : kTurns;

@@ -33,7 +33,7 @@ std::string field_of(const char* path, std::string_view name) {
   return "";
 }
 
-/// Progress is dropped when nobody takes it: it must not hold up what is measured.
+/// Drops progress that nobody reads: it must not hold up what is measured.
 void show(const std::string& text) { (void)base::write_stderr(text); }
 
 double us(uint64_t ns) { return static_cast<double>(ns) / 1e3; }

@@ -35,7 +35,7 @@ double cpu_seconds_of(int pid) {
 
 namespace {
 
-/// Threads that begin together, once all of them are there; when one cannot be made none does anything.
+/// Threads that begin together once all of them exist. If one cannot be made, none does anything.
 class TogetherOrNot {
  public:
   ~TogetherOrNot() { end(kNever); }

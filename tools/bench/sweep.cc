@@ -196,7 +196,7 @@ class Sweep {
   uint64_t wrong_ = 0, failures_ = 0, misses_ = 0, verified_ = 0;
 };
 
-/// Without a word an own server is measured over all that reach it.
+/// The transports of a server of the benchmark's own, when none are named: all that reach it.
 std::vector<Transport> usual_transports(bool own) {
   return own ? std::vector<Transport>{Transport::kTcp, Transport::kShm} : std::vector<Transport>{Transport::kAuto};
 }

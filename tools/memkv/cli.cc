@@ -288,7 +288,7 @@ std::string unknown_command(const CLI::App& app, int argc, char** argv) {
   return tools::unknown_command("memkv", argv[1], {names.begin(), names.end()});
 }
 
-/// Help goes out as it is; a mistake becomes one line.
+/// Prints help as it is, and a mistake as one line.
 int explain_parse(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) {
     std::ostringstream help;

@@ -121,7 +121,7 @@ Finding check_rdma() {
   return {"rdma", Verdict::kOk, fmt::format("{} device(s)", (*host)->rail_count()), ""};
 }
 
-/// The driver says how many; neither it nor a runtime is ever linked.
+/// Asks the CUDA driver how many GPUs there are. It is loaded at run time, and only if it is there.
 Finding check_cuda() {
   void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr)

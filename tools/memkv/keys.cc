@@ -21,7 +21,7 @@ Result<std::vector<std::string>, Message> parse_keys(const KeysOptions& options)
   return keys;
 }
 
-/// Which servers do not answer: each is asked once, and told of once.
+/// Knows which servers do not answer: asks each once, and reports each once.
 class Troubles {
  public:
   explicit Troubles(Connected& connected) : connected_(connected) {}
