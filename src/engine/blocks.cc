@@ -1,69 +1,100 @@
-/// What the index knows: blocks, the records behind them, namespaces.
+#include "engine/blocks.h"
 
 #include <algorithm>
 
+#include "base/assert.h"
 #include "base/checksum.h"
-#include "engine/store_impl.h"
 
 namespace memkv::engine {
+namespace {
 
-uint16_t StoreImpl::namespace_index(uint64_t id) {
+constexpr uint64_t kIndexEntriesMin = 64;
+
+uint32_t chunks_of(const Entry& e) { return e.has(kHead) ? chunk_count(e.checksum()) : 0; }
+
+}  // namespace
+
+bool lies_in(Place place, const Log& log, uint64_t epoch) {
+  return place.drive == log.config().slice.drive_index && log.epoch_at(place.pack * format::kPackBytes) == epoch;
+}
+
+Blocks::Blocks(const StoreOptions& options, Drives& drives, StoreCounters& counters)
+    : options_(options),
+      drives_(drives),
+      counters_(counters),
+      index_(std::max(options.index_entries_max, kIndexEntriesMin)) {}
+
+uint16_t Blocks::namespace_index(uint64_t namespace_id) {
   for (size_t i = 0; i < namespaces_.size(); ++i) {
-    if (namespaces_[i] == id) return static_cast<uint16_t>(i);
+    if (namespaces_[i].id == namespace_id) return static_cast<uint16_t>(i);
   }
-  namespaces_.push_back(id);
-  flushed_.push_back(0);
-  flushed_durably_.push_back(0);
+  MEMKV_ASSERT(namespaces_.size() < UINT16_MAX, "an entry has 16 bits for it");
+  namespaces_.push_back({namespace_id, 0, 0});
   return static_cast<uint16_t>(namespaces_.size() - 1);
 }
 
-RecordRef StoreImpl::ref_of(const Entry& e) const {
-  return {e.place(), e.sequence(), e.checksum(), e.length(), e.has(kHasHoles)};
+Entry* Blocks::find_record(const format::RecordHeader& header) {
+  const Digest digest{header.digest[0], header.digest[1]};
+  return index_.find(header.kind == format::RecordKind::kChunk ? chunk_digest(digest, header.chunk_number) : digest);
 }
 
-Entry* StoreImpl::live(Digest digest) {
+Entry* Blocks::find_usable(Digest digest) {
   Entry* e = index_.find(digest);
   if (e == nullptr) return nullptr;
-  if (usable_log(e->place().drive) != nullptr) return e;
-  drop_block(digest, counters_.dropped_drive_out);
+  if (drives_.usable_log(e->place().drive) != nullptr) return e;
+  drop(digest, &StoreCounters::dropped_drive_out);
   return nullptr;
 }
 
-Entry* StoreImpl::live_chunk(Digest digest, uint32_t chunk) {
-  Entry* c = index_.find(chunk_digest(digest, chunk));
-  if (c == nullptr || usable_log(c->place().drive) != nullptr) return c;
-  drop_block(digest, counters_.dropped_drive_out);
+Entry* Blocks::find_usable_chunk(Digest block, uint32_t chunk) {
+  Entry* c = index_.find(chunk_digest(block, chunk));
+  if (c == nullptr || drives_.usable_log(c->place().drive) != nullptr) return c;
+  drop(block, &StoreCounters::dropped_drive_out);
   return nullptr;
 }
 
-void StoreImpl::erase_chunks(Digest digest, uint64_t block_bytes) {
-  for (uint32_t n = 0, count = chunk_count(block_bytes); n < count; ++n) {
-    if (Entry* c = index_.find(chunk_digest(digest, n))) {
-      counters_.bytes_used -= c->length();
-      index_.erase(c);
-    }
+bool Blocks::waits_for_drive(Digest digest) const {
+  const Entry* e = drives_.any_lags() ? find(digest) : nullptr;
+  if (e == nullptr) return false;
+  bool waits = drives_.lags(e->place().drive);
+  for (uint32_t n = 0, count = chunks_of(*e); n < count && !waits; ++n) {
+    const Entry* c = find_chunk(digest, n);
+    waits = c != nullptr && drives_.lags(c->place().drive);
+  }
+  return waits;
+}
+
+void Blocks::erase(Entry* entry) {
+  MEMKV_ASSERT(counters_.bytes_used >= entry->length());
+  counters_.bytes_used -= entry->length();
+  index_.erase(entry);
+}
+
+void Blocks::erase_chunks(Digest block, uint32_t begin, uint32_t end) {
+  for (uint32_t n = begin; n < end; ++n) {
+    if (Entry* c = index_.find(chunk_digest(block, n))) erase(c);
   }
 }
 
-void StoreImpl::drop_block(Digest digest, uint64_t& counter) {
+void Blocks::drop(Digest digest, Counter counter) {
   Entry* e = index_.find(digest);
   if (e == nullptr) return;
+  MEMKV_ASSERT(!e->has(kChunk) && counters_.blocks > 0);
   if (e->has(kHead)) {
-    erase_chunks(digest, e->checksum());
+    erase_chunks(digest, 0, chunks_of(*e));
     e = index_.find(digest);
   }
-  counters_.bytes_used -= e->length();
+  erase(e);
   --counters_.blocks;
-  ++counter;
-  index_.erase(e);
+  if (counter != nullptr) ++(counters_.*counter);
 }
 
-Entry* StoreImpl::install(Digest digest, uint64_t ns, const RecordRef& ref, uint16_t flags, uint32_t expiry_s) {
+Entry* Blocks::install(Digest digest, uint64_t namespace_id, const RecordRef& ref, uint16_t flags, uint32_t expiry_s) {
   Entry* e = index_.find(digest);
   if (e != nullptr) {
     counters_.bytes_used -= e->length();
   } else {
-    auto made = index_.insert(digest, namespace_index(ns));
+    auto made = index_.insert(digest, namespace_index(namespace_id));
     if (!made) return nullptr;
     e = *made;
   }
@@ -80,77 +111,121 @@ Entry* StoreImpl::install(Digest digest, uint64_t ns, const RecordRef& ref, uint
   return e;
 }
 
-/// The one step in which a new version becomes the block: its head (or whole record) and all its chunks. False: the
-/// index has no room for it, and no version of the block is there any more.
-bool StoreImpl::install_block(OpState& st, const RecordRef& ref, bool head, uint64_t ns, uint32_t expiry_s,
-                              uint64_t block_bytes, std::span<const std::pair<uint32_t, RecordRef>> chunks) {
-  if (ref.sequence < flushed_[namespace_index(ns)]) return true;  // flushed on its way
-  const Entry* old = index_.find(st.digest);
+bool Blocks::install_block(Digest digest, const RecordRef& ref, bool head, uint64_t namespace_id, uint32_t expiry_s,
+                           uint64_t block_bytes, std::span<const ChunkRefs::value_type> chunks) {
+  if (ref.sequence < namespaces_[namespace_index(namespace_id)].flushed) return true;  // flushed on its way
+  const Entry* old = find(digest);
   if (old == nullptr) ++counters_.blocks;
-  if (old != nullptr && old->has(kHead)) {
-    const uint32_t before = chunk_count(old->checksum());
-    const uint32_t now = head ? chunk_count(block_bytes) : 0;
-    for (uint32_t n = now; n < before; ++n) {
-      if (Entry* c = index_.find(chunk_digest(st.digest, n))) {
-        counters_.bytes_used -= c->length();
-        index_.erase(c);
-      }
-    }
-  }
+  if (old != nullptr) erase_chunks(digest, head ? chunk_count(block_bytes) : 0, chunks_of(*old));
   bool ok = true;
-  for (const auto& [n, c] : chunks) ok = ok && install(chunk_digest(st.digest, n), ns, c, kChunk, expiry_s) != nullptr;
+  for (const auto& [n, c] : chunks)
+    ok = ok && install(chunk_digest(digest, n), namespace_id, c, kChunk, expiry_s) != nullptr;
   RecordRef entry = ref;
   if (head) entry.checksum = block_bytes;
-  ok = ok && install(st.digest, ns, entry, head ? kHead : 0, expiry_s) != nullptr;
+  ok = ok && install(digest, namespace_id, entry, head ? kHead : 0, expiry_s) != nullptr;
   if (ok) return true;
-  uint64_t not_counted = 0;
   ++counters_.dropped_index_full;
-  for (const auto& [n, c] : chunks) {
-    if (Entry* e = index_.find(chunk_digest(st.digest, n))) {
-      counters_.bytes_used -= e->length();
-      index_.erase(e);
-    }
-  }
-  if (index_.find(st.digest) == nullptr)
+  for (const auto& [n, c] : chunks) erase_chunks(digest, n, n + 1);
+  if (find(digest) == nullptr)
     --counters_.blocks;
   else
-    drop_block(st.digest, not_counted);
+    drop(digest, nullptr);
   return false;
 }
 
-bool StoreImpl::exists(const BlockKey& key) { return live(key.digest) != nullptr; }
+void Blocks::evict(Digest digest, Log& log) {
+  log.note_evicted(digest);
+  drop(digest, &StoreCounters::dropped_evicted);
+}
 
-bool StoreImpl::stat(const BlockKey& key, BlockStat& out) {
-  const Entry* e = live(key.digest);
+/// The long way round, where a segment's headers do not say what is in it.
+void Blocks::evict_all_in(Log& log, uint64_t epoch) {
+  const auto inside = [&](const Entry* e) { return e != nullptr && lies_in(e->place(), log, epoch); };
+  std::vector<Digest> gone;
+  uint64_t cursor = 0;
+  while (const Entry* e = index_.next(cursor)) {
+    if (e->has(kChunk)) continue;
+    bool lost = inside(e);
+    for (uint32_t n = 0, count = chunks_of(*e); n < count && !lost; ++n) lost = inside(find_chunk(e->digest(), n));
+    if (lost) gone.push_back(e->digest());
+  }
+  for (const Digest& d : gone) evict(d, log);
+}
+
+Blocks::Leftover Blocks::leftover_of(Digest digest, Place fresh, uint64_t namespace_id) {
+  const Entry* old = find_usable(digest);
+  Leftover left;
+  left.elsewhere = old != nullptr && drives_.needs_own_tombstone(old->place(), fresh);
+  if (left.elsewhere) left.place = old->place();
+  left.gone = old == nullptr && may_return(digest, namespace_id);
+  return left;
+}
+
+bool Blocks::may_return(Digest digest, uint64_t namespace_id) const {
+  if (options_.memory_mode) return false;
+  return flush_is_open(namespace_id) || drives_.evicted_may_return(digest);
+}
+
+void Blocks::begin_flush(uint64_t namespace_id, uint64_t sequence) {
+  uint64_t& flushed = namespaces_[namespace_index(namespace_id)].flushed;
+  MEMKV_ASSERT(sequence > flushed, "sequences grow");
+  flushed = sequence;
+}
+
+void Blocks::drop_flushed(uint64_t namespace_id, uint64_t sequence) {
+  std::vector<Digest> gone;
+  uint64_t cursor = 0;
+  const uint16_t index = namespace_index(namespace_id);
+  while (const Entry* e = index_.next(cursor)) {
+    if (!e->has(kChunk) && e->namespace_index() == index && e->sequence() < sequence) gone.push_back(e->digest());
+  }
+  for (const Digest& d : gone) drop(d, nullptr);
+}
+
+void Blocks::end_flush(uint64_t namespace_id, uint64_t sequence) {
+  uint64_t& durable = namespaces_[namespace_index(namespace_id)].flushed_durably;
+  durable = std::max(durable, sequence);
+}
+
+/// Blocks of the namespace have left the index, though a log may not have the flush: it is under way, or it failed.
+bool Blocks::flush_is_open(uint64_t namespace_id) const {
+  for (const Namespace& ns : namespaces_) {
+    if (ns.id == namespace_id) return ns.flushed > ns.flushed_durably;
+  }
+  return false;
+}
+
+bool Blocks::stat(const BlockKey& key, BlockStat& out) {
+  const Entry* e = find_usable(key.digest);
   if (e == nullptr) return false;
   out = {e->sequence(), block_bytes_of(*e), e->expiry_s(), has_holes(key.digest, *e)};
   return true;
 }
 
-bool StoreImpl::has_holes(Digest digest, const Entry& e) const {
+bool Blocks::has_holes(Digest digest, const Entry& e) const {
   if (!e.has(kHead)) return e.has(kHasHoles);
   const uint64_t bytes = e.checksum();
   for (uint32_t n = 0, count = chunk_count(bytes); n < count; ++n) {
-    const Entry* c = index_.find(chunk_digest(digest, n));
+    const Entry* c = find_chunk(digest, n);
     const uint64_t full = std::min(bytes - n * base::kChunkBytes, base::kChunkBytes);
     if (c == nullptr || c->has(kHasHoles) || c->length() < full) return true;
   }
   return false;
 }
 
-bool StoreImpl::touch(const BlockKey& key) {
-  Entry* e = live(key.digest);
+bool Blocks::touch(const BlockKey& key) {
+  Entry* e = find_usable(key.digest);
   if (e == nullptr) return false;
   e->set(kHit);
   return true;
 }
 
-uint64_t StoreImpl::list(uint64_t ns, uint64_t cursor, uint32_t limit, void (*visit)(void*, const ListEntry&),
-                         void* context) {
+uint64_t Blocks::list(uint64_t namespace_id, uint64_t cursor, uint32_t limit,
+                      void (*visit)(void*, const Store::ListEntry&), void* context) {
   uint32_t found = 0;
-  const uint64_t end = std::min(index_.slot_count(), cursor + kListStepSlots);
+  const uint64_t end = std::min(index_.slot_count(), cursor + Store::kListStepSlots);
   while (const Entry* e = index_.next(cursor, end)) {
-    if (e->has(kChunk) || namespaces_[e->namespace_index()] != ns) continue;
+    if (e->has(kChunk) || namespaces_[e->namespace_index()].id != namespace_id) continue;
     visit(context, {e->digest(), e->sequence(), block_bytes_of(*e)});
     if (++found == limit) return cursor;
   }

@@ -30,8 +30,7 @@ enum EntryFlags : uint16_t {
   kHead = 1,      ///< of a block of several chunks; they stand under chunk_digest()
   kHasHoles = 2,  ///< of the bytes [0, length) some are absent
   kHit = 4,       ///< read since it was written
-  kPinned = 8,
-  kChunk = 16,  ///< one chunk of a block
+  kChunk = 16,    ///< one chunk of a block
 };
 
 /// 48 bytes. Read and written through its accessors; digest and namespace are the index's and never change.
@@ -95,8 +94,6 @@ class Index {
 
   Entry* find(Digest digest);
   const Entry* find(Digest digest) const { return const_cast<Index*>(this)->find(digest); }
-  /// Brings the digest's first slot into the cache: for lists of keys.
-  void prefetch(Digest digest) const { __builtin_prefetch(slots_ + home(digest)); }
   /// A new entry, all other fields zero. The digest is not there yet (asserted). kNoSpace at entries_max.
   Result<Entry*> insert(Digest digest, uint16_t namespace_index = 0);
   void erase(Entry* entry);

@@ -50,7 +50,7 @@ void LogScan::read(uint64_t offset, std::byte* memory, uint64_t bytes) {
 
 void LogScan::read_anchors() {
   const uint64_t seed = format::store_seed(recovery_.options().store_id);
-  AnchorWrite& last = recovery_.anchors_of(log_);
+  Sequences::AnchorWrite& last = recovery_.anchors_of(log_);
   for (uint64_t copy = 0; copy < 2; ++copy) {
     read(log_.config().slice.offset_bytes + copy * base::kSectorBytes, window_.get(), base::kSectorBytes);
     format::Anchor a;

@@ -17,34 +17,26 @@ constexpr size_t kTombstonesAtOnce = 1024;
 
 }  // namespace
 
-void StoreImpl::open(StoreOp& op) {
-  const uint64_t started = reactor_.now_ns();
-  const Status status = Recovery(*this).run();
-  counters_.recovery_ns = reactor_.now_ns() - started;
-  start_tick();
-  complete(op, status);
-}
-
 Status Recovery::run() {
-  tombs_.resize(s_.logs_.size());
-  if (s_.options_.memory_mode) {
-    for (auto& log : s_.logs_) {
+  tombs_.resize(parts_.drives.count());
+  if (parts_.options.memory_mode) {
+    for (const auto& log : parts_.drives.logs()) {
       if (log) log->start({});
     }
-    s_.sequence_end_ = format::kSequenceMax;
+    parts_.sequences.reserve_all();
     return Status::kOk;
   }
   if (const Status status = start_logs(); status != Status::kOk) return status;
   resolve();
   write_tombstones();
   close_tails();
-  return s_.all_out() ? Status::kIo : Status::kOk;
+  return parts_.drives.all_out() ? Status::kIo : Status::kOk;
 }
 
 /// Reads all logs. Before anything else is done on what they say, anchors tell durably what was dropped, and up to
 /// where sequences may be used.
 Status Recovery::start_logs() {
-  for (auto& log : s_.logs_) {
+  for (const auto& log : parts_.drives.logs()) {
     if (!log) continue;
     LogScan scan(*this, *log);
     const Log::Position position = scan.run();
@@ -52,21 +44,20 @@ Status Recovery::start_logs() {
     if (scan.unreadable()) log->give_up("it cannot be read");
   }
   const uint64_t start = rules().sequences_reserved ? std::max(anchored_end_, sequence_max_ + 1) : sequence_max_ + 1;
-  s_.sequence_ = std::max<uint64_t>(start, 1);
-  s_.sequence_wanted_ = s_.sequence_ + format::kSequenceReservation;
-  for (auto& log : s_.logs_) {
+  parts_.sequences.begin_at(std::max<uint64_t>(start, 1));
+  for (const auto& log : parts_.drives.logs()) {
     if (log && !log->out() && !write_anchors(*log)) log->give_up("its anchors cannot be written");
   }
-  s_.sequence_end_ = s_.sequence_wanted_;
-  return s_.all_out() ? Status::kIo : Status::kOk;
+  parts_.sequences.reserved();
+  return parts_.drives.all_out() ? Status::kIo : Status::kOk;
 }
 
 /// Both copies, one after another, so that a torn write leaves the one before, and no single lost block takes a fact
 /// back.
 bool Recovery::write_anchors(Log& log) {
-  AnchorWrite& write = anchors_of(log);
+  Sequences::AnchorWrite& write = anchors_of(log);
   for (int copy = 0; copy < 2; ++copy) {
-    const format::Anchor a = s_.next_anchor(log, write);
+    const format::Anchor a = parts_.sequences.next_anchor(log);
     std::memcpy(write.sector, &a, sizeof a);
     const uint64_t offset = log.config().slice.offset_bytes + write.counter % 2 * base::kSectorBytes;
     int32_t result = -1;
@@ -98,9 +89,9 @@ int32_t Recovery::wait(Log& log, uint64_t offset, std::byte* memory, uint64_t by
                              : log.device().read(w.io, offset, {&w.piece, 1});
     if (begun) break;
     if (begun.error().status != Status::kBusy) return -5;
-    s_.reactor_.run_once(1'000'000);
+    parts_.reactor.run_once(1'000'000);
   }
-  while (!w.done) s_.reactor_.run_once(10'000'000);
+  while (!w.done) parts_.reactor.run_once(10'000'000);
   return w.result;
 }
 
@@ -115,7 +106,7 @@ void Recovery::Tomb::add(uint64_t sequence, LogPlace at) {
 
 void Recovery::take(Log& log, uint64_t epoch, const format::RecordHeader& h, uint64_t payload_offset,
                     base::Bytes head) {
-  ++s_.counters_.recovered_records;
+  ++parts_.counters.recovered_records;
   sequence_max_ = std::max(sequence_max_, h.sequence);
   LogTombs& tombs = tombs_[log.config().slice.drive_index];
   Found f;
@@ -138,8 +129,8 @@ void Recovery::take(Log& log, uint64_t epoch, const format::RecordHeader& h, uin
 void Recovery::lose_records(Log& log, const format::NoteView& note) {
   if (!rules().losses_noticed) return;
   const uint8_t drive = log.config().slice.drive_index;
-  ++s_.counters_.recovered_rot;
-  MEMKV_LOG(kWarn, "shard {}: drive {}: an extent of {} records is lost: their blocks are misses", s_.options_.shard,
+  ++parts_.counters.recovered_rot;
+  MEMKV_LOG(kWarn, "shard {}: drive {}: an extent of {} records is lost: their blocks are misses", parts_.options.shard,
             drive, note.size());
   for (size_t i = 0; i < note.size(); ++i) {
     const format::NoteEntry e = note.entry(i);
@@ -152,13 +143,13 @@ void Recovery::lose_records(Log& log, const format::NoteView& note) {
 }
 
 void Recovery::lose_all(Log& log, LogPlace end) {
-  ++s_.counters_.recovered_rot;
-  ++s_.counters_.recovered_lost;
+  ++parts_.counters.recovered_rot;
+  ++parts_.counters.recovered_lost;
   MEMKV_LOG(
       kError,
       "shard {}: drive {}: part of segment {} is lost, and what it held is not known: what lies before it in this "
       "log is dropped for good",
-      s_.options_.shard, log.config().slice.drive_index, end.epoch);
+      parts_.options.shard, log.config().slice.drive_index, end.epoch);
   LogPlace& cut = tombs_[log.config().slice.drive_index].cut;
   cut = std::max(cut, end);
 }
@@ -251,13 +242,13 @@ void Recovery::find_chunks() {
 
 /// Chunks live and die with the head that names them: an upload may begin before a flush and commit behind it. False:
 /// one of them is lost.
-bool Recovery::parts_of(const Found& head, Parts& parts) const {
+bool Recovery::find_chunks_of(const Found& head, ChunkRefs& chunks) const {
   for (uint32_t n = 0; n < head.chunks.size(); ++n) {
     if (head.chunks[n] == 0) continue;
     const auto it = chunk_at_.find({head.digest(), head.chunks[n], n});
     if (it == chunk_at_.end()) return false;
     const Found& c = chunks_[it->second];
-    parts.emplace_back(
+    chunks.emplace_back(
         n, RecordRef{c.place, c.header.sequence, c.header.checksum, c.header.payload_bytes, c.header.range_count > 0});
   }
   return !head.damaged;
@@ -272,14 +263,13 @@ void Recovery::install_winners() {
   uint64_t dropped = 0;
   for (const size_t i : order) {
     const Found& f = commits_[i];
-    Parts parts;
-    const bool whole = parts_of(f, parts);
-    OpState st;
-    st.digest = f.digest();
+    ChunkRefs chunks;
+    const bool whole = find_chunks_of(f, chunks);
     const RecordRef ref{f.place, f.header.sequence, f.header.checksum, f.header.payload_bytes,
                         f.header.range_count > 0};
-    const bool installed = whole && s_.install_block(st, ref, f.header.kind == format::RecordKind::kHead,
-                                                     f.header.namespace_id, f.header.expiry_s, f.block_bytes, parts);
+    const bool installed =
+        whole && parts_.blocks.install_block(f.digest(), ref, f.header.kind == format::RecordKind::kHead,
+                                             f.header.namespace_id, f.header.expiry_s, f.block_bytes, chunks);
     if (!installed && rules().dropped_for_good) missing_.push_back({f.place.drive, f.digest(), f.header.sequence + 1});
     dropped += whole && !installed ? 1 : 0;
   }
@@ -287,7 +277,7 @@ void Recovery::install_winners() {
     MEMKV_LOG(kError,
               "shard {}: the index has room for {} entries: the {} oldest blocks are dropped for good; a smaller "
               "memory.index_block_size makes a larger index",
-              s_.options_.shard, s_.index_.entries_max(), dropped);
+              parts_.options.shard, parts_.blocks.entries_max(), dropped);
   }
 }
 
@@ -296,7 +286,7 @@ void Recovery::write_tombstones() {
   std::vector<Append> appends(std::min(missing_.size(), kTombstonesAtOnce));
   for (size_t i = 0; i < missing_.size() && rules().dies_where_it_lies; ++i) {
     if (i % kTombstonesAtOnce == 0) wait_for_tombstones();
-    Log* log = s_.usable_log(missing_[i].drive);
+    Log* log = parts_.drives.usable_log(missing_[i].drive);
     if (log == nullptr) continue;
     Append& a = appends[i % kTombstonesAtOnce];
     a = {};
@@ -307,7 +297,7 @@ void Recovery::write_tombstones() {
     a.context = this;
     a.on_done = [](Append& done) {
       auto& self = *static_cast<Recovery*>(done.context);
-      Log* failed = done.status == Status::kOk ? nullptr : self.s_.usable_log(done.place.drive);
+      Log* failed = done.status == Status::kOk ? nullptr : self.parts_.drives.usable_log(done.place.drive);
       if (failed != nullptr) failed->give_up("it takes no tombstones");
       --self.tombstones_left_;
     };
@@ -319,19 +309,20 @@ void Recovery::write_tombstones() {
 }
 
 void Recovery::wait_for_tombstones() {
-  for (auto& log : s_.logs_) {
+  for (const auto& log : parts_.drives.logs()) {
     if (log && !log->out()) log->pump();
   }
-  while (tombstones_left_ > 0) s_.reactor_.run_once(10'000'000);
+  while (tombstones_left_ > 0) parts_.reactor.run_once(10'000'000);
 }
 
 /// What was found at the end of a log is from now on known to have been complete.
 void Recovery::close_tails() {
-  for (auto& log : s_.logs_) {
+  for (const auto& log : parts_.drives.logs()) {
     if (log && !log->out()) (void)log->write_mark();
   }
   const auto busy = [](const auto& log) { return log && !log->idle(); };
-  while (std::any_of(s_.logs_.begin(), s_.logs_.end(), busy)) s_.reactor_.run_once(10'000'000);
+  const auto logs = parts_.drives.logs();
+  while (std::any_of(logs.begin(), logs.end(), busy)) parts_.reactor.run_once(10'000'000);
 }
 
 }  // namespace memkv::engine

@@ -6,7 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "engine/store_impl.h"
+#include "engine/parts.h"
 
 namespace memkv::engine {
 
@@ -21,10 +21,10 @@ struct DigestHash {
   size_t operator()(const Digest& d) const { return d.lo ^ (d.hi * 0x9E3779B97F4A7C15ull); }
 };
 
-/// One use: Recovery(store).run().
+/// One use: Recovery(parts).run(). Knows the drives, the blocks and the sequences. Thread: worker.
 class Recovery {
  public:
-  explicit Recovery(StoreImpl& store) : s_(store) {}
+  explicit Recovery(Parts& parts) : parts_(parts) {}
   Status run();
 
   // --- for LogScan
@@ -37,11 +37,11 @@ class Recovery {
   void lose_all(Log& log, LogPlace end);
   /// One device op, waited for: nothing else is under way. 0, or -errno.
   int32_t wait(Log& log, uint64_t offset, std::byte* memory, uint64_t bytes, bool write);
-  StoreCounters& counters() { return s_.counters_; }
-  const StoreOptions& options() const { return s_.options_; }
+  StoreCounters& counters() { return parts_.counters; }
+  const StoreOptions& options() const { return parts_.options; }
   /// Sequences below `end` may have been used.
   void saw_sequence_end(uint64_t end) { anchored_end_ = std::max(anchored_end_, end); }
-  AnchorWrite& anchors_of(const Log& log) { return s_.anchors_[log.config().slice.drive_index]; }
+  Sequences::AnchorWrite& anchors_of(const Log& log) { return parts_.sequences.anchors_of(log); }
 
  private:
   struct Found {
@@ -84,14 +84,13 @@ class Recovery {
     Digest digest;
     uint64_t sequence;
   };
-  using Parts = std::vector<std::pair<uint32_t, RecordRef>>;
 
   const Tomb* tomb_of_digest(const Found& f) const;
   const Tomb* tomb_of_namespace(const Found& f) const;
   bool killed(const Found& f) const;
   bool outlives_its_tombs(const Found& f) const;
   bool is_suspect(const Found& f) const;
-  bool usable(const Found& f) const { return s_.usable_log(f.place.drive) != nullptr; }
+  bool usable(const Found& f) const { return parts_.drives.usable_log(f.place.drive) != nullptr; }
   Status start_logs();
   bool write_anchors(Log& log);
   void resolve();
@@ -99,12 +98,12 @@ class Recovery {
   void bury_losers();
   void find_chunks();
   void install_winners();
-  bool parts_of(const Found& head, Parts& parts) const;
+  bool find_chunks_of(const Found& head, ChunkRefs& chunks) const;
   void write_tombstones();
   void wait_for_tombstones();
   void close_tails();
 
-  StoreImpl& s_;
+  Parts& parts_;
   std::vector<Found> commits_, chunks_;
   std::vector<LogTombs> tombs_;  // by drive
   std::unordered_map<Digest, size_t, DigestHash> winner_;

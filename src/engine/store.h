@@ -45,7 +45,6 @@ struct StoreOptions {
   uint32_t stripe_width = 4;
   uint64_t index_entries_max = 0;      ///< 64 bytes of memory each at the load limit
   uint32_t writes_in_flight_max = 16;  ///< device writes per log
-  uint32_t move_buffers = 4;           ///< 2 MiB + 4 KiB each, for reclaim and merges
   bool memory_mode = false;            ///< devices give views: reserve and read in place, nothing survives a restart
   /// Called once when a drive failed in this shard: tell the membership, then take_drives_out(); until then no change
   /// is acknowledged (rule 7). Thread: worker.
@@ -67,8 +66,7 @@ struct StoreOp {
   /// kBusy. Its client has given it up by then, or asks again. Null: no fence. Outlives the op.
   const uint64_t* fence = nullptr;
   uint64_t epoch = 0;
-  StoreOp* next = nullptr;          ///< private: queues
-  uint64_t private_state[24] = {};  ///< private to the store
+  StoreOp* next = nullptr;  ///< private: the store's queue of those that are done
 };
 
 /// Bytes of one record on their way in. `data` is slot memory: 4 KiB aligned, io::kSlotHeadroom writable bytes in front
@@ -139,6 +137,12 @@ struct ReadOp : StoreOp {
       false;  ///< sums[0] is the chunk's checksum; else sums are per piece cut at the chunk's grain boundaries
   uint16_t sum_count = 0;
   uint64_t sums[33] = {};
+  bool dropped = false;  ///< the record was damaged: its block is dropped
+  /// Private to the store until release(): the segment that `data` lies in.
+  struct Pin {
+    uint64_t epoch = 0;  ///< 0: it lies in `buffer`
+    uint8_t drive = 0;
+  } pin;
 };
 
 struct RemoveOp : StoreOp {

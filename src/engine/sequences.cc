@@ -1,10 +1,9 @@
-/// Sequence numbers and their durable reservation (rule 6).
+#include "engine/sequences.h"
 
 #include <algorithm>
 #include <cstring>
 
 #include "base/log.h"
-#include "engine/store_impl.h"
 #include "format/format_check.h"
 
 namespace memkv::engine {
@@ -14,46 +13,60 @@ constexpr uint64_t kAnchorEveryNs = 1'000'000'000;
 
 }  // namespace
 
-uint64_t StoreImpl::next_sequence() {
-  MEMKV_ASSERT(sequence_ < format::kSequenceMax && sequence_ < sequence_end_, "the sequence reservation ran out");
-  return sequence_++;
+Sequences::Sequences(io::Reactor& reactor, const StoreOptions& options, Drives& drives)
+    : reactor_(reactor), options_(options), drives_(drives), anchors_(drives.count()) {}
+
+uint64_t Sequences::next() {
+  MEMKV_ASSERT(next_ < format::kSequenceMax && next_ < end_, "the sequence reservation ran out");
+  return next_++;
 }
 
-void StoreImpl::skip_sequences(uint64_t count) {
-  MEMKV_ASSERT(count <= sequence_end_ - sequence_);
-  sequence_ += count;
+void Sequences::skip(uint64_t count) {
+  MEMKV_ASSERT(count <= end_ - next_);
+  next_ += count;
+}
+
+void Sequences::begin_at(uint64_t first) {
+  MEMKV_ASSERT(end_ == 0 && first > 0, "recovery begins once");
+  next_ = first;
+  wanted_ = first + format::kSequenceReservation;
+}
+
+void Sequences::reserve_all() {
+  MEMKV_ASSERT(options_.memory_mode);
+  end_ = format::kSequenceMax;
 }
 
 /// Rule 6, long before the range runs out: the next range is durable before its first number is used, in both anchors
 /// of a log, so that no lost block takes it back. One drive that has it is enough: recovery goes on above the highest
 /// anchor and all records. Looked at every tick: while none has it, drives that would not take it are asked again; one
 /// that hangs is not waited for.
-void StoreImpl::extend_reservation() {
-  if (options_.memory_mode || sequence_end_ - sequence_ > format::kSequenceReservation / 2) return;
-  sequence_wanted_ = sequence_end_ + format::kSequenceReservation;
-  for (size_t d = 0; d < logs_.size(); ++d) {
-    if (usable_log(static_cast<uint8_t>(d)) != nullptr && !anchors_[d].io.pending())
-      write_anchor(*logs_[d], anchors_[d]);
+void Sequences::extend_reservation() {
+  if (options_.memory_mode || end_ - next_ > format::kSequenceReservation / 2) return;
+  wanted_ = end_ + format::kSequenceReservation;
+  for (size_t d = 0; d < anchors_.size(); ++d) {
+    Log* log = drives_.usable_log(static_cast<uint8_t>(d));
+    if (log != nullptr && !anchors_[d].io.pending()) write_anchor(*log);
   }
 }
 
-/// Every tick: anchors that do not know yet how far their log is complete hear of it, once a second at most.
-void StoreImpl::anchor_logs() {
+/// Anchors that do not know yet how far their log is complete hear of it, once a second at most.
+void Sequences::anchor_logs() {
   const uint64_t now = reactor_.now_ns();
-  for (size_t d = 0; d < logs_.size(); ++d) {
-    const Log* log = usable_log(static_cast<uint8_t>(d));
-    AnchorWrite& write = anchors_[d];
-    const bool due = log != nullptr && log->wants_anchor() && now - write.written_ns >= kAnchorEveryNs;
-    if (due && !write.io.pending()) write_anchor(*logs_[d], write);
+  for (size_t d = 0; d < anchors_.size(); ++d) {
+    Log* log = drives_.usable_log(static_cast<uint8_t>(d));
+    const bool due = log != nullptr && log->wants_anchor() && now - anchors_[d].written_ns >= kAnchorEveryNs;
+    if (due && !anchors_[d].io.pending()) write_anchor(*log);
   }
 }
 
-/// The anchor to be written next, and its facts in `write`.
-format::Anchor StoreImpl::next_anchor(Log& log, AnchorWrite& write) {
-  write.store = this;
+format::Anchor Sequences::next_anchor(Log& log) {
+  AnchorWrite& write = anchors_of(log);
+  MEMKV_ASSERT(!write.io.pending(), "its memory is with the drive");
+  write.sequences = this;
   write.log = &log;
   write.facts = log.facts();
-  write.sequence_end = sequence_wanted_;
+  write.sequence_end = wanted_;
   write.written_ns = reactor_.now_ns();
   format::Anchor a{};
   std::memcpy(a.store_id, options_.store_id, sizeof a.store_id);
@@ -71,8 +84,9 @@ format::Anchor StoreImpl::next_anchor(Log& log, AnchorWrite& write) {
   return a;
 }
 
-void StoreImpl::write_anchor(Log& log, AnchorWrite& write) {
-  const format::Anchor a = next_anchor(log, write);
+void Sequences::write_anchor(Log& log) {
+  const format::Anchor a = next_anchor(log);
+  AnchorWrite& write = anchors_of(log);
   std::memcpy(write.sector, &a, sizeof a);
   write.piece = {write.sector, base::kSectorBytes};
   write.io.context = &write;
@@ -81,20 +95,20 @@ void StoreImpl::write_anchor(Log& log, AnchorWrite& write) {
   if (!log.device().write(write.io, offset, {&write.piece, 1}, log.config().slice.dsync)) --write.counter;  // next tick
 }
 
-void StoreImpl::on_anchor(io::IoOp& op, int32_t result) {
+void Sequences::on_anchor(io::IoOp& op, int32_t result) {
   AnchorWrite& write = *static_cast<AnchorWrite*>(op.context);
-  StoreImpl& s = *write.store;
+  Sequences& s = *write.sequences;
   if (result < 0) {
     --write.counter;  // that copy may be torn now: the next one goes there as well
     MEMKV_LOG_EVERY(1, kError, "shard {}: a drive does not take the sequence reservation", s.options_.shard);
     return;
   }
   write.ends[write.counter % 2] = write.sequence_end;
-  s.sequence_end_ = std::max(s.sequence_end_, std::min(write.ends[0], write.ends[1]));
+  s.end_ = std::max(s.end_, std::min(write.ends[0], write.ends[1]));
   write.log->anchored(write.facts);
 }
 
-bool StoreImpl::anchors_pending() const {
+bool Sequences::anchors_pending() const {
   return std::any_of(anchors_.begin(), anchors_.end(), [](const AnchorWrite& write) { return write.io.pending(); });
 }
 

@@ -1,0 +1,35 @@
+#pragma once
+/// Put of a block that is one record.
+
+#include "engine/ops/burial.h"
+#include "engine/ops/change.h"
+#include "engine/ops/index_room.h"
+#include "engine/ops/record_append.h"
+
+namespace memkv::engine {
+
+/// One record, then a tombstone where the one before it lies.
+///
+/// Thread: worker.
+class Put final : public Change {
+ public:
+  static void start(Parts& parts, IndexRoom& room, PutOp& op);
+  Put(Parts& parts, PutOp& op) : Change(parts, op), put_(op), record_(parts), burial_(parts) {}
+
+ private:
+  enum class Step : uint8_t { kWaiting, kAppending, kBurying, kDone };
+
+  void on_locked() override;
+  void on_drives_left() override;
+  static void on_appended(Append& append);
+  void appended();
+  void buried();
+  void end();
+
+  PutOp& put_;
+  RecordAppend record_;
+  Burial burial_;
+  Step step_ = Step::kWaiting;
+};
+
+}  // namespace memkv::engine

@@ -1,0 +1,30 @@
+#pragma once
+/// Write of a range inside one chunk.
+
+#include "engine/ops/change.h"
+#include "engine/ops/index_room.h"
+#include "engine/ops/range_writer.h"
+
+namespace memkv::engine {
+
+/// Changes a range of a block that may or may not exist: its turn on the key, then its turn with the merge buffers.
+///
+/// Thread: worker.
+class Write final : public Change, private RangeWriter::Job {
+ public:
+  static void start(Parts& parts, IndexRoom& room, RangeWriter& writer, WriteOp& op);
+  Write(Parts& parts, RangeWriter& writer, WriteOp& op) : Change(parts, op), writer_(writer), write_(op) {}
+
+ private:
+  enum class Step : uint8_t { kWaiting, kQueued, kMerging };
+
+  void on_locked() override;
+  void on_turn() override;
+  void on_range_written(Status status) override;
+
+  RangeWriter& writer_;
+  WriteOp& write_;
+  Step step_ = Step::kWaiting;
+};
+
+}  // namespace memkv::engine
