@@ -18,7 +18,6 @@ class KeyLocks {
   /// A change of a key. Lives until it has given its turn back.
   class Holder {
    public:
-    const Digest& locked_digest() const { return digest_; }
     bool holds_lock() const { return holds_lock_; }
 
    protected:

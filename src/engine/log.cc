@@ -280,6 +280,7 @@ void Log::update_durable_oldest() {
   durable_oldest_ = std::max(std::min(a, b), std::min(std::max(a, b), c));
 }
 
+/// Takes room for a record and its header at the end of the newest segment, or of the next one.
 Log::Room Log::reserve(uint32_t bytes) {
   MEMKV_ASSERT(config_.memory_mode);
   const uint32_t sectors = 1 + sectors_of(bytes);

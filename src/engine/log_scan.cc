@@ -258,6 +258,7 @@ void LogScan::read_sealed(const Segment& segment, const Segment& next) {
 
 // --- the newest segment ----------------------------------------------------------------------------------------------
 
+/// Reads the newest segment, which nothing but its extents tells of, and says where the log goes on in it.
 Log::Position LogScan::read_newest(const Segment& segment) {
   Log::Position end;
   const uint64_t epoch = segment.epoch;

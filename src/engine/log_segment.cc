@@ -64,6 +64,7 @@ void Log::need_segment() {
   write_header();
 }
 
+/// Opens the next segment: extents follow once its header is durable.
 void Log::write_header() {
   ++newest_;
   cursor_ = 1;

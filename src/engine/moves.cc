@@ -32,6 +32,8 @@ void Moves::on_moved(Append& append) {
   move.moves->moved(move);
 }
 
+/// Whoever points at the old place points at the copy now: the index, or an upload. A copy that nobody points at gets a
+/// tombstone.
 void Moves::moved(Move& move) {
   const Then then = move.then;
   const format::RecordHeader& h = move.header;

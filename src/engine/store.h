@@ -138,11 +138,9 @@ struct ReadOp : StoreOp {
   uint16_t sum_count = 0;
   uint64_t sums[33] = {};
   bool dropped = false;  ///< the record was damaged: its block is dropped
-  /// Private to the store until release(): the segment that `data` lies in.
-  struct Pin {
-    uint64_t epoch = 0;  ///< 0: it lies in `buffer`
-    uint8_t drive = 0;
-  } pin;
+  // Private to the store until release(): the segment that `data` lies in.
+  uint64_t pinned_epoch = 0;  ///< 0: it lies in `buffer`
+  uint8_t pinned_drive = 0;
 };
 
 struct RemoveOp : StoreOp {

@@ -1,6 +1,7 @@
 #include "engine/ops/read.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/chunk_seed.h"
@@ -9,6 +10,7 @@
 
 namespace memkv::engine {
 
+/// Which record holds the range, and which part of it. A block that is looked for counts as read.
 Read::Target Read::find_target(Parts& parts, const BlockKey& key, uint64_t offset, uint32_t length,
                                Generation if_generation) {
   Target t;
@@ -66,7 +68,7 @@ void Read::start(Parts& parts, ReadOp& op, bool over_holes) {
   op.sum_count = 0;
   op.whole_chunk = false;
   op.dropped = false;
-  op.pin = {};
+  op.pinned_epoch = 0;
   const Target t = find_target(parts, op.key, op.offset, op.length, op.if_generation);
   op.generation = t.generation;
   op.block_bytes = t.block_bytes;
@@ -120,7 +122,8 @@ void Read::loaded() {
     op_.bytes = 0;
   }
   if (status == Status::kOk && parts_.options.memory_mode) {
-    op_.pin = {load_.epoch(), target_.record.place.drive};  // its bytes are used where they lie, until release()
+    op_.pinned_epoch = load_.epoch();  // its bytes are used where they lie, until release()
+    op_.pinned_drive = target_.record.place.drive;
   } else {
     load_.release();
   }
@@ -212,9 +215,8 @@ Status Read::deliver_pieces(const Loaded& loaded, uint64_t seed, const uint64_t*
 }
 
 void release_read(Parts& parts, ReadOp& op) {
-  if (op.pin.epoch == 0) return;
-  parts.drives.log_of(op.pin.drive)->unpin(op.pin.epoch);
-  op.pin = {};
+  if (op.pinned_epoch == 0) return;
+  parts.drives.log_of(op.pinned_drive)->unpin(std::exchange(op.pinned_epoch, 0));
 }
 
 }  // namespace memkv::engine
