@@ -1,9 +1,9 @@
 #!/bin/bash
 # Instructions that a server spends on a get and a put, counted by callgrind: the same on a busy machine as on a quiet one.
-# usage: tools/instructions.sh [BLOCK [OPS]]        such as tools/instructions.sh 4KiB 4000
+# usage: tools/instructions.sh [BLOCK [OPS]]        such as tools/instructions.sh 4KiB 4000; MEMKV_BIN: programs of another version
 set -euo pipefail
 block=${1:-4KiB} ops=${2:-4000}
-bin=$(cd "$(dirname "$0")/.." && pwd)/build/release/bin
+bin=${MEMKV_BIN:-$(cd "$(dirname "$0")/.." && pwd)/build/release/bin}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
