@@ -77,7 +77,8 @@ class ConnectionTest : public ::testing::Test, public UnitOwner, public Connecti
     link->leave();  // INTRODUCE
     wire::Welcome welcome;
     welcome.worker_count = welcome.shard_count = 1;
-    welcome.credit = {4, 64, 64};
+    welcome.credit.puts = welcome.credit.gets = 64;
+    welcome.credit.ops = 4;
     hear(Opcode::kWelcome, 0, [&](std::span<std::byte> body) { return wire::encode(welcome, body); });
     EXPECT_TRUE(connection->open());
   }
