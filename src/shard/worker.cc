@@ -22,7 +22,7 @@ constexpr size_t kStatusOps = 8;
 constexpr uint64_t kTickNs = 100'000'000;
 constexpr uint64_t kSleepNs = 1'000'000'000;
 constexpr uint32_t kTurnedAwayMax = 16;  // that are told why at a time
-constexpr uint64_t kCreditMin = kChunkBytesMax / wire::kCreditUnit * 2, kCreditMax = 512;
+constexpr uint64_t kCreditMin = kChunkBytesMax / base::kGrainBytes * 2, kCreditMax = 512;
 /// Ops: enough to keep a link and drives busy with small ones. More would only stand in front of what comes next.
 constexpr uint64_t kCreditOpsMin = 8, kCreditOpsMax = 256;
 constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE, newer than the headers of Debian 12's kernel
@@ -410,10 +410,10 @@ wire::Credit Worker::compute_credit(const Holder& holder) const {
   // Who is alone with few connections has as much as four would share.
   const uint64_t clients = std::max(1u, tenants_.active()) * std::max<uint64_t>(1, holder.tenant->clients.size());
   const uint64_t connections = std::max<uint64_t>(holder.held[kPooledConnections] * clients, 4);
-  const uint64_t units = std::clamp(slot_bytes_ / 2 / connections / wire::kCreditUnit, kCreditMin, kCreditMax);
+  const uint64_t grains = std::clamp(slot_bytes_ / 2 / connections / base::kGrainBytes, kCreditMin, kCreditMax);
   const uint64_t ops = std::clamp(ops_.size() / 2 / connections, kCreditOpsMin, kCreditOpsMax);
   return {
-      .puts = static_cast<uint16_t>(units), .gets = static_cast<uint16_t>(units), .ops = static_cast<uint16_t>(ops)};
+      .puts = static_cast<uint16_t>(grains), .gets = static_cast<uint16_t>(grains), .ops = static_cast<uint16_t>(ops)};
 }
 
 void Worker::publish() {

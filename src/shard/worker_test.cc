@@ -84,7 +84,8 @@ TEST_F(WorkerTest, WelcomeNamesShardsAndCredit) {
   EXPECT_EQ(client.welcome.shard_count, 1);
   EXPECT_EQ(client.welcome.namespace_id, kTestNamespace);
   EXPECT_EQ(client.welcome.ready, 1);
-  EXPECT_GE(client.welcome.credit.puts, 2 * wire::credit_units(kChunkBytesMax)) << "two chunks, or 64 blocks of 64 KiB";
+  EXPECT_GE(client.welcome.credit.puts, 2 * wire::credit_grains(kChunkBytesMax))
+      << "two chunks, or 64 blocks of 64 KiB";
   EXPECT_GT(client.welcome.block_bytes_max, 0u);
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/siphash.h"
+#include "base/sizes.h"
 #include "memkv/error.h"
 #include "memkv/types.h"
 
@@ -28,8 +29,10 @@ inline constexpr uint32_t kOpsPerFrameMax = 512;
 inline constexpr uint32_t kKeysPerExistsMax = 16384;    ///< and what fits kBodyBytesMax
 inline constexpr uint32_t kEagerBytesMax = 64 * 1024;   ///< put payloads without credit in flight on a connection
 inline constexpr uint32_t kEagerPayloadMax = 8 * 1024;  ///< payloads up to here need no credit, but for their op
-inline constexpr uint32_t kCreditUnit = 64 * 1024;      ///< what credit counts: a payload takes as many as it begins
-constexpr uint32_t credit_units(uint32_t payload_bytes) { return (payload_bytes + kCreditUnit - 1) / kCreditUnit; }
+/// What a payload takes of the credit, which is counted in grains: as many as it begins.
+constexpr uint32_t credit_grains(uint32_t payload_bytes) {
+  return static_cast<uint32_t>((payload_bytes + base::kGrainBytes - 1) / base::kGrainBytes);
+}
 inline constexpr uint16_t kAnyWorker = 0xffff;
 inline constexpr uint32_t kSumsMax = 33;  ///< a 2 MiB range that starts inside a grain touches 33
 inline constexpr uint64_t kOffsetMax = UINT32_MAX * kChunkBytesMax;  ///< in a block: chunk numbers are 32 bits
@@ -304,8 +307,8 @@ struct Introduce {
 };
 /// What a client may have under way on a connection, each at least 1.
 struct Credit {
-  /*  0 */ uint16_t puts = 1;  ///< payloads of puts without a reply, in units of kCreditUnit
-  /// Bytes that gets above kEagerPayloadMax without a reply ask for, in units of kCreditUnit.
+  /*  0 */ uint16_t puts = 1;  ///< payloads of puts without a reply, in grains
+                               /// Bytes that gets above kEagerPayloadMax without a reply ask for, in grains.
   /*  2 */ uint16_t gets = 1;
   /*  4 */ uint16_t ops = 1;  ///< ops of OPS frames without a reply
   bool operator==(const Credit&) const = default;

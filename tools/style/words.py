@@ -27,7 +27,7 @@ WORDS = [
          "src/wire", "src/transport"),
     word(r"\bSegment\b", "a segment is a log's; memory of the peer is a RemotePiece", "src/client", "src/shard"),
     word(r"\bkUnitBytes\b|\b64[ -]bytes? units?\b", "a unit is a wire op; 64 bytes on a drive are a pack"),
-    word(r"(?i)\bcredit units?\b|\bunits? of credit\b", "credit is counted in grains"),
+    word(r"(?i)\bcredit[ _]units?\b|\bunits? of credit\b|\bkCreditUnit\w*", "credit is counted in grains"),
     word(r"\b(class|struct) Server\b", "in the client it is a RemoteServer", "src/client"),
     word(r"\b(FrameOut|OutFrame)\b", "it is a ReplyFrame (shard) or a SendFrame (transport)"),
 ]

@@ -43,7 +43,7 @@ Connection::~Connection() { MEMKV_ASSERT(quiet_at_rest() && !has_queued()); }
 
 bool Connection::has_room(uint32_t quarters) const {
   const wire::Credit& limit = credits_.limit;
-  const uint64_t bytes = uint64_t{std::max(limit.gets, limit.puts)} * wire::kCreditUnit;
+  const uint64_t bytes = uint64_t{std::max(limit.gets, limit.puts)} * base::kGrainBytes;
   const SendQueues& queues = sender_.queues();
   return (credits_.ops + queues.size() + 1) * 4 <= size_t{limit.ops} * quarters + 3 &&
          queues.load_bytes * 4 <= bytes * quarters;

@@ -22,7 +22,7 @@ struct Credits {
 
   uint32_t ops_left() const { return limit.ops > ops ? limit.ops - ops : 0; }
   bool has_for_get(uint64_t bytes) const {
-    return get_bytes == 0 || get_bytes + bytes <= uint64_t{limit.gets} * wire::kCreditUnit;
+    return get_bytes == 0 || get_bytes + bytes <= uint64_t{limit.gets} * base::kGrainBytes;
   }
   bool has_for_payload(uint32_t grains) const { return payload_grains == 0 || payload_grains + grains <= limit.puts; }
   bool has_for_exists() const { return exists_frames < kExistsFramesMax; }

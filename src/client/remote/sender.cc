@@ -182,7 +182,7 @@ bool Sender::send_gets() {
 bool Sender::send_large() {
   if (queues_.large.empty() || credits_.ops_left() == 0 || credits_.on_link_bytes >= link_payload_max()) return false;
   Unit& unit = *queues_.large.front();
-  const uint32_t credit = wire::credit_units(unit.length);
+  const uint32_t credit = wire::credit_grains(unit.length);
   if (!credits_.has_for_payload(credit)) return false;
   send_alone(frames_.make(wire::kOpsHeaderBytes + body_bytes(unit)), unit, credit);
   return true;
@@ -204,7 +204,7 @@ bool Sender::send_gpu() {
   if (queues_.gpu.empty() || credits_.ops_left() == 0) return false;
   Unit& unit = *queues_.gpu.front();
   const bool payload = wire::has_payload(unit.kind);
-  const uint32_t credit = payload ? wire::credit_units(unit.length) : 0;
+  const uint32_t credit = payload ? wire::credit_grains(unit.length) : 0;
   if (payload && (credits_.on_link_bytes >= link_payload_max() || !credits_.has_for_payload(credit))) return false;
   if (is_large_get(unit) && !credits_.has_for_get(unit.length)) return false;
   slices_.clear();
