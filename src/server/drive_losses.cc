@@ -17,7 +17,7 @@ void DriveLosses::on_drive_out(void* context, uint8_t drive_index, const char* w
   (void)!::write(losses.wake_.get(), &one, sizeof one);
 }
 
-/// A drive that does not take the membership without another one is out as well: the workers hear of both.
+/// Takes drives out of the membership. A drive that fails to record that is out as well; the workers are told of both.
 void DriveLosses::take_out(Storage& storage, const std::vector<std::unique_ptr<shard::Worker>>& workers) {
   const uint64_t failed = failed_.exchange(0);
   if (failed == 0) return;

@@ -29,7 +29,8 @@ class ShmSocket {
  public:
   /// Also removes sockets that dead servers left in the folder.
   static Result<ShmSocket, Message> open(const ShmOptions& options, const std::array<uint8_t, 16>& boot_id);
-  /// Without it the server serves over tcp alone: a warning, not an error. `bytes_max`: of all clients' windows.
+  /// Opens the socket for shared memory. Without it the server serves over tcp alone, so it is only a warning.
+  /// `bytes_max`: of all clients' windows.
   static ShmSocket open_if_possible(const ShmOptions& options, const wire::Windows& windows, uint64_t bytes_max,
                                     const std::array<uint8_t, 16>& boot_id);
   ShmSocket() = default;
