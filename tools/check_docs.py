@@ -4,6 +4,7 @@
   - Code words of docs/reading-guide.md and docs/eviction.md: a word with a slash is a file or a folder that is there;
     a word that ends in () is a function. A function is defined (or declared, in a header) in the last file that is
     named before it in its paragraph, list item or table row. `Name::f()` says which class it belongs to.
+  - A path of the tree in any page of docs/ is a file or a folder that is there (decisions/ tell of their own time).
   - Constants (kName) in the pictures are constants of src/.
   - Links of all pages lead to files that are there, and to headings that they have.
   - Lines of the pages are shorter than 120 characters, but for tables, code and links that cannot be broken.
@@ -70,6 +71,13 @@ def check_names(page):
                 yield f"{where} {word}: no file is named before it"
 
 
+def check_paths(page):
+    for number, text in paragraphs(page.read_text()):
+        for word in CODE.findall(text):
+            if word.startswith(TREE) and re.fullmatch(r"[\w./-]+", word) and not (ROOT / word).exists():
+                yield f"{page.relative_to(ROOT)}:{number}: {word} is not there"
+
+
 def slug(heading):
     """The anchor that a heading has on the usual forges."""
     text = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", lambda match: match[1] or "", heading.strip().lower())
@@ -113,7 +121,9 @@ def check_pictures():
 
 def main():
     pages = sorted((ROOT / "docs").glob("*.md"))
-    errors = [error for page in pages if page.name in NAMES for error in check_names(page)]
+    errors = []
+    for page in pages:
+        errors += check_names(page) if page.name in NAMES else check_paths(page)
     errors += check_pictures()
     for page in [*pages, *sorted((ROOT / "docs").glob("*/*.md")), *sorted(ROOT.glob("*.md"))]:
         errors += check_links(page)

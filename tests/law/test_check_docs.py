@@ -74,6 +74,12 @@ def test_what_moved_is_told(tree, text, fault):
     assert len(errors) == 1 and fault in errors[0]
 
 
+def test_paths_of_other_pages(tree):
+    good = page(tree, "`src/thing.cc`, `src/*.cc`, `called()`, `tests/%s.py`")
+    assert list(check_docs.check_paths(good)) == []
+    assert "src/gone.cc is not there" in list(check_docs.check_paths(page(tree, "(`x`, `src/gone.cc`)")))[0]
+
+
 def test_links_and_lines(tree):
     good = page(tree, "# A *heading*, with `code()`\n[here](#a-heading-with-code) [there](../src/thing.cc)\n")
     assert list(check_docs.check_links(good)) + list(check_docs.check_lines(good)) == []
