@@ -18,6 +18,28 @@ namespace {
 constexpr uint64_t kContendedNs = 2'000'000'000;
 constexpr uint64_t kContendedBytesPerSecond = 64 * 1024, kIdleBytesPerSecond = 1024;
 
+/// All but the key.
+OpRequest request_of(const wire::Op& op, const wire::OpsHeader& header, uint64_t now_ns) {
+  const uint64_t left_ns = op.deadline_us == 0 ? kServerDeadlineNs : op.deadline_us * 1000ull;
+  const bool now_begins = op.deadline_us == 0 || !base::rules().clients_in_order;
+  return {
+      .kind = op.kind,
+      .flags = op.flags,
+      .priority = op.priority,
+      .remote_piece_count = op.remote_piece_count,
+      .index = op.index,
+      .length = op.length,
+      .chunk_number = op.chunk_number,
+      .expiry_s = op.expiry_s,
+      .offset = op.offset,
+      .generation = op.generation,
+      .deadline_ns = left_ns + (now_begins ? now_ns : std::min(header.made_us * 1000, now_ns)),
+      .left_ns = left_ns,
+      .epoch = header.epoch,
+      .key = {},
+  };
+}
+
 }  // namespace
 
 using transport::PayloadTarget;
@@ -104,15 +126,15 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
     protocol_error(count.error().what);
     return PayloadTarget::sink();
   }
-  Request* request = worker_->requests().take();
-  if (request == nullptr) {
+  OpsFrame* ops_frame = worker_->ops_frames().take();
+  if (ops_frame == nullptr) {
     reject_all(header.request_id, body, Status::kBusy);
     return PayloadTarget::sink();
   }
-  request->connection = this;
-  request->id = header.request_id;
-  MEMKV_ASSERT(request->live == 0);
-  request->live = 1;  // held until all are admitted
+  ops_frame->connection = this;
+  ops_frame->id = header.request_id;
+  MEMKV_ASSERT(ops_frame->live == 0);
+  ops_frame->live = 1;  // held until all are admitted
 
   const uint64_t now = worker_->now_ns();
   const wire::OpsHeader frame_header = decoder.header();
@@ -131,7 +153,7 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
   bool previous_failed = false;
   wire::Op wire_op;
   while (decoder.next(wire_op)) {
-    Op* op = admit(wire_op, *request, frame_header, now);
+    Op* op = admit(wire_op, *ops_frame, frame_header, now);
     if (wire::has_payload(wire_op.kind)) incoming_[incoming_count_++] = {op, wire_op.length};
     if (op == nullptr) {
       worker_->count(worker_->mutable_stats().busy);
@@ -150,12 +172,12 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
       previous_failed = true;
       continue;
     }
-    if (op->flags & wire::kOpChained) {
+    if (op->request.flags & wire::kOpChained) {
       if (previous != nullptr && previous->phase != Phase::kDone) {
         previous->chained = op;
         op->waits_for = previous;
       } else {
-        op->chain_failed = previous != nullptr ? is_failure(previous->status) : previous_failed;
+        op->chain_failed = previous != nullptr ? is_failure(previous->reply.status) : previous_failed;
       }
     }
     previous = op;
@@ -163,10 +185,10 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
     const Status status = check(*op, now);
     if (status != Status::kOk) {
       finish(*op, status);
-      if (wire::has_payload(op->kind)) incoming_[incoming_count_ - 1].op = nullptr;
+      if (wire::has_payload(op->request.kind)) incoming_[incoming_count_ - 1].op = nullptr;
       continue;
     }
-    if (wire::has_payload(op->kind)) {
+    if (wire::has_payload(op->request.kind)) {
       op->seed = chunk_seed_of(*op);
       continue;
     }
@@ -174,8 +196,8 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
     if (op->waits_for == nullptr) op->chain_failed || closing_ ? start(*op) : begin(*op);
   }
   if (rejects != nullptr) send_rejects();
-  request->live--;
-  if (request->live == 0) worker_->requests().give_back(*request);
+  ops_frame->live--;
+  if (ops_frame->live == 0) worker_->ops_frames().give_back(*ops_frame);
   if (incoming_count_ == 0) return PayloadTarget::sink();
   if (closing_) {
     give_room_back();
@@ -204,53 +226,21 @@ PayloadTarget Connection::on_ops(const wire::FrameHeader& header, std::span<cons
 }
 
 /// A context for one op, filled from the wire; null: none is free.
-Op* Connection::admit(const wire::Op& wire_op, Request& request, const wire::OpsHeader& header, uint64_t now_ns) {
+Op* Connection::admit(const wire::Op& wire_op, OpsFrame& ops_frame, const wire::OpsHeader& header, uint64_t now_ns) {
   if (live_.size() * 2 >= worker_->ops().size()) return nullptr;  // one client never has all of them
   if (!worker_->tenants().fits(*holder_, kPooledOps)) return nullptr;
   Op* op = worker_->ops().take();
   if (op == nullptr) return nullptr;
   worker_->tenants().take(*holder_, kPooledOps);
-  op->connection = this;
-  op->request = &request;
-  op->shard = nullptr;
-  op->upload = nullptr;
-  op->chained = op->waits_for = nullptr;
-  op->kind = wire_op.kind;
-  op->flags = wire_op.flags;
-  op->priority = wire_op.priority;
-  op->index = wire_op.index;
-  op->length = wire_op.length;
-  op->chunk_number = wire_op.chunk_number;
-  op->expiry_s = wire_op.expiry_s;
-  op->offset = wire_op.offset;
-  op->generation = wire_op.generation;
-  op->epoch = header.epoch;
-  op->left_ns = wire_op.deadline_us == 0 ? kServerDeadlineNs : wire_op.deadline_us * 1000ull;
-  const bool now_begins = wire_op.deadline_us == 0 || !base::rules().clients_in_order;
-  op->deadline_ns = op->left_ns + (now_begins ? now_ns : std::min(header.made_us * 1000, now_ns));
-  op->phase = Phase::kWaiting;
-  op->received = op->chain_failed = op->canceled = op->reading = false;
-  op->attempts = 0;
-  op->slot = {};
-  op->reservation = {};
-  op->send_room = {};
-  op->hashed_bytes = 0;
-  op->sum_count = wire_op.sum_count;
+  op->state() = {.connection = this, .frame = &ops_frame, .sum_count = wire_op.sum_count};
+  op->request = request_of(wire_op, header, now_ns);
+  op->reply = {};
   if (wire_op.sum_count > 0) std::memcpy(op->sums.data(), wire_op.sums, size_t{wire_op.sum_count} * 8);
-  op->remote_piece_count = wire_op.remote_piece_count;
   for (size_t i = 0; i < wire_op.remote_piece_count; i++) op->remote_pieces[i] = wire_op.remote_piece(i);
-  op->status = Status::kInternal;
-  op->reply_flags = 0;
-  op->reply_expiry_s = 0;
-  op->reply_generation = op->reply_block_bytes = 0;
-  op->reply_data = nullptr;
-  op->reply_bytes = 0;
-  op->reply_sums = nullptr;
-  op->reply_sum_count = 0;
   std::memcpy(op->key_bytes.data(), wire_op.key.data(), wire_op.key.size());
-  op->key.namespace_id = namespace_id_;
-  op->key.key = {op->key_bytes.data(), wire_op.key.size()};
-  request.live++;
+  op->request.key.namespace_id = namespace_id_;
+  op->request.key.key = {op->key_bytes.data(), wire_op.key.size()};
+  ops_frame.live++;
   live_.push_back(*op);
   worker_->count(worker_->mutable_stats().ops);
   return op;
@@ -260,12 +250,12 @@ Op* Connection::admit(const wire::Op& wire_op, Request& request, const wire::Ops
 Status Connection::check(Op& op, uint64_t now_ns) {
   if (worker_->draining()) return Status::kUnavailable;
   if (!worker_->ready()) return Status::kNotReady;
-  if (now_ns >= op.deadline_ns) {
+  if (now_ns >= op.request.deadline_ns) {
     worker_->count(worker_->mutable_stats().deadlines_missed);
     return Status::kDeadline;
   }
   if (fenced(op)) return Status::kBusy;
-  switch (op.kind) {
+  switch (op.request.kind) {
     case wire::OpKind::kChunk:
     case wire::OpKind::kCommit:
     case wire::OpKind::kAbort:
@@ -277,22 +267,24 @@ Status Connection::check(Op& op, uint64_t now_ns) {
     default:
       break;
   }
-  op.shard = worker_->shard_of(op.key.key, namespace_id_);
+  op.shard = worker_->shard_of(op.request.key.key, namespace_id_);
   if (op.shard == nullptr) {
     owes_map_ = true;
     worker_->count(worker_->mutable_stats().wrong_worker);
     return Status::kWrongWorker;
   }
   const uint64_t limit = worker_->block_bytes_max();
-  if (op.kind == wire::OpKind::kBegin && op.offset > limit) return Status::kTooLarge;
-  if (op.kind == wire::OpKind::kWrite && (op.offset > limit || op.length > limit - op.offset)) return Status::kTooLarge;
-  if (op.kind == wire::OpKind::kPut && op.length > limit) return Status::kTooLarge;
-  op.key.digest = engine::digest_of(worker_->identity().digest_key, namespace_id_, op.key.key);
+  if (op.request.kind == wire::OpKind::kBegin && op.request.offset > limit) return Status::kTooLarge;
+  if (op.request.kind == wire::OpKind::kWrite &&
+      (op.request.offset > limit || op.request.length > limit - op.request.offset))
+    return Status::kTooLarge;
+  if (op.request.kind == wire::OpKind::kPut && op.request.length > limit) return Status::kTooLarge;
+  op.request.key.digest = engine::digest_of(worker_->identity().digest_key, namespace_id_, op.request.key.key);
   return Status::kOk;
 }
 
 Status Connection::check_upload(Op& op) {
-  Upload* upload = worker_->find_upload(op.generation);
+  Upload* upload = worker_->find_upload(op.request.generation);
   if (upload == nullptr || upload->connection != this || upload->closed || upload->committing) return Status::kInvalid;
   op.upload = upload;
   op.shard = upload->shard;
@@ -327,13 +319,13 @@ void Connection::on_cancel(std::span<const std::byte> body) {
     return;
   }
   for (Op& op : live_) {
-    if (op.request->id != cancel->request_id || op.index != cancel->op_index) continue;
+    if (op.frame->id != cancel->request_id || op.request.index != cancel->op_index) continue;
     if (stop_waiting(op)) {
       op.canceled = true;
       finish(op, Status::kCanceled);
-    } else if (op.phase == Phase::kWaiting || (op.phase == Phase::kRunning && op.kind == wire::OpKind::kGet)) {
+    } else if (op.phase == Phase::kWaiting || (op.phase == Phase::kRunning && op.request.kind == wire::OpKind::kGet)) {
       op.canceled = true;  // seen when its payload is complete, its turn comes, or its bytes have come
-    } else if (op.phase == Phase::kDone && op.reply_bytes > 0) {
+    } else if (op.phase == Phase::kDone && op.reply.bytes > 0) {
       take_back_reply(op);
     }
     return;  // otherwise its reply is on the way

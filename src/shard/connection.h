@@ -126,7 +126,7 @@ class Connection final : public transport::LinkOwner {
   void on_introduce(const wire::FrameHeader& header, std::span<const std::byte> body);
   void welcome();
   transport::PayloadTarget on_ops(const wire::FrameHeader& header, std::span<const std::byte> body);
-  Op* admit(const wire::Op& wire_op, Request& request, const wire::OpsHeader& header, uint64_t now_ns);
+  Op* admit(const wire::Op& wire_op, OpsFrame& ops_frame, const wire::OpsHeader& header, uint64_t now_ns);
   Status check(Op& op, uint64_t now_ns);
   Status check_upload(Op& op);
   bool send_pong(uint64_t request_id);
@@ -144,8 +144,8 @@ class Connection final : public transport::LinkOwner {
   void received(Op& op);
   void on_cancel(std::span<const std::byte> body);
   void on_goodbye();
-  bool flush_plain(Request& request);
-  bool flush_payload(Request& request);
+  bool flush_plain(OpsFrame& ops_frame);
+  bool flush_payload(OpsFrame& ops_frame);
   bool out_of_frames() const;
   bool link_is_busy() const;
   bool flush_canceled(Op& op);
@@ -193,8 +193,8 @@ class Connection final : public transport::LinkOwner {
   bool paused_ = false;
 
   base::IntrusiveList<Op, &Op::link> live_;
-  base::IntrusiveList<Request, &Request::replying_link> replying_;  ///< that have replies without payload
-  base::IntrusiveList<Request, &Request::loaded_link> loaded_;      ///< and with
+  base::IntrusiveList<OpsFrame, &OpsFrame::replying_link> replying_;  ///< that have replies without payload
+  base::IntrusiveList<OpsFrame, &OpsFrame::loaded_link> loaded_;      ///< and with
   base::IntrusiveList<Upload, &Upload::link> uploads_;
   uint32_t incoming_count_ = 0;
   std::array<Incoming, wire::kOpsPerFrameMax> incoming_{};

@@ -81,11 +81,7 @@ void start_exists(Connection& connection, uint64_t request_id, std::span<const s
   }
   worker.tenants().take(connection.holder(), kPooledQuestions);
   connection.hold();
-  exists->connection = &connection;
-  exists->request_id = request_id;
-  exists->at = 0;
-  exists->count = *count;
-  exists->bits.fill(0);
+  exists->state() = {.connection = &connection, .request_id = request_id, .count = *count};
   std::memcpy(exists->body.data(), body.data(), body.size());
   exists->decoder.emplace(std::span<const std::byte>(exists->body).first(body.size()));
   exists->step = step;

@@ -16,19 +16,19 @@ void on_read(engine::StoreOp& store_op) {
   Op& op = *static_cast<Op*>(store_op.context);
   auto& read_op = std::get<engine::ReadOp>(op.store_op);
   op.reading = read_op.status == Status::kOk && read_op.data != nullptr;
-  op.reply_generation = read_op.generation;
-  op.reply_block_bytes = read_op.block_bytes;
+  op.reply.generation = read_op.generation;
+  op.reply.block_bytes = read_op.block_bytes;
   if (op.canceled) return finish(op, Status::kCanceled);
   if (read_op.status == Status::kBusy && ++op.attempts < kAttemptsMax) {
     release_resources(op);
     return run_later(op, start);
   }
   if (read_op.status != Status::kOk) return finish(op, read_op.status);
-  op.reply_data = read_op.data;
-  op.reply_bytes = read_op.bytes;
-  op.reply_flags = read_op.whole_chunk ? wire::kReplyWholeChunk : 0;
-  op.reply_sums = read_op.sums;
-  op.reply_sum_count = read_op.sum_count;
+  op.reply.data = read_op.data;
+  op.reply.bytes = read_op.bytes;
+  op.reply.flags = read_op.whole_chunk ? wire::kReplyWholeChunk : 0;
+  op.reply.sums = read_op.sums;
+  op.reply.sum_count = read_op.sum_count;
   finish(op, Status::kOk);
 }
 
@@ -36,12 +36,12 @@ void read(Op& op) {
   auto& read_op = op.store_op.emplace<engine::ReadOp>();
   read_op.on_done = on_read;
   read_op.context = &op;
-  read_op.deadline_ns = op.deadline_ns;
-  read_op.key = op.key;
-  read_op.offset = op.offset;
-  read_op.length = op.length;
-  read_op.if_generation = op.generation;
-  read_op.verify = (op.flags & wire::kOpVerify) != 0;
+  read_op.deadline_ns = op.request.deadline_ns;
+  read_op.key = op.request.key;
+  read_op.offset = op.request.offset;
+  read_op.length = op.request.length;
+  read_op.if_generation = op.request.generation;
+  read_op.verify = (op.request.flags & wire::kOpVerify) != 0;
   read_op.buffer = op.slot.data;
   read_op.buffer_bytes = op.slot.capacity;
   op.shard->store->read(read_op);
@@ -51,9 +51,10 @@ void read(Op& op) {
 
 /// Also called for the first of the gets that wait for a slot, out of their queue: its block may be another by now.
 void start_get(Op& op) {
-  const engine::Lookup found = op.shard->store->lookup(op.key, op.offset, op.length, op.generation);
-  op.reply_generation = found.generation;
-  op.reply_block_bytes = found.block_bytes;
+  const engine::Lookup found =
+      op.shard->store->lookup(op.request.key, op.request.offset, op.request.length, op.request.generation);
+  op.reply.generation = found.generation;
+  op.reply.block_bytes = found.block_bytes;
   if (found.status != Status::kOk || found.bytes == 0) return finish(op, found.status);
   if (!op.connection->take_send_room(op, found.bytes)) return;  // starts once more with it
   if (found.buffer_bytes > 0) {

@@ -14,11 +14,7 @@ KnownClient& KnownClients::join(uint64_t namespace_id, const ClientId& id) {
   }
   KnownClient* client = pool_.take();
   MEMKV_ASSERT(client != nullptr, "there is room for one client a connection");
-  client->namespace_id = namespace_id;
-  client->id = id;
-  client->connections = 1;
-  client->epoch = 0;
-  client->holder = nullptr;
+  *client = {.namespace_id = namespace_id, .id = id, .connections = 1};
   bucket.push_back(*client);
   return *client;
 }

@@ -21,7 +21,7 @@ struct KnownClient {
   uint32_t connections = 0;  ///< of this worker
   uint64_t epoch = 0;        ///< the highest that came; changes of a lower one are not done any more
   Holder* holder = nullptr;  ///< what it holds of the pools; its owner's to set
-  base::ListLink<KnownClient> link;
+  base::ListLink<KnownClient> link{};
 };
 
 /// A fixed table with room for as many clients as there can be connections, so that joining never fails and nothing is

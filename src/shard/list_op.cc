@@ -97,13 +97,14 @@ void start_list(Connection& connection, uint64_t request_id, std::span<const std
   if (list == nullptr) return connection.fail_request(request_id, Status::kBusy);
   connection.hold();
   worker.tenants().take(connection.holder(), kPooledLists);
-  list->connection = &connection;
-  list->request_id = request_id;
-  list->shard_at = at;
-  list->shard = &worker.shards()[at];
-  list->cursor = wanted->cursor & kCursorMask;
-  list->limit = wanted->limit == 0 ? kListEntriesMax : std::min(wanted->limit, kListEntriesMax);
-  list->at = list->count = 0;
+  list->state() = {
+      .connection = &connection,
+      .shard = &worker.shards()[at],
+      .request_id = request_id,
+      .cursor = wanted->cursor & kCursorMask,
+      .shard_at = at,
+      .limit = wanted->limit == 0 ? kListEntriesMax : std::min(wanted->limit, kListEntriesMax),
+  };
   list->encoder.emplace(list->body);
   list->step = [](Walk& walk) { look(static_cast<ListOp&>(walk)); };
   worker.walk_on(*list);

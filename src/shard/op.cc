@@ -55,19 +55,20 @@ Start start_of(wire::OpKind kind) {
 
 Worker& worker_of(const Op& op) { return op.connection->worker(); }
 
-bool expired(const Op& op) { return worker_of(op).now_ns() >= op.deadline_ns; }
+bool expired(const Op& op) { return worker_of(op).now_ns() >= op.request.deadline_ns; }
 
 bool fenced(const Op& op) {
-  return op.epoch < op.connection->client()->epoch && wire::is_change(op.kind) && base::rules().clients_in_order;
+  return op.request.epoch < op.connection->client()->epoch && wire::is_change(op.request.kind) &&
+         base::rules().clients_in_order;
 }
 
 void bind(engine::StoreOp& store_op, Op& op, engine::StoreOp::Fn on_done) {
   store_op.on_done = on_done;
   store_op.context = &op;
-  store_op.deadline_ns = op.deadline_ns;
+  store_op.deadline_ns = op.request.deadline_ns;
   store_op.fence =
       &op.connection->client()->epoch;  // it lives as long as the connection, which lives as long as the op
-  store_op.epoch = op.epoch;
+  store_op.epoch = op.request.epoch;
 }
 
 void start(Op& op) {
@@ -83,7 +84,7 @@ void start(Op& op) {
 
 void begin(Op& op) {
   op.phase = Phase::kRunning;
-  start_of(op.kind)(op);
+  start_of(op.request.kind)(op);
 }
 
 void run_later(Op& op, void (*step)(Op&)) {
@@ -93,15 +94,15 @@ void run_later(Op& op, void (*step)(Op&)) {
 
 void finish(Op& op, Status status) {
   MEMKV_ASSERT(op.phase != Phase::kDone && op.phase != Phase::kSending, "finished twice");
-  op.status = status;
+  op.reply.status = status;
   op.phase = Phase::kDone;
   if (status == Status::kBusy && fenced(op)) {
-    op.reply_flags = wire::kReplyFenced;
+    op.reply.flags = wire::kReplyFenced;
     Worker& worker = worker_of(op);
     worker.count(worker.mutable_stats().fenced);
   }
-  if (op.reply_bytes == 0 || op.canceled) {
-    op.reply_bytes = 0;
+  if (op.reply.bytes == 0 || op.canceled) {
+    op.reply.bytes = 0;
     release_resources(op);
   }
   if (Op* before = std::exchange(op.waits_for, nullptr)) before->chained = nullptr;  // refused before its turn
@@ -119,8 +120,8 @@ void release_resources(Op& op) {
   if (op.slot && !base::rules().slot_freed_once) worker.give_slot(op.connection->holder(), op.slot);
   if (op.slot) worker.give_slot(op.connection->holder(), std::exchange(op.slot, {}));
   if (op.reservation.data != nullptr) {
-    op.connection->tenant().room_bytes -= op.length;
-    op.connection->holder().room_bytes -= op.length;
+    op.connection->tenant().room_bytes -= op.request.length;
+    op.connection->holder().room_bytes -= op.request.length;
     op.shard->store->abandon(std::exchange(op.reservation, {}));
   }
   op.connection->give_send_room(op);
@@ -128,23 +129,24 @@ void release_resources(Op& op) {
 }
 
 uint64_t chunk_seed_of(const Op& op) {
-  if (op.kind == wire::OpKind::kChunk)
-    return engine::checksum_seed(op.key.namespace_id, op.upload->key, op.chunk_number);
-  const uint64_t chunk = op.kind == wire::OpKind::kPut ? 0 : op.offset / kChunkBytesMax;
-  return engine::checksum_seed(op.key.namespace_id, op.key.key, static_cast<uint32_t>(chunk));
+  if (op.request.kind == wire::OpKind::kChunk)
+    return engine::checksum_seed(op.request.key.namespace_id, op.upload->key, op.request.chunk_number);
+  const uint64_t chunk = op.request.kind == wire::OpKind::kPut ? 0 : op.request.offset / kChunkBytesMax;
+  return engine::checksum_seed(op.request.key.namespace_id, op.request.key.key, static_cast<uint32_t>(chunk));
 }
 
 HashStep hash_step(Op& op, uint32_t arrived) {
-  const bool make = (op.flags & wire::kOpServerChecksum) != 0;
-  const uint64_t in_chunk = op.kind == wire::OpKind::kPut ? 0 : op.offset % kChunkBytesMax;
+  const bool make = (op.request.flags & wire::kOpServerChecksum) != 0;
+  const uint64_t in_chunk = op.request.kind == wire::OpKind::kPut ? 0 : op.request.offset % kChunkBytesMax;
   const auto sum_index = [&](uint64_t at) {
     return static_cast<size_t>(at / base::kGrainBytes - in_chunk / base::kGrainBytes);
   };
   uint32_t budget = kHashStepBytes;
-  while (op.hashed_bytes < op.length && budget > 0) {
+  while (op.hashed_bytes < op.request.length && budget > 0) {
     const uint64_t at = in_chunk + op.hashed_bytes;
     const uint64_t grain = at / base::kGrainBytes;
-    const uint64_t piece = std::min<uint64_t>((grain + 1) * base::kGrainBytes - at, op.length - op.hashed_bytes);
+    const uint64_t piece =
+        std::min<uint64_t>((grain + 1) * base::kGrainBytes - at, op.request.length - op.hashed_bytes);
     if (op.hashed_bytes + piece > arrived) return HashStep::kMore;
     const uint64_t sum = base::xxh3({op.data() + op.hashed_bytes, piece}, op.seed + grain);
     uint64_t& expected = op.sums[sum_index(at)];
@@ -156,8 +158,8 @@ HashStep hash_step(Op& op, uint32_t arrived) {
     op.hashed_bytes += static_cast<uint32_t>(piece);
     budget -= std::min(budget, static_cast<uint32_t>(piece));
   }
-  if (op.hashed_bytes < op.length) return HashStep::kMore;
-  op.sum_count = op.length == 0 ? 0 : static_cast<uint16_t>(sum_index(in_chunk + op.length - 1) + 1);
+  if (op.hashed_bytes < op.request.length) return HashStep::kMore;
+  op.sum_count = op.request.length == 0 ? 0 : static_cast<uint16_t>(sum_index(in_chunk + op.request.length - 1) + 1);
   return HashStep::kGood;
 }
 
@@ -165,7 +167,7 @@ namespace {
 
 void verify_more(Op& op) {
   if (op.canceled) return finish(op, Status::kCanceled);
-  switch (hash_step(op, op.length)) {
+  switch (hash_step(op, op.request.length)) {
     case HashStep::kMore:
       return run_later(op, verify_more);
     case HashStep::kGood:

@@ -26,8 +26,8 @@ struct Shard {
   std::unique_ptr<engine::Store> store;
 };
 
-/// A large put or range write of a connection, from begin to commit or abort. Thread: worker.
-struct Upload {
+/// What a new upload resets as a whole.
+struct UploadState {
   engine::Upload engine;
   Connection* connection = nullptr;
   Shard* shard = nullptr;
@@ -42,9 +42,15 @@ struct Upload {
   bool range_write = false;
   bool committing = false;  ///< with the store
   bool closed = false;      ///< aborted or committed
-  std::array<char, kKeyBytesMax> key_bytes;
-  std::string_view key;         ///< in key_bytes
+  std::string_view key;     ///< in key_bytes
+};
+
+/// A large put or range write of a connection, from begin to commit or abort. Thread: worker.
+struct Upload : UploadState {
   base::ListLink<Upload> link;  ///< of its connection
+  std::array<char, kKeyBytesMax> key_bytes;
+
+  UploadState& state() { return *this; }
 };
 
 enum class Phase : uint8_t {
@@ -58,22 +64,14 @@ enum class Phase : uint8_t {
 };
 
 /// The ops of one OPS frame that have no reply yet.
-struct Request;
+struct OpsFrame;
 
-/// Fixed pool per worker. Owns its slot, reservation or pinned read until its reply has left.
-struct Op {
-  Connection* connection = nullptr;
-  Request* request = nullptr;
-  Shard* shard = nullptr;
-  Upload* upload = nullptr;
-  Op* chained = nullptr;            ///< starts when this one is done
-  Op* waits_for = nullptr;          ///< the one that it is chained to, while that is not done
-  void (*step)(Op&) = nullptr;      ///< what the ready queue runs
-  void (*verified)(Op&) = nullptr;  ///< what follows when all sums are right
-
+/// What the client asked for. It stands from admission on.
+struct OpRequest {
   wire::OpKind kind{};
   uint8_t flags = 0;
   uint8_t priority = 0;
+  uint8_t remote_piece_count = 0;
   uint16_t index = 0;
   uint32_t length = 0;
   uint32_t chunk_number = 0;
@@ -83,6 +81,32 @@ struct Op {
   uint64_t deadline_ns = 0;
   uint64_t left_ns = 0;  ///< to its deadline, when the frame was made
   uint64_t epoch = 0;    ///< of its client, likewise
+  engine::BlockKey key;  ///< its bytes are in Op::key_bytes; the digest is filled in when the shard is found
+};
+
+/// What the client gets to hear.
+struct OpReply {
+  Status status = Status::kInternal;
+  uint8_t flags = 0;
+  uint16_t sum_count = 0;
+  uint32_t bytes = 0;  ///< of payload
+  uint32_t expiry_s = 0;
+  uint64_t generation = 0;
+  uint64_t block_bytes = 0;
+  const std::byte* data = nullptr;
+  const uint64_t* sums = nullptr;
+};
+
+/// How far an op is, and what it holds.
+struct OpState {
+  Connection* connection = nullptr;
+  OpsFrame* frame = nullptr;
+  Shard* shard = nullptr;
+  Upload* upload = nullptr;
+  Op* chained = nullptr;            ///< starts when this one is done
+  Op* waits_for = nullptr;          ///< the one that it is chained to, while that is not done
+  void (*step)(Op&) = nullptr;      ///< what the ready queue runs
+  void (*verified)(Op&) = nullptr;  ///< what follows when all sums are right
 
   Phase phase = Phase::kWaiting;
   bool received = false;  ///< payload complete, or none to come
@@ -90,7 +114,6 @@ struct Op {
   bool canceled = false;  ///< by CANCEL: answered CANCELED instead of a reply
   uint8_t attempts = 0;
 
-  engine::BlockKey key;
   io::Slot slot;
   engine::Reservation reservation;
   bool reading = false;           ///< the store holds bytes for us until release()
@@ -100,22 +123,13 @@ struct Op {
   uint64_t seed = 0;
   uint32_t hashed_bytes = 0;
   uint16_t sum_count = 0;
-  std::array<uint64_t, wire::kSumsMax> sums{};
+};
 
-  /// A get over rdma: where its bytes go in the client's memory.
-  uint8_t remote_piece_count = 0;
-  std::array<wire::RemotePiece, wire::kRemotePiecesPerOpMax> remote_pieces;
-
-  // The reply.
-  Status status = Status::kInternal;
-  uint8_t reply_flags = 0;
-  uint32_t reply_expiry_s = 0;
-  uint64_t reply_generation = 0;
-  uint64_t reply_block_bytes = 0;
-  const std::byte* reply_data = nullptr;
-  uint32_t reply_bytes = 0;
-  const uint64_t* reply_sums = nullptr;
-  uint16_t reply_sum_count = 0;
+/// Fixed pool per worker. Owns its slot, reservation or pinned read until its reply has left. A new life resets state,
+/// request and reply, each as a whole (Connection::admit); the arrays hold as much as their counts say.
+struct Op : OpState {
+  OpRequest request;
+  OpReply reply;
 
   std::variant<std::monostate, engine::PutOp, engine::ChunkOp, engine::CommitOp, engine::WriteOp, engine::ReadOp,
                engine::RemoveOp, engine::FlushOp>
@@ -123,21 +137,26 @@ struct Op {
 
   base::ListLink<Op> link;        ///< of its connection
   base::ListLink<Op> queue_link;  ///< ready, waiting for room or a slot, done, or in a frame
+
+  std::array<uint64_t, wire::kSumsMax> sums{};  ///< sum_count of them
+  /// A get over rdma: where its bytes go in the client's memory. request.remote_piece_count of them.
+  std::array<wire::RemotePiece, wire::kRemotePiecesPerOpMax> remote_pieces;
   std::array<char, kKeyBytesMax> key_bytes;
 
+  OpState& state() { return *this; }
   std::byte* data() const { return reservation.data != nullptr ? reservation.data : slot.data; }
-  engine::PayloadIn payload() const { return {data(), length, sums.data()}; }
+  engine::PayloadIn payload() const { return {data(), request.length, sums.data()}; }
 };
 
 using OpQueue = base::IntrusiveList<Op, &Op::queue_link>;
 
-struct Request {
+struct OpsFrame {
   Connection* connection = nullptr;
   uint64_t id = 0;
-  uint32_t live = 0;                                   ///< ops not yet replied
-  OpQueue done;                                        ///< replies without payload
-  OpQueue done_payload;                                ///< replies with payload
-  base::ListLink<Request> replying_link, loaded_link;  ///< of its connection's lists of requests with such replies
+  uint32_t live = 0;                                    ///< ops not yet replied
+  OpQueue done;                                         ///< replies without payload
+  OpQueue done_payload;                                 ///< replies with payload
+  base::ListLink<OpsFrame> replying_link, loaded_link;  ///< of its connection's lists of frames with such replies
 };
 
 /// Ends the op with this status: its reply goes out at the end of the turn. Never frees the op.

@@ -15,24 +15,24 @@ namespace {
 
 /// Whole chunks can be received where they stay.
 bool may_reserve(const Op& op) {
-  if (op.length == 0) return false;
-  if (op.kind == wire::OpKind::kPut) return true;
-  return op.kind == wire::OpKind::kChunk && op.offset == 0 && !op.upload->range_write;
+  if (op.request.length == 0) return false;
+  if (op.request.kind == wire::OpKind::kPut) return true;
+  return op.request.kind == wire::OpKind::kChunk && op.request.offset == 0 && !op.upload->range_write;
 }
 
 }  // namespace
 
 bool Connection::take_room(Op& op) {
   // What is received where it stays keeps its segment from being reclaimed: of that, too, each has a part.
-  if (may_reserve(op) && worker_->room_in_log(*holder_, op.length)) {
-    op.reservation = op.shard->store->reserve(op.length);
+  if (may_reserve(op) && worker_->room_in_log(*holder_, op.request.length)) {
+    op.reservation = op.shard->store->reserve(op.request.length);
   }
   if (op.reservation.data != nullptr) {
-    tenant_->room_bytes += op.length;
-    holder_->room_bytes += op.length;
+    tenant_->room_bytes += op.request.length;
+    holder_->room_bytes += op.request.length;
     return true;
   }
-  op.slot = worker_->take_slot(*holder_, std::max(op.length, 1u));
+  op.slot = worker_->take_slot(*holder_, std::max(op.request.length, 1u));
   return static_cast<bool>(op.slot);
 }
 
@@ -133,7 +133,8 @@ void Connection::on_payload_part(transport::Link&, size_t arrived) {
   for (uint32_t i = 0; i < incoming_count_ && begin < arrived; begin += incoming_[i++].length) {
     Op* op = incoming_[i].op;
     // A wrong sum is met again, and answered, when the op starts.
-    if (op != nullptr) (void)hash_step(*op, static_cast<uint32_t>(std::min<size_t>(arrived - begin, op->length)));
+    if (op != nullptr)
+      (void)hash_step(*op, static_cast<uint32_t>(std::min<size_t>(arrived - begin, op->request.length)));
   }
 }
 

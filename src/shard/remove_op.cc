@@ -9,14 +9,14 @@ namespace {
 
 void on_done(engine::StoreOp& store_op) {
   Op& op = *static_cast<Op*>(store_op.context);
-  op.reply_generation = store_op.generation;
+  op.reply.generation = store_op.generation;
   finish(op, store_op.status);
 }
 
 engine::RemoveOp& prepare(Op& op) {
   auto& remove = op.store_op.emplace<engine::RemoveOp>();
   bind(remove, op, on_done);
-  remove.key = op.key;
+  remove.key = op.request.key;
   return remove;
 }
 
@@ -35,7 +35,7 @@ void flush_next(Op& op) {
   if (op.attempts == shards.size()) return finish(op, Status::kOk);
   auto& flush = op.store_op.emplace<engine::FlushOp>();
   bind(flush, op, on_flushed);
-  flush.namespace_id = op.key.namespace_id;
+  flush.namespace_id = op.request.key.namespace_id;
   shards[op.attempts].store->flush_namespace(flush);
 }
 
@@ -48,18 +48,18 @@ void start_remove(Op& op) {
 
 void start_suspect(Op& op) {
   engine::RemoveOp& remove = prepare(op);
-  op.shard->store->suspect(remove, op.offset);
+  op.shard->store->suspect(remove, op.request.offset);
 }
 
-void start_touch(Op& op) { finish(op, op.shard->store->touch(op.key) ? Status::kOk : Status::kMiss); }
+void start_touch(Op& op) { finish(op, op.shard->store->touch(op.request.key) ? Status::kOk : Status::kMiss); }
 
 void start_stat(Op& op) {
   engine::BlockStat stat;
-  if (!op.shard->store->stat(op.key, stat)) return finish(op, Status::kMiss);
-  op.reply_generation = stat.generation;
-  op.reply_block_bytes = stat.block_bytes;
-  op.reply_expiry_s = stat.expiry_s;
-  op.reply_flags = stat.has_holes ? wire::kReplyHasHoles : 0;
+  if (!op.shard->store->stat(op.request.key, stat)) return finish(op, Status::kMiss);
+  op.reply.generation = stat.generation;
+  op.reply.block_bytes = stat.block_bytes;
+  op.reply.expiry_s = stat.expiry_s;
+  op.reply.flags = stat.has_holes ? wire::kReplyHasHoles : 0;
   finish(op, Status::kOk);
 }
 

@@ -13,25 +13,25 @@ namespace {
 
 wire::OpReply reply_of(const Op& op) {
   wire::OpReply reply;
-  reply.index = op.index;
-  reply.status = op.status;
-  reply.flags = op.reply_flags;
-  reply.payload_bytes = op.reply_bytes;
-  reply.generation = op.reply_generation;
-  reply.block_bytes = op.reply_block_bytes;
-  reply.expiry_s = op.reply_expiry_s;
+  reply.index = op.request.index;
+  reply.status = op.reply.status;
+  reply.flags = op.reply.flags;
+  reply.payload_bytes = op.reply.bytes;
+  reply.generation = op.reply.generation;
+  reply.block_bytes = op.reply.block_bytes;
+  reply.expiry_s = op.reply.expiry_s;
   return reply;
 }
 
 bool add(wire::ReplyEncoder& encoder, const Op& op) {
-  return encoder.add(reply_of(op), {op.reply_sums, op.reply_sum_count});
+  return encoder.add(reply_of(op), {op.reply.sums, op.reply.sum_count});
 }
 
 /// As much of the op's remote pieces as its payload fills, behind the `count` that are there. False: no room for them.
 bool add_remote_pieces(std::span<wire::RemotePiece> out, size_t& count, const Op& op) {
   size_t end = count;
-  uint32_t left = op.reply_bytes;
-  for (size_t i = 0; i < op.remote_piece_count && left > 0; i++) {
+  uint32_t left = op.reply.bytes;
+  for (size_t i = 0; i < op.request.remote_piece_count && left > 0; i++) {
     if (end == out.size()) return false;
     out[end] = op.remote_pieces[i];
     out[end].length = std::min(out[end].length, left);
@@ -44,25 +44,25 @@ bool add_remote_pieces(std::span<wire::RemotePiece> out, size_t& count, const Op
 }  // namespace
 
 void Connection::op_done(Op& op) {
-  Request& request = *op.request;
-  if (op.reply_bytes > 0) {
-    request.done_payload.push_back(op);
-    if (!request.loaded_link.linked()) loaded_.push_back(request);
+  OpsFrame& ops_frame = *op.frame;
+  if (op.reply.bytes > 0) {
+    ops_frame.done_payload.push_back(op);
+    if (!ops_frame.loaded_link.linked()) loaded_.push_back(ops_frame);
   } else {
-    request.done.push_back(op);
-    if (!request.replying_link.linked()) replying_.push_back(request);
+    ops_frame.done.push_back(op);
+    if (!ops_frame.replying_link.linked()) replying_.push_back(ops_frame);
   }
   worker_->dirty(*this);
 }
 
 /// Of a get that was canceled while its bytes waited for the link.
 void Connection::take_back_reply(Op& op) {
-  Request& request = *op.request;
-  request.done_payload.remove(op);
-  if (request.done_payload.empty()) loaded_.remove(request);
+  OpsFrame& ops_frame = *op.frame;
+  ops_frame.done_payload.remove(op);
+  if (ops_frame.done_payload.empty()) loaded_.remove(ops_frame);
   op.canceled = true;
-  op.status = Status::kCanceled;
-  op.reply_bytes = 0;
+  op.reply.status = Status::kCanceled;
+  op.reply.bytes = 0;
   release_resources(op);
   op_done(op);
 }
@@ -71,12 +71,12 @@ void Connection::take_back_reply(Op& op) {
 void Connection::free_op(Op& op) {
   release_resources(op);
   live_.remove(op);
-  Request& request = *op.request;
-  MEMKV_ASSERT(request.live > 0);
-  if (--request.live == 0) {
-    if (request.replying_link.linked()) replying_.remove(request);
-    if (request.loaded_link.linked()) loaded_.remove(request);
-    worker_->requests().give_back(request);
+  OpsFrame& ops_frame = *op.frame;
+  MEMKV_ASSERT(ops_frame.live > 0);
+  if (--ops_frame.live == 0) {
+    if (ops_frame.replying_link.linked()) replying_.remove(ops_frame);
+    if (ops_frame.loaded_link.linked()) loaded_.remove(ops_frame);
+    worker_->ops_frames().give_back(ops_frame);
   }
   if (Upload* upload = std::exchange(op.upload, nullptr)) {
     upload->ops--;
@@ -93,12 +93,12 @@ bool Connection::flush() {
     drop_replies();
     return true;
   }
-  while (Request* request = replying_.front()) {
-    if (!flush_plain(*request)) return closing_;
+  while (OpsFrame* ops_frame = replying_.front()) {
+    if (!flush_plain(*ops_frame)) return closing_;
   }
   if (!flush_map()) return closing_;
-  while (Request* request = link_is_busy() ? nullptr : loaded_.front()) {
-    if (!flush_payload(*request)) return closing_;
+  while (OpsFrame* ops_frame = link_is_busy() ? nullptr : loaded_.front()) {
+    if (!flush_payload(*ops_frame)) return closing_;
   }
   return true;
 }
@@ -111,20 +111,20 @@ bool Connection::out_of_frames() const {
 }
 
 bool Connection::flush_canceled(Op& op) {
-  const wire::Cancel canceled{op.request->id, op.index};
-  return send_control(wire::Opcode::kCanceled, op.request->id, [&](auto body) { return wire::encode(canceled, body); });
+  const wire::Cancel canceled{op.frame->id, op.request.index};
+  return send_control(wire::Opcode::kCanceled, op.frame->id, [&](auto body) { return wire::encode(canceled, body); });
 }
 
 /// Sends the replies without payload of one request, as many to a frame as fit. An op that was canceled in time is
 /// answered by a CANCELED of its own. False: frames have run out; the rest waits for the next one that comes back.
-bool Connection::flush_plain(Request& request) {
-  while (!request.done.empty()) {
+bool Connection::flush_plain(OpsFrame& ops_frame) {
+  while (!ops_frame.done.empty()) {
     if (out_of_frames()) return false;
-    if (request.done.front()->canceled && request.done.front()->status == Status::kCanceled) {
-      Op& op = *request.done.front();
+    if (ops_frame.done.front()->canceled && ops_frame.done.front()->reply.status == Status::kCanceled) {
+      Op& op = *ops_frame.done.front();
       if (!flush_canceled(op)) return false;
-      request.done.remove(op);
-      const bool last = request.live == 1;
+      ops_frame.done.remove(op);
+      const bool last = ops_frame.live == 1;
       free_op(op);
       if (last) return true;
       continue;
@@ -133,12 +133,12 @@ bool Connection::flush_plain(Request& request) {
     if (frame == nullptr) return false;
     wire::ReplyEncoder encoder(frame->body);
     frame->out.opcode = wire::Opcode::kReply;
-    frame->out.request_id = request.id;
+    frame->out.request_id = ops_frame.id;
     bool last = false;
-    while (Op* op = request.done.front()) {
-      if ((op->canceled && op->status == Status::kCanceled) || !add(encoder, *op)) break;
-      request.done.remove(*op);
-      last = request.live == 1;
+    while (Op* op = ops_frame.done.front()) {
+      if ((op->canceled && op->reply.status == Status::kCanceled) || !add(encoder, *op)) break;
+      ops_frame.done.remove(*op);
+      last = ops_frame.live == 1;
       free_op(*op);
       if (last) break;
     }
@@ -146,35 +146,37 @@ bool Connection::flush_plain(Request& request) {
     if (!send(*frame)) return false;
     if (last) return true;
   }
-  replying_.remove(request);
+  replying_.remove(ops_frame);
   return true;
 }
 
 /// Sends one frame of replies with payload, straight from the slots where the bytes lie. Small payloads share a frame, a
 /// large one has it to itself. The ops stay until the frame is sent. False: no frame is free.
-bool Connection::flush_payload(Request& request) {
+bool Connection::flush_payload(OpsFrame& ops_frame) {
   ReplyFrame* frame = take_control_frame();
   if (frame == nullptr) return false;
   wire::ReplyEncoder encoder(frame->body);
   frame->out.opcode = wire::Opcode::kReply;
-  frame->out.request_id = request.id;
+  frame->out.request_id = ops_frame.id;
   size_t pieces = 0, remote_pieces = 0;
   uint32_t bytes = 0;
-  const bool placed = request.done_payload.front()->remote_piece_count > 0;
-  while (Op* op = request.done_payload.front()) {
-    if (pieces == kFramePiecesMax || (pieces > 0 && bytes + op->reply_bytes > kSharedPayloadMax)) break;
+  const bool placed = ops_frame.done_payload.front()->request.remote_piece_count > 0;
+  while (Op* op = ops_frame.done_payload.front()) {
+    if (pieces == kFramePiecesMax || (pieces > 0 && bytes + op->reply.bytes > kSharedPayloadMax)) break;
     // A frame's payload is placed as a whole or not at all.
-    if (placed != (op->remote_piece_count > 0) || !add_remote_pieces(frame->remote_pieces, remote_pieces, *op)) break;
+    if (placed != (op->request.remote_piece_count > 0) || !add_remote_pieces(frame->remote_pieces, remote_pieces, *op))
+      break;
     if (!add(encoder, *op)) break;
-    if ((op->flags & wire::kOpVerify) != 0) frame->out.always_placed = placed;  // its client cannot copy it there
-    frame->pieces[pieces++] = {const_cast<std::byte*>(op->reply_data), op->reply_bytes};
-    bytes += op->reply_bytes;
-    request.done_payload.remove(*op);
+    if ((op->request.flags & wire::kOpVerify) != 0)
+      frame->out.always_placed = placed;  // its client cannot copy it there
+    frame->pieces[pieces++] = {const_cast<std::byte*>(op->reply.data), op->reply.bytes};
+    bytes += op->reply.bytes;
+    ops_frame.done_payload.remove(*op);
     op->phase = Phase::kSending;
     frame->ops.push_back(*op);
   }
   MEMKV_ASSERT(pieces > 0, "one reply always fits a frame");
-  if (request.done_payload.empty()) loaded_.remove(request);
+  if (ops_frame.done_payload.empty()) loaded_.remove(ops_frame);
   frame->out.body = encoder.finish();
   frame->out.payload = {frame->pieces.data(), pieces};
   frame->out.remote = {frame->remote_pieces.data(), remote_pieces};
@@ -196,7 +198,7 @@ bool Connection::flush_map() {
 /// False: the request went with the last of them.
 bool Connection::drop(OpQueue& replies) {
   while (Op* op = replies.pop_front()) {
-    const bool last = op->request->live == 1;
+    const bool last = op->frame->live == 1;
     free_op(*op);
     if (last) return false;
   }
@@ -206,11 +208,11 @@ bool Connection::drop(OpQueue& replies) {
 /// Nobody will read them.
 void Connection::drop_replies() {
   owes_map_ = false;
-  while (Request* request = replying_.front()) {
-    if (drop(request->done)) replying_.remove(*request);
+  while (OpsFrame* ops_frame = replying_.front()) {
+    if (drop(ops_frame->done)) replying_.remove(*ops_frame);
   }
-  while (Request* request = loaded_.front()) {
-    if (drop(request->done_payload)) loaded_.remove(*request);
+  while (OpsFrame* ops_frame = loaded_.front()) {
+    if (drop(ops_frame->done_payload)) loaded_.remove(*ops_frame);
   }
 }
 
@@ -219,16 +221,9 @@ ReplyFrame* Connection::take_control_frame() {
   ReplyFrame* frame = worker_->take_frame(*holder_);
   if (frame == nullptr) return nullptr;
   frames_out_++;
-  frame->connection = this;
-  frame->after = nullptr;
-  frame->payload_bytes = 0;
+  frame->state() = {.connection = this};
   frame->out.context = frame;
   frame->out.on_done = on_frame_done;
-  frame->out.body = {};
-  frame->out.payload = {};
-  frame->out.remote = {};
-  frame->out.always_placed = false;
-  frame->out.request_id = 0;
   return frame;
 }
 

@@ -14,17 +14,25 @@ inline constexpr size_t kFramePiecesMax = 64;
 /// Gets share a reply frame up to here: their slots come back together.
 inline constexpr uint32_t kSharedPayloadMax = 256 * 1024;
 
-/// Owned by the worker's pool, lent to the link until on_done.
-struct ReplyFrame {
+struct ReplyFrame;
+
+/// What a new frame resets as a whole.
+struct ReplyFrameState {
   transport::SendFrame out;
   Connection* connection = nullptr;
-  OpQueue ops;                                            ///< whose payload this frame carries
-  uint32_t payload_bytes = 0;                             ///< of them
+  uint32_t payload_bytes = 0;                             ///< of its ops
   void (*after)(ReplyFrame& frame, bool sent) = nullptr;  ///< for what is not an op
   void* after_context = nullptr;
+};
+
+/// Owned by the worker's pool, lent to the link until on_done.
+struct ReplyFrame : ReplyFrameState {
+  OpQueue ops;  ///< whose payload this frame carries
   std::array<iovec, kFramePiecesMax> pieces{};
   std::array<wire::RemotePiece, kFramePiecesMax> remote_pieces;  ///< where the pieces go, if their ops said so
   std::array<std::byte, kFrameBodyBytes> body;
+
+  ReplyFrameState& state() { return *this; }
 };
 
 }  // namespace memkv::shard

@@ -24,8 +24,8 @@ static_assert(12 + kListEntriesMax * (18 + kKeyBytesMax) <= wire::kBodyBytesMax)
 inline constexpr uint32_t kExistsStepKeys = 512;
 inline constexpr uint32_t kListOps = 4, kExistsOps = 16;  ///< of a worker
 
-/// Thread: worker.
-struct ListOp : Walk {
+/// What a new LIST resets as a whole.
+struct ListState {
   Connection* connection = nullptr;
   Shard* shard = nullptr;
   uint64_t request_id = 0;
@@ -35,23 +35,35 @@ struct ListOp : Walk {
   uint64_t next_cursor = 0;
   uint32_t at = 0;
   uint32_t count = 0;
+};
+
+/// Thread: worker.
+struct ListOp : Walk, ListState {
   engine::Store::KeyOp key_op;
   std::optional<wire::ListReplyEncoder> encoder;
   std::array<engine::Store::ListEntry, kListEntriesMax> entries;
   std::array<char, kKeyBytesMax> key;
   std::array<std::byte, wire::kBodyBytesMax> body;
+
+  ListState& state() { return *this; }
 };
 void end(ListOp& list);
 
-/// An EXISTS with more keys than one step looks up.
-struct ExistsOp : Walk {
+/// What a new EXISTS resets as a whole.
+struct ExistsState {
   Connection* connection = nullptr;
   uint64_t request_id = 0;
   uint32_t at = 0;  ///< keys looked up
   uint32_t count = 0;
+  std::array<uint8_t, wire::kKeysPerExistsMax / 8> bits{};
+};
+
+/// An EXISTS with more keys than one step looks up.
+struct ExistsOp : Walk, ExistsState {
   std::optional<wire::ExistsDecoder> decoder;  ///< over body
-  std::array<uint8_t, wire::kKeysPerExistsMax / 8> bits;
   std::array<std::byte, wire::kBodyBytesMax> body;
+
+  ExistsState& state() { return *this; }
 };
 
 struct StatusOp {

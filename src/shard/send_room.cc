@@ -11,7 +11,7 @@ namespace memkv::shard {
 /// `payload_bytes` may change while the op waits, when its block is replaced: what was reserved first stays.
 bool Connection::take_send_room(Op& op, uint32_t payload_bytes) {
   if (!send_room_.limited() || op.send_room.limited()) return true;
-  op.send_room = {op.remote_piece_count + 1u, payload_bytes};
+  op.send_room = {op.request.remote_piece_count + 1u, payload_bytes};
   if (waits_send_.empty() && reserve_send_room(op)) return true;
   op.phase = Phase::kWaitsSend;
   waits_send_.push_back(op);

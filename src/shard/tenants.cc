@@ -189,7 +189,7 @@ bool Tenants::serve_get(Holder& holder) {
   OpQueue& queue = connection->gets_that_wait();
   Op& op = *queue.pop_front();
   if (!queue.empty()) holder.gets.push_back(*connection);
-  const uint32_t bytes = op.length;
+  const uint32_t bytes = op.request.length;
   start_get(op);
   const bool served = queue.front() != &op;
   if (served) {

@@ -11,7 +11,7 @@ namespace {
 
 void on_done(engine::StoreOp& store_op) {
   Op& op = *static_cast<Op*>(store_op.context);
-  op.reply_generation = store_op.generation;
+  op.reply.generation = store_op.generation;
   finish(op, store_op.status);
 }
 
@@ -32,23 +32,23 @@ void on_committed(engine::StoreOp& store_op) {
 void write_out(Op& op) {
   Upload& upload = *op.upload;
   if (upload.closed) return finish(op, Status::kCanceled);  // aborted while this was verified
-  if (op.flags & wire::kOpServerChecksum) {
-    if (op.offset == 0) {
+  if (op.request.flags & wire::kOpServerChecksum) {
+    if (op.request.offset == 0) {
       // A range inside a chunk may have 33 pieces; one from its start has at most 32.
-      op.sums[wire::kSumsMax - 1] = base::chunk_checksum(op.sums.data(), op.sum_count, op.length, op.seed);
-      op.reply_sums = &op.sums[wire::kSumsMax - 1];
-      op.reply_sum_count = 1;
-      op.reply_flags = wire::kReplyWholeChunk;
+      op.sums[wire::kSumsMax - 1] = base::chunk_checksum(op.sums.data(), op.sum_count, op.request.length, op.seed);
+      op.reply.sums = &op.sums[wire::kSumsMax - 1];
+      op.reply.sum_count = 1;
+      op.reply.flags = wire::kReplyWholeChunk;
     } else {
-      op.reply_sums = op.sums.data();
-      op.reply_sum_count = op.sum_count;
+      op.reply.sums = op.sums.data();
+      op.reply.sum_count = op.sum_count;
     }
   }
   auto& chunk = op.store_op.emplace<engine::ChunkOp>();
   bind(chunk, op, on_done);
   chunk.upload = &upload.engine;
-  chunk.chunk_number = op.chunk_number;
-  chunk.offset_in_chunk = static_cast<uint32_t>(op.offset);
+  chunk.chunk_number = op.request.chunk_number;
+  chunk.offset_in_chunk = static_cast<uint32_t>(op.request.offset);
   chunk.payload = op.payload();
   op.shard->store->put_chunk(chunk);
 }
@@ -65,35 +65,32 @@ void start_begin(Op& op) {
   Upload* upload = fits ? worker.uploads().take() : nullptr;
   if (upload == nullptr) return finish(op, Status::kBusy);
   worker.tenants().take(connection.holder(), kPooledUploads);
-  upload->engine = {};
-  upload->engine.key = op.key;
-  upload->engine.key.key = {upload->key_bytes.data(), op.key.key.copy(upload->key_bytes.data(), kKeyBytesMax)};
-  const bool range_write = (op.flags & wire::kOpRangeWrite) != 0;
-  const Status status =
-      op.shard->store->begin(upload->engine, op.offset, (op.flags & wire::kOpIfAbsent) != 0, range_write);
+  upload->state() = {.connection = &connection, .shard = op.shard};
+  const size_t key_bytes = op.request.key.key.copy(upload->key_bytes.data(), kKeyBytesMax);
+  upload->key = {upload->key_bytes.data(), key_bytes};
+  upload->engine.key = op.request.key;
+  upload->engine.key.key = upload->key;
+  const bool range_write = (op.request.flags & wire::kOpRangeWrite) != 0;
+  const Status status = op.shard->store->begin(upload->engine, op.request.offset,
+                                               (op.request.flags & wire::kOpIfAbsent) != 0, range_write);
   if (status != Status::kOk) {
     worker.tenants().give(connection.holder(), kPooledUploads);
     worker.uploads().give_back(*upload);
     engine::BlockStat present;
-    if (status == Status::kExists && op.shard->store->stat(op.key, present)) {
-      op.reply_generation = present.generation;
-      op.reply_block_bytes = present.block_bytes;
+    if (status == Status::kExists && op.shard->store->stat(op.request.key, present)) {
+      op.reply.generation = present.generation;
+      op.reply.block_bytes = present.block_bytes;
     }
     return finish(op, status);
   }
-  upload->key = {upload->key_bytes.data(), op.key.key.size()};
-  upload->connection = &connection;
-  upload->shard = op.shard;
-  upload->ops = 0;
-  upload->begin_request = op.request->id;
-  upload->begin_index = op.index;
-  upload->deadline_ns = worker.now_ns() + op.left_ns;
+  upload->begin_request = op.frame->id;
+  upload->begin_index = op.request.index;
+  upload->deadline_ns = worker.now_ns() + op.request.left_ns;
   upload->moved_ns = worker.now_ns();
   upload->range_write = range_write;
-  upload->committing = upload->closed = false;
   upload->id = worker.new_upload_id(*upload);
   connection.add_upload(*upload);
-  op.reply_generation = upload->id;
+  op.reply.generation = upload->id;
   finish(op, Status::kOk);
 }
 
@@ -136,8 +133,7 @@ void release_upload(Upload& upload) {
   if (!upload.closed || upload.ops > 0) return;
   Worker& worker = upload.connection->worker();
   worker.tenants().give(upload.connection->holder(), kPooledUploads);
-  upload.id = 0;
-  upload.connection = nullptr;
+  upload.state() = {};
   worker.uploads().give_back(upload);
 }
 

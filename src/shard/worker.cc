@@ -94,7 +94,7 @@ Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotAre
       options_(std::move(options)),
       mailbox_(kMailboxCapacity, reactor_.get()),
       ops_(options_.ops_max),
-      requests_(options_.ops_max),
+      ops_frames_(options_.ops_max),
       uploads_(options_.uploads_max),
       frames_(options_.frames_max),
       list_ops_(kListOps),
@@ -116,7 +116,7 @@ Worker::Worker(std::unique_ptr<io::Reactor> reactor, std::unique_ptr<io::SlotAre
 
 uint64_t Worker::pool_bytes(const WorkerOptions& options) {
   constexpr uint64_t kReactorBytes = 4 << 20;  // rings, heap of timers, table of descriptors
-  return options.ops_max * (sizeof(Op) + sizeof(Request)) + options.uploads_max * sizeof(Upload) +
+  return options.ops_max * (sizeof(Op) + sizeof(OpsFrame)) + options.uploads_max * sizeof(Upload) +
          options.frames_max * sizeof(ReplyFrame) + kListOps * sizeof(ListOp) + kExistsOps * sizeof(ExistsOp) +
          kStatusOps * sizeof(StatusOp) + kMailboxCapacity * sizeof(WorkerMessage) + kChunkBytesMax + kReactorBytes;
 }
@@ -493,7 +493,7 @@ void Worker::close_stores() {
 }
 
 void Worker::check_whole() const {
-  MEMKV_ASSERT(ops_.in_use() == 0 && requests_.in_use() == 0 && uploads_.in_use() == 0);
+  MEMKV_ASSERT(ops_.in_use() == 0 && ops_frames_.in_use() == 0 && uploads_.in_use() == 0);
   MEMKV_ASSERT(frames_.in_use() == 0 && connections_.in_use() == 0 && clients_.count() == 0);
   MEMKV_ASSERT(client_board_.in_use() == 0);
   MEMKV_ASSERT(list_ops_.in_use() == 0 && exists_ops_.in_use() == 0 && status_ops_.in_use() == 0);

@@ -156,7 +156,7 @@ class Worker {
 
   // For connections and ops.
   Pool<Op>& ops() { return ops_; }
-  Pool<Request>& requests() { return requests_; }
+  Pool<OpsFrame>& ops_frames() { return ops_frames_; }
   Pool<Upload>& uploads() { return uploads_; }
   Pool<ListOp>& list_ops() { return list_ops_; }
   Pool<ExistsOp>& exists_ops() { return exists_ops_; }
@@ -240,7 +240,7 @@ class Worker {
   uint64_t block_bytes_max_ = 0;
 
   Pool<Op> ops_;
-  Pool<Request> requests_;
+  Pool<OpsFrame> ops_frames_;
   Pool<Upload> uploads_;
   Pool<ReplyFrame> frames_;
   Pool<ListOp> list_ops_;

@@ -8,19 +8,19 @@ namespace {
 
 void on_written(engine::StoreOp& store_op) {
   Op& op = *static_cast<Op*>(store_op.context);
-  op.reply_generation = store_op.generation;
+  op.reply.generation = store_op.generation;
   finish(op, store_op.status);
 }
 
 void write_out(Op& op) {
-  if (op.flags & wire::kOpServerChecksum) {
-    op.reply_sums = op.sums.data();  // one for each piece of the range
-    op.reply_sum_count = op.sum_count;
+  if (op.request.flags & wire::kOpServerChecksum) {
+    op.reply.sums = op.sums.data();  // one for each piece of the range
+    op.reply.sum_count = op.sum_count;
   }
   auto& write = op.store_op.emplace<engine::WriteOp>();
   bind(write, op, on_written);
-  write.key = op.key;
-  write.offset = op.offset;
+  write.key = op.request.key;
+  write.offset = op.request.offset;
   write.payload = op.payload();
   op.shard->store->write(write);
 }
