@@ -31,8 +31,8 @@ Looked look_up(Connection& connection, wire::ExistsDecoder& decoder, uint32_t at
 void answer(Connection& connection, uint64_t request_id, std::span<const uint8_t> bits, uint32_t count) {
   Worker& worker = connection.worker();
   worker.count(worker.mutable_stats().ops);
-  const bool sent = connection.send_control(wire::Opcode::kExistsReply, request_id,
-                                            [&](auto out) { return wire::encode_exists_reply(bits, count, out); });
+  const bool sent = connection.replies().send_control(
+      wire::Opcode::kExistsReply, request_id, [&](auto out) { return wire::encode_exists_reply(bits, count, out); });
   if (!sent) connection.close(Status::kBusy);
 }
 
@@ -49,7 +49,7 @@ void step(Walk& walk) {
   Connection& connection = *exists.connection;
   if (connection.closing()) return end(exists);
   if (look_up(connection, *exists.decoder, exists.at, kExistsStepKeys, exists.bits) == Looked::kWrongWorker) {
-    connection.owe_map(exists.request_id);
+    connection.replies().fail_wrong_worker(exists.request_id);
     return end(exists);
   }
   exists.at += kExistsStepKeys;
@@ -65,19 +65,19 @@ void start_exists(Connection& connection, uint64_t request_id, std::span<const s
   const auto count = decoder.validate();
   if (!count) return connection.protocol_error(count.error().what);
   Worker& worker = connection.worker();
-  if (worker.draining()) return connection.fail_request(request_id, Status::kUnavailable);
-  if (!worker.ready()) return connection.fail_request(request_id, Status::kNotReady);
+  if (worker.draining()) return connection.replies().fail_request(request_id, Status::kUnavailable);
+  if (!worker.ready()) return connection.replies().fail_request(request_id, Status::kNotReady);
   if (*count <= kExistsStepKeys) {
     std::array<uint8_t, kExistsStepKeys / 8> bits{};
     const Looked looked = look_up(connection, decoder, 0, *count, bits);
-    if (looked == Looked::kWrongWorker) return connection.owe_map(request_id);
+    if (looked == Looked::kWrongWorker) return connection.replies().fail_wrong_worker(request_id);
     return answer(connection, request_id, bits, *count);
   }
   const bool fits = worker.tenants().fits(connection.holder(), kPooledQuestions);
   ExistsOp* exists = fits ? worker.exists_ops().take() : nullptr;
   if (exists == nullptr) {
     worker.count(worker.mutable_stats().busy);
-    return connection.fail_request(request_id, Status::kBusy);
+    return connection.replies().fail_request(request_id, Status::kBusy);
   }
   worker.tenants().take(connection.holder(), kPooledQuestions);
   connection.hold();

@@ -56,7 +56,7 @@ void start_get(Op& op) {
   op.reply.generation = found.generation;
   op.reply.block_bytes = found.block_bytes;
   if (found.status != Status::kOk || found.bytes == 0) return finish(op, found.status);
-  if (!op.connection->take_send_room(op, found.bytes)) return;  // starts once more with it
+  if (!op.connection->send_room().take(op, found.bytes)) return;  // starts once more with it
   if (found.buffer_bytes > 0) {
     Worker& worker = worker_of(op);
     Holder& holder = op.connection->holder();

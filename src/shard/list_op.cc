@@ -19,7 +19,7 @@ void next_key(ListOp& list);
 
 void reply(ListOp& list, uint64_t cursor) {
   Connection& connection = *list.connection;
-  ReplyFrame* frame = connection.take_control_frame();
+  ReplyFrame* frame = connection.replies().take_control_frame();
   if (frame == nullptr) {
     connection.close(Status::kBusy);
     return end(list);
@@ -29,7 +29,7 @@ void reply(ListOp& list, uint64_t cursor) {
   frame->out.body = list.encoder->finish(cursor);
   frame->after_context = &list;
   frame->after = [](ReplyFrame& done, bool) { end(*static_cast<ListOp*>(done.after_context)); };
-  (void)connection.send(*frame);
+  (void)connection.replies().send(*frame);
 }
 
 void on_key(engine::StoreOp& store_op) {
@@ -84,17 +84,19 @@ void end(ListOp& list) {
   connection.unhold();
 }
 
+/// Answers LIST with one page of entries: takes a context for it, and begins where the cursor says. The connection is held
+/// until the page has left.
 void start_list(Connection& connection, uint64_t request_id, std::span<const std::byte> body) {
   const auto wanted = wire::decode_list(body);
   if (!wanted) return connection.protocol_error(wanted.error().what);
   Worker& worker = connection.worker();
-  if (worker.draining()) return connection.fail_request(request_id, Status::kUnavailable);
-  if (!worker.ready()) return connection.fail_request(request_id, Status::kNotReady);
+  if (worker.draining()) return connection.replies().fail_request(request_id, Status::kUnavailable);
+  if (!worker.ready()) return connection.replies().fail_request(request_id, Status::kNotReady);
   const size_t at = wanted->cursor >> kCursorBits;
-  if (at >= worker.shards().size()) return connection.fail_request(request_id, Status::kInvalid);
+  if (at >= worker.shards().size()) return connection.replies().fail_request(request_id, Status::kInvalid);
   const bool fits = worker.tenants().fits(connection.holder(), kPooledLists);
   ListOp* list = fits ? worker.list_ops().take() : nullptr;
-  if (list == nullptr) return connection.fail_request(request_id, Status::kBusy);
+  if (list == nullptr) return connection.replies().fail_request(request_id, Status::kBusy);
   connection.hold();
   worker.tenants().take(connection.holder(), kPooledLists);
   list->state() = {

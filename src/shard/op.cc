@@ -111,7 +111,7 @@ void finish(Op& op, Status status) {
     next->chain_failed = is_failure(status);
     if (next->received && next->phase == Phase::kWaiting) run_later(*next, start);
   }
-  op.connection->op_done(op);
+  op.connection->replies().op_done(op);
 }
 
 void release_resources(Op& op) {
@@ -120,11 +120,12 @@ void release_resources(Op& op) {
   if (op.slot && !base::rules().slot_freed_once) worker.give_slot(op.connection->holder(), op.slot);
   if (op.slot) worker.give_slot(op.connection->holder(), std::exchange(op.slot, {}));
   if (op.reservation.data != nullptr) {
-    op.connection->tenant().room_bytes -= op.request.length;
-    op.connection->holder().room_bytes -= op.request.length;
+    Holder& holder = op.connection->holder();
+    holder.tenant->room_bytes -= op.request.length;
+    holder.room_bytes -= op.request.length;
     op.shard->store->abandon(std::exchange(op.reservation, {}));
   }
-  op.connection->give_send_room(op);
+  op.connection->send_room().give(op);
   worker.room_freed();
 }
 

@@ -126,7 +126,7 @@ struct OpState {
 };
 
 /// Fixed pool per worker. Owns its slot, reservation or pinned read until its reply has left. A new life resets state,
-/// request and reply, each as a whole (Connection::admit); the arrays hold as much as their counts say.
+/// request and reply, each as a whole (Admission::admit); the arrays hold as much as their counts say.
 struct Op : OpState {
   OpRequest request;
   OpReply reply;
@@ -150,13 +150,19 @@ struct Op : OpState {
 
 using OpQueue = base::IntrusiveList<Op, &Op::queue_link>;
 
-struct OpsFrame {
+/// What a new frame of ops resets as a whole.
+struct OpsFrameState {
   Connection* connection = nullptr;
   uint64_t id = 0;
-  uint32_t live = 0;                                    ///< ops not yet replied
+  uint32_t live = 0;  ///< ops not yet replied
+};
+
+struct OpsFrame : OpsFrameState {
   OpQueue done;                                         ///< replies without payload
   OpQueue done_payload;                                 ///< replies with payload
   base::ListLink<OpsFrame> replying_link, loaded_link;  ///< of its connection's lists of frames with such replies
+
+  OpsFrameState& state() { return *this; }
 };
 
 /// Ends the op with this status: its reply goes out at the end of the turn. Never frees the op.

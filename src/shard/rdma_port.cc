@@ -77,10 +77,9 @@ void RdmaPort::on_opened(Guest& guest, Result<rdma::LinkParts, Message> parts) {
   }
   Connection* connection = worker_.draining() ? nullptr : worker_.open_connection(guest.namespace_id);
   if (connection == nullptr) return poller_->discard(std::move(parts->pair));
-  connection->set_client_name(guest.client_name);
   connection->attach(
       std::make_unique<rdma::RdmaLink>(*poller_, std::move(*parts), transport::Role::kServer, guest.keys, *connection),
-      Transport::kRdma);
+      Transport::kRdma, guest.client_name);
 }
 
 }  // namespace memkv::shard

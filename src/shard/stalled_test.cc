@@ -66,7 +66,7 @@ TEST_F(StalledTest, WhoSendsHalfABlockIsCutAndItsRoomComesBack) {
   introduce();
   const std::string data = pattern(64 * 1024);
   send_put("k", data, data.size() / 2);
-  until([&] { return connection->in_payload(); });
+  until([&] { return connection->receiver().in_payload(); });
   turn_for(kStalledNs / 2);
   EXPECT_FALSE(connection->closing());
   client.write(data.data() + data.size() / 2, 2048);  // slow is not stopped

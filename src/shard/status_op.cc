@@ -11,10 +11,10 @@ namespace memkv::shard {
 void start_status(Connection& connection, uint64_t request_id) {
   Worker& worker = connection.worker();
   StatusOp* status = worker.status_ops().take();
-  ReplyFrame* frame = status != nullptr ? connection.take_control_frame() : nullptr;
+  ReplyFrame* frame = status != nullptr ? connection.replies().take_control_frame() : nullptr;
   if (frame == nullptr) {
     if (status != nullptr) worker.status_ops().give_back(*status);
-    return connection.fail_request(request_id, Status::kBusy);
+    return connection.replies().fail_request(request_id, Status::kBusy);
   }
   worker.publish();
   const Identity& identity = worker.identity();
@@ -33,7 +33,7 @@ void start_status(Connection& connection, uint64_t request_id) {
     owner.worker().status_ops().give_back(over);
     owner.unhold();
   };
-  (void)connection.send(*frame);
+  (void)connection.replies().send(*frame);
 }
 
 }  // namespace memkv::shard

@@ -203,8 +203,8 @@ bool Tenants::serve_get(Holder& holder) {
 bool Tenants::serve_put(Holder& holder) {
   Connection* connection = holder.puts.front();
   if (connection == nullptr) return false;
-  const uint32_t bytes = connection->bytes_that_wait();
-  if (!connection->try_room()) return false;
+  const uint32_t bytes = connection->receiver().bytes_that_wait();
+  if (!connection->receiver().try_room()) return false;
   stop_waiting(*connection);
   holder.deficit_bytes -= bytes;
   holder.tenant->deficit_bytes -= bytes;

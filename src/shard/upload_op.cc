@@ -60,8 +60,7 @@ void write_out(Op& op) {
 void start_begin(Op& op) {
   Worker& worker = worker_of(op);
   Connection& connection = *op.connection;
-  const bool fits = connection.uploads_open() < kUploadsPerConnectionMax &&
-                    worker.tenants().fits(connection.holder(), kPooledUploads);
+  const bool fits = !connection.uploads().full() && worker.tenants().fits(connection.holder(), kPooledUploads);
   Upload* upload = fits ? worker.uploads().take() : nullptr;
   if (upload == nullptr) return finish(op, Status::kBusy);
   worker.tenants().take(connection.holder(), kPooledUploads);
@@ -89,7 +88,7 @@ void start_begin(Op& op) {
   upload->moved_ns = worker.now_ns();
   upload->range_write = range_write;
   upload->id = worker.new_upload_id(*upload);
-  connection.add_upload(*upload);
+  connection.uploads().add(*upload);
   op.reply.generation = upload->id;
   finish(op, Status::kOk);
 }
@@ -124,7 +123,7 @@ void abort_upload(Upload& upload) {
 void close_upload(Upload& upload) {
   if (!upload.closed) {
     upload.closed = true;
-    upload.connection->remove_upload(upload);
+    upload.connection->uploads().remove(upload);
   }
   release_upload(upload);
 }

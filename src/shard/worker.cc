@@ -171,7 +171,7 @@ void Worker::on_opened(engine::StoreOp& op) {
   publish();
   if (open_status_ != Status::kOk) return set_state(State::kFailed);
   set_state(State::kReady);
-  for (Connection& connection : open_) connection.say_ready();
+  for (Connection& connection : open_) connection.replies().say_ready();
 }
 
 void Worker::run() {
@@ -230,8 +230,7 @@ void Worker::adopt(const WorkerMessage& message) {
   }
   Connection* connection = draining() ? nullptr : open_connection(message.namespace_id);
   if (connection == nullptr) return turn_away(message);
-  connection->set_client_name(message.client_name);
-  connection->attach(make_link(message, *connection), transport_of(message));
+  connection->attach(make_link(message, *connection), transport_of(message), message.client_name);
 }
 
 std::unique_ptr<transport::Link> Worker::make_link(const WorkerMessage& message, Connection& connection) {
@@ -252,8 +251,7 @@ void Worker::turn_away(const WorkerMessage& message) {
   count(stats_.turned_away);
   Tenant& tenant = tenants_.of(message.namespace_id);
   MEMKV_LOG_EVERY(10, kWarn, "worker {}: a client is turned away: {}", index(), no_room_text(tenant));
-  connection->open(*this, tenant);
-  connection->turn_away();
+  connection->open(*this, tenant, Connection::Welcome::kTurnedAway);
   open_.push_back(*connection);
   connection->attach(make_link(message, *connection), transport_of(message));
 }
@@ -348,7 +346,7 @@ void Worker::give_back(ReplyFrame& frame) {
 void Worker::flush_dirty() {
   for (size_t left = dirty_.size(); left > 0; left--) {
     Connection* connection = dirty_.pop_front();
-    if (!connection->flush()) stuck_.push_back(*connection);
+    if (!connection->replies().flush()) stuck_.push_back(*connection);
     if (connection->reapable() && !connection->reaping_link.linked()) reaping_.push_back(*connection);
   }
   // Those without a frame wait until one comes back.
@@ -389,7 +387,7 @@ void Worker::tick() {
       }
     }
   }
-  for (Connection& connection : open_) connection.say_credit(connection.holder().credit);
+  for (Connection& connection : open_) connection.replies().say_credit(connection.holder().credit);
 }
 
 void Worker::cut_stalled(uint64_t step_ns) {

@@ -1,4 +1,4 @@
-/// What is done becomes reply frames, once per turn of the loop.
+#include "shard/connection_reply.h"
 
 #include <algorithm>
 #include <utility>
@@ -23,6 +23,9 @@ wire::OpReply reply_of(const Op& op) {
   return reply;
 }
 
+/// Answered with CANCELED, not with a reply.
+bool is_canceled(const Op& op) { return op.canceled && op.reply.status == Status::kCanceled; }
+
 bool add(wire::ReplyEncoder& encoder, const Op& op) {
   return encoder.add(reply_of(op), {op.reply.sums, op.reply.sum_count});
 }
@@ -43,7 +46,8 @@ bool add_remote_pieces(std::span<wire::RemotePiece> out, size_t& count, const Op
 
 }  // namespace
 
-void Connection::op_done(Op& op) {
+void ConnectionReplies::op_done(Op& op) {
+  MEMKV_ASSERT(op.phase == Phase::kDone, "its status is not known");
   OpsFrame& ops_frame = *op.frame;
   if (op.reply.bytes > 0) {
     ops_frame.done_payload.push_back(op);
@@ -52,11 +56,10 @@ void Connection::op_done(Op& op) {
     ops_frame.done.push_back(op);
     if (!ops_frame.replying_link.linked()) replying_.push_back(ops_frame);
   }
-  worker_->dirty(*this);
+  connection_.worker().dirty(connection_);
 }
 
-/// Of a get that was canceled while its bytes waited for the link.
-void Connection::take_back_reply(Op& op) {
+void ConnectionReplies::take_back(Op& op) {
   OpsFrame& ops_frame = *op.frame;
   ops_frame.done_payload.remove(op);
   if (ops_frame.done_payload.empty()) loaded_.remove(ops_frame);
@@ -67,65 +70,52 @@ void Connection::take_back_reply(Op& op) {
   op_done(op);
 }
 
-/// The op and its reply are over.
-void Connection::free_op(Op& op) {
-  release_resources(op);
-  live_.remove(op);
-  OpsFrame& ops_frame = *op.frame;
+void ConnectionReplies::op_over(OpsFrame& ops_frame) {
   MEMKV_ASSERT(ops_frame.live > 0);
-  if (--ops_frame.live == 0) {
-    if (ops_frame.replying_link.linked()) replying_.remove(ops_frame);
-    if (ops_frame.loaded_link.linked()) loaded_.remove(ops_frame);
-    worker_->ops_frames().give_back(ops_frame);
-  }
-  if (Upload* upload = std::exchange(op.upload, nullptr)) {
-    upload->ops--;
-    upload->moved_ns = worker_->now_ns();
-    release_upload(*upload);
-  }
-  op.store_op.emplace<std::monostate>();
-  worker_->tenants().give(*holder_, kPooledOps);
-  worker_->ops().give_back(op);
+  if (--ops_frame.live > 0) return;
+  if (ops_frame.replying_link.linked()) replying_.remove(ops_frame);
+  if (ops_frame.loaded_link.linked()) loaded_.remove(ops_frame);
+  connection_.worker().ops_frames().give_back(ops_frame);
 }
 
-bool Connection::flush() {
-  if (closing_) {
-    drop_replies();
+bool ConnectionReplies::flush() {
+  if (connection_.closing()) {
+    drop_all();
     return true;
   }
   while (OpsFrame* ops_frame = replying_.front()) {
-    if (!flush_plain(*ops_frame)) return closing_;
+    if (!flush_plain(*ops_frame)) return connection_.closing();
   }
-  if (!flush_map()) return closing_;
+  if (!flush_map()) return connection_.closing();
   while (OpsFrame* ops_frame = link_is_busy() ? nullptr : loaded_.front()) {
-    if (!flush_payload(*ops_frame)) return closing_;
+    if (!flush_payload(*ops_frame)) return connection_.closing();
   }
   return true;
 }
 
 /// Then the next payloads leave as the ones before have left.
-bool Connection::link_is_busy() const { return out_of_frames() || payload_bytes_out_ >= kPayloadBytesOutMax; }
+bool ConnectionReplies::link_is_busy() const { return out_of_frames() || payload_bytes_out_ >= kPayloadBytesOutMax; }
 
-bool Connection::out_of_frames() const {
-  return frames_out_ >= kFramesPerConnectionMax || (frames_out_ > 0 && worker_->few_frames());
+bool ConnectionReplies::out_of_frames() const {
+  return frames_out_ >= kFramesPerConnectionMax || (frames_out_ > 0 && connection_.worker().few_frames());
 }
 
-bool Connection::flush_canceled(Op& op) {
+bool ConnectionReplies::flush_canceled(Op& op) {
   const wire::Cancel canceled{op.frame->id, op.request.index};
   return send_control(wire::Opcode::kCanceled, op.frame->id, [&](auto body) { return wire::encode(canceled, body); });
 }
 
-/// Sends the replies without payload of one request, as many to a frame as fit. An op that was canceled in time is
+/// Sends the replies without payload of one frame of ops, as many to a frame as fit. An op that was canceled in time is
 /// answered by a CANCELED of its own. False: frames have run out; the rest waits for the next one that comes back.
-bool Connection::flush_plain(OpsFrame& ops_frame) {
+bool ConnectionReplies::flush_plain(OpsFrame& ops_frame) {
   while (!ops_frame.done.empty()) {
     if (out_of_frames()) return false;
-    if (ops_frame.done.front()->canceled && ops_frame.done.front()->reply.status == Status::kCanceled) {
+    if (is_canceled(*ops_frame.done.front())) {
       Op& op = *ops_frame.done.front();
       if (!flush_canceled(op)) return false;
       ops_frame.done.remove(op);
       const bool last = ops_frame.live == 1;
-      free_op(op);
+      connection_.free_op(op);
       if (last) return true;
       continue;
     }
@@ -136,10 +126,10 @@ bool Connection::flush_plain(OpsFrame& ops_frame) {
     frame->out.request_id = ops_frame.id;
     bool last = false;
     while (Op* op = ops_frame.done.front()) {
-      if ((op->canceled && op->reply.status == Status::kCanceled) || !add(encoder, *op)) break;
+      if (is_canceled(*op) || !add(encoder, *op)) break;
       ops_frame.done.remove(*op);
       last = ops_frame.live == 1;
-      free_op(*op);
+      connection_.free_op(*op);
       if (last) break;
     }
     frame->out.body = encoder.finish();
@@ -152,7 +142,7 @@ bool Connection::flush_plain(OpsFrame& ops_frame) {
 
 /// Sends one frame of replies with payload, straight from the slots where the bytes lie. Small payloads share a frame, a
 /// large one has it to itself. The ops stay until the frame is sent. False: no frame is free.
-bool Connection::flush_payload(OpsFrame& ops_frame) {
+bool ConnectionReplies::flush_payload(OpsFrame& ops_frame) {
   ReplyFrame* frame = take_control_frame();
   if (frame == nullptr) return false;
   wire::ReplyEncoder encoder(frame->body);
@@ -164,11 +154,10 @@ bool Connection::flush_payload(OpsFrame& ops_frame) {
   while (Op* op = ops_frame.done_payload.front()) {
     if (pieces == kFramePiecesMax || (pieces > 0 && bytes + op->reply.bytes > kSharedPayloadMax)) break;
     // A frame's payload is placed as a whole or not at all.
-    if (placed != (op->request.remote_piece_count > 0) || !add_remote_pieces(frame->remote_pieces, remote_pieces, *op))
-      break;
+    if (placed != (op->request.remote_piece_count > 0)) break;
+    if (!add_remote_pieces(frame->remote_pieces, remote_pieces, *op)) break;
     if (!add(encoder, *op)) break;
-    if ((op->request.flags & wire::kOpVerify) != 0)
-      frame->out.always_placed = placed;  // its client cannot copy it there
+    if (op->request.flags & wire::kOpVerify) frame->out.always_placed = placed;  // its client cannot copy it there
     frame->pieces[pieces++] = {const_cast<std::byte*>(op->reply.data), op->reply.bytes};
     bytes += op->reply.bytes;
     ops_frame.done_payload.remove(*op);
@@ -182,32 +171,33 @@ bool Connection::flush_payload(OpsFrame& ops_frame) {
   frame->out.remote = {frame->remote_pieces.data(), remote_pieces};
   frame->payload_bytes = bytes;
   payload_bytes_out_ += bytes;
-  worker_->count(worker_->mutable_stats().payload_bytes_out[static_cast<size_t>(transport_)], bytes);
+  Worker& worker = connection_.worker();
+  worker.count(worker.mutable_stats().payload_bytes_out[static_cast<size_t>(connection_.transport())], bytes);
   return send(*frame);
 }
 
-bool Connection::flush_map() {
-  if (!owes_map_ || closing_) return true;
-  const Identity& identity = worker_->identity();
+bool ConnectionReplies::flush_map() {
+  if (!state_.owes_map || connection_.closing()) return true;
+  const Identity& identity = connection_.worker().identity();
   const wire::WorkerMap map{identity.worker_count, identity.shard_count, identity.worker_of_shard};
   if (!send_control(wire::Opcode::kWorkerMap, 0, [&](auto body) { return wire::encode(map, body); })) return false;
-  owes_map_ = false;
+  state_.owes_map = false;
   return true;
 }
 
 /// False: the request went with the last of them.
-bool Connection::drop(OpQueue& replies) {
+bool ConnectionReplies::drop(OpQueue& replies) {
   while (Op* op = replies.pop_front()) {
     const bool last = op->frame->live == 1;
-    free_op(*op);
+    connection_.free_op(*op);
     if (last) return false;
   }
   return true;
 }
 
 /// Nobody will read them.
-void Connection::drop_replies() {
-  owes_map_ = false;
+void ConnectionReplies::drop_all() {
+  state_.owes_map = false;
   while (OpsFrame* ops_frame = replying_.front()) {
     if (drop(ops_frame->done)) replying_.remove(*ops_frame);
   }
@@ -216,41 +206,85 @@ void Connection::drop_replies() {
   }
 }
 
-ReplyFrame* Connection::take_control_frame() {
-  if (closing_ || frames_out_ >= kControlFramesMax) return nullptr;
-  ReplyFrame* frame = worker_->take_frame(*holder_);
+void ConnectionReplies::owe_map() {
+  state_.owes_map = true;
+  Worker& worker = connection_.worker();
+  worker.count(worker.mutable_stats().wrong_worker);
+}
+
+void ConnectionReplies::fail_wrong_worker(uint64_t request_id) {
+  owe_map();
+  fail_request(request_id, Status::kWrongWorker);
+  connection_.worker().dirty(connection_);
+}
+
+bool ConnectionReplies::send_pong(uint64_t request_id) {
+  const wire::Pong pong{connection_.worker().now_ns()};
+  return send_control(wire::Opcode::kPong, request_id, [&](auto body) { return wire::encode(pong, body); });
+}
+
+void ConnectionReplies::fail_request(uint64_t request_id, Status status) {
+  const bool sent = send_control(wire::Opcode::kReply, request_id, [&](std::span<std::byte> body) {
+    wire::ReplyEncoder encoder(body);
+    (void)encoder.add({.index = 0, .status = status}, {});
+    return encoder.finish().size();
+  });
+  if (!sent) connection_.close(Status::kBusy);
+}
+
+void ConnectionReplies::say_welcome(const wire::Welcome& welcome) {
+  state_.credit_told = welcome.credit;
+  if (send_control(wire::Opcode::kWelcome, 0, [&](auto body) { return wire::encode(welcome, body); })) return;
+  connection_.close(Status::kBusy);
+}
+
+void ConnectionReplies::say_ready() {
+  if (connection_.closing() || connection_.client() == nullptr) return;
+  (void)send_control(wire::Opcode::kReady, 0, [](auto) { return size_t{0}; });
+}
+
+void ConnectionReplies::say_credit(const wire::Credit& credit) {
+  if (connection_.closing() || connection_.client() == nullptr || credit == state_.credit_told) return;
+  if (send_control(wire::Opcode::kCredit, 0, [&](auto body) { return wire::encode(credit, body); })) {
+    state_.credit_told = credit;
+  }
+}
+
+ReplyFrame* ConnectionReplies::take_control_frame() {
+  if (connection_.closing() || frames_out_ >= kControlFramesMax) return nullptr;
+  ReplyFrame* frame = connection_.worker().take_frame(connection_.holder());
   if (frame == nullptr) return nullptr;
   frames_out_++;
-  frame->state() = {.connection = this};
+  frame->state() = {.connection = &connection_};
   frame->out.context = frame;
   frame->out.on_done = on_frame_done;
   return frame;
 }
 
-bool Connection::send(ReplyFrame& frame) {
-  if (!closing_ && link_->send(frame.out)) {
-    bytes_given_ += wire::kHeaderBytes + frame.out.body.size() + frame.payload_bytes;
+bool ConnectionReplies::send(ReplyFrame& frame) {
+  if (!connection_.closing() && connection_.link()->send(frame.out)) {
+    state_.bytes_given += wire::kHeaderBytes + frame.out.body.size() + frame.payload_bytes;
     return true;
   }
-  closing_ = true;  // a link that takes no frames is dead: on_closed is on its way
+  connection_.lost_link();
   end_frame(frame, false);
-  worker_->dirty(*this);
   return false;
 }
 
-void Connection::on_frame_done(transport::SendFrame& out, bool sent) {
+void ConnectionReplies::on_frame_done(transport::SendFrame& out, bool sent) {
   auto& frame = *static_cast<ReplyFrame*>(out.context);
-  frame.connection->end_frame(frame, sent);
+  frame.connection->replies().end_frame(frame, sent);
 }
 
-void Connection::end_frame(ReplyFrame& frame, bool sent) {
-  while (Op* op = frame.ops.pop_front()) free_op(*op);
+void ConnectionReplies::end_frame(ReplyFrame& frame, bool sent) {
+  while (Op* op = frame.ops.pop_front()) connection_.free_op(*op);
   if (frame.after != nullptr) frame.after(frame, sent);
   MEMKV_ASSERT(frames_out_ > 0);
   frames_out_--;
+  MEMKV_ASSERT(payload_bytes_out_ >= frame.payload_bytes, "ended twice");
   payload_bytes_out_ -= frame.payload_bytes;
-  worker_->give_back(frame);
-  if (!replying_.empty() || !loaded_.empty() || closed_ || owes_map_) worker_->dirty(*this);
+  connection_.worker().give_back(frame);
+  if (!empty() || connection_.closed() || state_.owes_map) connection_.worker().dirty(connection_);
 }
 
 }  // namespace memkv::shard
