@@ -15,7 +15,8 @@ uint32_t chunks_of(const Entry& e) { return e.has(kHead) ? chunk_count(e.checksu
 }  // namespace
 
 bool lies_in(Place place, const Log& log, uint64_t epoch) {
-  return place.drive == log.config().slice.drive_index && log.epoch_at(place.pack * format::kPackBytes) == epoch;
+  return place.drive == log.config().slice.drive_index &&
+         log.segments().epoch_at(place.pack * format::kPackBytes) == epoch;
 }
 
 Blocks::Blocks(const StoreOptions& options, Drives& drives, StoreCounters& counters)
@@ -134,7 +135,7 @@ bool Blocks::install_block(Digest digest, const RecordRef& ref, bool head, uint6
 }
 
 void Blocks::evict(Digest digest, Log& log) {
-  log.note_evicted(digest);
+  log.evictions().note(digest);
   drop(digest, &StoreCounters::dropped_evicted);
 }
 

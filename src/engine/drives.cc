@@ -88,13 +88,14 @@ Status Drives::status_unless_drive_left(const Append& append) const {
 bool Drives::needs_own_tombstone(Place old, Place fresh) const {
   if (old.drive != fresh.drive) return true;
   const Log& log = *log_of(fresh.drive);
-  const uint64_t old_epoch = log.epoch_at(old.pack * format::kPackBytes);
-  const uint64_t new_epoch = log.epoch_at(fresh.pack * format::kPackBytes);
+  const uint64_t old_epoch = log.segments().epoch_at(old.pack * format::kPackBytes);
+  const uint64_t new_epoch = log.segments().epoch_at(fresh.pack * format::kPackBytes);
   return old_epoch > new_epoch || (old_epoch == new_epoch && old.pack > fresh.pack);
 }
 
 bool Drives::evicted_may_return(Digest digest) const {
-  return std::any_of(logs_.begin(), logs_.end(), [&](const auto& log) { return log && log->may_return(digest); });
+  return std::any_of(logs_.begin(), logs_.end(),
+                     [&](const auto& log) { return log && log->evictions().may_return(digest); });
 }
 
 /// A drive that lags gets no new records and few reads; one that crawls for long is taken out.

@@ -74,17 +74,17 @@ void LogScan::read_anchors() {
 /// the newer one, does not hide what lies behind it.
 LogScan::Segment LogScan::look_at(uint64_t position) {
   Segment s;
-  read(log_.segment_start(position), window_.get(), 2 * base::kSectorBytes);
+  read(log_.segments().place_of(position), window_.get(), 2 * base::kSectorBytes);
   std::memcpy(&s.header, window_.get(), sizeof s.header);
   const auto is_zero = [](std::byte b) { return b == std::byte{0}; };
   const bool blank =
       std::all_of(window_.get(), window_.get() + 2 * base::kSectorBytes, is_zero);  // never used, most likely
   const format::SegmentHeader& h = s.header;
   const bool own = h.drive_index == log_.config().slice.drive_index && h.shard == recovery_.options().shard &&
-                   h.segment_index == position && h.epoch % log_.segments() == position;
-  s.has_header = valid(h, log_.seed()) && (own || !rules().own_place);
+                   h.segment_index == position && h.epoch % log_.segments().count() == position;
+  s.has_header = valid(h, log_.extents().seed()) && (own || !rules().own_place);
   if (s.has_header) s.epoch = h.epoch;
-  const auto is_here = [&](uint64_t epoch) { return epoch > s.epoch && epoch % log_.segments() == position; };
+  const auto is_here = [&](uint64_t epoch) { return epoch > s.epoch && epoch % log_.segments().count() == position; };
   uint64_t epoch = 0;
   if (const auto peek = format::peek_extent({window_.get() + base::kSectorBytes, base::kSectorBytes});
       peek && is_here(peek->epoch)) {
@@ -100,7 +100,7 @@ LogScan::Segment LogScan::look_at(uint64_t position) {
 /// The live segments, newest first: their epochs are consecutive. Where one is missing, all that is older is dropped.
 std::vector<LogScan::Segment> LogScan::find_run() {
   std::vector<Segment> found;
-  for (uint64_t i = 0; i < log_.segments(); ++i) {
+  for (uint64_t i = 0; i < log_.segments().count(); ++i) {
     const Segment s = look_at(i);
     if (s.epoch != 0) found.push_back(s);
     if (s.has_header) oldest_ = std::max(oldest_, s.header.oldest_epoch);
@@ -197,13 +197,14 @@ void LogScan::lose_all(uint64_t epoch, uint32_t sector) {
 // --- sealed segments -------------------------------------------------------------------------------------------------
 
 bool LogScan::footer_trailer(uint64_t position, format::FooterTrailer& out) {
-  const uint64_t end = log_.segment_start(position) + log_.config().slice.segment_bytes;
+  const uint64_t end = log_.segments().place_of(position) + log_.config().slice.segment_bytes;
   read(end - base::kSectorBytes, window_.get(), base::kSectorBytes);
   auto trailer = format::peek_footer({window_.get(), base::kSectorBytes});
-  if (!trailer || trailer->footer_bytes > kWindowBytes || trailer->footer_bytes >= end - log_.segment_start(position))
+  if (!trailer || trailer->footer_bytes > kWindowBytes ||
+      trailer->footer_bytes >= end - log_.segments().place_of(position))
     return false;
   read(end - trailer->footer_bytes, window_.get(), trailer->footer_bytes);
-  trailer = format::open_footer({window_.get(), trailer->footer_bytes}, log_.seed());
+  trailer = format::open_footer({window_.get(), trailer->footer_bytes}, log_.extents().seed());
   if (trailer) out = *trailer;
   return trailer.ok();
 }
@@ -220,7 +221,7 @@ bool LogScan::read_footer(uint64_t epoch, Log::Position& end) {
   }
   if (!next) return false;
   format::FooterReader reader(trailer, bytes);
-  const uint64_t start = log_.segment_start(epoch);
+  const uint64_t start = log_.segments().place_of(epoch);
   for (next = reader.next(entry); next && *next; next = reader.next(entry)) {
     std::vector<std::byte> head;
     if (entry.header.kind == format::RecordKind::kHead) {
@@ -231,7 +232,7 @@ bool LogScan::read_footer(uint64_t epoch, Log::Position& end) {
     const uint64_t offset = start + uint64_t{entry.header.payload_place} * format::kPackBytes;
     if (offset >= place_of(epoch, first_sector(epoch))) recovery_.take(log_, epoch, entry.header, offset, head);
   }
-  log_.set_data_end(epoch, trailer.data_end_sector);
+  log_.segments().set_data_end(epoch, trailer.data_end_sector);
   end.newest_epoch = epoch;
   end.cursor_sector = trailer.data_end_sector;
   end.chain = trailer.last_checksum;
@@ -253,7 +254,7 @@ void LogScan::read_sealed(const Segment& segment, const Segment& next) {
   for (const Extent& e : w.extents) {
     if (cut_.epoch <= segment.epoch && e.sector >= first_sector(segment.epoch)) take(segment.epoch, e, false);
   }
-  log_.set_data_end(segment.epoch, w.end);
+  log_.segments().set_data_end(segment.epoch, w.end);
 }
 
 // --- the newest segment ----------------------------------------------------------------------------------------------
@@ -293,7 +294,7 @@ Log::Position LogScan::read_newest(const Segment& segment) {
     end.last_note = note_of(e, end.last_sector);
     if (!end.marked) end.told_sector = end.cursor_sector;
   }
-  log_.set_data_end(epoch, end.cursor_sector);
+  log_.segments().set_data_end(epoch, end.cursor_sector);
   return end;
 }
 
@@ -349,7 +350,7 @@ std::optional<LogScan::Extent> LogScan::read_extent(uint64_t epoch, uint32_t sec
   if (!header || header->header_bytes > kWindowBytes || header->header_bytes / base::kSectorBytes > sectors_ - sector)
     return {};
   if (header->header_bytes > base::kSectorBytes) read(place_of(epoch, sector), window_.get(), header->header_bytes);
-  header = format::open_extent({window_.get(), header->header_bytes}, log_.seed());
+  header = format::open_extent({window_.get(), header->header_bytes}, log_.extents().seed());
   if (!header) return {};
   const bool in_place = header->epoch == epoch && header->sector_in_segment == sector &&
                         header->extent_bytes / base::kSectorBytes <= sectors_ - sector;
@@ -444,7 +445,7 @@ bool LogScan::verify(uint64_t epoch, const Extent& extent) {
 void LogScan::take(uint64_t epoch, const Extent& extent, bool open_segment) {
   format::RecordReader reader(extent.header, {extent.bytes.data(), extent.bytes.size()});
   format::RecordView v;
-  const uint64_t start = log_.segment_start(epoch);
+  const uint64_t start = log_.segments().place_of(epoch);
   for (auto next = reader.next(v); next && *next; next = reader.next(v)) {
     const uint64_t in_segment =
         uint64_t{extent.sector} * base::kSectorBytes + uint64_t{v.header.payload_place} * format::kPackBytes;

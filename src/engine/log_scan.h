@@ -91,7 +91,7 @@ class LogScan {
   void take(uint64_t epoch, const Extent& extent, bool open_segment);
   std::vector<std::byte> head_payload(uint64_t offset, const format::RecordView& record);
   uint64_t place_of(uint64_t epoch, uint32_t sector) const {
-    return log_.segment_start(epoch) + uint64_t{sector} * base::kSectorBytes;
+    return log_.segments().place_of(epoch) + uint64_t{sector} * base::kSectorBytes;
   }
 
   Recovery& recovery_;

@@ -65,8 +65,8 @@ void Reclaimer::start() {
 bool Reclaimer::is_ready(uint8_t drive) {
   const Log* log = parts_.drives.usable_log(drive);
   if (!wanted_[drive] || log == nullptr || parts_.drives.lags(*log) || log->refusal() != Status::kOk) return false;
-  if (!log->can_reclaim()) wanted_[drive] = 0;
-  return log->can_reclaim() && !log->oldest_waits();
+  if (!log->segments().can_free()) wanted_[drive] = 0;
+  return log->segments().can_free() && !log->segments().oldest_waits();
 }
 
 /// Everything was decided: the segment is free once no read is in it.
@@ -78,14 +78,15 @@ void Reclaimer::on_walk_ended(SegmentWalk& walk) {
     parts_.uploads.lose_chunks_in(log, walk.epoch());
   }
   const uint8_t drive = log.config().slice.drive_index;
-  if (log.pins(walk.epoch()) > 0 && rules().freed_waits) {
-    log.oldest_is_decided();  // the last unpin asks again; what was moved meanwhile is not moved twice
+  if (log.segments().pins(walk.epoch()) > 0 && rules().freed_waits) {
+    log.segments().decide_oldest();  // the last unpin asks again; what was moved meanwhile is not moved twice
     wanted_[drive] = 1;
     return start();
   }
   log.free_oldest();
-  const uint64_t enough = log.segments() >= kManySegments ? kFreeOfMany : kFreeOfFew;
-  if (log.free_segments() >= std::min<uint64_t>(enough, log.segments() - 1) && !helps_index()) wanted_[drive] = 0;
+  const uint64_t enough = log.segments().count() >= kManySegments ? kFreeOfMany : kFreeOfFew;
+  if (log.segments().free() >= std::min<uint64_t>(enough, log.segments().count() - 1) && !helps_index())
+    wanted_[drive] = 0;
   start();
 }
 

@@ -24,13 +24,13 @@ bool RecordLoad::find(const Drives& drives, const RecordRef& record) {
   record_ = record;
   result_ = 0;
   log_ = drives.usable_log(record.place.drive);
-  epoch_ = log_ == nullptr ? 0 : log_->epoch_at(offset());
+  epoch_ = log_ == nullptr ? 0 : log_->segments().epoch_at(offset());
   return epoch_ != 0;
 }
 
 bool RecordLoad::pin_in_place(const Drives& drives, const RecordRef& record) {
   if (!find(drives, record)) return false;
-  log_->pin(epoch_);
+  log_->segments().pin(epoch_);
   pinned_ = true;
   return true;
 }
@@ -52,7 +52,7 @@ RecordLoad::Started RecordLoad::start(const Drives& drives, const RecordRef& rec
       result_ = -EBUSY;
   }
   if (!ok) return Started::kBusy;
-  log_->pin(epoch_);
+  log_->segments().pin(epoch_);
   pinned_ = true;
   return Started::kYes;
 }
@@ -84,7 +84,7 @@ bool RecordLoad::was_busy() const { return result_ == -EBUSY; }
 bool RecordLoad::read_header(const std::byte* header, Digest digest, uint32_t chunk, std::vector<uint64_t>* sums,
                              std::vector<format::PresentRange>* ranges) const {
   const base::Bytes bytes(header, base::kSectorBytes);
-  auto extent = format::open_extent(bytes, log_->seed());
+  auto extent = format::open_extent(bytes, log_->extents().seed());
   if (!extent) return false;
   format::RecordReader reader(*extent, bytes);
   format::RecordView view;

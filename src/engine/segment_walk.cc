@@ -26,14 +26,14 @@ void SegmentWalk::begin(Log& log) {
   MEMKV_ASSERT(!active_ && !left_ && !stuck() && has_buffer());
   active_ = true;
   log_ = &log;
-  epoch_ = log.oldest_epoch();
-  log.evicting(epoch_);
+  epoch_ = log.segments().oldest();
+  log.evictions().begin(epoch_);
   sector_ = 1;
   blind_ = false;
-  end_ = log.data_end(epoch_);
+  end_ = log.segments().data_end(epoch_);
   kept_payload_bytes_ = 0;
   window_bytes_ = small_window();
-  moved_sectors_before_ = log.moved_sectors();
+  moved_sectors_before_ = log.extents().moved_sectors();
   io_.context = this;
   if (parts_.options.memory_mode) return read_window();
   sector_ = 0;  // places in a footer count from the segment's start
@@ -65,7 +65,7 @@ void SegmentWalk::read_footer(uint64_t bytes, io::IoOp::Fn on_done) {
   if (parts_.tick.closing() || log_->out()) return end();
   piece_ = {buffer_.data(), bytes};
   io_.on_done = on_done;
-  const uint64_t segment_end = log_->segment_start(epoch_) + log_->config().slice.segment_bytes;
+  const uint64_t segment_end = log_->segments().place_of(epoch_) + log_->config().slice.segment_bytes;
   if (!log_->device().read(io_, segment_end - bytes, {&piece_, 1}).ok()) active_ = false;  // the tick tries again
 }
 
@@ -92,7 +92,7 @@ void SegmentWalk::use_footer() { evict_by_footer() ? end() : walk_extents(); }
 /// False: something is to be kept, or the footer is not to be relied upon; nothing was done.
 bool SegmentWalk::evict_by_footer() {
   const base::Bytes bytes(buffer_.data(), piece_.iov_len);
-  const auto trailer = format::open_footer(bytes, log_->seed());
+  const auto trailer = format::open_footer(bytes, log_->extents().seed());
   if (!trailer) return false;
   format::FooterEntry entry;
   format::FooterReader look(*trailer, bytes);
@@ -122,7 +122,7 @@ uint64_t SegmentWalk::small_window() const { return parts_.options.memory_mode ?
 void SegmentWalk::read_window() {
   if (parts_.tick.closing() || log_->out() || sector_ >= end_) return end();
   const uint64_t left = uint64_t{end_ - sector_} * base::kSectorBytes;
-  const uint64_t offset = log_->segment_start(epoch_) + uint64_t{sector_} * base::kSectorBytes;
+  const uint64_t offset = log_->segments().place_of(epoch_) + uint64_t{sector_} * base::kSectorBytes;
   extent_kept_bytes_ = 0;
   io_.on_done = on_window;
   const uint64_t bytes = std::min<uint64_t>(window_bytes_, left);
@@ -175,7 +175,7 @@ void SegmentWalk::look_at_extents() {
 }
 
 bool SegmentWalk::keeps_any_of(base::Bytes bytes) {
-  const auto extent = format::open_extent(bytes, log_->seed());
+  const auto extent = format::open_extent(bytes, log_->extents().seed());
   if (!extent) return false;
   format::RecordReader reader(*extent, bytes);
   format::RecordView view;
@@ -187,7 +187,7 @@ bool SegmentWalk::keeps_any_of(base::Bytes bytes) {
 
 /// Keeps or drops each record of the extent.
 void SegmentWalk::look_at_records(base::Bytes bytes) {
-  const auto extent = format::open_extent(bytes, log_->seed());
+  const auto extent = format::open_extent(bytes, log_->extents().seed());
   if (!extent) {
     blind_ = true;
     return;
@@ -210,7 +210,7 @@ void SegmentWalk::look_at_records(base::Bytes bytes) {
 
 /// Where the record lies, as its header in the present extent, or in the footer, says.
 Place SegmentWalk::place_of(const format::RecordHeader& header) const {
-  const uint64_t start = log_->segment_start(epoch_) + uint64_t{sector_} * base::kSectorBytes;
+  const uint64_t start = log_->segments().place_of(epoch_) + uint64_t{sector_} * base::kSectorBytes;
   return {log_->config().slice.drive_index, start / format::kPackBytes + header.payload_place};
 }
 
@@ -222,7 +222,8 @@ bool SegmentWalk::keeps_record(const format::RecordHeader& header) {
   c.drive_bytes = base::kSectorBytes + base::align_up(header.payload_bytes, base::kSectorBytes);
   c.segment_bytes = log_->config().slice.segment_bytes;
   c.kept_payload_bytes = kept_payload_bytes_;
-  c.kept_drive_bytes = (log_->moved_sectors() - moved_sectors_before_) * base::kSectorBytes + extent_kept_bytes_;
+  c.kept_drive_bytes =
+      (log_->extents().moved_sectors() - moved_sectors_before_) * base::kSectorBytes + extent_kept_bytes_;
   const Place here = place_of(header);
   const bool chunk = header.kind == format::RecordKind::kChunk;
   const Entry* e = parts_.blocks.find_record(header);

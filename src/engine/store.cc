@@ -95,7 +95,7 @@ const StoreCounters& StoreImpl::counters() const {
   snapshot_ = counters_;
   snapshot_.bytes_usable = snapshot_.logs_refusing = 0;
   for (const auto& log : drives_.logs()) {
-    snapshot_.bytes_usable += log && !log->out() ? log->usable_bytes() : 0;
+    snapshot_.bytes_usable += log && !log->out() ? log->segments().usable_bytes() : 0;
     snapshot_.logs_refusing += log && log->refusal() != Status::kOk ? 1 : 0;
   }
   snapshot_.index_entries = blocks_.entries();

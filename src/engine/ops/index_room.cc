@@ -34,8 +34,9 @@ bool IndexRoom::has_room(uint64_t namespace_id, uint64_t entries) {
 /// Reclaim takes sealed segments. A small index may be full of what lies in open ones.
 bool IndexRoom::has_sealed_segment() const {
   const auto logs = parts_.drives.logs();
-  return std::any_of(logs.begin(), logs.end(),
-                     [](const auto& log) { return log && !log->out() && log->oldest_epoch() < log->newest_epoch(); });
+  return std::any_of(logs.begin(), logs.end(), [](const auto& log) {
+    return log && !log->out() && log->segments().oldest() < log->segments().newest();
+  });
 }
 
 /// Shares are equal parts for the namespaces that have entries, and for the one that asks.

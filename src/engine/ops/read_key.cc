@@ -11,7 +11,7 @@ void ReadKey::start(Parts& parts, Store::KeyOp& op) {
   const Entry* entry = parts.blocks.find_usable(op.key.digest);
   if (entry == nullptr) return parts.completions.add(op, Status::kMiss);
   Log& log = *parts.drives.log_of(entry->place().drive);
-  const uint64_t epoch = log.epoch_at(entry->place().pack * format::kPackBytes);
+  const uint64_t epoch = log.segments().epoch_at(entry->place().pack * format::kPackBytes);
   if (epoch == 0) return parts.completions.add(op, Status::kMiss);
   ReadKey* read_key = parts.pool.make<ReadKey>(op, parts, op, *entry, log, epoch);
   if (read_key != nullptr) read_key->read();
@@ -25,7 +25,7 @@ ReadKey::ReadKey(Parts& parts, Store::KeyOp& op, const Entry& entry, Log& log, u
       end_(base::align_up(entry.place().pack * format::kPackBytes, base::kSectorBytes)),
       sequence_(entry.sequence()),
       window_(Blocks::ref_of(entry).lone() ? 0 : 1) {
-  log_.pin(epoch_);
+  log_.segments().pin(epoch_);
 }
 
 /// The sectors before the payload, fewer where the segment begins.
@@ -55,8 +55,8 @@ bool ReadKey::find_header(base::Bytes window) {
     const base::Bytes bytes = window.subspan(at);
     const auto peeked = format::peek_extent(bytes);
     if (!peeked || peeked->header_bytes > bytes.size()) continue;
-    const auto extent = format::open_extent(bytes, log_.seed());
-    const uint64_t sector = (begin_ + at - log_.segment_start(epoch_)) / base::kSectorBytes;
+    const auto extent = format::open_extent(bytes, log_.extents().seed());
+    const uint64_t sector = (begin_ + at - log_.segments().place_of(epoch_)) / base::kSectorBytes;
     if (!extent || extent->epoch != epoch_ || extent->sector_in_segment != sector) continue;
     if (find_record(*extent, bytes)) return true;
   }

@@ -27,7 +27,7 @@ class ReadKey final : public PooledOp {
     void operator()(std::byte* memory) const { std::free(memory); }
   };
 
-  uint64_t first_sector() const { return log_.segment_start(epoch_) + base::kSectorBytes; }
+  uint64_t first_sector() const { return log_.segments().place_of(epoch_) + base::kSectorBytes; }
   void read();
   void on_read(int32_t result);
   bool find_header(base::Bytes window);
