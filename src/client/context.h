@@ -14,7 +14,7 @@
 namespace memkv::client {
 
 /// Wires the parts, and drives them: loop -> ops -> remote, and back through UnitOwner alone
-/// (docs/decisions/0033-the-client-is-a-line.md). Thread: the one that drives it.
+/// (docs/decisions/0034-the-client-is-a-line.md). Thread: the one that drives it.
 class Context {
  public:
   static Result<std::unique_ptr<Context>, Message> make(const Settings& settings);
