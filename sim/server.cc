@@ -150,7 +150,7 @@ Result<void, Message> ServerProcess::make_worker(uint32_t index, const std::vect
     io::DriveFile* file = volume_->drive(d);
     auto device = file ? file->bind(borrowed) : nullptr;
     devices.push_back(device.get());
-    if (device) (*worker)->keep(std::move(device));
+    if (device) (*worker)->stores().keep(std::move(device));
   }
   for (const uint32_t number : shards) {
     shard::ShardPlan plan;
@@ -175,7 +175,7 @@ Result<void, Message> ServerProcess::make_worker(uint32_t index, const std::vect
       }
       store.slices.push_back(slice);
     }
-    (*worker)->plan_shard(std::move(plan));
+    (*worker)->stores().plan(std::move(plan));
   }
   workers_.push_back(
       std::make_unique<WorkerActor>(fmt::format("{}.worker{}", spec_.name, index), borrowed, std::move(*worker)));
@@ -260,7 +260,7 @@ ServerCounts ServerProcess::counts() const {
   ServerCounts sum;
   for (const auto& worker : workers_) {
     if (worker->worker == nullptr) continue;
-    for (const shard::Shard& shard : worker->worker->shards()) {
+    for (const shard::Shard& shard : worker->worker->stores().shards()) {
       const engine::StoreCounters& c = shard.store->counters();
       sum.dropped +=
           c.dropped_evicted + c.dropped_corrupt + c.dropped_drive_out + c.dropped_index_full + c.recovered_rot;

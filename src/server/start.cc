@@ -334,8 +334,8 @@ Result<void, Message> Server::plan(uint32_t workers) {
   needs.store_bytes = needs.memory_mode ? storage_->raw_bytes() : 0;
   needs.index_bytes = storage_->index_bytes(options_.index_block_bytes);
   needs.shard_bytes = storage_->shard_count() * engine::store_buffer_bytes(storage_->drives().size());
-  needs.worker_bytes = workers * shard::Worker::pool_bytes(each);
-  needs.connection_bytes = shard::Worker::connection_bytes();
+  needs.worker_bytes = workers * shard::WorkerPools::bytes(each);
+  needs.connection_bytes = shard::WorkerConnections::bytes_each();
   needs.window_bytes = transport::ShmWindow::bytes(windows());
   needs.workers = workers;
   auto budget = plan_budget(options_, needs, io::process_limits());

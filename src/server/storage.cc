@@ -160,7 +160,7 @@ void Storage::plan(shard::Worker& worker, const std::vector<uint32_t>& shards, u
       device = file->bind(worker.reactor());
     }
     devices[i] = device.get();
-    if (device != nullptr) worker.keep(std::move(device));
+    if (device != nullptr) worker.stores().keep(std::move(device));
   }
   for (const uint32_t number : shards) {
     shard::ShardPlan plan;
@@ -192,7 +192,7 @@ void Storage::plan(shard::Worker& worker, const std::vector<uint32_t>& shards, u
       store.slices.push_back(slice);
     }
     store.index_entries_max = index_entries(bytes, index_block_bytes);
-    worker.plan_shard(std::move(plan));
+    worker.stores().plan(std::move(plan));
   }
 }
 

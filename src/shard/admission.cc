@@ -70,9 +70,9 @@ Op* Admission::admit(const wire::Op& wire_op) {
 
 Op* Admission::take_context() {
   Worker& worker = connection_.worker();
-  if (connection_.ops_live() * 2 >= worker.ops().size()) return nullptr;  // one client never has all of them
+  if (connection_.ops_live() * 2 >= worker.pools().ops.size()) return nullptr;  // one client never has all of them
   if (!worker.tenants().fits(connection_.holder(), kPooledOps)) return nullptr;
-  Op* op = worker.ops().take();
+  Op* op = worker.pools().ops.take();
   if (op == nullptr) return nullptr;
   worker.tenants().take(connection_.holder(), kPooledOps);
   worker.count(worker.mutable_stats().ops);
@@ -141,12 +141,12 @@ Status Admission::find_status(Op& op) {
       break;
   }
   engine::BlockKey& key = op.request.key;
-  op.shard = worker.shard_of(key.key, key.namespace_id);
+  op.shard = worker.stores().find(key.key, key.namespace_id);
   if (op.shard == nullptr) {
     connection_.replies().owe_map();
     return Status::kWrongWorker;
   }
-  if (is_too_large(op.request, worker.block_bytes_max())) return Status::kTooLarge;
+  if (is_too_large(op.request, worker.stores().block_bytes_max())) return Status::kTooLarge;
   key.digest = engine::digest_of(worker.identity().digest_key, key.namespace_id, key.key);
   return Status::kOk;
 }

@@ -39,17 +39,17 @@ void Connection::attach(std::unique_ptr<transport::Link> link, Transport transpo
   life_.transport = transport;
   life_.client_name = name;
   send_room_.open(link_->send_room());
-  worker_->count_connection(transport, 1);
+  worker_->connections().count(transport, 1);
 }
 
 void Connection::join(KnownClient& client, Holder& holder) {
   MEMKV_ASSERT(life_.client == nullptr, "a client introduces itself once");
   life_.client = &client;
   life_.holder = &holder;
-  life_.board_place = worker_->client_board().add({.namespace_id = life_.namespace_id,
-                                                   .client = client.id,
-                                                   .name = life_.client_name,
-                                                   .transport = life_.transport});
+  life_.board_place = worker_->connections().board().add({.namespace_id = life_.namespace_id,
+                                                          .client = client.id,
+                                                          .name = life_.client_name,
+                                                          .transport = life_.transport});
 }
 
 void Connection::recycle() {
@@ -57,8 +57,8 @@ void Connection::recycle() {
   MEMKV_ASSERT(uploads_.empty() && replies_.empty());
   MEMKV_ASSERT(send_room_.waiting().empty() && waits_slot_.empty() && send_room_.at_rest());
   if (life_.client != nullptr) {
-    worker_->client_board().remove(life_.board_place);
-    worker_->part_from(*std::exchange(life_.client, nullptr));
+    worker_->connections().board().remove(life_.board_place);
+    worker_->connections().part_from(*std::exchange(life_.client, nullptr));
   }
   link_.reset();
 }
@@ -139,7 +139,7 @@ void Connection::on_closed(transport::Link&, const Error& why) {
     // What is chained to it follows.
     if (stop_waiting(op) || (op.phase == Phase::kWaiting && op.waits_for == nullptr)) finish(op, Status::kCanceled);
   }
-  worker_->dirty(*this);
+  worker_->connections().dirty(*this);
 }
 
 void Connection::protocol_error(const char* what) {
@@ -162,12 +162,12 @@ void Connection::close(Status why) {
   if (life_.closing) return;
   life_.closing = true;
   if (link_ != nullptr) link_->close(why);
-  worker_->dirty(*this);
+  worker_->connections().dirty(*this);
 }
 
 void Connection::lost_link() {
   life_.closing = true;
-  worker_->dirty(*this);
+  worker_->connections().dirty(*this);
 }
 
 void Connection::free_op(Op& op) {
@@ -183,13 +183,13 @@ void Connection::free_op(Op& op) {
   }
   op.store_op.emplace<std::monostate>();
   worker_->tenants().give(holder(), kPooledOps);
-  worker_->ops().give_back(op);
+  worker_->pools().ops.give_back(op);
 }
 
 void Connection::unhold() {
   MEMKV_ASSERT(held_ > 0);
   held_--;
-  worker_->dirty(*this);
+  worker_->connections().dirty(*this);
 }
 
 void Connection::expire_waiting() {

@@ -32,7 +32,7 @@ PayloadTarget ConnectionReceiver::on_ops(const wire::FrameHeader& header, std::s
     connection_.protocol_error(count.error().what);
     return PayloadTarget::sink();
   }
-  OpsFrame* ops_frame = connection_.worker().ops_frames().take();
+  OpsFrame* ops_frame = connection_.worker().pools().ops_frames.take();
   if (ops_frame == nullptr) {
     reject_all(header.request_id, body, Status::kBusy);
     return PayloadTarget::sink();
@@ -40,7 +40,7 @@ PayloadTarget ConnectionReceiver::on_ops(const wire::FrameHeader& header, std::s
   MEMKV_ASSERT(ops_frame->live == 0);
   ops_frame->state() = {.connection = &connection_, .id = header.request_id, .live = 1};  // held until all are admitted
   admit_all(decoder, *ops_frame);
-  if (--ops_frame->live == 0) connection_.worker().ops_frames().give_back(*ops_frame);
+  if (--ops_frame->live == 0) connection_.worker().pools().ops_frames.give_back(*ops_frame);
   if (incoming_count_ == 0) return PayloadTarget::sink();
   if (connection_.closing()) {
     give_up();
@@ -119,13 +119,13 @@ bool ConnectionReceiver::take_room(Op& op) {
   Worker& worker = connection_.worker();
   const uint32_t length = op.request.length;
   // What is received where it stays keeps its segment from being reclaimed: of that, too, each has a part.
-  if (may_reserve(op) && worker.room_in_log(holder, length)) op.reservation = op.shard->store->reserve(length);
+  if (may_reserve(op) && worker.slots().room_in_log(holder, length)) op.reservation = op.shard->store->reserve(length);
   if (op.reservation.data != nullptr) {
     holder.tenant->room_bytes += length;
     holder.room_bytes += length;
     return true;
   }
-  op.slot = worker.take_slot(holder, std::max(length, 1u));
+  op.slot = worker.slots().take(holder, std::max(length, 1u));
   return static_cast<bool>(op.slot);
 }
 
@@ -135,7 +135,7 @@ bool ConnectionReceiver::take_all_room() {
   for (size_t i = 0; i < all.size(); i++) {
     if (all[i].op == nullptr || take_room(*all[i].op)) continue;
     const bool any = give_back_room(all.first(i));
-    const bool others_hold = !any && connection_.worker().slots().in_use() > 0;
+    const bool others_hold = !any && connection_.worker().slots().arena().in_use() > 0;
     if (connection_.holder().slots > 0 || others_hold) return false;
     // Its client holds nothing else: this frame may never fit as a whole. What does fit is taken, the rest is busy.
     take_what_fits();
@@ -169,7 +169,7 @@ PayloadTarget ConnectionReceiver::target() {
   for (const Incoming& one : incoming()) {
     if (one.length == 0) continue;
     any = any || one.op != nullptr;
-    pieces_[pieces++] = {one.op != nullptr ? one.op->data() : connection_.worker().scratch(), one.length};
+    pieces_[pieces++] = {one.op != nullptr ? one.op->data() : connection_.worker().slots().scratch(), one.length};
   }
   if (!any) return PayloadTarget::sink();
   return PayloadTarget::into(std::span<const iovec>(pieces_).first(pieces));

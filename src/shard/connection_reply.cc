@@ -56,7 +56,7 @@ void ConnectionReplies::op_done(Op& op) {
     ops_frame.done.push_back(op);
     if (!ops_frame.replying_link.linked()) replying_.push_back(ops_frame);
   }
-  connection_.worker().dirty(connection_);
+  connection_.worker().connections().dirty(connection_);
 }
 
 void ConnectionReplies::take_back(Op& op) {
@@ -75,7 +75,7 @@ void ConnectionReplies::op_over(OpsFrame& ops_frame) {
   if (--ops_frame.live > 0) return;
   if (ops_frame.replying_link.linked()) replying_.remove(ops_frame);
   if (ops_frame.loaded_link.linked()) loaded_.remove(ops_frame);
-  connection_.worker().ops_frames().give_back(ops_frame);
+  connection_.worker().pools().ops_frames.give_back(ops_frame);
 }
 
 bool ConnectionReplies::flush() {
@@ -97,7 +97,7 @@ bool ConnectionReplies::flush() {
 bool ConnectionReplies::link_is_busy() const { return out_of_frames() || payload_bytes_out_ >= kPayloadBytesOutMax; }
 
 bool ConnectionReplies::out_of_frames() const {
-  return frames_out_ >= kFramesPerConnectionMax || (frames_out_ > 0 && connection_.worker().few_frames());
+  return frames_out_ >= kFramesPerConnectionMax || (frames_out_ > 0 && connection_.worker().connections().few_frames());
 }
 
 bool ConnectionReplies::flush_canceled(Op& op) {
@@ -215,7 +215,7 @@ void ConnectionReplies::owe_map() {
 void ConnectionReplies::fail_wrong_worker(uint64_t request_id) {
   owe_map();
   fail_request(request_id, Status::kWrongWorker);
-  connection_.worker().dirty(connection_);
+  connection_.worker().connections().dirty(connection_);
 }
 
 bool ConnectionReplies::send_pong(uint64_t request_id) {
@@ -252,7 +252,7 @@ void ConnectionReplies::say_credit(const wire::Credit& credit) {
 
 ReplyFrame* ConnectionReplies::take_control_frame() {
   if (connection_.closing() || frames_out_ >= kControlFramesMax) return nullptr;
-  ReplyFrame* frame = connection_.worker().take_frame(connection_.holder());
+  ReplyFrame* frame = connection_.worker().connections().take_frame(connection_.holder());
   if (frame == nullptr) return nullptr;
   frames_out_++;
   frame->state() = {.connection = &connection_};
@@ -283,8 +283,8 @@ void ConnectionReplies::end_frame(ReplyFrame& frame, bool sent) {
   frames_out_--;
   MEMKV_ASSERT(payload_bytes_out_ >= frame.payload_bytes, "ended twice");
   payload_bytes_out_ -= frame.payload_bytes;
-  connection_.worker().give_back(frame);
-  if (!empty() || connection_.closed() || state_.owes_map) connection_.worker().dirty(connection_);
+  connection_.worker().connections().give_back(frame);
+  if (!empty() || connection_.closed() || state_.owes_map) connection_.worker().connections().dirty(connection_);
 }
 
 }  // namespace memkv::shard

@@ -7,7 +7,7 @@ namespace memkv::shard {
 
 Status ConnectionUploads::find(Op& op) {
   Worker& worker = connection_.worker();
-  Upload* upload = worker.find_upload(op.request.generation);
+  Upload* upload = worker.pools().uploads.find(op.request.generation);
   if (upload == nullptr || upload->connection != &connection_) return Status::kInvalid;
   if (upload->closed || upload->committing) return Status::kInvalid;
   op.upload = upload;
@@ -35,7 +35,7 @@ void ConnectionUploads::abort_all() {
 /// Of ops that ended without an abort: it was lost, or refused. Or its client sends nothing more.
 void ConnectionUploads::expire() {
   const uint64_t now = connection_.worker().now_ns();
-  const uint64_t idle_ns = connection_.worker().upload_idle_ns();
+  const uint64_t idle_ns = connection_.worker().options().upload_idle_ns;
   for (Upload& upload : uploads_) {
     if (upload.ops > 0) continue;
     if (now >= upload.deadline_ns || now >= upload.moved_ns + idle_ns) abort_upload(upload);

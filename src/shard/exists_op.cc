@@ -19,7 +19,7 @@ Looked look_up(Connection& connection, wire::ExistsDecoder& decoder, uint32_t at
   engine::BlockKey block;
   block.namespace_id = connection.namespace_id();
   for (const uint32_t end = at + keys; at < end && decoder.next(block.key); at++) {
-    Shard* shard = worker.shard_of(block.key, block.namespace_id);
+    Shard* shard = worker.stores().find(block.key, block.namespace_id);
     if (shard == nullptr) return Looked::kWrongWorker;
     block.digest = engine::digest_of(worker.identity().digest_key, block.namespace_id, block.key);
     const bool there = decoder.touch() ? shard->store->touch(block) : shard->store->exists(block);
@@ -40,7 +40,7 @@ void end(ExistsOp& exists) {
   Connection& connection = *exists.connection;
   Worker& worker = connection.worker();
   worker.tenants().give(connection.holder(), kPooledQuestions);
-  worker.exists_ops().give_back(exists);
+  worker.pools().exists_ops.give_back(exists);
   connection.unhold();
 }
 
@@ -74,7 +74,7 @@ void start_exists(Connection& connection, uint64_t request_id, std::span<const s
     return answer(connection, request_id, bits, *count);
   }
   const bool fits = worker.tenants().fits(connection.holder(), kPooledQuestions);
-  ExistsOp* exists = fits ? worker.exists_ops().take() : nullptr;
+  ExistsOp* exists = fits ? worker.pools().exists_ops.take() : nullptr;
   if (exists == nullptr) {
     worker.count(worker.mutable_stats().busy);
     return connection.replies().fail_request(request_id, Status::kBusy);

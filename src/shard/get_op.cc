@@ -61,7 +61,7 @@ void start_get(Op& op) {
     Worker& worker = worker_of(op);
     Holder& holder = op.connection->holder();
     const bool its_turn = op.phase == Phase::kWaitsSlot || holder.gets.empty();
-    if (its_turn) op.slot = worker.take_slot(holder, found.buffer_bytes);
+    if (its_turn) op.slot = worker.slots().take(holder, found.buffer_bytes);
     if (!op.slot) return worker.tenants().wait(*op.connection, op);
   }
   op.phase = Phase::kRunning;

@@ -13,9 +13,9 @@ namespace memkv::shard {
 /// Wrong, for drives still have the slots: for the simulator, which shows that it notices (base/test_rules.h).
 inline void free_slots_of_late_ops(Worker& worker) {
   if (base::rules().slot_by_completion) return;
-  for (Op& op : worker.ops()) {
+  for (Op& op : worker.pools().ops) {
     const bool late = op.phase == Phase::kRunning && op.slot && expired(op);
-    if (late) worker.give_slot(op.connection->holder(), std::exchange(op.slot, {}));
+    if (late) worker.slots().give(op.connection->holder(), std::exchange(op.slot, {}));
   }
 }
 

@@ -68,7 +68,7 @@ void look(ListOp& list) {
       list.shard->store->list(list.connection->namespace_id(), list.cursor, list.limit - list.count, visit, &list);
   MEMKV_ASSERT(list.cursor <= kCursorMask);
   if (list.cursor != 0 && list.count < list.limit) return worker.walk_on(list);
-  const bool last_shard = list.shard_at + 1 == worker.shards().size();
+  const bool last_shard = list.shard_at + 1 == worker.stores().shards().size();
   list.next_cursor = list.cursor != 0 ? (uint64_t{list.shard_at} << kCursorBits) | list.cursor
                      : last_shard     ? 0
                                       : uint64_t{list.shard_at + 1} << kCursorBits;
@@ -80,7 +80,7 @@ void look(ListOp& list) {
 void end(ListOp& list) {
   Connection& connection = *list.connection;
   connection.worker().tenants().give(connection.holder(), kPooledLists);
-  connection.worker().list_ops().give_back(list);
+  connection.worker().pools().list_ops.give_back(list);
   connection.unhold();
 }
 
@@ -93,15 +93,15 @@ void start_list(Connection& connection, uint64_t request_id, std::span<const std
   if (worker.draining()) return connection.replies().fail_request(request_id, Status::kUnavailable);
   if (!worker.ready()) return connection.replies().fail_request(request_id, Status::kNotReady);
   const size_t at = wanted->cursor >> kCursorBits;
-  if (at >= worker.shards().size()) return connection.replies().fail_request(request_id, Status::kInvalid);
+  if (at >= worker.stores().shards().size()) return connection.replies().fail_request(request_id, Status::kInvalid);
   const bool fits = worker.tenants().fits(connection.holder(), kPooledLists);
-  ListOp* list = fits ? worker.list_ops().take() : nullptr;
+  ListOp* list = fits ? worker.pools().list_ops.take() : nullptr;
   if (list == nullptr) return connection.replies().fail_request(request_id, Status::kBusy);
   connection.hold();
   worker.tenants().take(connection.holder(), kPooledLists);
   list->state() = {
       .connection = &connection,
-      .shard = &worker.shards()[at],
+      .shard = &worker.stores().shards()[at],
       .request_id = request_id,
       .cursor = wanted->cursor & kCursorMask,
       .shard_at = at,

@@ -117,8 +117,8 @@ void finish(Op& op, Status status) {
 void release_resources(Op& op) {
   Worker& worker = worker_of(op);
   if (std::exchange(op.reading, false)) op.shard->store->release(std::get<engine::ReadOp>(op.store_op));
-  if (op.slot && !base::rules().slot_freed_once) worker.give_slot(op.connection->holder(), op.slot);
-  if (op.slot) worker.give_slot(op.connection->holder(), std::exchange(op.slot, {}));
+  if (op.slot && !base::rules().slot_freed_once) worker.slots().give(op.connection->holder(), op.slot);
+  if (op.slot) worker.slots().give(op.connection->holder(), std::exchange(op.slot, {}));
   if (op.reservation.data != nullptr) {
     Holder& holder = op.connection->holder();
     holder.tenant->room_bytes -= op.request.length;

@@ -27,7 +27,7 @@ class CaseA1Worker : public testing::Test {
     worker = Worker::make(test_reactor(), identity, options).value();
     ShardPlan plan = memory_plan(*worker, io::make_memory_storage(kBytes), kBytes, 0, 1);
     plan.options.memory_mode = false;  // so that puts take slots
-    worker->plan_shard(std::move(plan));
+    worker->stores().plan(std::move(plan));
     worker->start();
     until([&] { return worker->ready(); });
     connect(old_way);
@@ -42,7 +42,7 @@ class CaseA1Worker : public testing::Test {
     worker->check_whole();
   }
   void connect(TestClient& to, const ClientId& id = kTestClient) {
-    Connection* connection = worker->open_connection(kTestNamespace);
+    Connection* connection = worker->connections().open(kTestNamespace);
     ASSERT_NE(connection, nullptr);
     auto links = transport::make_loopback_links(worker->reactor(), kTestKeys, to, *connection);
     to.link = std::move(links.client);
@@ -158,12 +158,12 @@ TEST_F(CaseA1Worker, AnotherClientIsNotHeldBack) {
 TEST_F(CaseA1Worker, APayloadThatWaitsForASlotIsNotDoneAfterwards) {
   std::vector<io::Slot> taken;
   for (const uint32_t bytes : {2u << 20, 64u << 10, 1u}) {
-    while (const io::Slot slot = worker->slots().take(bytes)) taken.push_back(slot);
+    while (const io::Slot slot = worker->slots().arena().take(bytes)) taken.push_back(slot);
   }
   const uint64_t old = add_put(old_way, "k", pattern(50'000)).send();
   until([&] { return worker->tenants().anyone_waits(); });
   EXPECT_EQ(plain(new_way, OpKind::kRemove, "k"), Status::kMiss);
-  for (const io::Slot& slot : taken) worker->slots().give_back(slot);
+  for (const io::Slot& slot : taken) worker->slots().arena().give_back(slot);
   worker->room_freed();
   expect_fenced(reply(old_way, old));
   EXPECT_EQ(get("k"), "nothing");
@@ -172,7 +172,7 @@ TEST_F(CaseA1Worker, APayloadThatWaitsForASlotIsNotDoneAfterwards) {
 TEST_F(CaseA1Worker, APayloadThatIsBeingVerifiedIsNotDoneAfterwards) {
   const std::string data = pattern(2 << 20);
   const uint64_t old = add_put(old_way, "k", data).send();
-  until([&] { return worker->slots().in_use() == 1; });
+  until([&] { return worker->slots().arena().in_use() == 1; });
   const uint64_t removed = new_way.op({.kind = OpKind::kRemove, .key = "k"}).send();
   EXPECT_EQ(reply(new_way, removed).op.status, Status::kMiss);
   const Reply late = reply(old_way, old);
@@ -185,7 +185,7 @@ TEST_F(CaseA1Worker, WhatIsChainedIsNotDoneAfterwards) {
   const std::string data = pattern(2 << 20);
   add_put(old_way, "before", data).op({.kind = OpKind::kRemove, .flags = wire::kOpChained, .key = "k"});
   const uint64_t old = old_way.send();
-  until([&] { return worker->slots().in_use() == 1; });
+  until([&] { return worker->slots().arena().in_use() == 1; });
   ASSERT_EQ(put(new_way, "k", "new"), Status::kOk);
   EXPECT_TRUE(is_failure(reply(old_way, old, 1).op.status));
   EXPECT_EQ(get("k"), "new");

@@ -19,7 +19,7 @@ class RawClient {
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     fd = base::UniqueFd(ends[0]);
     fcntl(ends[1], F_SETFL, O_NONBLOCK);
-    connection = worker.open_connection(namespace_id);
+    connection = worker.connections().open(namespace_id);
     connection->attach(
         transport::make_tcp_link(worker.reactor(), ends[1], transport::Role::kServer, kTestKeys, *connection),
         Transport::kTcp);

@@ -22,7 +22,7 @@ Result<std::unique_ptr<RdmaPort>, Message> RdmaPort::make(Worker& worker, rdma::
                                    {.staging = {{kChunkBytesMax, 2}}, .staging_access = rdma::Access::kLocal});
   if (!poller) return poller.error();
   std::unique_ptr<RdmaPort> port(new RdmaPort(worker, host, std::move(*poller)));
-  port->add_memory(worker.slots().memory());
+  port->add_memory(worker.slots().arena().memory());
   return port;
 }
 
@@ -51,7 +51,7 @@ void RdmaPort::open(const WorkerMessage& message) {
   }
   Tenant& tenant = worker_.tenants().of(message.namespace_id);
   if (!worker_.tenants().fits(tenant.unknown, kPooledConnections)) {
-    return rdma::refuse(message.fd, message.keys, worker_.no_room_text(tenant));
+    return rdma::refuse(message.fd, message.keys, worker_.connections().no_room_text(tenant));
   }
   Guest& guest = *openings_.emplace_back(std::make_unique<Guest>());
   guest.port = this;
@@ -75,7 +75,7 @@ void RdmaPort::on_opened(Guest& guest, Result<rdma::LinkParts, Message> parts) {
     MEMKV_LOG_EVERY(5, kInfo, "rdma: worker {}: a client could not connect: {}", worker_.index(), parts.error().text);
     return;
   }
-  Connection* connection = worker_.draining() ? nullptr : worker_.open_connection(guest.namespace_id);
+  Connection* connection = worker_.draining() ? nullptr : worker_.connections().open(guest.namespace_id);
   if (connection == nullptr) return poller_->discard(std::move(parts->pair));
   connection->attach(
       std::make_unique<rdma::RdmaLink>(*poller_, std::move(*parts), transport::Role::kServer, guest.keys, *connection),

@@ -31,7 +31,7 @@ void on_flushed(engine::StoreOp& store_op) {
 }
 
 void flush_next(Op& op) {
-  auto& shards = worker_of(op).shards();
+  auto& shards = worker_of(op).stores().shards();
   if (op.attempts == shards.size()) return finish(op, Status::kOk);
   auto& flush = op.store_op.emplace<engine::FlushOp>();
   bind(flush, op, on_flushed);

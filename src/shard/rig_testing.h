@@ -223,7 +223,7 @@ inline ShardPlan memory_plan(Worker& worker, std::shared_ptr<io::MemoryStorage> 
   slice.size_bytes = layout->slice_bytes;
   slice.segment_bytes = layout->segment_bytes;
   plan.options.slices = {slice};
-  worker.keep(std::move(device));
+  worker.stores().keep(std::move(device));
   return plan;
 }
 

@@ -19,7 +19,7 @@ class StalledTest : public testing::Test {
     WorkerOptions options = test_worker_options();
     options.stalled_ns = options.introduce_ns = kStalledNs;
     worker = Worker::make(test_reactor(), identity, options).value();
-    worker->plan_shard(memory_plan(*worker, io::make_memory_storage(kBytes), kBytes, 0, 1));
+    worker->stores().plan(memory_plan(*worker, io::make_memory_storage(kBytes), kBytes, 0, 1));
     worker->start();
     until([&] { return worker->ready(); });
     client.connect(*worker, kTestNamespace);
@@ -59,7 +59,7 @@ TEST_F(StalledTest, WhoDoesNotIntroduceItselfIsCut) {
   turn_for(kStalledNs / 2);
   EXPECT_FALSE(connection->closing());
   until([&] { return connection->closing(); });
-  EXPECT_EQ(worker->clients().count(), 0u);
+  EXPECT_EQ(worker->connections().clients().count(), 0u);
 }
 
 TEST_F(StalledTest, WhoSendsHalfABlockIsCutAndItsRoomComesBack) {
@@ -72,8 +72,8 @@ TEST_F(StalledTest, WhoSendsHalfABlockIsCutAndItsRoomComesBack) {
   client.write(data.data() + data.size() / 2, 2048);  // slow is not stopped
   turn_for(kStalledNs * 3 / 4);
   EXPECT_FALSE(connection->closing());
-  until([&] { return worker->ops().in_use() == 0; });
-  EXPECT_EQ(worker->slots().in_use(), 0u);
+  until([&] { return worker->pools().ops.in_use() == 0; });
+  EXPECT_EQ(worker->slots().arena().in_use(), 0u);
 }
 
 TEST_F(StalledTest, WhoDoesNotReadIsCutHoweverMuchItSends) {

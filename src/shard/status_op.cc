@@ -10,10 +10,10 @@ namespace memkv::shard {
 /// until then.
 void start_status(Connection& connection, uint64_t request_id) {
   Worker& worker = connection.worker();
-  StatusOp* status = worker.status_ops().take();
+  StatusOp* status = worker.pools().status_ops.take();
   ReplyFrame* frame = status != nullptr ? connection.replies().take_control_frame() : nullptr;
   if (frame == nullptr) {
-    if (status != nullptr) worker.status_ops().give_back(*status);
+    if (status != nullptr) worker.pools().status_ops.give_back(*status);
     return connection.replies().fail_request(request_id, Status::kBusy);
   }
   worker.publish();
@@ -30,7 +30,7 @@ void start_status(Connection& connection, uint64_t request_id) {
   frame->after = [](ReplyFrame& done, bool) {
     auto& over = *static_cast<StatusOp*>(done.after_context);
     Connection& owner = *over.connection;
-    owner.worker().status_ops().give_back(over);
+    owner.worker().pools().status_ops.give_back(over);
     owner.unhold();
   };
   (void)connection.replies().send(*frame);

@@ -184,7 +184,7 @@ bool Tenants::serve_one(Holder& holder) {
 
 bool Tenants::serve_get(Holder& holder) {
   Connection* connection = holder.gets.front();
-  if (connection == nullptr || connection->worker().slots().free_of(1) == 0) return false;
+  if (connection == nullptr || connection->worker().slots().arena().free_of(1) == 0) return false;
   holder.gets.remove(*connection);
   OpQueue& queue = connection->gets_that_wait();
   Op& op = *queue.pop_front();

@@ -117,7 +117,7 @@ class TenantsRig : public testing::Test {
     worker = Worker::make(test_reactor(), identity, options).value();
     ShardPlan plan = memory_plan(*worker, io::make_memory_storage(kBytes), kBytes, 0, 1);
     plan.options.memory_mode = memory_mode;
-    worker->plan_shard(std::move(plan));
+    worker->stores().plan(std::move(plan));
     worker->start();
     until([&] { return worker->ready(); });
     connect(honest, kHonest);
@@ -142,7 +142,7 @@ class TenantsRig : public testing::Test {
   }
   /// False: the server has no room for it.
   bool connect(TestClient& client, uint64_t ns, const ClientId& id = kTestClient) {
-    Connection* connection = worker->open_connection(ns);
+    Connection* connection = worker->connections().open(ns);
     if (connection == nullptr) return false;
     auto links = transport::make_loopback_links(worker->reactor(), kTestKeys, client, *connection);
     client.link = std::move(links.client);
@@ -337,7 +337,7 @@ TEST_F(CaseB4, UploadsThatNeverEndLeaveRoomAndEndWithoutProgress) {
     honest.op({.kind = OpKind::kBegin, .offset = 4 << 20, .key = key});
     EXPECT_EQ(answer(honest, honest.send()).op.status, Status::kOk);
   }
-  until([&] { return worker->uploads().in_use() == 0; });
+  until([&] { return worker->pools().uploads.in_use() == 0; });
   EXPECT_EQ(held(kAttacker, kPooledUploads), 0u);
 }
 
@@ -388,7 +388,7 @@ TEST_F(CaseB6, LongQuestionsGoInStepsAndLeaveRoom) {
   until([&] { return honest.count(wire::Opcode::kExistsReply) == 1; });
   until([&] { return attacker.count(wire::Opcode::kExistsReply) + attacker.count(wire::Opcode::kReply) == 14; });
   EXPECT_GE(attacker.count(wire::Opcode::kExistsReply), 12u);
-  EXPECT_EQ(worker->exists_ops().in_use(), 0u);
+  EXPECT_EQ(worker->pools().exists_ops.in_use(), 0u);
 }
 
 TEST_F(CaseB6, QuestionsOfOneClientLeaveRoomForAnotherOfItsTenant) {
@@ -409,7 +409,7 @@ TEST_F(TenantsRig, AClientWithManyConnectionsHasTheCreditOfOneClient) {
   std::deque<TestClient> many(6);
   for (TestClient& client : many) ASSERT_TRUE(connect(client, kHonest, kOtherClient));
   for (const Holder& holder : worker->tenants().of(kHonest).clients) {
-    const uint32_t ops = worker->compute_credit(holder).ops * holder.held[kPooledConnections];
+    const uint32_t ops = worker->slots().compute_credit(holder).ops * holder.held[kPooledConnections];
     EXPECT_LE(ops, many_ops.ops_max / 4) << "half of the half that all of the two clients have";
     EXPECT_GE(ops, 256u);
   }

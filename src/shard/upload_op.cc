@@ -61,7 +61,7 @@ void start_begin(Op& op) {
   Worker& worker = worker_of(op);
   Connection& connection = *op.connection;
   const bool fits = !connection.uploads().full() && worker.tenants().fits(connection.holder(), kPooledUploads);
-  Upload* upload = fits ? worker.uploads().take() : nullptr;
+  Upload* upload = fits ? worker.pools().uploads.take() : nullptr;
   if (upload == nullptr) return finish(op, Status::kBusy);
   worker.tenants().take(connection.holder(), kPooledUploads);
   upload->state() = {.connection = &connection, .shard = op.shard};
@@ -74,7 +74,7 @@ void start_begin(Op& op) {
                                                (op.request.flags & wire::kOpIfAbsent) != 0, range_write);
   if (status != Status::kOk) {
     worker.tenants().give(connection.holder(), kPooledUploads);
-    worker.uploads().give_back(*upload);
+    worker.pools().uploads.give_back(*upload);
     engine::BlockStat present;
     if (status == Status::kExists && op.shard->store->stat(op.request.key, present)) {
       op.reply.generation = present.generation;
@@ -87,7 +87,7 @@ void start_begin(Op& op) {
   upload->deadline_ns = worker.now_ns() + op.request.left_ns;
   upload->moved_ns = worker.now_ns();
   upload->range_write = range_write;
-  upload->id = worker.new_upload_id(*upload);
+  upload->id = worker.pools().uploads.new_id(*upload);
   connection.uploads().add(*upload);
   op.reply.generation = upload->id;
   finish(op, Status::kOk);
@@ -133,7 +133,7 @@ void release_upload(Upload& upload) {
   Worker& worker = upload.connection->worker();
   worker.tenants().give(upload.connection->holder(), kPooledUploads);
   upload.state() = {};
-  worker.uploads().give_back(upload);
+  worker.pools().uploads.give_back(upload);
 }
 
 }  // namespace memkv::shard

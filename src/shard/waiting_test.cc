@@ -58,10 +58,10 @@ class WaitingTest : public testing::Test {
     worker = Worker::make(test_reactor(), identity, test_worker_options()).value();
     ShardPlan plan = memory_plan(*worker, io::make_memory_storage(kBytes), kBytes, 0, 1);
     plan.options.memory_mode = false;
-    worker->plan_shard(std::move(plan));
+    worker->stores().plan(std::move(plan));
     worker->start();
     until([&] { return worker->ready(); });
-    connection = worker->open_connection(kTestNamespace);
+    connection = worker->connections().open(kTestNamespace);
     auto links = transport::make_loopback_links(worker->reactor(), kTestKeys, client, *connection);
     client.link = std::move(links.client);
     auto narrow = std::make_unique<NarrowLink>(std::move(links.server), room);
@@ -91,7 +91,7 @@ class WaitingTest : public testing::Test {
       until([&] { return client.find(request) != nullptr; });
       ASSERT_EQ(client.find(request)->op.status, Status::kOk);
     }
-    until([&] { return worker->slots().in_use() == 0; });
+    until([&] { return worker->slots().arena().in_use() == 0; });
   }
   uint64_t get_blocks(uint16_t count, uint32_t deadline_us = 0, uint32_t bytes = kBlock) {
     for (uint16_t i = 0; i < count; i++) {
@@ -112,11 +112,11 @@ class WaitingTest : public testing::Test {
   /// Slots that nobody gets while the test has them.
   void take_all_slots() {
     for (const uint64_t bytes : {uint64_t{kChunkBytesMax}, uint64_t{kBlock}, uint64_t{1}}) {
-      while (const io::Slot slot = worker->slots().take(static_cast<uint32_t>(bytes))) taken.push_back(slot);
+      while (const io::Slot slot = worker->slots().arena().take(static_cast<uint32_t>(bytes))) taken.push_back(slot);
     }
   }
   void give_slots_back() {
-    for (const io::Slot& slot : std::exchange(taken, {})) worker->slots().give_back(slot);
+    for (const io::Slot& slot : std::exchange(taken, {})) worker->slots().arena().give_back(slot);
     worker->room_freed();
   }
   static std::string key_of(uint16_t i) { return "k" + std::to_string(i); }
@@ -138,10 +138,10 @@ TEST_F(WaitingTest, AGetTakesNoSlotBeforeItsReplyHasRoomInTheSendQueue) {
     const uint64_t request = get_blocks(6);
     until([&] { return !link->held.empty(); });
     settle();
-    EXPECT_EQ(worker->slots().in_use(), 2u) << "room for two replies, so two drives are read";
+    EXPECT_EQ(worker->slots().arena().in_use(), 2u) << "room for two replies, so two drives are read";
     link->let_go();
     for (uint16_t i = 0; i < 6; i++) expect_block(request, i);
-    until([&] { return worker->slots().in_use() == 0; });
+    until([&] { return worker->slots().arena().in_use() == 0; });
     TearDown();
     client.~TestClient();
     new (&client) TestClient;
@@ -154,7 +154,7 @@ TEST_F(WaitingTest, LinksWithoutALimitReadAtOnce) {
   put_blocks(6);
   link->hold = true;
   const uint64_t request = get_blocks(6);
-  until([&] { return worker->slots().in_use() == 6; });
+  until([&] { return worker->slots().arena().in_use() == 6; });
   link->let_go();
   for (uint16_t i = 0; i < 6; i++) expect_block(request, i);
 }
@@ -179,7 +179,7 @@ TEST_F(WaitingTest, AGetThatIsCanceledBehindOthersIsNotSent) {
   put_blocks(4, kLarge);
   link->hold = true;
   const uint64_t request = get_blocks(4, 0, kLarge);
-  until([&] { return worker->slots().in_use() == 4 && link->held.size() == 2; });
+  until([&] { return worker->slots().arena().in_use() == 4 && link->held.size() == 2; });
   settle();
   EXPECT_EQ(link->held.size(), 2u);
   client.op({.kind = OpKind::kStat, .key = "k0"});
@@ -187,13 +187,13 @@ TEST_F(WaitingTest, AGetThatIsCanceledBehindOthersIsNotSent) {
   until([&] { return client.find(small) != nullptr; });  // the link is busy with payloads, and this has none
   send_cancel(request, 2);
   until([&] { return client.count(wire::Opcode::kCanceled) == 1; });
-  EXPECT_EQ(worker->slots().in_use(), 3u);
+  EXPECT_EQ(worker->slots().arena().in_use(), 3u);
   send_cancel(request, 0);  // too late
   link->let_go();
   for (const uint16_t i : {uint16_t{0}, uint16_t{1}, uint16_t{3}}) expect_block(request, i, kLarge);
   EXPECT_EQ(client.find(request, 2), nullptr);
   EXPECT_EQ(client.count(wire::Opcode::kCanceled), 1u);
-  until([&] { return worker->slots().in_use() == 0; });
+  until([&] { return worker->slots().arena().in_use() == 0; });
 }
 
 TEST_F(WaitingTest, AGetThatWaitsForRoomPastItsDeadlineIsAnswered) {
@@ -215,7 +215,7 @@ TEST_F(WaitingTest, GetsThatWaitForRoomEndWithTheirLink) {
   client.link->close(Status::kOk);
   until([&] { return client.closed && connection->closed(); });
   link->lose();
-  until([&] { return worker->ops().in_use() == 0 && worker->slots().in_use() == 0; });
+  until([&] { return worker->pools().ops.in_use() == 0 && worker->slots().arena().in_use() == 0; });
 }
 
 TEST_F(WaitingTest, AGetWhoseBlockGoesWhileItWaitsForASlotIsAMiss) {
@@ -243,7 +243,7 @@ TEST_F(WaitingTest, GetsThatWaitForSlotsAreServedInTheirOrder) {
   until([&] { return worker->tenants().anyone_waits(); });
   const io::Slot one = taken.back();  // the smallest: too small for the first that waits, who stays the first
   taken.pop_back();
-  worker->slots().give_back(one);
+  worker->slots().arena().give_back(one);
   worker->room_freed();
   client.op({.kind = OpKind::kGet, .length = kBlock, .key = "k3"});
   const uint64_t late = client.send();
@@ -279,7 +279,7 @@ TEST_F(WaitingTest, AShortDeadlineBehindALongOneEndsInTime) {
   link->let_go();
   expect_block(patient, 0);
   expect_block(waits, 0);
-  until([&] { return worker->slots().in_use() == 0; });
+  until([&] { return worker->slots().arena().in_use() == 0; });
   take_all_slots();
   get_blocks(1);
   const uint64_t late = get_blocks(1, 200'000);

@@ -24,13 +24,13 @@ class WorkerTest : public testing::Test {
     identity.status_json = [](void*, uint64_t) { return std::string(R"({"x": 1})"); };
     worker = Worker::make(test_reactor(), identity, options).value();
     auto storage = io::make_memory_storage(kBytes);
-    for (uint32_t s = 0; s < mine; s++) worker->plan_shard(memory_plan(*worker, storage, kBytes, s, shards));
+    for (uint32_t s = 0; s < mine; s++) worker->stores().plan(memory_plan(*worker, storage, kBytes, s, shards));
     worker->start();
     until([&] { return worker->ready(); });
     connect(client);
   }
   void connect(TestClient& to, const ClientId& id = kTestClient) {
-    Connection* connection = worker->open_connection(kTestNamespace);
+    Connection* connection = worker->connections().open(kTestNamespace);
     ASSERT_NE(connection, nullptr);
     auto links = transport::make_loopback_links(worker->reactor(), kTestKeys, to, *connection);
     to.link = std::move(links.client);
@@ -93,13 +93,13 @@ TEST_F(WorkerTest, AClientIsKnownFromItsFirstConnectionToItsLast) {
   TestClient second, other;
   connect(second);
   connect(other, {8});
-  EXPECT_EQ(worker->clients().count(), 2u);
+  EXPECT_EQ(worker->connections().clients().count(), 2u);
   client.link->close(Status::kOk);
   until([&] { return worker->stats().connections == 2; });
-  EXPECT_EQ(worker->clients().count(), 2u) << "a connection of it is left";
+  EXPECT_EQ(worker->connections().clients().count(), 2u) << "a connection of it is left";
   second.link->close(Status::kOk);
   other.link->close(Status::kOk);
-  until([&] { return client.closed && second.closed && other.closed && worker->clients().count() == 0; });
+  until([&] { return client.closed && second.closed && other.closed && worker->connections().clients().count() == 0; });
 }
 
 TEST_F(WorkerTest, NothingIsTakenBeforeAnIntroduction) {
@@ -107,7 +107,7 @@ TEST_F(WorkerTest, NothingIsTakenBeforeAnIntroduction) {
        {+[](TestClient& to) { to.op({.kind = OpKind::kRemove, .key = "k"}).send(); },
         +[](TestClient& to) { to.send_plain(wire::Opcode::kPing, [](auto) { return size_t{0}; }); }}) {
     TestClient rude;
-    Connection* connection = worker->open_connection(kTestNamespace);
+    Connection* connection = worker->connections().open(kTestNamespace);
     ASSERT_NE(connection, nullptr);
     auto links = transport::make_loopback_links(worker->reactor(), kTestKeys, rude, *connection);
     rude.link = std::move(links.client);
@@ -282,7 +282,7 @@ TEST_F(WorkerTest, AnUploadEndsWithTheCancelOfItsBegin) {
     client.send_plain(wire::Opcode::kCancel, [&](std::span<std::byte> body) {
       return wire::encode(wire::Cancel{request, 0}, body);
     });
-    until([&] { return worker->uploads().in_use() == 0; });
+    until([&] { return worker->pools().uploads.in_use() == 0; });
   }
 }
 
@@ -292,7 +292,7 @@ TEST_F(WorkerTest, AnUploadEndsWithTheDeadlineOfItsBegin) {
   const std::string part = pattern(kChunkBytesMax);
   client.op({.kind = OpKind::kChunk, .generation = id}, part, sums_of("big", part));
   EXPECT_EQ(reply(client.send()).op.status, Status::kOk);
-  until([&] { return worker->uploads().in_use() == 0; });
+  until([&] { return worker->pools().uploads.in_use() == 0; });
   client.op({.kind = OpKind::kCommit, .generation = id});
   EXPECT_EQ(reply(client.send()).op.status, Status::kInvalid);
 }
@@ -300,9 +300,9 @@ TEST_F(WorkerTest, AnUploadEndsWithTheDeadlineOfItsBegin) {
 TEST_F(WorkerTest, AnUploadEndsWithItsConnection) {
   client.op({.kind = OpKind::kBegin, .offset = 5'000'000, .key = "big"});
   ASSERT_EQ(reply(client.send()).op.status, Status::kOk);
-  EXPECT_EQ(worker->uploads().in_use(), 1u);
+  EXPECT_EQ(worker->pools().uploads.in_use(), 1u);
   client.link->close(Status::kOk);
-  until([&] { return worker->uploads().in_use() == 0; });
+  until([&] { return worker->pools().uploads.in_use() == 0; });
 }
 
 TEST_F(WorkerTest, WriteIntoABlock) {
