@@ -1,6 +1,6 @@
 #pragma once
-/// Which records reclaim keeps, and which it drops. This is the whole decision: reclaim.h and segment_walk.h only carry
-/// it out.
+/// Which records reclaim keeps, and which it drops. This is the whole decision: reclaimer.h and segment_walk.h only
+/// carry it out.
 
 #include <cstdint>
 
