@@ -1,0 +1,107 @@
+/// Memory mode serves from memory that it took at its start: what a put or a get allocates is counted.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "engine/rig_testing.h"
+
+namespace {
+
+thread_local bool counting = false;
+thread_local size_t allocations = 0;
+
+void* allocate(size_t bytes) {
+  if (counting) ++allocations;
+  return std::malloc(bytes);
+}
+
+}  // namespace
+
+[[gnu::noinline]] void* operator new(size_t bytes) {
+  if (void* memory = allocate(bytes)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace memkv::engine {
+namespace {
+
+constexpr uint32_t kBytes = 300'000;
+constexpr size_t kKeys = 100;
+
+/// Puts and reads blocks over and over, over memory that is all taken before. What the store allocates meanwhile.
+class MemoryMode : public testing::Test {
+ protected:
+  MemoryMode() {
+    for (size_t i = 0; i < kKeys; ++i) names_.push_back("key" + std::to_string(i));
+    for (const std::string& name : names_) keys_.push_back(rig_.key(name));
+    base::grain_sums(base::as_bytes(content_), 0, sums_.data());
+  }
+
+  /// The sums are not those of the key: the store passes them on, and nobody looks here.
+  bool put(size_t i) {
+    const Reservation room = rig_.store().reserve(kBytes);
+    if (room.data == nullptr) return false;
+    std::memcpy(room.data, content_.data(), kBytes);
+    PutOp op;
+    op.key = keys_[i];
+    op.payload = {room.data, kBytes, sums_.data()};
+    return rig_.run(op, [&] { rig_.store().put(op); }) == Status::kOk;
+  }
+
+  bool get(size_t i) {
+    const Lookup found = rig_.store().lookup(keys_[i], 0, kBytes, 0);
+    if (found.status != Status::kOk) return false;
+    ReadOp op;
+    op.key = keys_[i];
+    op.length = kBytes;
+    const bool read = rig_.run(op, [&] { rig_.store().read(op); }) == Status::kOk;
+    if (read) rig_.store().release(op);
+    return read;
+  }
+
+  size_t allocations_of(size_t rounds) {
+    allocations = 0;
+    counting = true;
+    for (size_t n = 0; n < rounds; ++n) {
+      for (int tries = 0; tries < 100 && !put(n % kKeys); ++tries) rig_.reactor().run_once(1'000'000);
+      hits_ += get(n % kKeys) ? 1 : 0;
+    }
+    counting = false;
+    return allocations;
+  }
+
+  Rig rig_{1, 128 * kMi, true};
+  const std::string content_ = std::string(kBytes, 'x');
+  std::vector<uint64_t> sums_ = std::vector<uint64_t>(base::grain_count(kBytes));
+  std::vector<std::string> names_;
+  std::vector<BlockKey> keys_;
+  size_t hits_ = 0;
+};
+
+TEST_F(MemoryMode, AnAllocationIsCounted) {
+  allocations = 0;
+  counting = true;
+  names_.push_back(std::string(100, 'k'));
+  counting = false;
+  EXPECT_GT(allocations, 0u);
+}
+
+TEST_F(MemoryMode, PutsGetsAndReclaimAllocateNothing) {
+  allocations_of(2000);  // several times round the log
+  hits_ = 0;
+  const uint64_t reclaimed = rig_.store().counters().segments_reclaimed;
+  EXPECT_EQ(allocations_of(2000), 0u);
+  EXPECT_EQ(hits_, 2000u);
+  EXPECT_GT(rig_.store().counters().segments_reclaimed, reclaimed + 2) << "reclaim was part of it";
+}
+
+}  // namespace
+}  // namespace memkv::engine
