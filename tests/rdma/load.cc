@@ -17,6 +17,7 @@
 #include <cstring>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "memkv/client.h"
@@ -196,14 +197,15 @@ class Load {
     see(Clock::time_point::max());
   }
 
-  /// Ops with a deadline after `blind_since` may have ended in time.
+  /// Ops with a deadline after `blind_since` may have ended in time. Lateness counts up to the last look before this one:
+  /// the thread drives the session, and may have stood still since.
   void see(Clock::time_point blind_since) {
-    const auto now = Clock::now();
+    const auto looked = std::exchange(looked_, Clock::now());
     for (Slot& slot : slots_) {
       if (slot.state != Slot::State::kBusy || slot.seen || !session_.done(slot.ticket)) continue;
       slot.seen = true;
       if (slot.deadline > blind_since) continue;
-      const auto late = std::chrono::duration_cast<milliseconds>(now - slot.deadline);
+      const auto late = std::chrono::duration_cast<milliseconds>(looked - slot.deadline);
       figures.late_ms_max = std::max<int64_t>(figures.late_ms_max, late.count());
       if (late > kLateMax) figures.late++;
     }
@@ -294,6 +296,7 @@ class Load {
   uint64_t registrations_ = 0;
   std::vector<unsigned char> memory_;
   Region region_;
+  Clock::time_point looked_ = Clock::now();
   std::array<Slot, kSlots> slots_;
   std::array<Known, kKeys> known_;
   std::mt19937_64 random_{std::random_device{}()};
