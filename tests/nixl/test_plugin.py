@@ -3,7 +3,7 @@
 import pytest
 from conftest import DRAWN_KEY
 
-NAMES = {"servers", "auth_key", "prefix", "transport", "rdma_devices", "congestion", "timeout_ms", "io_threads", "coalesce", "write_mode", "staging_mb", "metrics_file", "summary"}
+NAMES = {"servers", "auth_key", "prefix", "transport", "rdma_devices", "congestion", "timeout_ms", "io_threads", "coalesce", "write_mode", "staging_mb", "log_level", "metrics_file", "summary"}
 
 
 def said(played):
