@@ -7,6 +7,8 @@ import random
 import sys
 import time
 
+from tiny_llama import make_amx_ready
+
 BLOCK_TOKENS = 32
 
 
@@ -22,6 +24,7 @@ def step_over_cffi():
 def start(model, port):
     from vllm import LLM
 
+    make_amx_ready()
     connector = None
     if port:
         extra = {"lmcache.mp.host": "tcp://localhost", "lmcache.mp.port": port, "lmcache.mp.mq_timeout": 20}

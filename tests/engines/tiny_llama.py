@@ -12,3 +12,12 @@ def write_model(folder, seed=1):
         max_position_embeddings=4096, initializer_range=0.2, torch_dtype="bfloat16",
     )  # fmt: skip
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+
+
+def make_amx_ready():
+    """Asks the kernel for AMX where the CPU has it: vLLM 0.32's attention on the CPU uses it without (findings/,
+    torch-tells-of-amx-before-it-may-be-used.sh), and an engine of these tests ended by a signal."""
+    import torch
+
+    if torch.cpu._is_amx_tile_supported():
+        torch.cpu._init_amx()

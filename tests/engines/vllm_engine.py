@@ -13,7 +13,7 @@ import traceback
 from collections import Counter
 
 from processes import freeze
-from tiny_llama import write_model
+from tiny_llama import make_amx_ready, write_model
 
 BLOCK_TOKENS = 32
 
@@ -73,6 +73,7 @@ class Engine:
 
         if not os.path.exists(config["model"]):
             write_model(config["model"], config["weights_seed"])
+        make_amx_ready()
         connector = None
         if config["tier"]:
             extra = {"spec_name": "StandInSpec", "spec_module_path": "vllm_engine", "cpu_bytes_to_use": 16 << 20, "secondary_tiers": [config["tier"]]}
