@@ -34,9 +34,11 @@ uint16_t Blocks::namespace_index(uint64_t namespace_id) {
   return static_cast<uint16_t>(namespaces_.size() - 1);
 }
 
-Entry* Blocks::find_record(const format::RecordHeader& header) {
+Entry* Blocks::find_record(const format::RecordHeader& header, Place place) {
   const Digest digest{header.digest[0], header.digest[1]};
-  return index_.find(header.kind == format::RecordKind::kChunk ? chunk_digest(digest, header.chunk_number) : digest);
+  const bool chunk = header.kind == format::RecordKind::kChunk;
+  Entry* e = index_.find(chunk ? chunk_digest(digest, header.chunk_number) : digest);
+  return e != nullptr && e->sequence() == header.sequence && e->place() == place ? e : nullptr;
 }
 
 Entry* Blocks::find_usable(Digest digest) {

@@ -28,8 +28,8 @@ class Blocks {
   Entry* find(Digest digest) { return index_.find(digest); }
   const Entry* find(Digest digest) const { return index_.find(digest); }
   const Entry* find_chunk(Digest block, uint32_t chunk) const { return index_.find(chunk_digest(block, chunk)); }
-  /// The entry of a record, under the digest that its kind stands under.
-  Entry* find_record(const format::RecordHeader& header);
+  /// The entry that points at the very record with this header at `place`; null: at another version, a copy, or none.
+  Entry* find_record(const format::RecordHeader& header, Place place);
   /// A block whose drive is out is dropped here, and null.
   Entry* find_usable(Digest digest);
   /// A chunk whose drive is out takes its block with it, and is null.

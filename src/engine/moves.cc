@@ -40,13 +40,12 @@ void Moves::moved(Move& move) {
   const Digest digest{h.digest[0], h.digest[1]};
   const bool ok = move.status == Status::kOk;
   const bool chunk = h.kind == format::RecordKind::kChunk;
-  Entry* e = parts_.blocks.find_record(h);
-  bool reached = e != nullptr && e->sequence() == h.sequence && e->place() == move.from;
-  if (reached && ok) {
+  Entry* e = parts_.blocks.find_record(h, move.from);
+  if (e != nullptr && ok) {
     e->set_place(move.place);
     e->set(kHit, false);
     parts_.counters.bytes_moved += h.payload_bytes;
-  } else if (reached) {
+  } else if (e != nullptr) {
     parts_.blocks.evict(digest, *move.log);
   } else if (chunk) {
     parts_.uploads.for_each_uncommitted_chunk(h, [&](RecordRef& ref, bool& lost) {
@@ -57,7 +56,7 @@ void Moves::moved(Move& move) {
         lost = true;
     });
   }
-  const bool dead = !chunk && ok && !reached;
+  const bool dead = !chunk && ok && e == nullptr;
   dead ? append_tombstone_for(move) : static_cast<void>(moves_.erase(&move));
   then();
 }

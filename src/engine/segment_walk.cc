@@ -226,8 +226,8 @@ bool SegmentWalk::keeps_record(const format::RecordHeader& header) {
       (log_->extents().moved_sectors() - moved_sectors_before_) * base::kSectorBytes + extent_kept_bytes_;
   const Place here = place_of(header);
   const bool chunk = header.kind == format::RecordKind::kChunk;
-  const Entry* e = parts_.blocks.find_record(header);
-  c.in_index = e != nullptr && e->sequence() == header.sequence && e->place() == here;
+  const Entry* e = parts_.blocks.find_record(header, here);
+  c.in_index = e != nullptr;
   if (c.in_index) {
     const Entry* head = chunk ? parts_.blocks.find({header.digest[0], header.digest[1]}) : nullptr;
     c.hit = e->has(kHit) || (head != nullptr && head->has(kHit));
@@ -240,8 +240,7 @@ bool SegmentWalk::keeps_record(const format::RecordHeader& header) {
 
 void SegmentWalk::evict(const format::RecordHeader& header) {
   const Place here = place_of(header);
-  const Entry* e = parts_.blocks.find_record(header);
-  if (e != nullptr && e->sequence() == header.sequence && e->place() == here) {
+  if (parts_.blocks.find_record(header, here) != nullptr) {
     parts_.blocks.evict({header.digest[0], header.digest[1]}, *log_);
   } else if (header.kind == format::RecordKind::kChunk) {
     parts_.uploads.for_each_uncommitted_chunk(header,
