@@ -19,7 +19,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
 
-from processes import Server, clean_environment  # noqa: E402
+from processes import Server, clean_environment, run, setup_store  # noqa: E402
 
 SIZES = (1, 4096, 65536, 65537, 1 << 20, 2 << 20, (2 << 20) + 1, 5_000_000)
 ROUNDS = 4  # blocks of each size
@@ -61,21 +61,18 @@ class Side:
         self.name, self.folder = name, folder
 
     def memkv(self, server, command, *args, code=0, data=None, transport="tcp"):
-        environment = clean_environment(MEMKV_SERVERS=server.address, MEMKV_AUTH_KEY=f"@{server.key}", MEMKV_TRANSPORT=transport)
-        argv = [self.folder / "memkv", command, *args]
-        done = subprocess.run(list(map(str, argv)), input=data, capture_output=True, env=environment, timeout=60)
-        assert done.returncode == code, f"{self.name}: {' '.join(map(str, args))}: exit {done.returncode}: {done.stderr.decode()[-500:]}"
-        return done.stdout
-
-    def start(self, store):
-        server = Server(store, "--config", store / "memkv.yaml", program=self.folder / "memkv")
-        server.key = store / "memkv.key"
-        return server
+        environment = clean_environment(MEMKV_SERVERS=server.address, MEMKV_AUTH_KEY=server.key, MEMKV_TRANSPORT=transport)
+        done = run(self.folder / "memkv", command, *args, timeout=60, env=environment, stdin=data)
+        assert done.code == code, f"{self.name}: {command}: {done}"
+        return done.out
 
     def make(self, store):
-        argv = [self.folder / "memkv", "setup", "--drive", f"{store}/d0.memkv:512MiB", "--drive", f"{store}/d1.memkv:512MiB"]
-        with open(store / "memkv.yaml", "w") as config:
-            sh(*argv, "--auth-key-file", store / "memkv.key", stdout=config, stderr=subprocess.DEVNULL, env=clean_environment())
+        return setup_store(lambda *args: run(self.folder / "memkv", *args), store, "d0.memkv:512MiB", "d1.memkv:512MiB")
+
+    def start(self, store, config, key):
+        server = Server(store, "--config", config, program=self.folder / "memkv")
+        server.key = key
+        return server
 
 
 class Model:
@@ -113,10 +110,10 @@ def stores(sides, folder):
     for end, how in ((signal.SIGTERM, "stopped"), (signal.SIGKILL, "killed")):
         for first, second in (sides, sides[::-1]):
             store = pathlib.Path(tempfile.mkdtemp(dir=folder))
-            first.make(store)
+            made = first.make(store)
             model, checked = Model(), 0
             for side in (first, second, first, second):
-                server = side.start(store)
+                server = side.start(store, *made)
                 try:
                     checked += model.check(side, server, "tcp")
                     model.change(side, server, "tcp")
@@ -130,15 +127,14 @@ def clients(sides, folder):
     """One version's client at the other's server, over each transport of this host."""
     for serving, asking in (sides, sides[::-1]):
         store = pathlib.Path(tempfile.mkdtemp(dir=folder))
-        serving.make(store)
-        server = serving.start(store)
+        server = serving.start(store, *serving.make(store))
         try:
             for transport in ("tcp", "shm"):
                 model = Model()
                 for side in (asking, serving, asking):
                     model.change(side, server, transport)
                     checked = model.check(asking, server, transport)
-                argv = [asking.folder / "memkv-bench", "sweep", "--servers", server.address, "--auth-key", f"@{server.key}", "--transport", transport]
+                argv = [asking.folder / "memkv-bench", "sweep", "--servers", server.address, "--auth-key", server.key, "--transport", transport]
                 sh(*argv, "--sizes", "4KiB,1MiB", "--bytes", "32MiB", "--no-ceiling", env=clean_environment(), capture_output=True)
                 asking.memkv(server, "flush", "--yes", transport=transport)
                 yield f"{asking.name}'s client at {serving.name}'s server over {transport}: {checked} blocks, and a verified sweep"
