@@ -1,5 +1,5 @@
 /// The data-file format, byte for byte, against tests/golden/data-file. After a wanted change of the format:
-///   engine_test --gtest_also_run_disabled_tests --gtest_filter='*DISABLED_Regenerate'
+///   format_test --gtest_also_run_disabled_tests --gtest_filter='*DISABLED_Regenerate'
 
 #include <gtest/gtest.h>
 

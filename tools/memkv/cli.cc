@@ -39,10 +39,8 @@ constexpr const char* kMainFooter =
     "  memkv start --config memkv.yaml                                  serve it\n"
     "  export MEMKV_SERVERS=127.0.0.1:9900 MEMKV_AUTH_KEY=@memkv.key\n"
     "\n"
-    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_SHM_DIR, MEMKV_LOG_LEVEL, MEMKV_CONFIG. An "
-    "option "
-    "wins over\n"
-    "the environment, the environment over the file.\n"
+    "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_SHM_DIR, MEMKV_LOG_LEVEL, MEMKV_CONFIG.\n"
+    "An option wins over the environment, the environment over the file.\n"
     "\n";
 
 CLI::App* add_command(CLI::App& app, const char* name, const char* what, const char* examples) {
