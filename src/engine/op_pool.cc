@@ -38,6 +38,7 @@ void OpPool::free(PooledOp& op) {
   place->next_free = free_;
   free_ = place;
   --used_;
+  new_entries_ -= place->new_entries;
 }
 
 }  // namespace memkv::engine

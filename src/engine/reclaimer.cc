@@ -95,7 +95,7 @@ void Reclaimer::on_walk_ended(SegmentWalk& walk) {
 bool Reclaimer::helps_index() const {
   const Blocks& blocks = parts_.blocks;
   const uint64_t spare = blocks.entries_max() / kIndexSpareShare;
-  if (blocks.entries() + parts_.pool.used() + kIndexSpare <= blocks.entries_max() - spare) return false;
+  if (blocks.entries() + parts_.pool.new_entries() + kIndexSpare <= blocks.entries_max() - spare) return false;
   uint64_t namespaces = 0;
   for (uint16_t i = 0; i < blocks.namespace_count(); ++i) namespaces += blocks.entries_of(i) > 0 ? 1 : 0;
   return namespaces <= 1;

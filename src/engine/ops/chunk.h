@@ -12,6 +12,7 @@ namespace memkv::engine {
 /// Keeps the upload while it is in flight. Thread: worker.
 class Chunk final : public PooledOp, private RangeWriter::Job {
  public:
+  static constexpr uint8_t kNewEntriesMax = 1;  // with the commit
   static void start(Parts& parts, RangeWriter& writer, ChunkOp& op);
   Chunk(Parts& parts, RangeWriter& writer, OpenUpload& upload, ChunkOp& op)
       : parts_(parts), writer_(writer), upload_(upload), chunk_(op), record_(parts) {}

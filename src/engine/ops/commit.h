@@ -16,6 +16,7 @@ namespace memkv::engine {
 /// Thread: worker.
 class Commit final : public Change, private RangeWriter::Job {
  public:
+  static constexpr uint8_t kNewEntriesMax = 1;  // the head; its chunks have asked for room with the begin
   static void start(Parts& parts, RangeWriter& writer, CommitOp& op);
   Commit(Parts& parts, RangeWriter& writer, CommitOp& op)
       : Change(parts, op), writer_(writer), commit_(op), burial_(parts) {}

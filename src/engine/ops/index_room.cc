@@ -9,17 +9,22 @@ namespace {
 
 constexpr uint64_t kSlotsMax = 1024;  // looked at in one call
 constexpr size_t kVictimsMax = 8;     // and as many dropped
-constexpr uint64_t kSpareEntries = 16;
+// Entries kept for namespaces within their share: one in so many, at least the second number. A tenant within its share
+// may put a batch at once while another one fills the index.
+constexpr uint64_t kSpareShare = 64;
+constexpr uint64_t kSpareEntriesMin = 16;
 
 }  // namespace
 
-/// Besides what the ops under way may need.
+/// Besides what the ops under way may add. Reads and removes add nothing: a tenant that reads much, or the removes that
+/// make room here, leave the last entries to others.
 bool IndexRoom::fits(uint64_t entries) const {
-  return parts_.blocks.entries() + parts_.pool.used() + entries <= parts_.blocks.entries_max();
+  return parts_.blocks.entries() + parts_.pool.new_entries() + entries <= parts_.blocks.entries_max();
 }
 
 bool IndexRoom::has_room(uint64_t namespace_id, uint64_t entries) {
-  if (fits(entries + kSpareEntries)) return true;
+  const uint64_t spare = std::max(parts_.blocks.entries_max() / kSpareShare, kSpareEntriesMin);
+  if (fits(entries + spare)) return true;
   const Shares shares = shares_for(namespace_id);
   if (shares.namespaces > 1 || !has_sealed_segment()) {
     evict_from(shares.largest);

@@ -6,7 +6,7 @@ void Put::start(Parts& parts, IndexRoom& room, PutOp& op) {
   ++parts.counters.puts;
   if (op.key.key.empty() || op.key.key.size() > kKeyBytesMax || op.payload.size > base::kChunkBytes)
     return parts.completions.add(op, Status::kInvalid);
-  if (!room.has_room(op.key.namespace_id, 1)) return parts.completions.add(op, Status::kBusy);
+  if (!room.has_room(op.key.namespace_id, kNewEntriesMax)) return parts.completions.add(op, Status::kBusy);
   Put* put = parts.pool.make<Put>(op, parts, op);
   if (put == nullptr) return;
   parts.tick.start();

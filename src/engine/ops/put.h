@@ -13,6 +13,7 @@ namespace memkv::engine {
 /// Thread: worker.
 class Put final : public Change {
  public:
+  static constexpr uint8_t kNewEntriesMax = 1;
   static void start(Parts& parts, IndexRoom& room, PutOp& op);
   Put(Parts& parts, PutOp& op) : Change(parts, op), put_(op), record_(parts), burial_(parts) {}
 

@@ -3,8 +3,6 @@
 namespace memkv::engine {
 namespace {
 
-constexpr uint64_t kEntriesMax = 4;  // that a write may add to the index: head, old chunk, new one, and one to spare
-
 /// Nothing would be written by an empty one, but it would make zeros out of a hole.
 Status check(const WriteOp& op, uint64_t block_bytes_max) {
   const uint64_t in_chunk = op.offset % base::kChunkBytes;
@@ -19,7 +17,7 @@ Status check(const WriteOp& op, uint64_t block_bytes_max) {
 void Write::start(Parts& parts, IndexRoom& room, RangeWriter& writer, WriteOp& op) {
   if (const Status bad = check(op, parts.drives.block_bytes_max()); bad != Status::kOk)
     return parts.completions.add(op, bad);
-  if (!room.has_room(op.key.namespace_id, kEntriesMax)) return parts.completions.add(op, Status::kBusy);
+  if (!room.has_room(op.key.namespace_id, kNewEntriesMax)) return parts.completions.add(op, Status::kBusy);
   Write* write = parts.pool.make<Write>(op, parts, writer, op);
   if (write == nullptr) return;
   parts.tick.start();

@@ -12,6 +12,7 @@ namespace memkv::engine {
 /// Thread: worker.
 class Write final : public Change, private RangeWriter::Job {
  public:
+  static constexpr uint8_t kNewEntriesMax = 4;  // head, old chunk, new one, and one to spare
   static void start(Parts& parts, IndexRoom& room, RangeWriter& writer, WriteOp& op);
   Write(Parts& parts, RangeWriter& writer, WriteOp& op) : Change(parts, op), writer_(writer), write_(op) {}
 
