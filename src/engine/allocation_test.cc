@@ -2,33 +2,12 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <cstring>
-#include <new>
 #include <string>
 #include <vector>
 
+#include "base/allocation_counter_testing.h"
 #include "engine/rig_testing.h"
-
-namespace {
-
-thread_local bool counting = false;
-thread_local size_t allocations = 0;
-
-void* allocate(size_t bytes) {
-  if (counting) ++allocations;
-  return std::malloc(bytes);
-}
-
-}  // namespace
-
-[[gnu::noinline]] void* operator new(size_t bytes) {
-  if (void* memory = allocate(bytes)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace memkv::engine {
 namespace {
@@ -68,14 +47,12 @@ class MemoryMode : public testing::Test {
   }
 
   size_t allocations_of(size_t rounds) {
-    allocations = 0;
-    counting = true;
+    const base::AllocationCounter counter;
     for (size_t n = 0; n < rounds; ++n) {
       for (int tries = 0; tries < 100 && !put(n % kKeys); ++tries) rig_.reactor().run_once(1'000'000);
       hits_ += get(n % kKeys) ? 1 : 0;
     }
-    counting = false;
-    return allocations;
+    return counter.count();
   }
 
   Rig rig_{1, 128 * kMi, true};
@@ -87,11 +64,9 @@ class MemoryMode : public testing::Test {
 };
 
 TEST_F(MemoryMode, AnAllocationIsCounted) {
-  allocations = 0;
-  counting = true;
+  const base::AllocationCounter counter;
   names_.push_back(std::string(100, 'k'));
-  counting = false;
-  EXPECT_GT(allocations, 0u);
+  EXPECT_GT(counter.count(), 0u);
 }
 
 TEST_F(MemoryMode, PutsGetsAndReclaimAllocateNothing) {
