@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "server/options.h"
+#include "base/nearest_name.h"
 
 namespace memkv::tools {
 
@@ -16,7 +16,7 @@ namespace memkv::tools {
 inline std::string unknown_command(std::string_view program, std::string_view word,
                                    const std::vector<std::string_view>& known) {
   if (word.starts_with('-') || std::find(known.begin(), known.end(), word) != known.end()) return {};
-  const std::string_view near = server::nearest(word, known);
+  const std::string_view near = base::likely_name(word, known);
   return fmt::format(
       "no command '{}'; {}", word,
       near.empty() ? fmt::format("`{} --help` lists them", program) : fmt::format("did you mean {}?", near));

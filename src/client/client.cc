@@ -7,8 +7,8 @@
 #include <new>
 
 #include "base/assert.h"
+#include "base/fork_guard.h"
 #include "base/log.h"
-#include "client/fork_guard.h"
 #include "client/io_thread.h"
 #include "client/rdma_host.h"
 #include "client/region.h"
@@ -55,7 +55,7 @@ struct Client::Impl {
   std::vector<std::unique_ptr<IoThread>> threads;
   std::vector<std::string> server_names;
   std::atomic<uint64_t> next_id{1};
-  const client::ForkGuard guard;
+  const base::ForkGuard guard;
 
   ~Impl() {
     if (!guard.forked()) return;
@@ -256,7 +256,7 @@ size_t Client::server_of(std::string_view key) const {
 // The rest.
 
 Result<Region> Client::register_memory(void* data, size_t size, MemoryKind kind, int device) {
-  if (impl_->guard.forked()) return client::kForkedError;
+  if (impl_->guard.forked()) return base::kForkedError;
   return client::make_region(impl_->threads.front()->context(), data, size, kind, device, nullptr);
 }
 

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/fork_guard.h"
 #include "base/random.h"
-#include "client/fork_guard.h"
 
 namespace memkv::client {
 namespace {
@@ -25,7 +25,7 @@ ClientIdentity::ClientIdentity() { base::os_random(base::mut_bytes_of(id.data(),
 
 /// Without a lock: another thread may hold one at the moment of a fork, and never give it back in the child.
 ClientIdentity& process_identity() {
-  const uint64_t forks = fork_count();
+  const uint64_t forks = base::fork_count();
   OfProcess* present = newest.load(std::memory_order_acquire);
   while (present == nullptr || present->forks != forks) {
     auto made = std::make_unique<OfProcess>();

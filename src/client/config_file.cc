@@ -9,6 +9,7 @@
 #include <fstream>
 #include <vector>
 
+#include "base/nearest_name.h"
 #include "base/text.h"
 #include "base/units.h"
 #include "client/settings.h"
@@ -126,26 +127,10 @@ constexpr std::array kKnown = {
     Known{"client_name", [](const Entry& e, ClientOptions& o) { return set_if_unset(o.client_name, {}, text_of(e)); }},
 };
 
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); j++) row[j] = j;
-  for (size_t i = 1; i <= a.size(); i++) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); j++) {
-      const size_t changed = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({changed, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
 std::string nearest_known(const std::string& key) {
-  const auto nearer = [&](const Known& a, const Known& b) {
-    return edit_distance(key, a.name) < edit_distance(key, b.name);
-  };
-  return std::min_element(kKnown.begin(), kKnown.end(), nearer)->name;
+  std::array<std::string_view, kKnown.size()> names;
+  std::transform(kKnown.begin(), kKnown.end(), names.begin(), [](const Known& known) { return known.name; });
+  return std::string(base::nearest_name(key, names));
 }
 
 Result<void, Message> merge_entry(const std::string& path, const YAML::Node& key, const YAML::Node& value,

@@ -4,13 +4,13 @@
 #include <map>
 #include <mutex>
 
-#include "client/fork_guard.h"
+#include "base/fork_guard.h"
 
 namespace memkv::client {
 namespace {
 
 struct Hosts {
-  const ForkGuard guard;
+  const base::ForkGuard guard;
   std::mutex mutex;
   std::map<std::vector<std::string>, std::weak_ptr<transport::rdma::Devices>> by_devices;
 };

@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-#include "client/fork_guard.h"
+#include "base/fork_guard.h"
 
 namespace memkv {
 namespace {
@@ -45,7 +45,7 @@ struct Region::State {
   std::shared_ptr<transport::rdma::Devices> host;
   std::shared_ptr<transport::rdma::Registration> registration;
   std::shared_ptr<client::Context*> driven;
-  const client::ForkGuard guard = {};
+  const base::ForkGuard guard = {};
 
   /// Waits until no NIC touches the memory: ops in flight on it end by their deadlines.
   ~State() { host->remove_memory(std::move(registration), wait, this); }

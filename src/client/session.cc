@@ -2,8 +2,8 @@
 
 #include <deque>
 
+#include "base/fork_guard.h"
 #include "client/context.h"
-#include "client/fork_guard.h"
 #include "client/rdma_host.h"
 #include "client/region.h"
 #include "client/waiting.h"
@@ -32,7 +32,7 @@ struct Session::Impl {
   size_t completed = 0;  // since the last poll
   bool moved = false;    // by the last poll
   const uint64_t spin_ns = client::spin_limit_ns();
-  const client::ForkGuard guard;
+  const base::ForkGuard guard;
 
   Ticket take(uint32_t& place, const Batch::Impl& batch);
   Slot* find(Ticket ticket);
@@ -212,7 +212,7 @@ std::vector<Status> Session::ask_servers(Deadline deadline) {
 }
 
 Result<Region> Session::register_memory(void* data, size_t size, MemoryKind kind, int device) {
-  if (impl_->guard.forked()) return client::kForkedError;
+  if (impl_->guard.forked()) return base::kForkedError;
   return client::make_region(*impl_->context, data, size, kind, device, impl_->driven);
 }
 

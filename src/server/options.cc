@@ -12,6 +12,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/nearest_name.h"
 #include "base/text.h"
 #include "base/units.h"
 #include "io/socket.h"
@@ -22,20 +23,6 @@ namespace {
 using Known = std::vector<std::string_view>;
 
 Message wrong(std::string text) { return {Status::kInvalid, std::move(text)}; }
-
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); j++) row[j] = j;
-  for (size_t i = 1; i <= a.size(); i++) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); j++) {
-      const size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
 
 std::string joined(const Known& words) { return fmt::format("{}", fmt::join(words, ", ")); }
 
@@ -88,7 +75,7 @@ class Parser {
 
   void unknown(const YAML::Node& node, std::string_view full, std::string_view key, std::string_view path,
                const Known& known) {
-    const std::string_view near = nearest(key, known);
+    const std::string_view near = base::likely_name(key, known);
     std::string hint = near.empty() ? fmt::format("known here: {}", joined(known))
                                     : fmt::format("did you mean {}{}{}?", path, path.empty() ? "" : ".", near);
     fail(fmt::format("{}: unknown key; {}", where(node, full), hint));
@@ -357,19 +344,6 @@ std::string_view to_string(StorageMode mode) {
       return "memory";
   }
   return "?";
-}
-
-std::string_view nearest(std::string_view word, const Known& known) {
-  std::string_view best;
-  size_t best_distance = std::max<size_t>(2, word.size() / 3) + 1;
-  for (const std::string_view name : known) {
-    const size_t distance = edit_distance(word, name);
-    if (distance < best_distance) {
-      best = name;
-      best_distance = distance;
-    }
-  }
-  return best;
 }
 
 void take_rdma_devices(std::string_view text, Options& options) {

@@ -62,7 +62,4 @@ std::vector<std::string> split_drives(const std::vector<std::string>& texts);
 /// A size needs a unit.
 Result<uint64_t, Message> parse_size_option(std::string_view text, const std::string& where);
 
-/// Of `known`, the one with the smallest edit distance to `word`; empty if none is near.
-std::string_view nearest(std::string_view word, const std::vector<std::string_view>& known);
-
 }  // namespace memkv::server

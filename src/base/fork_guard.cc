@@ -1,10 +1,10 @@
-#include "client/fork_guard.h"
+#include "base/fork_guard.h"
 
 #include <pthread.h>
 
 #include <atomic>
 
-namespace memkv::client {
+namespace memkv::base {
 namespace {
 
 std::atomic<uint64_t> forks{0};
@@ -25,4 +25,4 @@ ForkGuard::ForkGuard() : generation_(fork_count()) {}
 
 bool ForkGuard::forked() const { return forks.load(std::memory_order_relaxed) != generation_; }
 
-}  // namespace memkv::client
+}  // namespace memkv::base

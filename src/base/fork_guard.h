@@ -5,7 +5,7 @@
 
 #include "memkv/error.h"
 
-namespace memkv::client {
+namespace memkv::base {
 
 inline constexpr Error kForkedError{Status::kForked, 0,
                                     "this process is the child of a fork: connect a client of its own"};
@@ -23,4 +23,4 @@ class ForkGuard {
   uint64_t generation_;
 };
 
-}  // namespace memkv::client
+}  // namespace memkv::base
