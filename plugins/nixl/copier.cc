@@ -1,13 +1,14 @@
 #include "copier.h"
 
-#include "check.h"
+#include "base/assert.h"
 
 namespace memkv::nixl {
 
 Copier::Copier(Options options) : options_(options) {
-  MEMKV_CHECK(options.threads > 0, "large jobs do not run inside start()");
+  MEMKV_ASSERT(options.threads > 0, "large jobs do not run inside start()");
   constexpr const char* kPurpose = "for local copies: who starts them makes them";
-  for (uint32_t i = 0; i < options.threads; ++i) threads_.push_back(std::make_unique<OptionalThread>(kPurpose));
+  for (uint32_t i = 0; i < options.threads; ++i)
+    threads_.push_back(std::make_unique<OptionalThread>("memkv-copy", kPurpose));
   const std::lock_guard lock(mutex_);
   start_threads();
 }
@@ -39,10 +40,10 @@ Result<CudaThread*, Message> Copier::start_cuda() {
 }
 
 bool Copier::start(CopyJob& job) {
-  MEMKV_CHECK(job.done(), "a job is started again only when it is done");
+  MEMKV_ASSERT(job.done(), "a job is started again only when it is done");
   job.prepare();
   if (job.has_device_copies_) {
-    MEMKV_CHECK(cuda() != nullptr, "start_cuda() comes first");
+    MEMKV_ASSERT(cuda() != nullptr, "start_cuda() comes first");
     job.enter();
     cuda()->submit(job);
   }

@@ -1,7 +1,7 @@
 #pragma once
 /// First in, first out, without memory of its own: to start a job allocates nothing, however many wait.
 
-#include "check.h"
+#include "base/assert.h"
 #include "copy_job.h"
 
 namespace memkv::nixl {
@@ -21,7 +21,7 @@ class CopyJobQueue {
   }
 
   CopyJob& pop() {
-    MEMKV_CHECK(!empty(), "there is a job to pop");
+    MEMKV_ASSERT(!empty(), "there is a job to pop");
     CopyJob& job = *first_;
     remove(job);
     return job;

@@ -1,24 +1,16 @@
 #pragma once
 /// What one backend has done. NIXL's own telemetry has no way in for plugins.
 
-#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string>
 
+#include "base/metrics.h"
 #include "memkv/client.h"
 
 namespace memkv::nixl {
 
-/// Thread: any.
-class Counter {
- public:
-  void add(uint64_t n = 1) { value_.fetch_add(n, std::memory_order_relaxed); }
-  uint64_t value() const { return value_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<uint64_t> value_{0};
-};
+using base::Counter;
 
 struct Counters {
   Counter read_requests, write_requests;  ///< posted

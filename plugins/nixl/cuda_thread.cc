@@ -4,9 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <system_error>
 
-#include "check.h"
+#include "base/thread.h"
 
 namespace memkv::nixl {
 namespace {
@@ -28,14 +27,14 @@ CudaCopyKind kind_of(const Copy& copy) {
 Result<std::unique_ptr<CudaThread>, Message> CudaThread::start() {
   auto runtime = load_cuda_runtime();
   if (!runtime) return runtime.error();
-  try {
-    return std::unique_ptr<CudaThread>(new CudaThread(**runtime));
-  } catch (const std::system_error& e) {
-    return Message{Status::kIo, std::string("no thread can be made for CUDA: ") + e.what()};
-  }
+  std::unique_ptr<CudaThread> made(new CudaThread(**runtime));
+  auto thread = base::start_thread("memkv-cuda", [made = made.get()] { made->run(); });
+  if (!thread) return Message{Status::kIo, std::string("for CUDA, ") + thread.error().what};
+  made->thread_ = std::move(*thread);
+  return made;
 }
 
-CudaThread::CudaThread(const CudaRuntime& cuda) : cuda_(cuda), thread_([this] { run(); }) {}
+CudaThread::CudaThread(const CudaRuntime& cuda) : cuda_(cuda) {}
 
 CudaThread::~CudaThread() {
   {
@@ -43,7 +42,7 @@ CudaThread::~CudaThread() {
     stopping_ = true;
   }
   wake_.notify_one();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();  // else it could not be made
 }
 
 Result<uint32_t, Message> CudaThread::device_of(uintptr_t memory, uint64_t device_hint) {

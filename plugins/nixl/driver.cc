@@ -7,8 +7,8 @@
 
 #include <algorithm>
 
-#include "check.h"
-#include "log.h"
+#include "base/assert.h"
+#include "base/clock.h"
 
 namespace memkv::nixl {
 namespace {
@@ -46,14 +46,14 @@ Driver::~Driver() {
     rouse();
   }
   progress_.join();
-  MEMKV_CHECK(active_.empty(), "a driver goes after all its work has ended");
+  MEMKV_ASSERT(active_.empty(), "a driver goes after all its work has ended");
   if (rouse_fd_ >= 0) close(rouse_fd_);
 }
 
 void Driver::start(Work& work) {
-  polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  polled_ns_.store(base::SystemClock().now_ns(), std::memory_order_relaxed);
   const std::lock_guard lock(mutex_);
-  MEMKV_CHECK(work.place_ == Work::kNotActive, "work is started once at a time");
+  MEMKV_ASSERT(work.place_ == Work::kNotActive, "work is started once at a time");
   active_.push_back(&work);
   work.place_ = active_.size() - 1;
   weight_ += work.weight();
@@ -70,14 +70,14 @@ uint64_t Driver::allowance_ns() const {
 /// Yields when nothing moves: callers poll without a pause, and the server, or whoever holds the lock, may
 /// have no CPU but theirs.
 void Driver::poll() {
-  polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  polled_ns_.store(base::SystemClock().now_ns(), std::memory_order_relaxed);
   bool moved = false;
   if (const std::unique_lock lock(mutex_, std::try_to_lock); lock.owns_lock()) {
     if (progress_waits_) rouse();
     moved = turn();
   }
   if (!moved) sched_yield();
-  polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);  // a turn with much to move takes long
+  polled_ns_.store(base::SystemClock().now_ns(), std::memory_order_relaxed);  // a turn with much to move takes long
 }
 
 bool Driver::stop(Work& work) {
@@ -96,7 +96,7 @@ bool Driver::stop_all(const std::function<bool(const Work&)>& which, uint64_t de
     if (which(*work)) work->cancel(session_);
   }
   while (sweep(), std::any_of(active_.begin(), active_.end(), named)) {
-    if (monotonic_ns() > deadline_ns) return false;
+    if (base::SystemClock().now_ns() > deadline_ns) return false;
     turn();
     const nanoseconds limit = session_.arm_wait();
     lock.unlock();
@@ -107,14 +107,14 @@ bool Driver::stop_all(const std::function<bool(const Work&)>& which, uint64_t de
 }
 
 void Driver::run(Batch& batch, Deadline deadline, std::vector<Outcome>& outcomes) {
-  polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+  polled_ns_.store(base::SystemClock().now_ns(), std::memory_order_relaxed);
   std::unique_lock lock(mutex_);
   const Session::Ticket ticket = session_.submit(batch, deadline);
   while (turn(), !session_.done(ticket)) {
     const nanoseconds limit = session_.arm_wait();
     lock.unlock();
     wait_for_sockets(std::min(limit, kWaitCaller));
-    polled_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+    polled_ns_.store(base::SystemClock().now_ns(), std::memory_order_relaxed);
     lock.lock();
   }
   session_.collect(ticket, outcomes);
@@ -167,20 +167,19 @@ void Driver::wait_for_sockets(nanoseconds limit) const {
 }
 
 bool Driver::callers_poll() const {
-  const uint64_t since = monotonic_ns() - polled_ns_.load(std::memory_order_relaxed);
+  const uint64_t since = base::SystemClock().now_ns() - polled_ns_.load(std::memory_order_relaxed);
   return since < (nap_ms_ == kNapMsMax ? kCallerPausesNs : kCallerPollsNs);
 }
 
 void Driver::rouse() {
   const uint64_t one = 1;
-  MEMKV_CHECK(write(rouse_fd_, &one, sizeof one) == sizeof one, "an event descriptor takes a count");
+  MEMKV_ASSERT(write(rouse_fd_, &one, sizeof one) == sizeof one, "an event descriptor takes a count");
   progress_waits_ = false;
 }
 
 // The progress thread.
 
 void Driver::run_progress() {
-  pthread_setname_np(pthread_self(), "memkv-nixl");
   while (!stopping_) callers_poll() ? nap() : take_over();
 }
 

@@ -51,7 +51,7 @@ class Driver {
   void poll();
   /// Cancels the work. True: it has ended. False: it ends soon, poll() further.
   bool stop(Work& work);
-  /// Cancels all work that `which` names and drives until it has ended. False: not by the deadline (monotonic_ns()).
+  /// Cancels all work that `which` names and drives until it has ended. False: not by the deadline (base::SystemClock().now_ns()).
   bool stop_all(const std::function<bool(const Work&)>& which, uint64_t deadline_ns);
   /// Without the lock: to pin much memory takes seconds, and others move bytes meanwhile.
   Result<Region> register_memory(void* data, size_t size, memkv::MemoryKind kind, uint32_t device = 0);
@@ -91,7 +91,8 @@ class Driver {
   const int rouse_fd_;
   std::atomic<uint64_t> polled_ns_{0};  // by a caller, last
   std::atomic<bool> stopping_{false};
-  OptionalThread progress_{"to move bytes while callers do not poll: transfers go on when they are polled"};
+  OptionalThread progress_{"memkv-nixl",
+                           "to move bytes while callers do not poll: transfers go on when they are polled"};
 };
 
 }  // namespace memkv::nixl

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <exception>
 
+#include "base/clock.h"
 #include "log.h"
 
 namespace memkv::nixl {
@@ -16,29 +16,20 @@ using abi::Status;
 constexpr uint64_t kStopGraceNs = 1'000'000'000;  // past the deadline, for what cannot be stopped
 constexpr auto kStopTurns = 3;                    // of a release, for a put that is about to leave the socket
 constexpr Deadline kProofWait{1'000'000'000};     // for servers to say what they think of the credential
-LogLimit forks_logged{10'000'000'000};
-LogLimit strangers_logged{1'000'000'000};
-LogLimit unasked_logged{1'000'000'000};
-LogLimit registrations_logged{1'000'000'000}, requests_logged{1'000'000'000}, questions_logged{1'000'000'000};
-
-/// A line of two parts, of which there may be no memory to make one.
-void say(const char* what, const char* why) {
-  char line[512];
-  const int length = std::snprintf(line, sizeof line, "%s: %s", what, why);
-  log_line({line, std::min(static_cast<size_t>(std::max(length, 0)), sizeof line - 1)});
-}
+base::LogLimiter forks_logged{10};
+base::LogLimiter strangers_logged{1};
+base::LogLimiter unasked_logged{1};
+base::LogLimiter registrations_logged{1}, requests_logged{1}, questions_logged{1};
 
 /// A bug of the caller: what it handed over was never given out here, or was given back already.
 Status not_ours(const char* call, const char* what) {
-  uint64_t held_back = 0;
-  if (strangers_logged.pass(held_back)) say(call, what);
+  log_line_sometimes(strangers_logged, "{}: {}", call, what);
   return Status::kInvalidParam;
 }
 
 /// Nothing that is thrown (no memory, no thread) crosses into NIXL.
-Status failed(LogLimit& limit, const char* what, const std::exception& e) {
-  uint64_t held_back = 0;
-  if (limit.pass(held_back)) say(what, e.what());
+Status failed(base::LogLimiter& limit, const char* what, const std::exception& e) {
+  log_line_sometimes(limit, "{}: {}", what, e.what());
   return Status::kBackend;
 }
 
@@ -50,7 +41,7 @@ constexpr const char* kNoTransfer = "that is no live transfer of this backend; n
 Engine::Engine(const abi::InitParams& init) : Backend(init) { open(); }
 
 void Engine::refuse(const std::string& why) {
-  log_line("backend " + type + " of agent '" + agent + "' cannot be made: " + why);
+  log_line("backend {} of agent '{}' cannot be made: {}", type, agent, why);
   metrics_file_.reset();  // it asks a driver
   drivers_.clear();
   init_error = true;
@@ -60,7 +51,7 @@ void Engine::open() {
   auto options = read_options(type, params);
   if (!options) return refuse(options.error().text);
   *options_ = std::move(*options);
-  if (!options_->ignored.empty()) log_line("S3 parameters without a meaning here are ignored: " + options_->ignored);
+  if (!options_->ignored.empty()) log_line("S3 parameters without a meaning here are ignored: {}", options_->ignored);
   params = effective(*options_);
   registry_ = std::make_unique<Registry>(options_->key_prefix());
   shared_->planner =
@@ -111,7 +102,7 @@ Engine::~Engine() {
   if (!forked && !quiet) log_line("transfers under way cannot be stopped: they are left alone with all they need");
   if (!quiet) abandon();
   if (quiet && !init_error && options_->summary)
-    log_line("backend " + type + " of agent '" + agent + "': " + summary(*counters_));
+    log_line("backend {} of agent '{}': {}", type, agent, summary(*counters_));
 }
 
 void Engine::abandon() {
@@ -127,7 +118,8 @@ void Engine::abandon() {
 
 /// False: not within the deadline of a write and a second.
 bool Engine::stop_all(const std::function<bool(const Work&)>& which) const {
-  const uint64_t deadline_ns = monotonic_ns() + options_->timeout_ns(abi::Operation::kWrite) + kStopGraceNs;
+  const uint64_t deadline_ns =
+      base::SystemClock().now_ns() + options_->timeout_ns(abi::Operation::kWrite) + kStopGraceNs;
   bool quiet = true;
   for (const auto& driver : drivers_) quiet = driver->stop_all(which, deadline_ns) && quiet;
   return quiet;
@@ -136,10 +128,7 @@ bool Engine::stop_all(const std::function<bool(const Work&)>& which) const {
 /// True, with a line that says so, in the child of a fork.
 bool Engine::refuse_fork() const {
   if (!guard_.forked()) return false;
-  uint64_t held_back = 0;
-  if (forks_logged.pass(held_back)) {
-    log_line("agent '" + agent + "' was made before fork(): the child has to make one of its own");
-  }
+  log_line_sometimes(forks_logged, "agent '{}' was made before fork(): the child has to make one of its own", agent);
   return true;
 }
 
@@ -185,7 +174,7 @@ Status Engine::register_dram(const abi::BlobDesc& desc, abi::Metadata*& out) {
   const auto added = add_regions(desc, memkv::MemoryKind::kHost, *registration);
   if (!added.ok() && added.error().status == memkv::Status::kInvalid) return Status::kInvalidParam;
   if (!added.ok() && !slots_told_.exchange(true)) {
-    log_line(std::string("over rdma, host memory goes through slots: ") + added.error().what);
+    log_line("over rdma, host memory goes through slots: {}", added.error().what);
   }
   out = registration.release();
   return Status::kSuccess;
@@ -194,7 +183,7 @@ Status Engine::register_dram(const abi::BlobDesc& desc, abi::Metadata*& out) {
 Status Engine::register_vram(const abi::BlobDesc& desc, abi::Metadata*& out) {
   const auto device = movers_->open_vram(desc.address, desc.device);
   if (!device.ok()) {
-    log_line("VRAM cannot be registered: " + device.error().text);
+    log_line("VRAM cannot be registered: {}", device.error().text);
     return device.error().status == memkv::Status::kInvalid ? Status::kInvalidParam : Status::kBackend;
   }
   auto registration = registry_->add_memory(desc, MemoryKind::kCuda);
@@ -209,7 +198,7 @@ void Engine::make_direct(const abi::BlobDesc& desc, Registration& registration) 
   const auto added = add_regions(desc, memkv::MemoryKind::kCuda, registration);
   registration.direct = added.ok();
   if (added.ok() || staging_told_.exchange(true)) return;
-  log_line(std::string("VRAM goes through host memory: ") + added.error().what);
+  log_line("VRAM goes through host memory: {}", added.error().what);
 }
 
 /// With every driver's session, or with none.
@@ -282,14 +271,13 @@ Result<std::unique_ptr<Request>, Status> Engine::make_request(const abi::Operati
   request->set_checked(registry_->removed());
   {
     const std::lock_guard lock(shared_->planning);
-    const uint64_t since = monotonic_ns();
+    const uint64_t since = base::SystemClock().now_ns();
     request->plan(*shared_->planner, local, remote);
-    counters_->plan_ns.add(monotonic_ns() - since);
+    counters_->plan_ns.add(base::SystemClock().now_ns() - since);
   }
   if (request->staged_write_bytes_max() > movers_->staging.bytes()) {
-    log_line("a write of " + std::to_string(request->staged_write_bytes_max()) +
-             " bytes from VRAM does not fit the staging memory: raise staging_mb, now " +
-             std::to_string(options_->staging_mb));
+    log_line("a write of {} bytes from VRAM does not fit the staging memory: raise staging_mb, now {}",
+             request->staged_write_bytes_max(), options_->staging_mb);
     return Status::kInvalidParam;
   }
   return request;
@@ -398,11 +386,11 @@ void Engine::ask_for_keys(const abi::BlobList& list, abi::QueryResponse& out) co
     counters_->found_keys.add();
   }
   counters_->unasked_keys.add(unasked);
-  uint64_t held_back = 0;
-  if (unasked == 0 || !unasked_logged.pass(held_back)) return;
-  log_line(std::to_string(unasked) + " of " + std::to_string(outcomes.size()) +
-           " keys could not be asked for and count as absent: their servers are down, or did not answer in time" +
-           more_lines(held_back));
+  if (unasked == 0) return;
+  log_line_sometimes(
+      unasked_logged,
+      "{} of {} keys could not be asked for and count as absent: their servers are down, or did not answer in time",
+      unasked, outcomes.size());
 }
 
 }  // namespace memkv::nixl

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "abi.h"
+#include "base/fork_guard.h"
 #include "counters.h"
 #include "driver.h"
-#include "fork_guard.h"
 #include "handle_table.h"
 #include "local_movers.h"
 #include "metrics_file.h"
@@ -90,7 +90,7 @@ class Engine final : public abi::Backend {
   void abandon();
 
   std::unique_ptr<Options> options_ = std::make_unique<Options>();
-  const ForkGuard guard_;
+  const base::ForkGuard guard_;
   std::unique_ptr<Counters> counters_ = std::make_unique<Counters>();
   std::unique_ptr<Registry> registry_;
   std::unique_ptr<HandleTable<TransferHandle>> transfers_ = std::make_unique<HandleTable<TransferHandle>>();

@@ -2,35 +2,13 @@
 /// when it is posted for the first time fails alone.
 
 #include <cstdint>
-#include <cstdlib>
 #include <deque>
-#include <new>
 #include <thread>
 
+#include "base/allocation_counter_testing.h"
 #include "copier.h"
 #include "cuda_testing.h"
 #include "engine_rig_testing.h"
-
-namespace {
-
-thread_local bool counting = false;
-thread_local size_t allocations = 0;
-thread_local size_t allocations_max = SIZE_MAX;  // while counting; those beyond fail
-
-void* allocate(size_t bytes) {
-  if (counting && allocations++ >= allocations_max) return nullptr;
-  return std::malloc(bytes);
-}
-
-}  // namespace
-
-[[gnu::noinline]] void* operator new(size_t bytes) {
-  if (void* memory = allocate(bytes)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace memkv::nixl::test {
 namespace {
@@ -42,11 +20,10 @@ size_t allocations_of_a_repost(Agent& agent, Agent::Transfer& transfer) {
     agent.post(transfer);
     EXPECT_EQ(agent.finish(transfer), Status::kSuccess);
   }
-  allocations = 0;
-  counting = true;
+  const base::AllocationCounter counter;
   agent.post(transfer);
   const Status status = agent.finish(transfer);
-  counting = false;
+  const size_t allocations = counter.count();
   EXPECT_EQ(status, Status::kSuccess);
   return allocations;
 }
@@ -62,10 +39,9 @@ size_t allocations_of_restarts(Copier& copier, const std::vector<Copy>& copies, 
     copier.start(job);
     wait(job);
   }
-  allocations = 0;
-  counting = true;
+  const base::AllocationCounter counter;
   for (CopyJob& job : jobs) copier.start(job);
-  counting = false;
+  const size_t allocations = counter.count();
   for (CopyJob& job : jobs) wait(job);
   return allocations;
 }
@@ -99,11 +75,9 @@ TEST_F(EngineTest, a_repost_of_distinct_keys_allocates_nothing) {
 TEST_F(EngineTest, what_a_first_post_allocates_is_counted) {
   Agent agent(params());
   std::vector<char> memory(kBytes, 'x');
-  allocations = 0;
-  counting = true;
+  const base::AllocationCounter counter;
   agent.write({{memory.data(), kBytes, "k"}});
-  counting = false;
-  EXPECT_GT(allocations, 0u);
+  EXPECT_GT(counter.count(), 0u);
 }
 
 TEST_F(EngineTest, a_repost_with_copies_allocates_nothing) {
@@ -145,13 +119,9 @@ TEST_F(EngineTest, a_repost_from_and_to_vram_allocates_nothing) {
 /// Runs `call` with so many allocations granted. True: it needed more.
 template <typename Fn>
 bool runs_short(size_t granted, Fn&& call) {
-  allocations = 0;
-  allocations_max = granted;
-  counting = true;
+  const base::AllocationCounter counter(granted);
   call();
-  counting = false;
-  allocations_max = SIZE_MAX;
-  return allocations > granted;
+  return counter.count() > granted;
 }
 
 class CaseC18Memory : public EngineTest {

@@ -8,7 +8,7 @@
 #include <mutex>
 #include <new>
 
-#include "check.h"
+#include "base/assert.h"
 
 namespace memkv::nixl {
 
@@ -43,7 +43,7 @@ class HandleTable {
 
   void give_back(Handle& handle) {
     Entry* entry = entry_at(reinterpret_cast<uintptr_t>(&handle));
-    MEMKV_CHECK(entry && entry->alive.exchange(false), "a live handle is given back, once");
+    MEMKV_ASSERT(entry && entry->alive.exchange(false), "a live handle is given back, once");
     const std::lock_guard lock(mutex_);
     append(*entry);
   }

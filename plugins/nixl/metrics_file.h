@@ -35,7 +35,7 @@ class MetricsFile {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopping_ = false;
-  OptionalThread thread_{"to rewrite metrics_file: it is written at the start and at the end"};
+  OptionalThread thread_{"memkv-metrics", "to rewrite metrics_file: it is written at the start and at the end"};
 };
 
 }  // namespace memkv::nixl

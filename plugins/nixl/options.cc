@@ -5,6 +5,9 @@
 #include <charconv>
 #include <cstdlib>
 
+#include "base/nearest_name.h"
+#include "base/text.h"
+
 namespace memkv::nixl {
 namespace {
 
@@ -19,16 +22,6 @@ constexpr std::array<const char*, 3> kS3Taken = {"bucket", "endpoint_override", 
 constexpr size_t kSlipMax = 2;  // letters by which a name differs that was meant to be another one
 
 Message invalid(std::string text) { return {Status::kInvalid, std::move(text)}; }
-
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> parts;
-  for (size_t at = 0; at <= text.size();) {
-    const size_t comma = std::min(text.find(',', at), text.size());
-    if (comma > at) parts.push_back(text.substr(at, comma - at));
-    at = comma + 1;
-  }
-  return parts;
-}
 
 Result<void, Message> set_number(const char* name, const std::string& text, uint32_t min, uint32_t max, uint32_t& out) {
   uint32_t number = 0;
@@ -80,14 +73,16 @@ Result<void, Message> set_text(const std::string& text, Options& options) {
 }
 
 constexpr std::array kKnown = {
-    Known{"servers",
-          [](const std::string& t, Options& o) { return o.client.servers = split(t), Result<void, Message>(); }},
+    Known{"servers", [](const std::string& t,
+                        Options& o) { return o.client.servers = base::split_list(t), Result<void, Message>(); }},
     Known{"auth_key",
           [](const std::string& t, Options& o) { return o.client.namespace_key = t, Result<void, Message>(); }},
     Known{"prefix", set_text<&Options::prefix>},
     Known{"transport", [](const std::string& t, Options& o) { return set_transport(t, o.client.transport); }},
     Known{"rdma_devices",
-          [](const std::string& t, Options& o) { return o.client.rdma_devices = split(t), Result<void, Message>(); }},
+          [](const std::string& t, Options& o) {
+            return o.client.rdma_devices = base::split_list(t), Result<void, Message>();
+          }},
     Known{"congestion",
           [](const std::string& t, Options& o) { return o.client.congestion = t, Result<void, Message>(); }},
     Known{"log_level",
@@ -108,30 +103,12 @@ bool is_known(const std::string& name) {
   return std::any_of(kKnown.begin(), kKnown.end(), [&](const Known& known) { return name == known.name; });
 }
 
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); j++) row[j] = j;
-  for (size_t i = 1; i <= a.size(); i++) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); j++) {
-      const size_t changed = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({changed, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
 /// Of the names that mean something here.
 std::string nearest_name(const std::string& name, bool object_storage) {
-  std::vector<std::string> names;
+  std::vector<std::string_view> names;
   for (const Known& known : kKnown) names.emplace_back(known.name);
   if (object_storage) names.insert(names.end(), kS3Taken.begin(), kS3Taken.end());
-  const auto nearer = [&](const std::string& a, const std::string& b) {
-    return edit_distance(name, a) < edit_distance(name, b);
-  };
-  return *std::min_element(names.begin(), names.end(), nearer);
+  return std::string(base::nearest_name(name, names));
 }
 
 Message unknown(const std::string& name, bool object_storage, const std::string& where) {
@@ -154,7 +131,7 @@ bool is_taken_of_s3(const std::string& name) {
 bool is_unknown(const std::string& name, bool object_storage) {
   if (is_known(name)) return false;
   if (!object_storage) return true;
-  return !is_taken_of_s3(name) && edit_distance(name, nearest_name(name, true)) <= kSlipMax;
+  return !is_taken_of_s3(name) && base::edit_distance(name, nearest_name(name, true)) <= kSlipMax;
 }
 
 bool is_credential(const std::string& text) {

@@ -1,6 +1,6 @@
 #include "plan.h"
 
-#include "check.h"
+#include "base/assert.h"
 #include "plan_builder.h"
 #include "plan_read.h"
 #include "plan_write.h"
@@ -13,11 +13,11 @@ constexpr size_t kDescriptorsMax = size_t{1} << 30;  // twice as many copies sti
 bool overflows(uint64_t start, uint64_t length) { return length > std::numeric_limits<uint64_t>::max() - start; }
 
 uint64_t checked_bytes(std::span<const Descriptor> descriptors) {
-  MEMKV_CHECK(descriptors.size() <= kDescriptorsMax, "a request has at most 2^30 descriptors");
+  MEMKV_ASSERT(descriptors.size() <= kDescriptorsMax, "a request has at most 2^30 descriptors");
   uint64_t bytes = 0;
   for (const Descriptor& descriptor : descriptors) {
-    MEMKV_CHECK(!overflows(descriptor.offset, descriptor.length), "the caller checks ranges of objects");
-    MEMKV_CHECK(!overflows(descriptor.place.address, descriptor.length), "the caller checks ranges of memory");
+    MEMKV_ASSERT(!overflows(descriptor.offset, descriptor.length), "the caller checks ranges of objects");
+    MEMKV_ASSERT(!overflows(descriptor.place.address, descriptor.length), "the caller checks ranges of memory");
     bytes += descriptor.length;
   }
   return bytes;
@@ -39,7 +39,7 @@ struct Planner::Makers {
 };
 
 Planner::Planner(const PlanOptions& options) : options_(options), makers_(std::make_unique<Makers>()) {
-  MEMKV_CHECK(options.op_pieces_max > 0, "a wire operation has a piece");
+  MEMKV_ASSERT(options.op_pieces_max > 0, "a wire operation has a piece");
 }
 Planner::~Planner() = default;
 Planner::Planner(Planner&&) noexcept = default;

@@ -1,6 +1,6 @@
 #include "plan_builder.h"
 
-#include "check.h"
+#include "base/assert.h"
 
 namespace memkv::nixl {
 namespace {
@@ -37,7 +37,7 @@ void PlanBuilder::add_piece(const Extent& extent, uint64_t from) {
 void PlanBuilder::append(const Extent& extent, uint64_t from) {
   WireOp& op = plan_.wire_ops.back();
   const uint64_t length = extent.end - from;
-  MEMKV_CHECK(op.key == extent.key && op.offset + op.length == from, "pieces follow each other without gaps");
+  MEMKV_ASSERT(op.key == extent.key && op.offset + op.length == from, "pieces follow each other without gaps");
   plan_.pieces.push_back({.place = place(extent, from), .length = length, .descriptor = extent.descriptor});
   ++op.piece_count;
   op.length += length;
@@ -48,7 +48,7 @@ void PlanBuilder::add_copy(uint32_t wire_op, const Place& from, const Extent& to
   WireOp& op = plan_.wire_ops[wire_op];
   const uint64_t length = to.end - to.offset;
   if (op.copy_count++ == 0) op.copy_first = size32(plan_.copies);
-  MEMKV_CHECK(op.copy_first + op.copy_count == plan_.copies.size() + 1, "the copies of a wire operation lie together");
+  MEMKV_ASSERT(op.copy_first + op.copy_count == plan_.copies.size() + 1, "the copies of a wire operation lie together");
   plan_.copies.push_back(
       {.from = from, .to = place(to, to.offset), .length = length, .wire_op = wire_op, .descriptor = to.descriptor});
   plan_.copy_bytes += length;

@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "check.h"
+#include "base/assert.h"
 #include "plan.h"
 
 namespace memkv::nixl {
@@ -61,7 +61,7 @@ inline size_t greedy_wire_ops(std::span<const Descriptor> list) {
 class ByteCount {
  public:
   uint32_t& at(uint32_t key, uint64_t offset) {
-    MEMKV_CHECK(offset < kObjectBytes, "the objects of tests are small");
+    MEMKV_ASSERT(offset < kObjectBytes, "the objects of tests are small");
     const size_t place = key * kObjectBytes + offset;
     if (place >= counts_.size()) counts_.resize(place + 1);
     return counts_[place];

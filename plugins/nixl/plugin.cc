@@ -15,7 +15,7 @@ abi::Backend* create(const abi::InitParams* init) try {
   auto engine = std::make_unique<Engine>(*init);
   return engine->init_error ? nullptr : engine.release();
 } catch (const std::exception& e) {
-  log_line(std::string("a backend cannot be made: ") + e.what());
+  log_line("a backend cannot be made: {}", e.what());
   return nullptr;
 }
 

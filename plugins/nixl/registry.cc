@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <new>
 
-#include "check.h"
+#include "base/assert.h"
 #include "memkv/types.h"
 
 namespace memkv::nixl {
@@ -35,7 +35,7 @@ Registry::Owned Registry::add_memory(const abi::BlobDesc& desc, MemoryKind kind)
 }
 
 void Registry::remove(Registration& registration) {
-  MEMKV_CHECK(registration.regions.empty(), "its regions end before it does");
+  MEMKV_ASSERT(registration.regions.empty(), "its regions end before it does");
   registration.key.reset();
   registration.bytes = 0;
   registration.kind = MemoryKind::kHost;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <new>
 
+#include "base/clock.h"
 #include "log.h"
 
 namespace memkv::nixl {
@@ -13,7 +14,7 @@ using Wait = Work::Wait;
 
 namespace {
 
-LogLimit no_memory_logged{1'000'000'000};
+base::LogLimiter no_memory_logged{1};
 
 }  // namespace
 
@@ -27,7 +28,7 @@ Wait Request::start(Session& session) try {
   worst_ = abi::Status::kSuccess;
   stage_ = 0;
   std::fill(put_ends_.begin(), put_ends_.end(), PutEnd::kFailed);
-  deadline_ns_ = monotonic_ns() + options_.timeout_ns(operation_);
+  deadline_ns_ = base::SystemClock().now_ns() + options_.timeout_ns(operation_);
   if (!options_.states_timeout()) deadline_ns_ += driver_.allowance_ns();
   const bool read = operation_ == abi::Operation::kRead;
   (read ? counters_.read_requests : counters_.write_requests).add();
@@ -87,7 +88,7 @@ Wait Request::submit_chosen(Session& session) {
 }
 
 Wait Request::submit(Session& session, Batch& batch, Phase phase) {
-  const uint64_t now = monotonic_ns();
+  const uint64_t now = base::SystemClock().now_ns();
   phase_ = phase;
   wire_since_ns_ = now;
   judged_ = 0;
@@ -101,8 +102,7 @@ Wait Request::submit(Session& session, Batch& batch, Phase phase) {
 
 /// Nothing of what was to be sent is under way, but maybe something of what goes through staging.
 Wait Request::end_without_memory() {
-  uint64_t held_back = 0;
-  if (no_memory_logged.pass(held_back)) log_line("transfers fail: there is no memory for them");
+  log_line_sometimes(no_memory_logged, "transfers fail: there is no memory for them");
   phase_ = Phase::kWire;
   out_of_memory_ = true;
   note(abi::Status::kBackend);
@@ -126,7 +126,7 @@ Wait Request::step(Session& session) {
   step_staged();
   step_copies();
   if (wire_since_ns_ != 0 && !on_wire_ && staging_.empty()) {
-    counters_.wire_ns.add(monotonic_ns() - wire_since_ns_);
+    counters_.wire_ns.add(base::SystemClock().now_ns() - wire_since_ns_);
     wire_since_ns_ = 0;
   }
   const bool quiet = !on_wire_ && staging_.empty() && copying_.empty();
@@ -176,7 +176,7 @@ void Request::step_copies() {
     return true;
   });
   if (copy_since_ns_ == 0 || !copying_.empty()) return;
-  counters_.copy_ns.add(monotonic_ns() - copy_since_ns_);
+  counters_.copy_ns.add(base::SystemClock().now_ns() - copy_since_ns_);
   copy_since_ns_ = 0;
 }
 
@@ -248,7 +248,7 @@ Wait Request::finish() {
 void Request::start_copies(const WireOp& op) {
   CopyJob& job = *copies_[static_cast<size_t>(&op - plan_.wire_ops.data())];
   job.copies = plan_.copies_of(op);
-  if (copy_since_ns_ == 0) copy_since_ns_ = monotonic_ns();
+  if (copy_since_ns_ == 0) copy_since_ns_ = base::SystemClock().now_ns();
   movers_.copier.start(job) ? on_copied(job) : copying_.push_back(&job);
 }
 

@@ -10,9 +10,9 @@ namespace memkv::nixl {
 namespace {
 
 /// One of each kind, so that misses do not hide a server that is down.
-LogLimit failures_logged[kFailures] = {LogLimit{1'000'000'000}, LogLimit{1'000'000'000}, LogLimit{1'000'000'000},
-                                       LogLimit{1'000'000'000}, LogLimit{1'000'000'000}};
-LogLimit cuda_errors_logged{1'000'000'000};
+base::LogLimiter failures_logged[kFailures] = {base::LogLimiter{1}, base::LogLimiter{1}, base::LogLimiter{1},
+                                               base::LogLimiter{1}, base::LogLimiter{1}};
+base::LogLimiter cuda_errors_logged{1};
 
 /// The status of a wire operation that did not do what was asked. What a server did not say is never a miss.
 abi::Status status_of(const Outcome& outcome) {
@@ -137,26 +137,21 @@ void Request::fail(const Target& target, const WireOp& op, const Outcome& outcom
 
 /// One line a request and kind of failure, if the limit lets it through; none where there is no memory for it.
 void Request::tell(Failure failure, const Target& target, const WireOp& op, const Outcome& outcome) try {
-  uint64_t held_back = 0;
-  if (!failures_logged[static_cast<size_t>(failure)].pass(held_back)) return;
   const bool read = operation_ == abi::Operation::kRead;
   std::string why(outcome.hit() ? "short" : to_string(outcome.status));
   if (failure == Failure::kUnreachable) why = "its server is down, or does not answer";
   if (outcome.status == memkv::Status::kRefused) why += "; nothing was written";
   if (outcome.status == memkv::Status::kUnknown) why += "; it may be written, or not";
   if (outcome.hit()) why += " (" + std::to_string(outcome.bytes) + " bytes of it are there)";
-  log_line(std::string(read ? "read" : "write") + " of '" + text_of(*target.key) + "', bytes " +
-           std::to_string(op.offset) + " to " + std::to_string(op.offset + op.length) + ": " + why +
-           more_lines(held_back));
+  log_line_sometimes(failures_logged[static_cast<size_t>(failure)], "{} of '{}', bytes {} to {}: {}",
+                     read ? "read" : "write", text_of(*target.key), op.offset, op.offset + op.length, why);
 } catch (const std::bad_alloc&) {
   return;
 }
 
 void Request::fail_copy(const char* cuda_error) {
   worst_ = abi::Status::kBackend;
-  uint64_t held_back = 0;
-  if (cuda_errors_logged.pass(held_back))
-    log_line(std::string("a copy to or from VRAM failed: CUDA says ") + cuda_error);
+  log_line_sometimes(cuda_errors_logged, "a copy to or from VRAM failed: CUDA says {}", cuda_error);
 }
 
 // Reads that failed together.

@@ -1,6 +1,6 @@
 #include "session_wire.h"
 
-#include "log.h"
+#include "base/clock.h"
 
 namespace memkv::nixl {
 
@@ -25,7 +25,7 @@ void SessionWire::put(std::span<const ConstPiece> pieces) {
 void SessionWire::feed(uint64_t bytes) { session_->feed(lanes_[0].ticket, 0, bytes); }
 
 void SessionWire::submit(Lane& lane) {
-  const uint64_t now = monotonic_ns();
+  const uint64_t now = base::SystemClock().now_ns();
   lane.ticket = session_->submit(lane.batch, Deadline(deadline_ns_ > now ? deadline_ns_ - now : 1));
 }
 
@@ -59,6 +59,6 @@ void StagedWireOp::start(Session& session, uint64_t deadline_ns) {
   transfer_->restart(deadline_ns);
 }
 
-bool StagedWireOp::step() { return transfer_->step(monotonic_ns()); }
+bool StagedWireOp::step() { return transfer_->step(base::SystemClock().now_ns()); }
 
 }  // namespace memkv::nixl

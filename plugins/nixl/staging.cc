@@ -4,14 +4,14 @@
 
 #include <algorithm>
 
-#include "check.h"
+#include "base/assert.h"
 
 namespace memkv::nixl {
 
 StagingPool::~StagingPool() {
-  MEMKV_CHECK(line_.empty(), "somebody waits for a slot");
+  MEMKV_ASSERT(line_.empty(), "somebody waits for a slot");
   if (!memory_) return;
-  MEMKV_CHECK(free_.size() == slot_count_, "a slot has not come back");
+  MEMKV_ASSERT(free_.size() == slot_count_, "a slot has not come back");
   cuda_->unpin(memory_);
   munmap(memory_, bytes());
 }
@@ -36,8 +36,8 @@ Result<void, Message> StagingPool::open(CudaThread& cuda, uint32_t device) {
 
 bool StagingPool::ask(Ask& ask, size_t slots) {
   const std::lock_guard lock(mutex_);
-  MEMKV_CHECK(memory_ && slots <= slot_count_, "asked for more slots than there are");
-  MEMKV_CHECK(!ask.waiting_ && !ask.granted(), "asked twice");
+  MEMKV_ASSERT(memory_ && slots <= slot_count_, "asked for more slots than there are");
+  MEMKV_ASSERT(!ask.waiting_ && !ask.granted(), "asked twice");
   ask.wanted_ = slots;
   ask.waiting_ = true;
   line_.push_back(&ask);

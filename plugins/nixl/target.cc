@@ -1,6 +1,6 @@
 #include "target.h"
 
-#include "check.h"
+#include "base/assert.h"
 
 namespace memkv::nixl {
 
@@ -16,7 +16,7 @@ void Target::add_write(Batch& batch, const Gather& from, uint64_t offset) const 
       batch.write(key->text, from, offset);
       return;
     case Form::kGet:
-      MEMKV_CHECK(false, "a get is no write");
+      MEMKV_ASSERT(false, "a get is no write");
   }
 }
 

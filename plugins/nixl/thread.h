@@ -2,11 +2,10 @@
 /// Threads of the plugin: each is a help, none is needed, since the machine may not give one.
 
 #include <atomic>
-#include <exception>
 #include <functional>
-#include <string>
 #include <thread>
 
+#include "base/thread.h"
 #include "log.h"
 
 namespace memkv::nixl {
@@ -15,8 +14,8 @@ namespace memkv::nixl {
 /// Thread: one at a time, but running().
 class OptionalThread {
  public:
-  /// `purpose` completes "no thread can be made ...", and says what happens without.
-  explicit OptionalThread(const char* purpose) : purpose_(purpose) {}
+  /// `name` is the kernel's. `purpose` completes "no thread can be made ...", and says what happens without.
+  OptionalThread(const char* name, const char* purpose) : name_(name), purpose_(purpose) {}
   OptionalThread(const OptionalThread&) = delete;
   OptionalThread& operator=(const OptionalThread&) = delete;
 
@@ -24,12 +23,12 @@ class OptionalThread {
   /// True: it runs. Cheap when it does, or was tried for a moment ago.
   bool start(const std::function<void()>& run) {
     uint64_t held_back = 0;
-    if (running() || !tried_.pass(held_back)) return running();
-    try {
-      thread_ = std::thread(run);
+    if (running() || !tried_.pass(&held_back)) return running();
+    if (auto thread = base::start_thread(name_, run)) {
+      thread_ = std::move(*thread);
       running_.store(true, std::memory_order_release);
-    } catch (const std::exception& e) {
-      log_line(std::string("no thread can be made ") + purpose_ + " (" + e.what() + "); it is tried again");
+    } else {
+      log_line("no thread can be made {} (see ulimit -u, and pids.max of the container); it is tried again", purpose_);
     }
     return running();
   }
@@ -40,8 +39,9 @@ class OptionalThread {
   }
 
  private:
+  const char* const name_;
   const char* const purpose_;
-  LogLimit tried_{1'000'000'000};
+  base::LogLimiter tried_{1};
   std::thread thread_;
   std::atomic<bool> running_{false};
 };

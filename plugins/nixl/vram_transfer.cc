@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "check.h"
+#include "base/assert.h"
 
 namespace memkv::nixl {
 namespace {
@@ -43,7 +43,7 @@ void StagedTransfer::clear_outcome() {
 
 StagedRead::StagedRead(StagedWire& wire, StagingPool& pool, Copier& copier, const StagedOp& op)
     : StagedTransfer(wire, pool, copier), op_(op) {
-  MEMKV_CHECK(op.length > 0, "nothing to read");
+  MEMKV_ASSERT(op.length > 0, "nothing to read");
   const size_t units = (op.offset + op.length - 1) / kSlot - op.offset / kSlot + 1;
   generations_.resize(units);
   to_do_.reserve(units);
@@ -53,7 +53,7 @@ StagedRead::StagedRead(StagedWire& wire, StagingPool& pool, Copier& copier, cons
 }
 
 void StagedRead::restart(uint64_t deadline_ns) {
-  for (const Lane& lane : lanes_) MEMKV_CHECK(lane.at == At::kIdle, "a read begins anew when it has ended");
+  for (const Lane& lane : lanes_) MEMKV_ASSERT(lane.at == At::kIdle, "a read begins anew when it has ended");
   clear_outcome();
   op_.deadline_ns = deadline_ns;
   demanded_ = 0;
@@ -180,11 +180,11 @@ void StagedRead::stop_all() {
 
 StagedWrite::StagedWrite(StagedWire& wire, StagingPool& pool, Copier& copier, const StagedOp& op)
     : StagedTransfer(wire, pool, copier), op_(op) {
-  MEMKV_CHECK(op.length > 0, "nothing to write");
+  MEMKV_ASSERT(op.length > 0, "nothing to write");
 }
 
 void StagedWrite::restart(uint64_t deadline_ns) {
-  MEMKV_CHECK(at_ == At::kBegin || at_ == At::kEnd, "a write begins anew when it has ended");
+  MEMKV_ASSERT(at_ == At::kBegin || at_ == At::kEnd, "a write begins anew when it has ended");
   clear_outcome();
   op_.deadline_ns = deadline_ns;
   at_ = At::kBegin;

@@ -2,11 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <climits>
 #include <ctime>
-#include <iterator>
 
+#include "base/log_line.h"
 #include "base/standard_streams.h"
 
 namespace memkv::base {
@@ -24,40 +25,58 @@ std::atomic<uint64_t> lines_untold{0};  ///< lost, and not yet reported by a lin
 /// What a pipe takes whole or not at all, so that lines of several threads and programs stay apart.
 constexpr size_t kLineBytesMax = PIPE_BUF;
 
-void append_time(fmt::memory_buffer& line) {
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  tm utc;
-  gmtime_r(&now.tv_sec, &utc);
-  fmt::format_to(std::back_inserter(line), "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z ", utc.tm_year + 1900,
-                 utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, now.tv_nsec / 1'000'000);
-}
-
-// A record is a line, whatever a peer or a file name put into its arguments.
-void escape_control_characters(fmt::memory_buffer& line, size_t from) {
-  for (size_t i = from; i < line.size(); ++i) {
-    if (static_cast<unsigned char>(line[i]) < 0x20 || line[i] == 0x7f) line[i] = '?';
+/// A line that is being made, on the stack.
+class Line {
+ public:
+  void append(fmt::string_view format, fmt::format_args args) {
+    const size_t room = kTextBytesMax - size_;
+    const auto end = fmt::vformat_to_n(data_ + size_, room, format, args);
+    cut_ = cut_ || end.size > room;
+    size_ += std::min(end.size, room);
   }
-}
-
-void end_line(fmt::memory_buffer& line) {
-  constexpr std::string_view kCut = "...";
-  if (line.size() >= kLineBytesMax) {
-    line.resize(kLineBytesMax - kCut.size() - 1);
-    line.append(kCut);
+  template <typename... Args>
+  void add(fmt::format_string<Args...> format, const Args&... args) {
+    append(format, fmt::make_format_args(args...));
   }
-  line.push_back('\n');
-}
+  void add_time() {
+    timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    tm utc;
+    gmtime_r(&now.tv_sec, &utc);
+    add("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z ", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour,
+        utc.tm_min, utc.tm_sec, now.tv_nsec / 1'000'000);
+  }
+  /// The text of a record: one line, whatever a peer or a file name put into its arguments.
+  void add_text(uint64_t dropped, fmt::string_view format, fmt::format_args args) {
+    const size_t from = size_;
+    append(format, args);
+    if (dropped > 0) add(" (and {} more like it)", dropped);
+    for (size_t i = from; i < size_; ++i) {
+      if (static_cast<unsigned char>(data_[i]) < 0x20 || data_[i] == 0x7f) data_[i] = '?';
+    }
+  }
+  std::string_view end() {
+    constexpr std::string_view kCut = "...";
+    if (cut_) std::copy(kCut.begin(), kCut.end(), data_ + size_ - kCut.size());
+    data_[size_] = '\n';
+    return {data_, size_ + 1};
+  }
+
+ private:
+  static constexpr size_t kTextBytesMax = kLineBytesMax - 1;
+  char data_[kLineBytesMax];
+  size_t size_ = 0;
+  bool cut_ = false;
+};
 
 bool tell_lost() {
   const uint64_t lost = lines_untold.exchange(0, std::memory_order_relaxed);
   if (lost == 0) return true;
-  fmt::memory_buffer line;
-  append_time(line);
-  fmt::format_to(std::back_inserter(line), "{} {} lines of the log are missing here: stderr did not take them",
-                 kLabels[static_cast<size_t>(LogLevel::kWarn)], lost);
-  end_line(line);
-  if (write_stderr({line.data(), line.size()})) return true;
+  Line line;
+  line.add_time();
+  line.add("{} {} lines of the log are missing here: stderr did not take them",
+           kLabels[static_cast<size_t>(LogLevel::kWarn)], lost);
+  if (write_stderr(line.end())) return true;
   lines_untold.fetch_add(lost, std::memory_order_relaxed);
   return false;
 }
@@ -66,6 +85,14 @@ void write_line(std::string_view line) {
   if (tell_lost() && write_stderr(line)) return;
   lines_lost.fetch_add(1, std::memory_order_relaxed);
   lines_untold.fetch_add(1, std::memory_order_relaxed);
+}
+
+void hand_over(LogLevel level, std::string_view line) {
+  if (LogSink to = sink.load(std::memory_order_acquire)) {
+    to(level, line);
+  } else {
+    write_line(line);
+  }
 }
 
 }  // namespace
@@ -91,20 +118,18 @@ void set_log_sink(LogSink to) { sink.store(to, std::memory_order_release); }
 
 void log_record(LogLevel level, uint64_t dropped, fmt::string_view format, fmt::format_args args) {
   counts[static_cast<size_t>(level)].fetch_add(1, std::memory_order_relaxed);
-  fmt::memory_buffer line;
-  append_time(line);
-  fmt::format_to(std::back_inserter(line), "{} ", kLabels[static_cast<size_t>(level)]);
-  const size_t text_from = line.size();
-  fmt::vformat_to(std::back_inserter(line), format, args);
-  if (dropped > 0) fmt::format_to(std::back_inserter(line), " (and {} more like it)", dropped);
-  escape_control_characters(line, text_from);
-  end_line(line);
-  const std::string_view text(line.data(), line.size());
-  if (LogSink to = sink.load(std::memory_order_acquire)) {
-    to(level, text);
-  } else {
-    write_line(text);
-  }
+  Line line;
+  line.add_time();
+  line.add("{} ", kLabels[static_cast<size_t>(level)]);
+  line.add_text(dropped, format, args);
+  hand_over(level, line.end());
+}
+
+void log_line(std::string_view prefix, uint64_t dropped, fmt::string_view format, fmt::format_args args) {
+  Line line;
+  line.add("{}", prefix);
+  line.add_text(dropped, format, args);
+  hand_over(LogLevel::kInfo, line.end());
 }
 
 uint64_t LogLimiter::now_ns() {

@@ -9,6 +9,9 @@
 #include <thread>
 #include <vector>
 
+#include "base/allocation_counter_testing.h"
+#include "base/log_line.h"
+
 namespace memkv::base {
 namespace {
 
@@ -54,6 +57,33 @@ TEST_F(Log, below_the_level_nothing_is_evaluated) {
 TEST_F(Log, a_record_stays_one_line) {
   MEMKV_LOG(kWarn, "name {}", "a\nb\x1b[0m");
   EXPECT_NE(lines.at(0).find("WARN  name a?b?[0m\n"), std::string::npos);
+}
+
+TEST_F(Log, a_line_that_is_too_long_is_cut) {
+  MEMKV_LOG(kInfo, "{}", std::string(10'000, 'x'));
+  EXPECT_EQ(lines.at(0).size(), 4096u);
+  EXPECT_TRUE(lines[0].ends_with("xx...\n"));
+  lines.clear();
+  const size_t head = std::string_view("2026-11-24T01:02:03.456Z INFO  ").size();
+  MEMKV_LOG(kInfo, "{}", std::string(4095 - head, 'x'));
+  EXPECT_EQ(lines.at(0).size(), 4096u);
+  EXPECT_TRUE(lines[0].ends_with("xxx\n")) << "it fits";
+}
+
+TEST_F(Log, a_record_needs_no_memory) {
+  set_log_sink([](LogLevel, std::string_view) {});
+  const std::string text(3000, 'x'), too_long(10'000, 'x');
+  const AllocationCounter counter;
+  MEMKV_LOG(kInfo, "{} of {} took {:.3f} s", text, 7, 0.25);
+  MEMKV_LOG(kInfo, "{}", too_long);
+  EXPECT_EQ(counter.count(), 0u);
+}
+
+TEST_F(Log, a_line_under_another_name_has_no_level) {
+  set_log_level(LogLevel::kOff);
+  log_line("name: ", 3, "{} and {}", fmt::make_format_args("a\nb", 7));
+  set_log_level(LogLevel::kInfo);
+  EXPECT_EQ(lines.at(0), "name: a?b and 7 (and 3 more like it)\n");
 }
 
 TEST_F(Log, counts_by_level) {
