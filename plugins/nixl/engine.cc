@@ -227,7 +227,7 @@ Status Engine::deregisterMem(abi::Metadata* metadata) {
   if (refuse_fork()) return Status::kBackend;
   Registration* registration = registry_->find(metadata);
   if (!registration) return not_ours("deregisterMem", kNoRegistration);
-  const auto uses = [metadata](const Work& work) { return static_cast<const Request&>(work).uses(metadata); };
+  const auto uses = [metadata](const Work& work) { return static_cast<const Request&>(work).planned().uses(metadata); };
   const bool quiet = stop_all(uses);
   if (!quiet) log_line("transfers with memory that is deregistered could not be stopped in time");
   release_regions(*registration);
@@ -275,9 +275,9 @@ Result<std::unique_ptr<Request>, Status> Engine::make_request(const abi::Operati
     request->plan(*shared_->planner, local, remote);
     counters_->plan_ns.add(base::SystemClock().now_ns() - since);
   }
-  if (request->staged_write_bytes_max() > movers_->staging.bytes()) {
+  if (request->planned().staged_write_bytes_max() > movers_->staging.bytes()) {
     log_line("a write of {} bytes from VRAM does not fit the staging memory: raise staging_mb, now {}",
-             request->staged_write_bytes_max(), options_->staging_mb);
+             request->planned().staged_write_bytes_max(), options_->staging_mb);
     return Status::kInvalidParam;
   }
   return request;
@@ -291,7 +291,8 @@ bool Engine::all_live(Request& request) const {
   const uint64_t removed = registry_->removed();
   if (request.checked() == removed) return true;
   const auto live = [this](const abi::Metadata* one) { return registry_->find(one) != nullptr; };
-  if (!std::all_of(request.registrations().begin(), request.registrations().end(), live)) return false;
+  const auto registrations = request.planned().registrations();
+  if (!std::all_of(registrations.begin(), registrations.end(), live)) return false;
   request.set_checked(removed);
   return true;
 }
