@@ -251,6 +251,36 @@ TEST(Store, DeadSegmentsAreFreedByTheirFootersAlone) {
   }
 }
 
+/// The failure says nothing of the newer version, which is there.
+TEST(Store, AReadThatFailsOnAVersionThatWasReplacedMeanwhileIsToBeTriedAgain) {
+  for (const bool rotten : {false, true}) {
+    Rig rig(1, 128 * kMi);
+    ASSERT_EQ(rig.put("k", bytes_of("k", 1, 5000)), Status::kOk);
+    rig.device(0).set_gate([](const auto& view) { return view.kind == io::FaultyDevice::OpKind::kRead; });
+    Slot slot(16384);
+    ReadOp op;
+    op.key = rig.key("k");
+    op.offset = 10;
+    op.length = 1000;
+    op.buffer = slot.data;
+    op.buffer_bytes = 16384;
+    op.on_done = [](StoreOp&) {};
+    rig.store().read(op);
+    rig.reactor().run_until([&] { return rig.device(0).held() == 1; });
+    ASSERT_EQ(rig.put("k", bytes_of("k", 2, 5000)), Status::kOk);
+    const io::FaultyDevice::OpView view = rig.device(0).held_at(0);
+    if (rotten) *rig.device(0).durable(view.offset + 4500) ^= std::byte{1};
+    if (!rotten) rig.device(0).fail_reads(view.offset, view.bytes);
+    rig.device(0).set_gate({});
+    rig.device(0).release_all();
+    rig.reactor().run_until_idle();
+    EXPECT_EQ(op.status, Status::kBusy);
+    EXPECT_EQ(rig.store().counters().dropped_corrupt, 0u);
+    rig.device(0).heal();
+    rig.expect("k", bytes_of("k", 2, 5000));
+  }
+}
+
 /// It may come back with what was removed.
 TEST(Store, NothingIsAcknowledgedAfterTheLastDrive) {
   Rig rig(1, 128 * kMi);
