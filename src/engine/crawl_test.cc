@@ -3,125 +3,30 @@
 #include <gtest/gtest.h>
 
 #include <list>
-#include <optional>
 #include <utility>
 
-#include "engine/rig_testing.h"
-#include "engine/store_impl.h"
+#include "engine/crawl_testing.h"
 
 namespace memkv::engine {
 namespace {
-
-constexpr uint64_t kMs = 1'000'000;
-constexpr uint64_t kSecond = 1'000 * kMs;
-constexpr size_t kBlock = 5000;
-
-/// Ops that are under way while the test goes on.
-struct Put : PendingPut {
-  Put(Rig& owner, std::string name, uint64_t version) : PendingPut(owner, std::move(name), version, kBlock) {}
-};
-
-struct Get {
-  Get(Rig& rig, std::string name) : key(std::move(name)) {
-    op.key = rig.key(key);
-    op.length = kBlock;
-    op.buffer = slot.data;
-    op.buffer_bytes = 4 * 4096;
-    op.context = &done;
-    op.on_done = [](StoreOp& o) { ++*static_cast<int*>(o.context); };
-    rig.store().read(op);
-  }
-  std::string key;
-  Slot slot{4 * 4096};
-  ReadOp op;
-  int done = 0;
-};
-
-class Crawl : public testing::Test {
- protected:
-  struct Out {
-    int count = 0, drive = -1;
-    std::string why;
-  };
-  void make(int drives) {
-    rig.emplace(drives, 128 * kMi);
-    rig->on_drive_out_context_ = &out;
-    rig->on_drive_out_ = [](void* context, uint8_t drive, const char* why) {
-      Out& o = *static_cast<Out*>(context);
-      ++o.count;
-      o.drive = drive;
-      o.why = why;
-    };
-    rig->plan_.latency_ns_max = 100'000;
-    rig->reopen();
-    for (int i = 0; i < 600; ++i) {
-      const std::string k = "k" + std::to_string(i);
-      const uint64_t before = rig->device(1 % drives).counts().writes;
-      EXPECT_EQ(rig->put(k, bytes_of(k, 1, kBlock)), Status::kOk);
-      (rig->device(1 % drives).counts().writes > before ? sick : well).push_back(k);
-    }
-  }
-  /// Half of what is reserved is used up within the next changes, so that the next range is reserved; `left`: all but
-  /// so many are.
-  void come_near_half() { store().skip_sequences(format::kSequenceReservation / 2 - 610); }
-  void use_up_but(uint64_t left) { store().skip_sequences(format::kSequenceReservation / 2 - left); }
-  StoreImpl& store() { return static_cast<StoreImpl&>(rig->store()); }
-  void put_new(const std::string& name, int count) {
-    for (int i = 0; i < count; ++i) {
-      Put put(*rig, name + std::to_string(i), 1);
-      run_for(kMs);
-      ASSERT_EQ(put.done, 1) << put.key;
-      ASSERT_EQ(put.op.status, Status::kOk) << put.key;
-      sequence = std::max(sequence, put.op.generation);
-    }
-  }
-  static bool is_anchor(const io::FaultyDevice::OpView& view) {
-    return view.kind == io::FaultyDevice::OpKind::kWrite &&
-           view.offset < format::kSlicesOffset + 2 * base::kSectorBytes;
-  }
-  void hang(size_t drive) {
-    rig->device(drive).set_gate([](const auto&) { return true; });
-  }
-  void let_go(size_t drive) {
-    rig->device(drive).set_gate({});
-    rig->device(drive).release_all();
-  }
-  /// Lets time pass while the drives that are well have something to do.
-  void pass(uint64_t ns) {
-    const uint64_t end = rig->reactor().now_ns() + ns;
-    for (size_t i = 0; rig->reactor().now_ns() < end; ++i) {
-      const std::string& k = well[i % well.size()];
-      rig->expect(k, bytes_of(k, 1, kBlock));
-      run_for(20 * kMs);
-    }
-  }
-  void run_for(uint64_t ns) {
-    const uint64_t end = rig->reactor().now_ns() + ns;
-    rig->reactor().run_until([&] { return rig->reactor().now_ns() >= end; });
-  }
-  std::optional<Rig> rig;
-  Out out;
-  Generation sequence = 0;              // the highest that put_new() saw
-  std::vector<std::string> sick, well;  // keys, by where they lie: on drive 1, or not
-};
 
 TEST_F(Crawl, ADriveThatHangsGetsNoNewRecordsAndFewReads) {
   make(3);
   pass(2000 * kMs);  // closing marks and anchors are written
   hang(1);
-  std::list<Get> gets;
+  std::list<BlockGet> gets;
   gets.emplace_back(*rig, sick[0]);
   pass(300 * kMs);
   EXPECT_EQ(gets.front().done, 0);
   for (int i = 0; i < 100; ++i) {
     const std::string k = "new" + std::to_string(i);
-    Put put(*rig, k, 1);
+    BlockPut put(*rig, k, 1);
     run_for(20 * kMs);
     ASSERT_EQ(put.done, 1) << "its drive hangs, and the others have room";
     ASSERT_EQ(put.op.status, Status::kOk);
     well.push_back(k);
   }
-  Put over(*rig, sick[1], 2);  // the one before must die on the drive that hangs
+  BlockPut over(*rig, sick[1], 2);  // the one before must die on the drive that hangs
   run_for(20 * kMs);
   ASSERT_EQ(over.done, 1);
   EXPECT_EQ(over.op.status, Status::kBusy);
@@ -130,7 +35,7 @@ TEST_F(Crawl, ADriveThatHangsGetsNoNewRecordsAndFewReads) {
     for (const std::string& k : sick) gets.emplace_back(*rig, k);
     run_for(20 * kMs);
   }
-  for (const Get& get : gets) missed += get.done == 1 && get.op.status == Status::kMiss;
+  for (const BlockGet& get : gets) missed += get.done == 1 && get.op.status == Status::kMiss;
   EXPECT_LE(rig->device(1).in_flight(), 128u);
   EXPECT_EQ(gets.size() - static_cast<size_t>(missed), rig->device(1).in_flight());
   EXPECT_GT(missed, 0);
@@ -138,12 +43,12 @@ TEST_F(Crawl, ADriveThatHangsGetsNoNewRecordsAndFewReads) {
 
   let_go(1);
   pass(100 * kMs);
-  for (Get& get : gets) {
+  for (BlockGet& get : gets) {
     ASSERT_EQ(get.done, 1);
     if (get.op.status == Status::kOk) rig->store().release(get.op);
   }
   for (const std::string& k : sick) rig->expect(k, bytes_of(k, 1, kBlock));
-  Put again(*rig, sick[1], 2);
+  BlockPut again(*rig, sick[1], 2);
   run_for(20 * kMs);
   EXPECT_EQ(again.op.status, Status::kOk);
 }
@@ -152,18 +57,18 @@ TEST_F(Crawl, ADriveThatHangsGetsNoNewRecordsAndFewReads) {
 TEST_F(Crawl, ADriveThatHangsWhileTheOthersAreIdleGetsNoNewRecordsAfterASecond) {
   make(3);
   hang(1);
-  Get get(*rig, sick[0]);
+  BlockGet get(*rig, sick[0]);
   run_for(900 * kMs);
   EXPECT_EQ(get.done, 0);
-  Put early(*rig, sick[1], 2);
+  BlockPut early(*rig, sick[1], 2);
   run_for(300 * kMs);
   EXPECT_EQ(early.done, 0) << "it may have been slow only";
   run_for(20 * kSecond);
   EXPECT_EQ(out.count, 0) << "that the others are quick has not been seen";
-  std::list<Put> puts;
+  std::list<BlockPut> puts;
   for (int i = 0; i < 100; ++i) puts.emplace_back(*rig, "new" + std::to_string(i), 1);
   run_for(50 * kMs);
-  for (const Put& put : puts) ASSERT_EQ(put.done, 1);
+  for (const BlockPut& put : puts) ASSERT_EQ(put.done, 1);
   let_go(1);
   run_for(100 * kMs);
   ASSERT_EQ(get.done + early.done, 2);
@@ -176,21 +81,21 @@ TEST_F(Crawl, ADriveThatHangsWhileTheOthersAreIdleGetsNoNewRecordsAfterASecond) 
 TEST_F(Crawl, ADriveThatHangsLeavesExtentBuffersToTheOthers) {
   make(2);
   hang(1);
-  std::list<Put> puts;
+  std::list<BlockPut> puts;
   for (int i = 0; i < 50; ++i) {
     puts.emplace_back(*rig, sick[static_cast<size_t>(i)], 2);
     run_for(kMs);
     ASSERT_EQ(puts.back().done, 0) << "it is for the drive that hangs";
   }
   for (int i = 0; i < 10; ++i) {
-    Put put(*rig, well[static_cast<size_t>(i)], 2);
+    BlockPut put(*rig, well[static_cast<size_t>(i)], 2);
     run_for(kMs);
     ASSERT_EQ(put.done, 1);
     ASSERT_EQ(put.op.status, Status::kOk);
   }
   let_go(1);
   run_for(kSecond);
-  for (const Put& put : puts) {
+  for (const BlockPut& put : puts) {
     ASSERT_EQ(put.done, 1);
     ASSERT_EQ(put.op.status, Status::kOk);
     rig->expect(put.key, put.bytes);
@@ -200,8 +105,8 @@ TEST_F(Crawl, ADriveThatHangsLeavesExtentBuffersToTheOthers) {
 TEST_F(Crawl, ADriveThatGoesOnHangingIsTakenOutAndWhatItHoldsComesBackByItself) {
   make(3);
   hang(1);
-  Get get(*rig, sick[0]);
-  Put put(*rig, sick[1], 2);
+  BlockGet get(*rig, sick[0]);
+  BlockPut put(*rig, sick[1], 2);
   pass(4 * kSecond);
   EXPECT_EQ(out.count, 0);
   pass(4 * kSecond);
@@ -248,7 +153,7 @@ TEST_F(Crawl, ADriveThatIsSlowForLongIsTakenOut) {
   make(3);
   rig->device(1).plan().slow = 1;
   rig->device(1).plan().slow_ns_max = 6 * kSecond;
-  std::list<Get> gets;
+  std::list<BlockGet> gets;
   for (int i = 0; out.count == 0; ++i) {
     ASSERT_LT(i, 3000) << "a minute";
     gets.emplace_back(*rig, sick[static_cast<size_t>(i) % sick.size()]);
@@ -257,7 +162,7 @@ TEST_F(Crawl, ADriveThatIsSlowForLongIsTakenOut) {
   EXPECT_EQ(out.drive, 1);
   rig->store().take_drives_out(2);
   pass(7 * kSecond);
-  for (Get& get : gets) {
+  for (BlockGet& get : gets) {
     ASSERT_EQ(get.done, 1);
     ASSERT_TRUE(get.op.status == Status::kOk || get.op.status == Status::kMiss);
     if (get.op.status != Status::kOk) continue;
@@ -270,7 +175,7 @@ TEST_F(Crawl, AHiccupTakesNothingOut) {
   make(2);
   for (int i = 0; i < 5; ++i) {
     hang(1);
-    Get get(*rig, sick[0]);
+    BlockGet get(*rig, sick[0]);
     pass(3 * kSecond);
     let_go(1);
     pass(3 * kSecond);
@@ -284,8 +189,8 @@ TEST_F(Crawl, TheOnlyDriveIsWaitedFor) {
   make(1);
   const std::string& key = sick[0];
   hang(0);
-  Get get(*rig, key);
-  Put put(*rig, sick[1], 2);
+  BlockGet get(*rig, key);
+  BlockPut put(*rig, sick[1], 2);
   run_for(60 * kSecond);
   EXPECT_EQ(get.done + put.done, 0);
   EXPECT_EQ(out.count, 0);
@@ -356,7 +261,7 @@ TEST_F(Crawl, ADriveThatHasNoRoomForMoreOpsIsWaitedFor) {
 
 TEST_F(Crawl, WhereAllDrivesStandStillNoneIsTakenOut) {
   make(3);
-  std::list<Get> gets;
+  std::list<BlockGet> gets;
   for (const auto* keys : {&sick, &well}) {
     for (size_t i = 0; i < 20; ++i) gets.emplace_back(*rig, (*keys)[i]);
   }
@@ -365,7 +270,7 @@ TEST_F(Crawl, WhereAllDrivesStandStillNoneIsTakenOut) {
   EXPECT_EQ(out.count, 0);
   for (size_t d = 0; d < 3; ++d) let_go(d);
   run_for(kSecond);
-  for (Get& get : gets) {
+  for (BlockGet& get : gets) {
     ASSERT_EQ(get.op.status, Status::kOk);
     rig->store().release(get.op);
   }
@@ -375,7 +280,7 @@ TEST_F(Crawl, DrivesThatOvertakeEachOtherGoOn) {
   make(2);
   for (size_t d = 0; d < 2; ++d)
     rig->device(d).set_gate([held = false](const auto&) mutable { return !std::exchange(held, true); });
-  Get on_sick(*rig, sick[0]), on_well(*rig, well[0]);
+  BlockGet on_sick(*rig, sick[0]), on_well(*rig, well[0]);
   run_for(kMs);
   ASSERT_EQ(rig->device(0).held() + rig->device(1).held(), 2u);
   for (size_t i = 0; i < 40; ++i) {
@@ -387,7 +292,7 @@ TEST_F(Crawl, DrivesThatOvertakeEachOtherGoOn) {
   EXPECT_EQ(out.count, 0) << "without both of them there is no store";
   for (size_t d = 0; d < 2; ++d) let_go(d);
   run_for(kSecond);
-  for (Get* get : {&on_sick, &on_well}) {
+  for (BlockGet* get : {&on_sick, &on_well}) {
     ASSERT_EQ(get->op.status, Status::kOk);
     rig->store().release(get->op);
   }
@@ -397,7 +302,7 @@ TEST_F(Crawl, WhatFailsAfterItsDriveHasLeftHoldsNothingUp) {
   make(2);
   hang(1);
   rig->device(1).fail_all();
-  std::list<Put> puts;
+  std::list<BlockPut> puts;
   for (const std::string& k : sick) puts.emplace_back(*rig, k, 2);
   run_for(50 * kMs);
   rig->store().take_drives_out(2);
@@ -405,7 +310,7 @@ TEST_F(Crawl, WhatFailsAfterItsDriveHasLeftHoldsNothingUp) {
     rig->device(1).release_all();
     run_for(50 * kMs);
   }
-  for (const Put& put : puts) {
+  for (const BlockPut& put : puts) {
     ASSERT_EQ(put.done, 1);
     ASSERT_EQ(put.op.status, Status::kOk);
     rig->expect(put.key, put.bytes);

@@ -47,7 +47,9 @@ class StoreImpl final : public Store {
   void take_drives_out(uint64_t drives) override;
   const StoreCounters& counters() const override;
   uint64_t block_bytes_max() const override { return drives_.block_bytes_max(); }
-  size_t ops_in_flight() const override { return pool_.used() + uploads_.count() + reservations_.count(); }
+  size_t ops_in_flight() const override {
+    return pool_.used() + uploads_.count() + reservations_.count() + range_writer_.left();
+  }
   void skip_sequences(uint64_t count) { sequences_.skip(count); }  ///< for tests: as if so many changes had been made
 
  private:
@@ -69,7 +71,7 @@ class StoreImpl final : public Store {
   IndexRoom index_room_{parts_, reclaimer_};
   RangeWriter range_writer_{parts_};
   Suspects suspects_{parts_};
-  Upkeep upkeep_{parts_, reclaimer_};
+  Upkeep upkeep_{parts_, reclaimer_, range_writer_};
 };
 
 }  // namespace memkv::engine

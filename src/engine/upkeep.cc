@@ -9,7 +9,8 @@ constexpr uint64_t kCloseStepNs = 1'000'000;
 
 }  // namespace
 
-Upkeep::Upkeep(Parts& parts, Reclaimer& reclaimer) : parts_(parts), reclaimer_(reclaimer) {
+Upkeep::Upkeep(Parts& parts, Reclaimer& reclaimer, RangeWriter& range_writer)
+    : parts_(parts), reclaimer_(reclaimer), range_writer_(range_writer) {
   parts_.tick.set_handler(Then::of<&Upkeep::on_tick>(*this));
 }
 
@@ -20,7 +21,8 @@ void Upkeep::on_tick() {
   const bool waiting = look_after_logs();
   parts_.sequences.anchor_logs();
   reclaimer_.start();
-  if (waiting || reclaimer_.active() || parts_.pool.used() > 0)
+  range_writer_.tick(parts_.reactor.now_ns());
+  if (waiting || reclaimer_.active() || parts_.pool.used() > 0 || !range_writer_.at_rest())
     parts_.tick.start();
   else
     parts_.drives.forget_lagging();  // nobody looks any more
@@ -50,12 +52,14 @@ void Upkeep::close(StoreOp& op) {
 bool Upkeep::at_rest() const {
   const auto logs = parts_.drives.logs();
   return parts_.pool.used() == 0 && !parts_.sequences.anchors_pending() && reclaimer_.at_rest() &&
+         range_writer_.at_rest() &&
          std::all_of(logs.begin(), logs.end(), [](const auto& log) { return !log || log->idle(); });
 }
 
 /// Each step is over when nothing is in flight any more.
 void Upkeep::close_step() {
   MEMKV_ASSERT(step_ != Step::kOpen);
+  range_writer_.tick(parts_.reactor.now_ns());
   if (!at_rest()) return parts_.tick.next_step(kCloseStepNs);
   if (step_ == Step::kAnchoring) return parts_.completions.add(*closing_, Status::kOk);
   step_ == Step::kWaiting ? write_marks() : write_anchors();

@@ -42,8 +42,9 @@ void Uploads::lose_chunks_in(const Log& log, uint64_t epoch) {
   for (auto& [id, u] : uploads_) {
     for (const auto& [n, ref] : u->chunks) u->failed |= lies_in(ref.place, log, epoch);
   }
-  if (merging_ == nullptr) return;
-  for (const auto& [n, ref] : merging_->chunks) merging_->lost |= lies_in(ref.place, log, epoch);
+  for (MergeChunks* merging : merging_) {
+    for (const auto& [n, ref] : merging->chunks) merging->lost |= lies_in(ref.place, log, epoch);
+  }
 }
 
 }  // namespace memkv::engine

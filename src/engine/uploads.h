@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "engine/log.h"
 #include "engine/record_ref.h"
@@ -37,7 +38,7 @@ struct MergeChunks {
 /// Uploads by id, and what reclaim must know of chunks that no index names: it keeps their places up to date, or says
 /// that they are lost.
 ///
-/// Owns the uploads; borrows the chunks of the merge under way. Thread: worker.
+/// Owns the uploads; borrows the chunks of the merges under way. Thread: worker.
 class Uploads {
  public:
   OpenUpload& open(Upload& upload, uint64_t total_bytes, bool if_absent, bool range_write);
@@ -46,8 +47,9 @@ class Uploads {
   void abort(Upload& upload);
   size_t count() const { return uploads_.size(); }
 
-  /// nullptr: nothing is being merged.
-  void set_merging(MergeChunks* merging) { merging_ = merging; }
+  /// From here to remove_merging() reclaim looks after them.
+  void add_merging(MergeChunks& merging) { merging_.push_back(&merging); }
+  void remove_merging(MergeChunks& merging) { std::erase(merging_, &merging); }
   /// Calls fn(RecordRef& chunk, bool& lost) for the chunk that this is the record of, where it is not committed yet.
   template <typename Fn>
   void for_each_uncommitted_chunk(const format::RecordHeader& header, Fn&& fn);
@@ -57,7 +59,7 @@ class Uploads {
  private:
   std::unordered_map<uint64_t, std::unique_ptr<OpenUpload>> uploads_;
   uint64_t next_id_ = 1;
-  MergeChunks* merging_ = nullptr;
+  std::vector<MergeChunks*> merging_;
 };
 
 template <typename Fn>
@@ -68,9 +70,11 @@ void Uploads::for_each_uncommitted_chunk(const format::RecordHeader& header, Fn&
     if (u->key.digest == digest && chunk != u->chunks.end() && chunk->second.sequence == header.sequence)
       fn(chunk->second, u->failed);
   }
-  if (merging_ == nullptr || merging_->digest != digest) return;
-  for (auto& [n, ref] : merging_->chunks) {
-    if (n == header.chunk_number && ref.sequence == header.sequence) fn(ref, merging_->lost);
+  for (MergeChunks* merging : merging_) {
+    if (merging->digest != digest) continue;
+    for (auto& [n, ref] : merging->chunks) {
+      if (n == header.chunk_number && ref.sequence == header.sequence) fn(ref, merging->lost);
+    }
   }
 }
 

@@ -20,7 +20,7 @@ void Chunk::start(Parts& parts, RangeWriter& writer, ChunkOp& op) {
   parts.tick.start();
   if (op.offset_in_chunk == 0) return chunk->append();
   chunk->step_ = Step::kQueued;
-  writer.queue(*chunk);
+  writer.queue(*chunk, op.deadline_ns);
 }
 
 void Chunk::append() {
@@ -44,14 +44,14 @@ void Chunk::appended() {
   end(status);
 }
 
-void Chunk::on_turn() {
+void Chunk::on_turn(Merge& merge) {
   MEMKV_ASSERT(step_ == Step::kQueued);
   step_ = Step::kStaging;
-  writer_.stage(chunk_, upload_);
+  merge.stage(chunk_, upload_);
 }
 
 void Chunk::on_range_written(Status status) {
-  MEMKV_ASSERT(step_ == Step::kStaging);
+  MEMKV_ASSERT(step_ == Step::kStaging || (step_ == Step::kQueued && status == Status::kDeadline));
   end(status);
 }
 

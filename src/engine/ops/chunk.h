@@ -24,7 +24,9 @@ class Chunk final : public PooledOp, private RangeWriter::Job {
   void append();
   static void on_appended(Append& append);
   void appended();
-  void on_turn() override;
+  MergeNeeds needs() const override { return needs_of_stage(parts_, chunk_, upload_); }
+  Status refusal_now() const override { return Status::kOk; }  // its commit is refused
+  void on_turn(Merge& merge) override;
   void on_range_written(Status status) override;
   void end(Status status);
 

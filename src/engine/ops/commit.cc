@@ -43,19 +43,22 @@ void Commit::refuse(OpenUpload* upload, Status status) {
 
 void Commit::queue_merge() {
   step_ = Step::kQueued;
-  writer_.queue(*this);
+  writer_.queue(*this, commit_.deadline_ns);
 }
 
-void Commit::on_turn() {
+MergeNeeds Commit::needs() const { return needs_of_commit(parts_, parts_.uploads.find(commit_.upload->id)); }
+
+void Commit::on_turn(Merge& merge) {
   MEMKV_ASSERT(step_ == Step::kQueued);
   step_ = Step::kMerging;
-  writer_.commit(commit_, parts_.uploads.find(commit_.upload->id));
+  merge.commit(commit_, parts_.uploads.find(commit_.upload->id));
 }
 
-/// Committed or failed: the upload is closed either way.
+/// Committed or failed, and the upload is closed; or nothing was done, and it stays open.
 void Commit::on_range_written(Status status) {
-  MEMKV_ASSERT(step_ == Step::kMerging);
-  parts_.uploads.abort(*commit_.upload);
+  const bool nothing_done = status == Status::kDeadline || status == Status::kBusy;
+  MEMKV_ASSERT(step_ == Step::kMerging || nothing_done);
+  if (!nothing_done) parts_.uploads.abort(*commit_.upload);
   finish(status);
 }
 

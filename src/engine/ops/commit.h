@@ -27,7 +27,9 @@ class Commit final : public Change, private RangeWriter::Job {
   void on_locked() override;
   void refuse(OpenUpload* upload, Status status);
   void queue_merge();
-  void on_turn() override;
+  MergeNeeds needs() const override;
+  Status refusal_now() const override { return refusal(); }
+  void on_turn(Merge& merge) override;
   void on_range_written(Status status) override;
   void append_head(OpenUpload& upload);
   static void on_head(Append& head);

@@ -19,21 +19,16 @@ void Flush::start(Parts& parts, RangeWriter& writer, FlushOp& op) {
   Flush* flush = parts.pool.make<Flush>(op, parts, writer, op);
   if (flush == nullptr) return;
   parts.tick.start();
-  writer.queue(*flush);
-}
-
-void Flush::on_turn() {
-  MEMKV_ASSERT(step_ == Step::kQueued);
-  RangeWriter& writer = writer_;  // this may be gone when the turn is given back
-  const Status no = refusal();
-  no == Status::kOk ? append_to_logs() : finish(no);
-  writer.leave_turn();
+  const Status no = flush->refusal();
+  no == Status::kOk ? flush->append_to_logs() : flush->finish(no);
 }
 
 void Flush::append_to_logs() {
+  MEMKV_ASSERT(step_ == Step::kStarted);
   step_ = Step::kAppending;
   const uint64_t sequence = parts_.sequences.next();
   parts_.blocks.begin_flush(flush_.namespace_id, sequence);
+  writer_.flushed(flush_.namespace_id);
   flush_.generation = sequence;
   unanswered_ = 1;
   for (const auto& log : parts_.drives.logs()) {

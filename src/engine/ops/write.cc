@@ -29,17 +29,17 @@ void Write::on_locked() {
   if (const Status no = refusal(); no != Status::kOk) return finish(no);
   if (parts_.blocks.waits_for_drive(write_.key.digest)) return finish(Status::kBusy);
   step_ = Step::kQueued;
-  writer_.queue(*this);
+  writer_.queue(*this, write_.deadline_ns);
 }
 
-void Write::on_turn() {
+void Write::on_turn(Merge& merge) {
   MEMKV_ASSERT(step_ == Step::kQueued && holds_lock());
   step_ = Step::kMerging;
-  writer_.write(write_);
+  merge.write(write_);
 }
 
 void Write::on_range_written(Status status) {
-  MEMKV_ASSERT(step_ == Step::kMerging);
+  MEMKV_ASSERT(step_ == Step::kMerging || status == Status::kDeadline || status == Status::kBusy);
   finish(status);
 }
 

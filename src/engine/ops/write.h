@@ -20,7 +20,9 @@ class Write final : public Change, private RangeWriter::Job {
   enum class Step : uint8_t { kWaiting, kQueued, kMerging };
 
   void on_locked() override;
-  void on_turn() override;
+  MergeNeeds needs() const override { return needs_of_write(parts_, write_); }
+  Status refusal_now() const override { return refusal(); }
+  void on_turn(Merge& merge) override;
   void on_range_written(Status status) override;
 
   RangeWriter& writer_;
