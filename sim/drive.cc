@@ -121,6 +121,7 @@ std::unique_ptr<io::DriveFile> Drive::open() {
 Result<void> Drive::submit(std::unique_ptr<Flight> flight) {
   uint64_t delay = random_.between(options_.latency_ns_min, options_.latency_ns_max);
   if (world_.now_ns() < faults_.slow_until_ns) delay += random_.below(faults_.slow_ns_max + 1);
+  if (world_.now_ns() < faults_.hangs_until_ns) delay += faults_.hangs_until_ns - world_.now_ns();
   flight->cache_age = cache_age_;
   const uint64_t id = flight->serial = ++serial_;
   if (flight->kind == Flight::Kind::kWrite) flight->tells_of = oldest_untold(*flight);

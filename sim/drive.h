@@ -25,7 +25,8 @@ struct DriveFaults {
   uint64_t errors_until_ns = 0;
   uint64_t slow_ns_max = 0;  ///< added to each op
   uint64_t slow_until_ns = 0;
-  bool gone = false;  ///< every op fails, and it cannot be opened
+  uint64_t hangs_until_ns = 0;  ///< what is begun before completes behind it
+  bool gone = false;            ///< every op fails, and it cannot be opened
 };
 
 struct DriveCounts {

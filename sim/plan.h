@@ -37,7 +37,7 @@ struct Action {
     kBlackhole,     ///< nothing passes to or from client `a` for `b`
     kDriveErrors,   ///< drive `a`, for `b`: reads and writes fail by chance
     kDriveDead,     ///< drive `a` fails for good
-    kDriveSlow,     ///< drive `a`, for `b`: up to seconds an op
+    kDriveSlow,     ///< drive `a`, for `b`: up to seconds an op; one in four hangs, three times as long
     kDriveBack,     ///< drive `a` is there again at the next start
     kReadsOnceBad,  ///< drive `a`: the first reads of the next start fail
     kRot,           ///< drive `a`: a bit turns over in a written sector

@@ -284,6 +284,8 @@ void Run::act_on_drive(const Action& action) {
   if (action.kind == Kind::kDriveSlow) {
     faults.slow_ns_max = action.seed % 3 == 0 ? 3 * kSecond : 100 * kMs;
     faults.slow_until_ns = until;
+    // Long enough for some that a drive is taken out.
+    if (action.seed % 4 == 0) faults.hangs_until_ns = world_.now_ns() + 3 * action.b;
   }
   if (action.kind == Kind::kRot || action.kind == Kind::kZero) {
     const auto sector = action.kind == Kind::kRot ? drive.rot(action.seed % 8 == 0) : drive.zero_sector();
