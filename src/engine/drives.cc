@@ -13,6 +13,7 @@ namespace memkv::engine {
 namespace {
 
 constexpr uint64_t kQueueBytes = 1 << 20;  // queued for a drive beyond another's: new records go to the other
+constexpr uint64_t kSilenceNs = 5'000'000'000;
 
 /// Of a drive that decides how many blocks it is dealt.
 uint64_t weight_of(const DriveSlice& slice) { return slice.size_bytes >> 12; }
@@ -24,8 +25,7 @@ uint64_t usable_bytes_of(const DriveSlice& slice) {
 
 }  // namespace
 
-Drives::Drives(io::Reactor& reactor, const StoreOptions& options, Buffers& buffers, const Tick& tick,
-               StoreCounters& counters)
+Drives::Drives(io::Reactor& reactor, const StoreOptions& options, Buffers& buffers, Tick& tick, StoreCounters& counters)
     : reactor_(reactor), options_(options), buffers_(buffers), tick_(tick) {
   MEMKV_ASSERT(options_.slices.size() <= format::kDrivesMax);
   logs_.resize(options_.slices.size());
@@ -103,6 +103,19 @@ void Drives::watch() {
   watch_.look(reactor_.now_ns());
   for (uint8_t d = 0; d < logs_.size(); ++d) {
     if (watch_.crawls(d)) on_log_failed(d, "it crawls: its ops stay in flight while other drives go on");
+  }
+}
+
+/// It may be the only drive, or be out: then nothing else is said of it.
+void Drives::tell_of_silence() {
+  const uint64_t now_ns = reactor_.now_ns();
+  for (size_t d = 0; d < logs_.size(); ++d) {
+    const io::DriveLoad* load = logs_[d] ? logs_[d]->device().load() : nullptr;
+    const uint64_t since_ns = load == nullptr ? 0 : load->oldest_since_ns();
+    if (since_ns == 0 || now_ns < since_ns + kSilenceNs || since_ns == told_since_ns_[d]) continue;
+    told_since_ns_[d] = since_ns;
+    MEMKV_LOG(kWarn, "shard {}: drive {} ({}) has not answered for {} s; {} ops are in flight there", options_.shard, d,
+              logs_[d]->device().info().path, (now_ns - since_ns) / 1'000'000'000, load->ops());
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 /// The drives of a store, and its log on each.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -50,8 +51,7 @@ class Drives final : public LogOwner {
     Held* next_held_ = nullptr;
   };
 
-  Drives(io::Reactor& reactor, const StoreOptions& options, Buffers& buffers, const Tick& tick,
-         StoreCounters& counters);
+  Drives(io::Reactor& reactor, const StoreOptions& options, Buffers& buffers, Tick& tick, StoreCounters& counters);
   void set_listener(Listener& listener) { listener_ = &listener; }
 
   size_t count() const { return logs_.size(); }
@@ -77,6 +77,8 @@ class Drives final : public LogOwner {
 
   // Late drives.
   void watch();
+  /// Names each drive that has not answered an op for long, once an op. Also while the store is being closed.
+  void tell_of_silence();
   void forget_lagging() { watch_.forget(); }
   bool any_lags() const { return watch_.any_lags(); }
   bool lags(uint8_t drive) const { return watch_.lags(drive); }
@@ -100,18 +102,20 @@ class Drives final : public LogOwner {
   void on_oldest_unpinned(uint8_t drive) override { listener_->on_oldest_unpinned(drive); }
   void on_log_failed(uint8_t drive, const char* why) override;
   bool is_last_drive(uint8_t drive) const override;
+  void on_log_at_rest() override { tick_.ended(); }
   void release_held();
 
   io::Reactor& reactor_;
   const StoreOptions& options_;
   Buffers& buffers_;
-  const Tick& tick_;
+  Tick& tick_;
   Listener* listener_ = nullptr;
   std::vector<std::unique_ptr<Log>> logs_;
   DriveWatch watch_{logs_};
-  uint64_t usable_bytes_ = 0;  // of all slices, in or out
-  uint64_t leaving_ = 0;       // drives that failed here and are not yet out durably, a bit each
-  uint64_t taken_out_ = 0;     // drives that are out durably
+  uint64_t usable_bytes_ = 0;                                 // of all slices, in or out
+  std::array<uint64_t, format::kDrivesMax> told_since_ns_{};  // of each drive: the op that was told of last
+  uint64_t leaving_ = 0;    // drives that failed here and are not yet out durably, a bit each
+  uint64_t taken_out_ = 0;  // drives that are out durably
   Held* held_head_ = nullptr;
   Held* held_tail_ = nullptr;
 };

@@ -83,6 +83,7 @@ void Log::fill_room(Append& a) {
 }
 
 void Log::pump() {
+  if (stopped_ && idle()) return owner_.on_log_at_rest();
   if (out() || trouble_.refuses(reactor_)) return;
   if (phase_ == Phase::kHeader && !header_write_.pending()) header_write_.start_again();  // was refused a while ago
   if (phase_ == Phase::kNeedSegment && (!fresh_.empty() || !moves_.empty())) need_segment();

@@ -21,6 +21,7 @@ class LogOwner : public ExtentBuffers {
   virtual void on_oldest_unpinned(uint8_t drive) = 0;  ///< or its last room closed: reclaim may have waited for that
   virtual void on_log_failed(uint8_t drive, const char* why) = 0;
   virtual bool is_last_drive(uint8_t drive) const = 0;  ///< no other one is left: it is never given up
+  virtual void on_log_at_rest() = 0;                    ///< it was stopped, and nothing of it is in flight any more
 };
 
 /// What a log tells its anchors (format.h): facts that only grow.

@@ -4,7 +4,7 @@
 
 namespace memkv::engine {
 
-OpPool::OpPool(Completions& completions, const Tick& tick)
+OpPool::OpPool(Completions& completions, Tick& tick)
     : completions_(completions), tick_(tick), places_(new Place[kOpsMax]) {
   for (size_t i = 0; i < kOpsMax; ++i) {
     places_[i].next_free = free_;
@@ -37,8 +37,8 @@ void OpPool::free(PooledOp& op) {
   place->op = nullptr;
   place->next_free = free_;
   free_ = place;
-  --used_;
   new_entries_ -= place->new_entries;
+  if (--used_ == 0) tick_.ended();
 }
 
 }  // namespace memkv::engine

@@ -34,7 +34,7 @@ class PooledOp {
 /// Owns the ops under way. Thread: worker.
 class OpPool {
  public:
-  OpPool(Completions& completions, const Tick& tick);
+  OpPool(Completions& completions, Tick& tick);
   ~OpPool();
   OpPool(const OpPool&) = delete;
   OpPool& operator=(const OpPool&) = delete;
@@ -67,7 +67,7 @@ class OpPool {
   Place* take(StoreOp& op);
 
   Completions& completions_;
-  const Tick& tick_;
+  Tick& tick_;
   std::unique_ptr<Place[]> places_;
   Place* free_ = nullptr;
   size_t used_ = 0;

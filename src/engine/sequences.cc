@@ -13,8 +13,8 @@ constexpr uint64_t kAnchorEveryNs = 1'000'000'000;
 
 }  // namespace
 
-Sequences::Sequences(io::Reactor& reactor, const StoreOptions& options, Drives& drives)
-    : reactor_(reactor), options_(options), drives_(drives), anchors_(drives.count()) {}
+Sequences::Sequences(io::Reactor& reactor, const StoreOptions& options, Drives& drives, Tick& tick)
+    : reactor_(reactor), options_(options), drives_(drives), tick_(tick), anchors_(drives.count()) {}
 
 uint64_t Sequences::next() {
   MEMKV_ASSERT(next_ < format::kSequenceMax && next_ < end_, "the sequence reservation ran out");
@@ -98,6 +98,7 @@ void Sequences::write_anchor(Log& log) {
 void Sequences::on_anchor(io::IoOp& op, int32_t result) {
   AnchorWrite& write = *static_cast<AnchorWrite*>(op.context);
   Sequences& s = *write.sequences;
+  s.tick_.ended();
   if (result < 0) {
     --write.counter;  // that copy may be torn now: the next one goes there as well
     MEMKV_LOG_EVERY(1, kError, "shard {}: a drive does not take the sequence reservation", s.options_.shard);

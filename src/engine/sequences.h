@@ -31,7 +31,7 @@ class Sequences {
     uint64_t written_ns = 0;  // the last time
   };
 
-  Sequences(io::Reactor& reactor, const StoreOptions& options, Drives& drives);
+  Sequences(io::Reactor& reactor, const StoreOptions& options, Drives& drives, Tick& tick);
 
   uint64_t next();
   void skip(uint64_t count);  ///< for tests: as if so many changes had been made
@@ -58,6 +58,7 @@ class Sequences {
   io::Reactor& reactor_;
   const StoreOptions& options_;
   Drives& drives_;
+  Tick& tick_;
   uint64_t next_ = 1;
   uint64_t end_ = 0;                  // numbers below it may be used
   uint64_t wanted_ = 0;               // what anchors are to say; usable when both copies of one do

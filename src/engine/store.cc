@@ -28,7 +28,7 @@ StoreImpl::StoreImpl(io::Reactor& reactor, StoreOptions options)
       tick_(reactor),
       buffers_(options_.slices.size()),
       drives_(reactor, options_, buffers_, tick_, counters_),
-      sequences_(reactor, options_, drives_),
+      sequences_(reactor, options_, drives_, tick_),
       blocks_(options_, drives_, counters_),
       parts_{reactor,  options_, counters_,  completions_, tick_,         pool_,   locks_,
              buffers_, drives_,  sequences_, blocks_,      reservations_, uploads_} {

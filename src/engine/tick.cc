@@ -20,7 +20,8 @@ void Tick::begin_closing() {
 }
 
 void Tick::next_step(uint64_t after_ns) {
-  MEMKV_ASSERT(closing_ && !timer_.armed());
+  MEMKV_ASSERT(closing_);
+  reactor_.stop(timer_);
   reactor_.start(timer_, reactor_.now_ns() + after_ns);
 }
 

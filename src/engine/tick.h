@@ -9,7 +9,7 @@ namespace memkv::engine {
 inline constexpr uint64_t kTickNs = 20'000'000;  ///< while something is under way
 
 /// Ticks while something is under way: whoever begins something calls start(). Once the store is being closed, it ticks
-/// only when the one who closes asks for it.
+/// when something has ended, and otherwise only when the one who closes asks for it.
 ///
 /// Owns the timer. Thread: worker.
 class Tick {
@@ -25,8 +25,12 @@ class Tick {
   /// From now on closing() is true, and ticks come by next_step() alone.
   void begin_closing();
   bool closing() const { return closing_; }
-  /// While closing: one tick, so much later.
+  /// While closing: one tick, so much later, or when something ends.
   void next_step(uint64_t after_ns);
+  /// Something that a closing store may wait for has ended. While closing: a tick at the next turn of the loop.
+  void ended() {
+    if (closing_) next_step(0);
+  }
 
  private:
   static void on_timer(io::Timer& timer);

@@ -3,12 +3,6 @@
 #include <algorithm>
 
 namespace memkv::engine {
-namespace {
-
-constexpr uint64_t kCloseStepNs = 1'000'000;
-
-}  // namespace
-
 Upkeep::Upkeep(Parts& parts, Reclaimer& reclaimer, RangeWriter& range_writer)
     : parts_(parts), reclaimer_(reclaimer), range_writer_(range_writer) {
   parts_.tick.set_handler(Then::of<&Upkeep::on_tick>(*this));
@@ -17,6 +11,7 @@ Upkeep::Upkeep(Parts& parts, Reclaimer& reclaimer, RangeWriter& range_writer)
 void Upkeep::on_tick() {
   if (parts_.tick.closing()) return close_step();
   parts_.drives.watch();
+  parts_.drives.tell_of_silence();
   parts_.sequences.extend_reservation();
   const bool waiting = look_after_logs();
   parts_.sequences.anchor_logs();
@@ -56,12 +51,18 @@ bool Upkeep::at_rest() const {
          std::all_of(logs.begin(), logs.end(), [](const auto& log) { return !log || log->idle(); });
 }
 
-/// Each step is over when nothing is in flight any more.
+/// Each step is over when nothing is in flight any more. What ends brings the next look; without that it comes every
+/// tick, for the deadlines of what waits.
 void Upkeep::close_step() {
   MEMKV_ASSERT(step_ != Step::kOpen);
+  if (step_ == Step::kClosed) return;
   range_writer_.tick(parts_.reactor.now_ns());
-  if (!at_rest()) return parts_.tick.next_step(kCloseStepNs);
-  if (step_ == Step::kAnchoring) return parts_.completions.add(*closing_, Status::kOk);
+  parts_.drives.tell_of_silence();
+  if (!at_rest()) return parts_.tick.next_step(kTickNs);
+  if (step_ == Step::kAnchoring) {
+    step_ = Step::kClosed;
+    return parts_.completions.add(*closing_, Status::kOk);
+  }
   step_ == Step::kWaiting ? write_marks() : write_anchors();
   parts_.tick.next_step(0);
 }

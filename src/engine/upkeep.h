@@ -20,7 +20,7 @@ class Upkeep {
   void close(StoreOp& op);
 
  private:
-  enum class Step : uint8_t { kOpen, kWaiting, kMarking, kAnchoring };
+  enum class Step : uint8_t { kOpen, kWaiting, kMarking, kAnchoring, kClosed };
 
   void on_tick();
   bool look_after_logs();

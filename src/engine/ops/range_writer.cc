@@ -86,6 +86,11 @@ void RangeWriter::on_merged(Merge& merge, Status status) {
   job->on_range_written(status);
 }
 
+void RangeWriter::on_merge_over(Merge&) {
+  start_waiting();
+  parts_.tick.ended();
+}
+
 void RangeWriter::flushed(uint64_t namespace_id) {
   for (const Place& place : places_) place.merge->flushed(namespace_id);
 }

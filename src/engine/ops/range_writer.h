@@ -70,7 +70,7 @@ class RangeWriter final : private Merge::Owner {
 
   Status refusal_of(const Merge& merge) override { return place_of(merge).job->refusal_now(); }
   void on_merged(Merge& merge, Status status) override;
-  void on_merge_over(Merge&) override { start_waiting(); }
+  void on_merge_over(Merge&) override;
   Place& place_of(const Merge& merge);
   Busy busy_drives(uint64_t now_ns) const;
   void start_waiting();
