@@ -5,7 +5,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstring>
 
 #include "base/assert.h"
@@ -20,33 +19,32 @@ constexpr uint64_t kSleepNs = 1'000'000'000;
 
 }  // namespace
 
-/// std::atomic has no wait that ends by the clock.
+/// std::atomic has no wait that ends by the clock. The policy is the calling thread's, for all of its jobs.
 bool Job::wait(uint64_t timeout_ns) {
   if (done()) return true;
-  const uint64_t begun_ns = monotonic_ns();
-  const auto passed_ns = [&] { return monotonic_ns() - begun_ns; };
-  const uint64_t spin_ns = std::min(spin_limit_ns(), timeout_ns);
-  while (!done() && passed_ns() < spin_ns) sched_yield();
-  for (uint32_t phase; (phase = phase_.load(std::memory_order_acquire)) != kDone;) {
-    if (phase == kEnding) {
-      sched_yield();
-      continue;
-    }
-    const uint64_t passed = passed_ns();
-    if (passed >= timeout_ns) return false;
+  static thread_local base::PollPolicy policy(poll_least_ns());
+  const uint64_t began_ns = monotonic_ns();
+  uint64_t now_ns = began_ns;
+  policy.expect(now_ns);
+  const auto in_time = [&] { return now_ns - began_ns < timeout_ns; };
+  for (; !done() && in_time() && policy.polls(now_ns); now_ns = monotonic_ns()) base::relax_cpu();
+  for (uint32_t phase; (phase = phase_.load(std::memory_order_acquire)) != kDone; now_ns = monotonic_ns()) {
+    if (!in_time()) return false;
     if (phase == kUnderWay && !phase_.compare_exchange_strong(phase, kAwaited, std::memory_order_acq_rel)) continue;
-    const uint64_t left = timeout_ns - passed;
+    const uint64_t left = timeout_ns - (now_ns - began_ns);
     const timespec time{static_cast<time_t>(left / 1'000'000'000), static_cast<long>(left % 1'000'000'000)};
     syscall(SYS_futex, &phase_, FUTEX_WAIT_PRIVATE, kAwaited, timeout_ns == kForever ? nullptr : &time, nullptr, 0);
   }
+  policy.moved(now_ns);
   return true;
 }
 
+/// From kDone on the job may be gone: the wake-up names its address and touches nothing there. Whoever waits at the same
+/// address for something else by then wakes in vain, which a futex allows.
 void Job::finish() {
-  const uint32_t before = phase_.exchange(kEnding, std::memory_order_acq_rel);
   if (on_done.fn) on_done.fn(on_done.context);
+  const uint32_t before = phase_.exchange(kDone, std::memory_order_acq_rel);
   if (before == kAwaited) syscall(SYS_futex, &phase_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
-  phase_.store(kDone, std::memory_order_release);
 }
 
 Result<std::unique_ptr<IoThread>, Message> IoThread::start(const Settings& settings, uint32_t index) {
@@ -77,7 +75,7 @@ IoThread::~IoThread() {
 }
 
 void IoThread::push(Item item) {
-  while (!mailbox_.push(std::move(item))) sched_yield();  // full: the thread is at work on the items before
+  while (!mailbox_.push(std::move(item))) base::nap();  // full: the thread is at work on the items before
 }
 
 void IoThread::submit(Job& job) {
@@ -91,10 +89,10 @@ void IoThread::submit(Job& job) {
 void IoThread::cancel(uint64_t id) { push({.job = nullptr, .canceled = id}); }
 
 void IoThread::loop() {
-  const uint64_t spin_ns = spin_limit_ns();
+  base::PollPolicy policy(poll_least_ns());
   while (!stopping_.load(std::memory_order_acquire)) {
     // Sleeps when nothing is under way, and after a while without movement.
-    Waiter waiter(spin_ns, kSleepNs);
+    Waiter waiter(policy, kSleepNs);
     if (jobs_.empty()) {
       context_->run_once(kSleepNs);
       continue;

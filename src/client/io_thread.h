@@ -43,8 +43,8 @@ class Job {
   void finish();
 
  private:
-  /// kAwaited: under way, and somebody sleeps. kEnding: lasts as long as the I/O thread's last touch of this job.
-  enum Phase : uint32_t { kUnderWay, kAwaited, kEnding, kDone };
+  /// kAwaited: under way, and somebody sleeps. kDone: the I/O thread touches this job no more.
+  enum Phase : uint32_t { kUnderWay, kAwaited, kDone };
   std::atomic<uint32_t> phase_{kUnderWay};
 };
 

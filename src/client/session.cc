@@ -31,7 +31,7 @@ struct Session::Impl {
   std::vector<uint32_t> free;
   size_t completed = 0;  // since the last poll
   bool moved = false;    // by the last poll
-  const uint64_t spin_ns = client::spin_limit_ns();
+  base::PollPolicy policy{client::poll_least_ns()};
   const base::ForkGuard guard;
 
   Ticket take(uint32_t& place, const Batch::Impl& batch);
@@ -122,12 +122,10 @@ size_t Session::poll(std::chrono::nanoseconds wait) {
   impl_->moved = false;
   if (impl_->guard.forked()) return 0;
   impl_->context->adopt();
-  client::Waiter waiter(impl_->spin_ns, client::timeout_ns(wait));
+  client::Waiter waiter(impl_->policy, client::timeout_ns(wait));
   do {
     impl_->moved = impl_->context->run_once(waiter.sleep_ns()) > 0;
-    if (impl_->completed > 0) break;
-    if (!waiter.go_on(impl_->moved)) break;
-  } while (true);
+  } while (waiter.go_on(impl_->moved) && impl_->completed == 0);
   impl_->moved = impl_->moved || impl_->completed > 0;
   return std::exchange(impl_->completed, 0);
 }

@@ -5,13 +5,13 @@
 namespace memkv::client {
 namespace {
 
-constexpr uint64_t kSpinNs = 50'000;
+constexpr uint64_t kPollNs = 50'000;
 
 }  // namespace
 
-uint64_t spin_limit_ns() {
-  static const uint64_t limit = io::process_limits().may_poll() ? kSpinNs : 0;
-  return limit;
+uint64_t poll_least_ns() {
+  static const uint64_t least = io::process_limits().may_poll() ? kPollNs : 0;
+  return least;
 }
 
 }  // namespace memkv::client

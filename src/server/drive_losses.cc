@@ -2,9 +2,8 @@
 
 #include <unistd.h>
 
-#include <thread>
-
 #include "base/log.h"
+#include "base/pause.h"
 
 namespace memkv::server {
 
@@ -48,7 +47,7 @@ void DriveLosses::tell_out(uint64_t drives, const std::vector<std::unique_ptr<sh
   message.kind = shard::WorkerMessage::Kind::kDrivesOut;
   message.drives = drives;
   for (auto& worker : workers) {
-    while (!worker->push(message)) std::this_thread::yield();
+    while (!worker->push(message)) base::nap();  // full: it is at work
   }
 }
 

@@ -17,6 +17,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pause.h"
 #include "base/random.h"
 #include "base/standard_streams.h"
 #include "base/thread.h"
@@ -49,6 +50,7 @@ constexpr int kExitFailed = 5;  // the machine did not do it
 constexpr uint64_t kProgressNs = 3 * base::kNsPerSecond;
 constexpr uint64_t kStopNsMax = 25 * base::kNsPerSecond;
 constexpr int kPollMs = 200;
+constexpr int kPollMsReady = 1000;  // what happens wakes it; each look without need is CPU time of an idle server
 
 int fail(int code, const std::string& text) {
   constexpr uint32_t kPatienceMs = 1000;  // a reader that is gone must not hold the end up
@@ -437,7 +439,7 @@ bool Server::report_ready() {
 int Server::serve() {
   bool ready = false;
   while (!stop_wanted_) {
-    read_signals(kPollMs);
+    read_signals(ready ? kPollMsReady : kPollMs);
     losses_.take_out(*storage_, workers_);
     if (ready) continue;
     for (const auto& worker : workers_) {
@@ -462,7 +464,7 @@ int Server::stop(int code) {
   shard::WorkerMessage message;
   message.kind = shard::WorkerMessage::Kind::kStop;
   for (auto& worker : workers_) {
-    while (!worker->push(message)) std::this_thread::yield();
+    while (!worker->push(message)) base::nap();  // full: it is at work
   }
   const uint64_t until = clock_.now_ns() + kStopNsMax;
   while (!all(shard::Worker::State::kStopped) && clock_.now_ns() < until) {

@@ -1,6 +1,5 @@
 #include "shard/worker.h"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,7 +9,8 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "shard/idle_spin.h"
+#include "base/pause.h"
+#include "base/poll_policy.h"
 #include "shard/late_slots.h"
 #include "shard/rdma_port.h"
 
@@ -106,15 +106,15 @@ void Worker::on_opened(Status status) {
 
 void Worker::run() {
   start();
-  IdleSpin spin(options_.spin_ns);
+  base::PollPolicy policy(options_.spin_ns);
   while (state() != State::kStopped) {
-    const bool polls = spin.polls(now_ns());
+    const bool polls = policy.polls(now_ns());
     turned_ = 0;
     turn(polls ? 0 : kSleepNs);
     if (turned_ > 0) {
-      spin.moved(now_ns());
+      policy.moved(now_ns());
     } else if (polls) {
-      sched_yield();
+      base::relax_cpu();
     }
   }
   check_whole();

@@ -1,13 +1,13 @@
 #include "transport/rdma/devices.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <cstring>
 
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/pause.h"
 #include "base/thread.h"
 
 namespace memkv::transport::rdma {
@@ -50,7 +50,7 @@ HelperThread::~HelperThread() {
 void HelperThread::push(BlockingJob& job) {
   MEMKV_ASSERT(!job.pending, "one thing at a time");
   job.pending = true;
-  while (!jobs_.push(&job)) sched_yield();
+  while (!jobs_.push(&job)) base::nap();
 }
 
 void HelperThread::loop() {

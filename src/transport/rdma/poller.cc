@@ -1,11 +1,11 @@
 #include "transport/rdma/poller.h"
 
-#include <sched.h>
 #include <sys/epoll.h>
 
 #include <cerrno>
 
 #include "base/assert.h"
+#include "base/pause.h"
 
 namespace memkv::transport::rdma {
 namespace {
@@ -54,7 +54,7 @@ Poller::~Poller() {
   MEMKV_ASSERT(staging_->in_use() == 0, "a staging slot is in flight");
   // A rail that comes back may be pinning it right now.
   host_.remove_memory(
-      staging_memory_, [](void*) { sched_yield(); }, nullptr);
+      staging_memory_, [](void*) { base::nap(); }, nullptr);
 }
 
 bool Poller::add(Polled& polled) {
@@ -82,7 +82,7 @@ void Poller::deliver_here(BlockingJob& job) {
   job.deliver_to = this;
   job.deliver = [](BlockingJob& done, void* to) {
     auto& self = *static_cast<Poller*>(to);
-    while (!self.done_.push(&done)) sched_yield();
+    while (!self.done_.push(&done)) base::nap();
     self.helpers_inside_.fetch_sub(1, std::memory_order_release);  // the last touch
   };
   jobs_++;
