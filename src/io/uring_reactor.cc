@@ -160,6 +160,7 @@ class UringReactor final : public LoopBase {
   bool open_ = false;
   bool enabled_ = false;
   bool wake_watched_ = false;
+  bool may_hold_ = true;  // what is queued for the kernel, for a turn
   bool buffers_usable_ = false;
   std::vector<Buffer> buffers_;
 };
@@ -355,6 +356,7 @@ bool UringReactor::kernel_has_work() const {
 }
 
 void UringReactor::enter(uint64_t wait_ns) {
+  may_hold_ = true;
   if (wait_ns == 0 || io_uring_cq_ready(&ring_) > 0) {
     // A poll of an idle ring costs no system call: the kernel raises a flag when there is something to collect.
     if (io_uring_sq_ready(&ring_) > 0 || kernel_has_work()) io_uring_submit_and_get_events(&ring_);
@@ -408,7 +410,9 @@ size_t UringReactor::run_once(uint64_t wait_ns) {
   size_t ran = poll_sources();
   const bool busy = !finished_.empty() || ran > 0;
   if (!busy) wait_ns = wait_until_timer(wait_ns);
-  if (busy || wait_ns == 0) {
+  if (busy && std::exchange(may_hold_, false)) {
+    // What is at hand may submit more: one system call then takes all of it.
+  } else if (busy || wait_ns == 0) {
     enter(0);
   } else {
     waker_.begin_sleep();
