@@ -94,8 +94,12 @@ Result<Best, Message> best_of_peer(const PeerTest& test) {
       PeerResult result;
       if (auto run = run_peer(plan, result); !run) return run.error();
       if (result.gib_per_s() <= best.gib_per_s) continue;
-      best = {result.gib_per_s(), result.ops_per_s(), connections, depth,
-              static_cast<double>(result.latency.percentile_ns(50)) / 1e3};
+      best = {result.gib_per_s(),
+              result.ops_per_s(),
+              connections,
+              depth,
+              static_cast<double>(result.latency.percentile_ns(50)) / 1e3,
+              result.cpu_s_per_gib()};
     }
   }
   return best;

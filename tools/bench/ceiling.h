@@ -13,7 +13,8 @@ namespace memkv::bench {
 struct Best {
   double gib_per_s = 0, ops_per_s = 0;
   uint32_t connections = 0, depth = 0;
-  double p50_us = 0;  ///< at depth 1 only
+  double p50_us = 0;         ///< at depth 1 only
+  double cpu_s_per_gib = 0;  ///< client and server together
 };
 
 struct PeerTest {

@@ -9,10 +9,14 @@
 #include <filesystem>
 #include <functional>
 
+#include "base/text.h"
 #include "base/units.h"
+#include "client/settings.h"
+#include "tools/bench/busy.h"
 #include "tools/bench/ceiling.h"
 #include "tools/bench/options.h"
 #include "tools/bench/report.h"
+#include "tools/bench/rounds.h"
 #include "tools/bench/target.h"
 
 namespace memkv::bench {
@@ -58,6 +62,7 @@ class Compare {
     report["machine"] = describe_machine();
     report["congestion_control"] = options_.congestion;
     report["repeat"] = options_.repeat;
+    report["busy"] = options_.busy;
     report["rows"] = Json::array();
     for (const uint64_t size : sizes) {
       if (auto r = run_size(size); !r) return r;
@@ -69,6 +74,7 @@ class Compare {
 
  private:
   Result<void, Message> start() {
+    if (auto named = name_transports(); !named) return named;
     auto dir = WorkDir::make(options_.dir);
     if (!dir) return dir.error();
     dir_ = std::move(*dir);
@@ -91,6 +97,21 @@ class Compare {
     return {};
   }
 
+  Result<void, Message> name_transports() {
+    const std::string list = !options_.transport.empty() ? options_.transport : options_.busy > 0 ? "tcp,shm" : "tcp";
+    for (const std::string& name : base::split_list(list)) {
+      auto transport = client::parse_transport(name, "--transport");
+      if (!transport) return transport.error();
+      transports_.push_back(*transport);
+    }
+    return {};
+  }
+
+  /// Over the first transport it has no name of its own: it is what the others are compared with.
+  std::string memkv_name(Transport transport) const {
+    return transport == transports_.front() ? "MemKV" : fmt::format("MemKV, {}", to_string(transport));
+  }
+
   Result<Best, Message> measure_peer(const Peer& peer, uint64_t size, bool put, bool hash) {
     return best_of_peer({.peer = &peer,
                          .put = put,
@@ -106,23 +127,24 @@ class Compare {
 
   uint64_t keys_of(uint64_t size) const { return std::min<uint64_t>(kKeyBytes / size, 1 << 15); }
 
-  LoadPlan plan_for(KeySpace& keys) const {
+  LoadPlan plan_for(KeySpace& keys, Transport transport) const {
     LoadPlan plan;
     plan.client.servers = {own_.address};
     plan.client.namespace_key = own_.auth_key;
     plan.client.congestion = options_.congestion.empty() ? "system" : options_.congestion;
-    plan.client.transport = Transport::kTcp;  // as the others
+    plan.client.transport = transport;
     plan.keys = &keys;
+    plan.server_cpu = [pid = own_.child->pid()] { return cpu_seconds_of(pid); };
     return plan;
   }
 
   /// MemKV's best over all numbers of connections and depths, as the peers are measured too. A wrong or failed op ends
   /// the comparison.
-  Result<Best, Message> measure_memkv(KeySpace& keys, bool put, PutChecksum checksum) {
+  Result<Best, Message> measure_memkv(KeySpace& keys, Transport transport, bool put, PutChecksum checksum) {
     Best best;
     for (const uint32_t threads : connections_) {
       for (const uint32_t depth : depths_) {
-        LoadPlan plan = plan_for(keys);
+        LoadPlan plan = plan_for(keys, transport);
         plan.client.put_checksum = checksum;
         plan.threads = threads;
         plan.depth = depth;
@@ -136,8 +158,12 @@ class Compare {
           return Message{Status::kCorrupt, fmt::format("MemKV: {} wrong, {} failed ({})", result.mismatches,
                                                        result.failures, result.first_failure)};
         if (result.gib_per_s() > best.gib_per_s) {
-          best = {result.gib_per_s(), result.ops_per_s(), threads, depth,
-                  static_cast<double>(result.latency.percentile_ns(50)) / 1e3};
+          best = {result.gib_per_s(),
+                  result.ops_per_s(),
+                  threads,
+                  depth,
+                  static_cast<double>(result.latency.percentile_ns(50)) / 1e3,
+                  result.cpu_s_per_gib()};
         }
       }
     }
@@ -145,7 +171,7 @@ class Compare {
   }
 
   Result<void, Message> fill(KeySpace& keys) {
-    LoadPlan plan = plan_for(keys);
+    LoadPlan plan = plan_for(keys, transports_.front());
     plan.first_fill = true;
     plan.window_bytes = std::max(kWindow, 8 * keys.block_bytes);
     LoadResult result;
@@ -205,8 +231,12 @@ class Compare {
     const auto add = [&](std::string name, std::function<Result<Best, Message>()> measure) {
       all.push_back({std::move(name), std::move(measure), {}});
     };
-    add("MemKV", [&, put] { return measure_memkv(keys, put, PutChecksum::kClient); });
-    if (put) add("MemKV, put_checksum server", [&] { return measure_memkv(keys, true, PutChecksum::kServer); });
+    const Transport first = transports_.front();
+    add("MemKV", [&, put] { return measure_memkv(keys, first, put, PutChecksum::kClient); });
+    if (put) add("MemKV, put_checksum server", [&] { return measure_memkv(keys, first, true, PutChecksum::kServer); });
+    for (const Transport other : others()) {
+      add(memkv_name(other), [&, other, put] { return measure_memkv(keys, other, put, PutChecksum::kClient); });
+    }
     if (!options_.drive.empty()) {
       add(put ? "bare TCP to drive" : "bare drive to TCP",
           [&, put] { return measure_peer(pipeline, size, put, false); });
@@ -237,17 +267,18 @@ class Compare {
     return {};
   }
 
+  /// A line for each contender, and a row of the report. The first is MemKV; a ratio is its rate over the other's.
   void print(uint64_t size, const std::string& op, const std::vector<Contender>& all) {
     fmt::print("\n{} {}, median of {}\n", base::format_bytes(size), op, options_.repeat);
-    const bool both = all.size() > 1 && all[1].name.starts_with("MemKV");
-    fmt::print("  {:<28} {:>9} {:>11}  {:<24} {:>12}{}\n", "", "GiB/s", "ops/s", "best of", "MemKV ratio",
-               both ? "   server sums" : "");
+    const bool both = op == "put";
+    fmt::print("  {:<28} {:>9} {:>11} {:>8}  {:<22} {:>12}{}\n", "", "GiB/s", "ops/s", "CPU s/GiB", "best of",
+               "MemKV ratio", both ? "   server sums" : "");
     for (const Contender& one : all) {
       const Best best = one.median();
       const double ratio = all[0].median().gib_per_s / best.gib_per_s;
       const double ratio2 = both ? all[1].median().gib_per_s / best.gib_per_s : 0;
-      fmt::print("  {:<28} {:>9.3f} {:>11.0f}  {:<24} {:>12.2f}{}\n", one.name, best.gib_per_s, best.ops_per_s,
-                 fmt::format("{} conn., depth {}", best.connections, best.depth), ratio,
+      fmt::print("  {:<28} {:>9.3f} {:>11.0f} {:>9.2f}  {:<22} {:>12.2f}{}\n", one.name, best.gib_per_s, best.ops_per_s,
+                 best.cpu_s_per_gib, fmt::format("{} conn., depth {}", best.connections, best.depth), ratio,
                  both ? fmt::format("{:>14.2f}", ratio2) : "");
       report["rows"].push_back({{"block_bytes", size},
                                 {"op", op},
@@ -255,6 +286,7 @@ class Compare {
                                 {"gib_per_s", best.gib_per_s},
                                 {"ops_per_s", best.ops_per_s},
                                 {"p50_us", best.p50_us},
+                                {"cpu_s_per_gib", best.cpu_s_per_gib},
                                 {"connections", best.connections},
                                 {"depth", best.depth},
                                 {"memkv_ratio", ratio}});
@@ -271,7 +303,11 @@ class Compare {
     keys.generations.resize(keys_of(4096));
     if (auto filled = fill(keys); !filled) return filled;
     std::vector<Contender> all;
-    all.push_back({"MemKV", [&] { return measure_memkv(keys, false, PutChecksum::kClient); }, {}});
+    for (const Transport transport : transports_) {
+      all.push_back({memkv_name(transport),
+                     [&, transport] { return measure_memkv(keys, transport, false, PutChecksum::kClient); },
+                     {}});
+    }
     all.push_back({"bare", [&] { return measure_peer(bare_.plain, 4096, false, false); }, {}});
     if (!options_.no_peers) {
       for (const Peer* peer : {&memcached_, &redis_}) {
@@ -295,7 +331,10 @@ class Compare {
     return {};
   }
 
+  std::span<const Transport> others() const { return std::span(transports_).subspan(1); }
+
   const CompareOptions& options_;
+  std::vector<Transport> transports_;
   std::unique_ptr<WorkDir> dir_;
   OwnServer own_;
   BareServers bare_;
@@ -311,6 +350,8 @@ int run_compare(const CompareOptions& options) {
   if (!options.no_peers && !options.congestion.empty() && !own_network(options.congestion))
     fmt::print("memcached and redis use the system's congestion control: to give them {} takes root and iproute2.\n",
                options.congestion);
+  const auto busy = start_busy(options.busy);
+  if (!busy.empty()) fmt::print("{} processes compute beside the run.\n", busy.size());
   Compare compare(options);
   if (auto run = compare.run(*sizes); !run) return complain(run.error());
   if (auto written = write_json(options.json, compare.report); !written) return complain(written.error());

@@ -47,6 +47,9 @@ struct LoadResult {
   base::Histogram latency;    ///< of a batch, submit to completion
   double gib_per_s() const { return seconds > 0 ? static_cast<double>(bytes) / seconds / (1 << 30) : 0; }
   double ops_per_s() const { return seconds > 0 ? static_cast<double>(ops) / seconds : 0; }
+  double cpu_s_per_gib() const {
+    return bytes > 0 ? (client_cpu + server_cpu) / static_cast<double>(bytes) * (1 << 30) : 0;
+  }
 };
 
 /// Fails only when no run is possible (bad options). Failures of single ops are in the result.

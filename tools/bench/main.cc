@@ -160,6 +160,8 @@ void add_compare(CLI::App& app, Chosen& chosen) {
   command->add_option("--repeat", options->repeat, "turns; the median counts")->capture_default_str();
   command->add_option("--drive", options->drive, "PATH or PATH:SIZE: MemKV from a drive, beside bare pipelines");
   command->add_option("--workers", options->workers, "of the MemKV server; 0: its default");
+  command->add_option("--busy", options->busy, "processes that compute beside the run")->capture_default_str();
+  command->add_option("--transport", options->transport, "of MemKV, a list; default tcp, with --busy tcp,shm");
   command->add_flag("--no-peers", options->no_peers, "without memcached and redis");
   command->add_option("--congestion", options->congestion, kCongestionHelp);
   command->add_option("--dir", options->dir, "for files; default TMPDIR or /tmp");

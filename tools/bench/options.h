@@ -46,7 +46,8 @@ struct CeilingOptions {
 struct CompareOptions {
   std::vector<std::string> sizes = {"4KiB", "64KiB", "1MiB"};
   std::string congestion, dir, json, drive;
-  uint32_t repeat = 3, workers = 0;
+  std::string transport;  ///< of MemKV, a list; empty: tcp as the others, with `busy` shm beside it
+  uint32_t repeat = 3, workers = 0, busy = 0;
   bool no_peers = false;
 };
 

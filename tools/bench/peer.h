@@ -47,9 +47,11 @@ struct PeerPlan {
 struct PeerResult {
   uint64_t ops = 0, bytes = 0;
   double seconds = 0;
+  double cpu_seconds = 0;   ///< client and server together
   base::Histogram latency;  ///< at depth 1 only
   double gib_per_s() const { return seconds > 0 ? static_cast<double>(bytes) / seconds / (1 << 30) : 0; }
   double ops_per_s() const { return seconds > 0 ? static_cast<double>(ops) / seconds : 0; }
+  double cpu_s_per_gib() const { return bytes > 0 ? cpu_seconds / static_cast<double>(bytes) * (1 << 30) : 0; }
 };
 Result<void, Message> run_peer(const PeerPlan& plan, PeerResult& result);
 

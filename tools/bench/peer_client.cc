@@ -187,6 +187,8 @@ Result<base::UniqueFd, Message> dial(uint16_t port, const std::string& congestio
 
 }  // namespace
 
+/// A thread for each connection, and rounds until the time or the bytes are over. The process of the peer is part of the
+/// CPU time.
 Result<void, Message> run_peer(const PeerPlan& plan, PeerResult& result) {
   const uint64_t share = std::max(plan.window_bytes / plan.connections, plan.block_bytes);
   auto memory = io::HugeMemory::make(share * plan.connections, /*prefault=*/true);
@@ -200,7 +202,10 @@ Result<void, Message> run_peer(const PeerPlan& plan, PeerResult& result) {
   }
   RoundOptions options;
   options.seconds_max = plan.seconds_max;
-  result.seconds += run_rounds(workers, options).seconds;
+  options.extra_cpu = [pid = plan.peer->child->pid()] { return cpu_seconds_of(pid); };
+  const RoundTimes times = run_rounds(workers, options);
+  result.seconds += times.seconds;
+  result.cpu_seconds += times.cpu_seconds + times.extra_seconds;
   for (const auto& worker : workers) {
     const auto& part = static_cast<PeerThread&>(*worker);
     if (part.failed) return Message{Status::kIo, "a peer answered with other bytes than were put, or went away"};
