@@ -41,6 +41,10 @@ FinishedAppends::~FinishedAppends() { MEMKV_ASSERT(!post_.pending()); }
 void FinishedAppends::add(Append& append, Status status) {
   append.status = status;
   queue_.push(append);
+  pump_soon();
+}
+
+void FinishedAppends::pump_soon() {
   if (posted_) return;
   posted_ = true;
   MEMKV_ASSERT(reactor_.post(post_, 0).ok());

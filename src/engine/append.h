@@ -46,7 +46,7 @@ struct AppendQueue {
   void prepend(AppendQueue& other);
 };
 
-/// Appends that are done: their owners are told at the next turn of the loop, in order.
+/// Appends that are done: their owners are told at the next turn of the loop, in order. Then the log goes on.
 ///
 /// Part of a Log. Thread: worker.
 class FinishedAppends {
@@ -65,6 +65,8 @@ class FinishedAppends {
   ~FinishedAppends();
   void add(Append& append, Status status);
   void add_all(AppendQueue& appends, Status status);
+  /// The owner's pump() runs at the next turn, behind those that are done.
+  void pump_soon();
 
  private:
   static void on_post(io::IoOp& op, int32_t result);

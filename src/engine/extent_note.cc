@@ -24,6 +24,10 @@ void ExtentNote::take(uint32_t sector, const Append* records) {
   }
 }
 
+uint32_t ExtentNote::bytes() const {
+  return sector_ == 0 ? 0 : static_cast<uint32_t>(sizeof(format::ExtentNote) + count_ * sizeof(format::NoteEntry));
+}
+
 void ExtentNote::add_to(format::ExtentBuilder& builder) const {
   if (sector_ != 0) (void)builder.note(sector_, {entries_.data(), count_});
 }

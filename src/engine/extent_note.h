@@ -22,6 +22,8 @@ class ExtentNote {
   /// Nothing is told of the last extent.
   void forget() { sector_ = 0; }
   void add_to(format::ExtentBuilder& builder) const;
+  /// That add_to() takes of the header.
+  uint32_t bytes() const;
 
  private:
   static constexpr size_t kEntriesMax = 128;

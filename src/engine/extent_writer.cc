@@ -11,8 +11,9 @@ namespace memkv::engine {
 namespace {
 
 constexpr uint64_t kRecordsPerExtentMax = 1024;
-constexpr uint64_t kRecordsEnough = 64;  // in an extent that is half full
-constexpr int32_t kShortWrite = -5;      // EIO
+constexpr uint64_t kRecordsEnough = 64;                  // in an extent that is half full
+constexpr uint64_t kNotePays = 16 * base::kSectorBytes;  // payloads: they are worth a sector for the note
+constexpr int32_t kShortWrite = -5;                      // EIO
 
 uint32_t header_bytes_of(const Append& a) {
   return format::record_header_bytes(a.key.size(), a.sums.size(), a.ranges.size());
@@ -116,14 +117,16 @@ ExtentWriter::Submitted ExtentWriter::submit_group(AppendQueue& queue, bool move
 }
 
 /// How many records fit. The payloads stand behind all headers, and since those end on a sector, a payload's place
-/// behind them does not depend on how long they are.
+/// behind them does not depend on how long they are. The note of the extent before takes what is left of the headers'
+/// last sector, or, behind many records, a sector of its own.
 ExtentWriter::Group ExtentWriter::choose_group(const AppendQueue& queue) const {
   Group group;
   uint64_t headers = sizeof(format::ExtentHeader), payloads = 0;
   for (const Append* a = queue.head; a != nullptr && !a->lone && group.count < kRecordsPerExtentMax; a = a->next) {
     headers += header_bytes_of(*a);
     payloads = payload_start(payloads, a->header.payload_bytes) + a->header.payload_bytes;
-    const uint64_t header_bytes = base::align_up(headers, base::kSectorBytes);
+    const uint64_t with_note = headers + (payloads < kNotePays ? 0 : note_.bytes());
+    const uint64_t header_bytes = base::align_up(with_note, base::kSectorBytes);
     const uint64_t end = base::align_up(header_bytes + payloads, base::kSectorBytes);
     const uint32_t footer = group.footer_bytes + entry_bytes_of(*a);
     if (end > kExtentBufferBytes || !fits(static_cast<uint32_t>(end / base::kSectorBytes), footer)) break;

@@ -100,6 +100,7 @@ class ExtentWriter {
   void skip(uint32_t sectors) { tail_.sector += sectors; }
   bool full() const { return in_flight_ == writes_.size(); }
   bool idle() const { return in_flight_ == 0; }
+  uint32_t shared_in_flight() const { return buffers_; }  ///< extents that several records may share
   uint64_t bytes_in_flight() const { return bytes_in_flight_; }
   uint64_t moved_sectors() const { return moved_sectors_; }  ///< that moves took so far, headers and gaps included
   uint32_t sector() const { return tail_.sector; }           ///< where the next extent goes

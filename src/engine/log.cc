@@ -13,7 +13,13 @@ namespace memkv::engine {
 namespace {
 
 constexpr uint32_t kErrorsMax = 3;              // device writes that fail one after another until the drive is given up
+constexpr uint64_t kGatherBytes = 64 * 1024;    // of payload in small records: what is a good extent
 constexpr uint64_t kRefusesNs = 1'000'000'000;  // then a drive that takes no writes is tried again
+
+/// Small records, while an extent of such is being written: with it back, one header serves all that came meanwhile.
+bool gathers(const AppendQueue& queue, const ExtentWriter& extents) {
+  return !queue.head->lone && extents.shared_in_flight() > 0 && queue.bytes < kGatherBytes;
+}
 
 }  // namespace
 
@@ -49,9 +55,11 @@ void Log::add_footer_entry(const format::RecordHeader& header, base::Bytes head_
 
 // --- queues
 
+/// A record that shares an extent waits for the end of this turn of the loop: what else comes until then, such as the
+/// other puts of a frame, goes along.
 void Log::append(Append& a) {
   enqueue(a);
-  pump();
+  a.lone ? pump() : finished_.pump_soon();
 }
 
 void Log::enqueue(Append& a) {
@@ -91,7 +99,9 @@ void Log::pump() {
     // The last segment is for what reclaim moves, and nothing else may seal it.
     if (segments_.full() && moves_.empty()) return request_reclaim();
     const bool moves = !moves_.empty();
-    const auto submitted = extents_.submit(moves ? moves_ : fresh_, moves);
+    AppendQueue& queue = moves ? moves_ : fresh_;
+    if (gathers(queue, extents_)) break;
+    const auto submitted = extents_.submit(queue, moves);
     if (submitted == ExtentWriter::Submitted::kSegmentIsFull) seal();
     if (submitted != ExtentWriter::Submitted::kYes) break;
   }
