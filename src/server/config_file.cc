@@ -87,7 +87,7 @@ int64_t end_of_stdout_file() {
 std::string render_config(const ConfigFigures& figures) {
   std::string text =
       fmt::format(R"(# Configuration of a MemKV server, made by `memkv setup`. Start it: memkv start --config THIS_FILE
-# {} for blocks on {} drive{}, {} shard{}. Blocks may have up to {}.
+# {} on {} drive{}, {} shard{}, for blocks of {} ({} if each is put alone). Blocks may have up to {}.
 # The index takes {} of memory: room for blocks of {} on average; for smaller ones make memory.index_block_size smaller.
 
 network:
@@ -100,8 +100,9 @@ storage:
   mode: {:<31} # direct: drives; file: files in a file system; memory: nothing survives a restart
   drives:
 )",
-                  base::format_bytes(figures.usable_bytes), figures.drives.size(), plural(figures.drives.size()),
-                  figures.shards, plural(figures.shards), base::format_bytes(figures.block_bytes_max),
+                  base::format_bytes(figures.fitting_bytes), figures.drives.size(), plural(figures.drives.size()),
+                  figures.shards, plural(figures.shards), base::format_bytes(figures.index_block_bytes),
+                  base::format_bytes(figures.fitting_lone_bytes), base::format_bytes(figures.block_bytes_max),
                   base::format_bytes(figures.index_bytes), base::format_bytes(figures.index_block_bytes),
                   figures.address, yaml_text("@" + figures.key_file), figures.raw ? "direct" : "file");
   for (const std::string& drive : figures.drives) text += fmt::format("    - media: {}\n", yaml_text(drive));

@@ -18,7 +18,8 @@ struct ConfigFigures {
   bool raw = true;                  ///< all of them are block devices
   bool volatile_cache = false;      ///< one of them has a write cache, or may have
   uint32_t shards = 1;
-  uint64_t usable_bytes = 0;
+  uint64_t fitting_bytes = 0;       ///< of blocks of index_block_bytes, put in batches
+  uint64_t fitting_lone_bytes = 0;  ///< put one by one
   uint64_t block_bytes_max = 0;
   uint64_t index_bytes = 0;
   uint64_t index_block_bytes = 0;

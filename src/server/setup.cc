@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/standard_streams.h"
 #include "base/units.h"
+#include "format/fit.h"
 #include "format/layout.h"
 #include "io/device.h"
 #include "io/socket.h"
@@ -242,7 +243,7 @@ Result<std::unique_ptr<KeyFile>, Message> credential_file(const SetupOptions& op
 
 struct Figures {
   uint32_t shards = 1;
-  uint64_t usable_bytes = 0;
+  uint64_t fitting_bytes = 0, fitting_lone_bytes = 0;  // of blocks of kDefaultIndexBlock
   uint64_t index_bytes = 0;
   uint64_t block_bytes_max = 0;
 };
@@ -255,8 +256,12 @@ Figures figures_of(const std::vector<io::DriveFile*>& drives, uint32_t shards) {
     const format::Layout layout = format::choose_layout(drive->info().size_bytes, shards).value();
     shard_bytes += format::segment_count(layout.slice_bytes, layout.segment_bytes) *
                    (layout.segment_bytes - 2 * base::kSectorBytes);  // header and footer
+    const auto fitting = [&](uint32_t batch) {
+      return shards * format::fitting_bytes(layout.slice_bytes, layout.segment_bytes, kDefaultIndexBlock, batch);
+    };
+    figures.fitting_bytes += fitting(format::kFitBatch);
+    figures.fitting_lone_bytes += fitting(1);
   }
-  figures.usable_bytes = shard_bytes * shards;
   figures.index_bytes = index_entries(shard_bytes, kDefaultIndexBlock) * kIndexEntryBytes * shards;
   figures.block_bytes_max = shard_bytes / 4;
   return figures;
@@ -268,7 +273,8 @@ std::string config_text(const SetupOptions& options, const Targets& targets, con
   told.address = options.address;
   told.key_file = key_file;
   told.shards = figures.shards;
-  told.usable_bytes = figures.usable_bytes;
+  told.fitting_bytes = figures.fitting_bytes;
+  told.fitting_lone_bytes = figures.fitting_lone_bytes;
   told.index_bytes = figures.index_bytes;
   told.index_block_bytes = kDefaultIndexBlock;
   told.block_bytes_max = figures.block_bytes_max;
@@ -337,8 +343,9 @@ int run_setup(const SetupOptions& given) {
   if (auto kept = config->keep(); !kept) return fail(kept.error());
   say("credential: {} {}; clients need it: MEMKV_AUTH_KEY=@{}",
       (*key_file)->created ? "a new one, readable by you alone, is in" : "as before, the one in", key_path, key_path);
-  say("formatted {} drive{}: {} for blocks, {} shard{}", drives.size(), drives.size() == 1 ? "" : "s",
-      base::format_bytes(figures->usable_bytes), figures->shards, figures->shards == 1 ? "" : "s");
+  say("formatted {} drive{}: {} for blocks of {} ({} if each is put alone), {} shard{}", drives.size(),
+      drives.size() == 1 ? "" : "s", base::format_bytes(figures->fitting_bytes), base::format_bytes(kDefaultIndexBlock),
+      base::format_bytes(figures->fitting_lone_bytes), figures->shards, figures->shards == 1 ? "" : "s");
   return 0;
 }
 

@@ -374,12 +374,13 @@ int Server::open_door() {
   sources_.mode = to_string(options_.mode);
   sources_.io = workers_.front()->reactor_name();
   sources_.congestion = io::get_congestion(door_->listen_fd());
-  sources_.raw_bytes = storage_->raw_bytes();
+  sources_.room = {storage_->raw_bytes(), options_.index_block_bytes};
   sources_.shard_count = storage_->shard_count();
   sources_.drives = storage_->drives();
   sources_.missing = storage_->missing();
   for (size_t i = 0; i < sources_.drives.size(); i++) {
     sources_.drive_states[i].store(sources_.drives[i].present ? DriveState::kIn : DriveState::kMissing);
+    sources_.drives[i].fitting_bytes = storage_->fitting_bytes(static_cast<uint32_t>(i), options_.index_block_bytes);
   }
   for (auto& worker : workers_) sources_.workers.push_back(worker.get());
   sources_.door = door_.get();

@@ -68,6 +68,16 @@ Json drives(const StatusSources& census, bool& degraded) {
   return list;
 }
 
+/// What the drives that are in keep of blocks of the stated size.
+uint64_t usable_bytes(const StatusSources& census) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < census.drives.size(); i++) {
+    const bool in = census.drive_states[i].load(std::memory_order_relaxed) == DriveState::kIn;
+    bytes += in ? census.drives[i].fitting_bytes : 0;
+  }
+  return bytes;
+}
+
 Json counters(const engine::StoreCounters& c) {
   return {{"puts", c.puts},
           {"gets", c.gets},
@@ -233,8 +243,9 @@ std::string status_json(const StatusSources& census, uint64_t namespace_id) {
   }
   json["half_open"] = census.door != nullptr ? census.door->half_open() : 0;
   json["drives"] = drive_list;
-  json["raw_bytes_total"] = census.raw_bytes;
-  json["usable_bytes_total"] = c.bytes_usable;
+  json["raw_bytes_total"] = census.room.raw_bytes;
+  json["usable_bytes_total"] = usable_bytes(census);
+  json["usable_block_bytes"] = census.room.block_bytes;
   json["used_bytes_total"] = c.bytes_used;
   json["blocks"] = c.blocks;
   json["index_entries"] = c.index_entries;

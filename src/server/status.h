@@ -23,7 +23,10 @@ struct StatusSources {
   uint64_t started_wall_s = 0;
   uint64_t slot_pool_bytes = 0;
   uint64_t planned_bytes = 0;  ///< of memory, as worked out at start
-  uint64_t raw_bytes = 0;
+  struct Room {
+    uint64_t raw_bytes = 0;
+    uint64_t block_bytes = 0;  ///< the average block, as stated: memory.index_block_size
+  } room;
   uint32_t shard_count = 0;
   std::vector<DriveInfo> drives;
   std::array<std::atomic<DriveState>, format::kDrivesMax> drive_states{};

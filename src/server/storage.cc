@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/units.h"
+#include "format/fit.h"
 #include "format/layout.h"
 #include "server/budget.h"
 
@@ -123,6 +124,13 @@ uint64_t Storage::raw_bytes() const {
 uint64_t Storage::shard_bytes(uint32_t drive_index) const {
   if (memory_mode()) return slice_bytes_;
   return drives_[drive_index].present ? volume_->superblock_of(drive_index).slice_bytes : 0;
+}
+
+uint64_t Storage::fitting_bytes(uint32_t drive_index, uint64_t block_bytes) const {
+  if (!drives_[drive_index].present) return 0;
+  const uint64_t segment = memory_mode() ? segment_bytes_ : volume_->superblock_of(drive_index).segment_bytes;
+  const uint32_t batch = memory_mode() ? 1u : format::kFitBatch;  // what is received where it stays stands alone
+  return shard_count_ * format::fitting_bytes(shard_bytes(drive_index), segment, block_bytes, batch);
 }
 
 uint64_t Storage::index_bytes(uint64_t index_block_bytes) const {

@@ -21,6 +21,7 @@ struct DriveInfo {
   std::string path;  ///< of a missing member: what is known of it
   uint64_t bytes = 0;
   bool present = false;
+  uint64_t fitting_bytes = 0;  ///< of blocks of the size that the index was made for
 };
 
 /// Opened once, before workers; outlives them.
@@ -32,6 +33,8 @@ class Storage {
   bool memory_mode() const { return volume_ == nullptr; }
   uint32_t shard_count() const { return shard_count_; }
   uint64_t raw_bytes() const;
+  /// What the drive keeps of blocks of this size (format/fit.h), all shards together. 0: it is missing.
+  uint64_t fitting_bytes(uint32_t drive_index, uint64_t block_bytes) const;
   /// Memory that the indexes of all shards will take.
   uint64_t index_bytes(uint64_t index_block_bytes) const;
   const std::vector<DriveInfo>& drives() const { return drives_; }
