@@ -23,6 +23,7 @@ class SimLoop final : public io::LoopBase {
   Result<void> recv(io::IoOp& op, int fd, std::span<const iovec> pieces) override;
   Result<void> send(io::IoOp& op, int fd, std::span<const iovec> pieces) override;
   Result<void> readable(io::IoOp&, int) override { return refused(); }
+  Result<void> writable(io::IoOp&, int) override { return refused(); }
   Result<void> read(io::IoOp&, int, uint64_t, std::span<const iovec>) override { return refused(); }
   Result<void> write(io::IoOp&, int, uint64_t, std::span<const iovec>, bool) override { return refused(); }
   Result<void> sync(io::IoOp&, int) override { return refused(); }

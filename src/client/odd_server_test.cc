@@ -129,7 +129,8 @@ class OddServer {
     void on_payload(Link&) override {}
     void on_closed(Link&, const Error&) override { gone = true; }
     void start(const transport::Acceptor::Accepted& accepted) {
-      link = transport::make_tcp_link(*server_.reactor_, accepted.fd, transport::Role::kServer, accepted.keys, *this);
+      link = transport::make_tcp_link(*server_.reactor_, accepted.fd, transport::Role::kServer, accepted.keys, *this,
+                                      {.features = accepted.features});
       key_ = accepted.keys.server_to_client;
       const uint16_t wanted_worker = accepted.wanted_worker;
       const uint16_t worker = server_.worker_;

@@ -96,6 +96,8 @@ class Arena final : public SlotArena {
   }
 
   std::span<std::byte> memory() const override { return memory_.bytes(); }
+  bool reserved() const override { return memory_.reserved(); }
+  void renew(const Slot& slot) override { renew_pages({slot.data, base::align_up(slot.capacity, kSlotAlignment)}); }
 
  private:
   struct Range {

@@ -41,6 +41,9 @@ class SlotArena {
   virtual size_t in_use() const = 0;
   virtual size_t free_of(uint32_t bytes) const = 0;  ///< slots that take(bytes) could still hand out
   virtual std::span<std::byte> memory() const = 0;   ///< for Reactor::register_memory
+  virtual bool reserved() const = 0;                 ///< lies on reserved hugepages, where renew() cannot be
+  /// The slot's payload lies on other pages from now on, zeroed: those before may be in a socket for good.
+  virtual void renew(const Slot& slot) = 0;
 };
 
 }  // namespace memkv::io

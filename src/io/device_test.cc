@@ -302,6 +302,7 @@ class ShortReactor final : public Reactor {
   Result<void> accept(IoOp&, int) override { return Error{}; }
   Result<void> connect(IoOp&, int, const sockaddr*, socklen_t) override { return Error{}; }
   Result<void> readable(IoOp&, int) override { return Error{}; }
+  Result<void> writable(IoOp&, int) override { return Error{}; }
   Result<void> recv(IoOp&, int, std::span<const iovec>) override { return Error{}; }
   Result<void> send(IoOp&, int, std::span<const iovec>) override { return Error{}; }
   Result<void> sync(IoOp& op, int) override { return sim_.post(op, 0); }

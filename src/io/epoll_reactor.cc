@@ -27,6 +27,11 @@ constexpr uint32_t kTurnsWithoutPoll = 4;
 
 bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 
+bool is_ready(int fd, short events) {
+  pollfd polled{fd, events, 0};
+  return ::poll(&polled, 1, 0) > 0;
+}
+
 /// Accept and connect block by the descriptor's own flag; recv and send by theirs.
 bool make_nonblocking(int fd) {
   const int flags = fcntl(fd, F_GETFL);
@@ -47,6 +52,7 @@ class EpollReactor final : public LoopBase {
   Result<void> recv(IoOp& op, int fd, std::span<const iovec> pieces) override;
   Result<void> send(IoOp& op, int fd, std::span<const iovec> pieces) override;
   Result<void> readable(IoOp& op, int fd) override;
+  Result<void> writable(IoOp& op, int fd) override;
   Result<void> read(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces) override;
   Result<void> write(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces, bool dsync) override;
   Result<void> sync(IoOp& op, int fd) override;
@@ -82,7 +88,6 @@ class EpollReactor final : public LoopBase {
   bool attempt_move(IoOp& op);
   bool attempt_accept(IoOp& op);
   bool attempt_connect(IoOp& op);
-  bool attempt_readable(IoOp& op);
   void finish(IoOp& op, int32_t result);
   size_t await(IoOp& op);
   int arm(int fd, Socket& socket);
@@ -185,6 +190,12 @@ Result<void> EpollReactor::readable(IoOp& op, int fd) {
   return admitted;
 }
 
+Result<void> EpollReactor::writable(IoOp& op, int fd) {
+  auto admitted = admit_socket(op, IoOp::Kind::kWritable, fd, {});
+  if (admitted) queue(op);
+  return admitted;
+}
+
 Result<void> EpollReactor::submit_device(Result<void> admitted, IoOp& op, uint64_t offset) {
   if (!admitted) return admitted;
   if (!devices_) {
@@ -279,13 +290,6 @@ bool EpollReactor::attempt_connect(IoOp& op) {
   return true;
 }
 
-bool EpollReactor::attempt_readable(IoOp& op) {
-  pollfd polled{op.fd, POLLIN, 0};
-  if (::poll(&polled, 1, 0) <= 0) return false;
-  finish(op, 0);
-  return true;
-}
-
 /// Does the op's system call; false when it would block.
 bool EpollReactor::attempt(IoOp& op) {
   switch (op.kind) {
@@ -294,7 +298,10 @@ bool EpollReactor::attempt(IoOp& op) {
     case IoOp::Kind::kConnect:
       return attempt_connect(op);
     case IoOp::Kind::kReadable:
-      return attempt_readable(op);
+    case IoOp::Kind::kWritable:
+      if (!is_ready(op.fd, op.kind == IoOp::Kind::kReadable ? POLLIN : POLLOUT)) return false;
+      finish(op, 0);
+      return true;
     default:
       return attempt_move(op);
   }

@@ -81,6 +81,17 @@ HugeMemory::~HugeMemory() {
   if (mapping_) munmap(mapping_, mapping_bytes_);
 }
 
+void renew_pages(std::span<std::byte> memory) {
+  const auto at = reinterpret_cast<uintptr_t>(memory.data());
+  const uintptr_t begin = base::align_up(at, kSmallPageBytes);
+  const uintptr_t end = base::align_down(at + memory.size(), kSmallPageBytes);
+  if (begin >= end) return;
+  auto* pages = reinterpret_cast<std::byte*>(begin);
+  const bool dropped = madvise(pages, end - begin, MADV_DONTNEED) == 0;
+  MEMKV_ASSERT(dropped, "pages that a stopped peer may still be sent cannot be replaced");
+  prefault_all(pages, end - begin);
+}
+
 bool use_huge_pages(int memfd, size_t bytes) {
   MEMKV_ASSERT(bytes > 0 && bytes % kHugePageBytes == 0);
   const size_t with_slack = bytes + kHugePageBytes;

@@ -29,7 +29,19 @@ struct IoOp {
   bool pending() const { return kind != Kind::kIdle; }
 
   // Below: private to the reactor that holds the op.
-  enum class Kind : uint8_t { kIdle, kAccept, kConnect, kRecv, kSend, kReadable, kRead, kWrite, kSync, kPost };
+  enum class Kind : uint8_t {
+    kIdle,
+    kAccept,
+    kConnect,
+    kRecv,
+    kSend,
+    kReadable,
+    kRead,
+    kWrite,
+    kSync,
+    kPost,
+    kWritable
+  };
   /// Where a reactor that queues ops itself keeps this one: not yet tried, waiting for its fd, completed, or with a
   /// device thread.
   enum class Place : uint8_t { kNone, kReady, kArmed, kDone, kThread };
@@ -135,6 +147,9 @@ class Reactor {
   virtual void wake() = 0;
   void set_on_wake(void (*fn)(void*), void* context) { on_wake_ = fn, on_wake_context_ = context; }
   virtual size_t pending() const = 0;  ///< ops submitted and not yet completed (timers not counted)
+  /// Completes with >= 0 once a socket takes bytes again, or is broken, and sends nothing: for who sends without the
+  /// loop.
+  virtual Result<void> writable(IoOp& op, int fd) = 0;
 
  protected:
   void (*on_wake_)(void*) = nullptr;

@@ -340,6 +340,22 @@ TEST_P(ReactorIo, ReadableTellsOfWhatIsNoSocketAndReadsNothing) {
   EXPECT_EQ(op.result, -ECANCELED);
 }
 
+TEST_P(ReactorIo, WritableTellsWhenASocketTakesBytesAgain) {
+  Pair pair;
+  const std::string load(1 << 20, 'x');
+  while (::send(pair.a.get(), load.data(), load.size(), MSG_DONTWAIT | MSG_NOSIGNAL) > 0) {
+  }
+  TestOp op;
+  ASSERT_TRUE(reactor->writable(op.op, pair.a.get()));
+  settle();
+  EXPECT_EQ(op.count, 0);
+  std::string into(1 << 20, 0);
+  while (::recv(pair.b.get(), into.data(), into.size(), MSG_DONTWAIT) > 0) {
+  }
+  ASSERT_TRUE(run_until_done(op));
+  EXPECT_GE(op.result, 0);
+}
+
 TEST_P(ReactorIo, EndOfStreamIsZero) {
   Pair pair;
   char byte = 0;

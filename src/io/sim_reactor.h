@@ -36,6 +36,7 @@ class SimReactor final : public LoopBase {
   Result<void> recv(IoOp&, int, std::span<const iovec>) override { return refused(); }
   Result<void> send(IoOp&, int, std::span<const iovec>) override { return refused(); }
   Result<void> readable(IoOp&, int) override { return refused(); }
+  Result<void> writable(IoOp&, int) override { return refused(); }
   Result<void> read(IoOp&, int, uint64_t, std::span<const iovec>) override { return refused(); }
   Result<void> write(IoOp&, int, uint64_t, std::span<const iovec>, bool) override { return refused(); }
   Result<void> sync(IoOp&, int) override { return refused(); }

@@ -221,6 +221,12 @@ Result<base::UniqueFd, Message> listen_unix(const std::string& path, uint32_t mo
 
 Result<void> set_nodelay(int fd) { return set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY"); }
 
+void reset_tcp(int fd) {
+  sockaddr nobody{};
+  nobody.sa_family = AF_UNSPEC;
+  (void)::connect(fd, &nobody, sizeof nobody);
+}
+
 Result<void> set_notsent_lowat(int fd, uint32_t bytes) {
   return set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, static_cast<int>(bytes), "TCP_NOTSENT_LOWAT");
 }

@@ -57,6 +57,9 @@ Result<SocketAddress> unix_address(const std::string& path);
 Result<base::UniqueFd, Message> listen_unix(const std::string& path, uint32_t mode);
 
 Result<void> set_nodelay(int fd);
+/// Ends a TCP connection by RST, and throws away what is unsent or not acknowledged; also while a fork's child has the
+/// socket, whom a close here would not impress.
+void reset_tcp(int fd);
 /// The socket counts as writable only while less than `bytes` are unsent. A reply that comes later then does not queue
 /// behind megabytes of data.
 Result<void> set_notsent_lowat(int fd, uint32_t bytes);

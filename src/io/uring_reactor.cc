@@ -131,6 +131,7 @@ class UringReactor final : public LoopBase {
   Result<void> recv(IoOp& op, int fd, std::span<const iovec> pieces) override;
   Result<void> send(IoOp& op, int fd, std::span<const iovec> pieces) override;
   Result<void> readable(IoOp& op, int fd) override;
+  Result<void> writable(IoOp& op, int fd) override;
   Result<void> read(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces) override;
   Result<void> write(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces, bool dsync) override;
   Result<void> sync(IoOp& op, int fd) override;
@@ -147,6 +148,7 @@ class UringReactor final : public LoopBase {
 
   io_uring_sqe* next_sqe();
   Result<io_uring_sqe*> admit_sqe(IoOp& op, IoOp::Kind kind, int fd, std::span<const iovec> pieces);
+  Result<void> poll_for(IoOp& op, IoOp::Kind kind, int fd, unsigned events);
   void enable();
   void flush();
   void watch_wake();
@@ -240,13 +242,17 @@ Result<void> UringReactor::send(IoOp& op, int fd, std::span<const iovec> pieces)
   return {};
 }
 
-Result<void> UringReactor::readable(IoOp& op, int fd) {
-  auto sqe = admit_sqe(op, IoOp::Kind::kReadable, fd, {});
+Result<void> UringReactor::poll_for(IoOp& op, IoOp::Kind kind, int fd, unsigned events) {
+  auto sqe = admit_sqe(op, kind, fd, {});
   if (!sqe) return sqe.error();
-  io_uring_prep_poll_add(sqe.value(), fd, POLLIN);
+  io_uring_prep_poll_add(sqe.value(), fd, events);
   io_uring_sqe_set_data(sqe.value(), &op);
   return {};
 }
+
+Result<void> UringReactor::readable(IoOp& op, int fd) { return poll_for(op, IoOp::Kind::kReadable, fd, POLLIN); }
+
+Result<void> UringReactor::writable(IoOp& op, int fd) { return poll_for(op, IoOp::Kind::kWritable, fd, POLLOUT); }
 
 Result<void> UringReactor::read(IoOp& op, int fd, uint64_t offset, std::span<const iovec> pieces) {
   if (pieces.empty()) return Error{Status::kInvalid, 0, "read: no pieces"};

@@ -129,8 +129,10 @@ void Door::admit(int fd, bool shm) {
   (void)::getpeername(fd, reinterpret_cast<sockaddr*>(&guest->peer.storage), &guest->peer.length);
   shaking_.push_back(*guest);
   half_open_.store(static_cast<uint32_t>(shaking_.size()), std::memory_order_relaxed);
+  // Reports cost a frame each: only who lends asks for them.
+  const uint32_t features = workers_.front()->slots().lends() ? wire::kFeatures : 0;
   guest->acceptor = transport::Acceptor::make(
-      *reactor_, fd, wire::ServerHandshake(find_secret, guest, options_.server_name),
+      *reactor_, fd, wire::ServerHandshake(find_secret, guest, options_.server_name, features),
       reactor_->now_ns() + options_.handshake_ns,
       [](void* context, transport::Acceptor&, Result<transport::Acceptor::Accepted> accepted) {
         auto& shaken = *static_cast<Guest*>(context);
@@ -176,6 +178,8 @@ void Door::tell_refused(const Guest& guest, const Error& why) {
   }
 }
 
+/// Gives a connection that has proven its credential to the worker that it asks for, or tells it why not. One over shm
+/// gets its windows first.
 void Door::hand_over(const transport::Acceptor::Accepted& accepted, bool shm) {
   const auto found = std::find_if(credentials_.begin(), credentials_.end(),
                                   [&](const Credential& c) { return c.id == accepted.key_id; });
@@ -188,6 +192,7 @@ void Door::hand_over(const transport::Acceptor::Accepted& accepted, bool shm) {
   shard::WorkerMessage message;
   message.kind = shard::WorkerMessage::Kind::kConnection;
   message.fd = accepted.fd;
+  message.features = accepted.features;
   message.namespace_id = found->namespace_id;
   message.keys = accepted.keys;
   message.rdma = accepted.rdma;

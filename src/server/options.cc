@@ -153,7 +153,7 @@ void Parser::read_root(const YAML::Node& root) {
 }
 
 void Parser::read_network(const YAML::Node& root) {
-  static const Known kKnown = {"address", "auth_key", "congestion"};
+  static const Known kKnown = {"address", "auth_key", "congestion", "tcp_one_copy"};
   each(root, "network", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
     if (key == "address") {
       if (!scalar(node, full, options_.address, "HOST:PORT")) return;
@@ -162,6 +162,11 @@ void Parser::read_network(const YAML::Node& root) {
       }
     } else if (key == "auth_key") {
       read_secret(node, full, "default");
+    } else if (key == "tcp_one_copy") {
+      std::string word;
+      if (!scalar(node, full, word, "auto or off")) return;
+      if (word != "auto" && word != "off") fail(fmt::format("{}: write auto or off", where(node, full)));
+      options_.tcp_one_copy = word == "auto";
     } else {
       scalar(node, full, options_.congestion, "a word, cubic or bbr or system");
     }

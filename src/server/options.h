@@ -33,6 +33,7 @@ struct Options {
   std::string name;  ///< as clients may know the server; empty: none
   std::string address = "0.0.0.0:9900";
   std::string congestion;                   ///< empty: cubic where it is to be had; "system": leave it
+  bool tcp_one_copy = false;                ///< where that can be
   std::vector<NamespaceOption> namespaces;  ///< network.auth_key is the namespace "default"
   StorageMode mode = StorageMode::kDirect;
   std::vector<DriveOption> drives;

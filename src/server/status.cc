@@ -100,6 +100,20 @@ Json counters(const engine::StoreCounters& c) {
           {"recovery_ms", c.recovery_ns / base::kNsPerMs}};
 }
 
+/// Payload bytes over tcp that were lent to sockets, and those that could have been and were copied, by reason.
+Json one_copy(const StatusSources& census) {
+  using Stats = transport::OneCopyStats;
+  const auto total = [&](std::atomic<uint64_t> Stats::*figure) {
+    uint64_t bytes = 0;
+    for (const shard::Worker* worker : census.workers) bytes += (worker->stats().one_copy.*figure).load();
+    return bytes;
+  };
+  return {{"lent_bytes", total(&Stats::lent_bytes)},
+          {"copied_small_bytes", total(&Stats::small_bytes)},
+          {"copied_above_limit_bytes", total(&Stats::limit_bytes)},
+          {"copied_without_pipe_bytes", total(&Stats::no_pipe_bytes)}};
+}
+
 /// The part of the status that counts served ops: sums over all workers, and what the door refused.
 Json service(const StatusSources& census) {
   using Stats = shard::WorkerStats;
@@ -116,6 +130,7 @@ Json service(const StatusSources& census) {
           {"payload_bytes_in", bytes_in},
           {"payload_bytes_out", bytes_out},
           {"payload_bytes_by_transport", by_transport},
+          {"one_copy", one_copy(census)},
           {"busy", sum(census, &Stats::busy)},
           {"wrong_worker", sum(census, &Stats::wrong_worker)},
           {"fenced", sum(census, &Stats::fenced)},

@@ -171,9 +171,38 @@ bool ConnectionReplies::flush_payload(OpsFrame& ops_frame) {
   frame->out.remote = {frame->remote_pieces.data(), remote_pieces};
   frame->payload_bytes = bytes;
   payload_bytes_out_ += bytes;
+  allow_lending(*frame);
   Worker& worker = connection_.worker();
   worker.count(worker.mutable_stats().payload_bytes_out[static_cast<size_t>(connection_.transport())], bytes);
   return send(*frame);
+}
+
+/// The link may lend the slots' pages to its socket, as far as the tenant's part goes. It then gives the frame back when
+/// the client says that it has the bytes.
+void ConnectionReplies::allow_lending(ReplyFrame& frame) {
+  WorkerSlots& slots = connection_.worker().slots();
+  if (!slots.lends() || connection_.transport() != Transport::kTcp) return;
+  for (const Op& op : frame.ops) {
+    if (!op.slot) return;  // memory mode: it is sent from the log, whose pages cannot be replaced
+  }
+  Tenant& tenant = *connection_.holder().tenant;
+  if (tenant.lent_bytes + frame.payload_bytes > slots.lent_bytes_max()) {
+    transport::OneCopyStats& stats = connection_.worker().mutable_stats().one_copy;
+    return stats.add(stats.limit_bytes, frame.payload_bytes);
+  }
+  frame.lent_bytes = frame.payload_bytes;
+  tenant.lent_bytes += frame.lent_bytes;
+  frame.out.may_lend = true;
+}
+
+/// Before the slots are given back. Those of a link that was cut get fresh pages: the client's queue may still refer to
+/// the old ones, and shows whatever is written there.
+void ConnectionReplies::end_lending(ReplyFrame& frame, bool sent) {
+  Tenant& tenant = *connection_.holder().tenant;
+  MEMKV_ASSERT(tenant.lent_bytes >= frame.lent_bytes, "counted once");
+  tenant.lent_bytes -= std::exchange(frame.lent_bytes, 0);
+  if (sent || !frame.out.lent) return;
+  for (const Op& op : frame.ops) connection_.worker().slots().arena().renew(op.slot);
 }
 
 bool ConnectionReplies::flush_map() {
@@ -277,6 +306,7 @@ void ConnectionReplies::on_frame_done(transport::SendFrame& out, bool sent) {
 }
 
 void ConnectionReplies::end_frame(ReplyFrame& frame, bool sent) {
+  if (frame.lent_bytes > 0) end_lending(frame, sent);
   while (Op* op = frame.ops.pop_front()) connection_.free_op(*op);
   if (frame.after != nullptr) frame.after(frame, sent);
   MEMKV_ASSERT(frames_out_ > 0);

@@ -81,6 +81,8 @@ class ConnectionReplies {
   bool flush_map();
   bool out_of_frames() const;
   bool link_is_busy() const;
+  void allow_lending(ReplyFrame& frame);
+  void end_lending(ReplyFrame& frame, bool sent);
   bool drop(OpQueue& replies);
   void drop_all();
   static void on_frame_done(transport::SendFrame& out, bool sent);

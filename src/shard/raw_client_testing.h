@@ -14,14 +14,14 @@ namespace memkv::shard {
 class RawClient {
  public:
   /// The worker has the other end.
-  void connect(Worker& worker, uint64_t namespace_id) {
+  void connect(Worker& worker, uint64_t namespace_id, const transport::TcpOptions& agreed = {}) {
     int ends[2];
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
     fd = base::UniqueFd(ends[0]);
     fcntl(ends[1], F_SETFL, O_NONBLOCK);
     connection = worker.connections().open(namespace_id);
     connection->attach(
-        transport::make_tcp_link(worker.reactor(), ends[1], transport::Role::kServer, kTestKeys, *connection),
+        transport::make_tcp_link(worker.reactor(), ends[1], transport::Role::kServer, kTestKeys, *connection, agreed),
         Transport::kTcp);
   }
   void introduce(const ClientId& id) {

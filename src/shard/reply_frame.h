@@ -21,6 +21,7 @@ struct ReplyFrameState {
   transport::SendFrame out;
   Connection* connection = nullptr;
   uint32_t payload_bytes = 0;                             ///< of its ops
+  uint32_t lent_bytes = 0;                                ///< of them, counted for the tenant
   void (*after)(ReplyFrame& frame, bool sent) = nullptr;  ///< for what is not an op
   void* after_context = nullptr;
 };

@@ -206,15 +206,16 @@ inline std::unique_ptr<io::Reactor> test_reactor() {
 }
 
 /// A memory store of `bytes` for shard `number` of `shards`.
+/// `views` false: served like a drive, through slots.
 inline ShardPlan memory_plan(Worker& worker, std::shared_ptr<io::MemoryStorage> storage, uint64_t bytes,
-                             uint32_t number, uint32_t shards) {
-  auto device = io::make_memory_device(worker.reactor(), std::move(storage), true);
+                             uint32_t number, uint32_t shards, bool views = true) {
+  auto device = io::make_memory_device(worker.reactor(), std::move(storage), views);
   const auto layout = format::choose_layout(bytes, shards);
   EXPECT_TRUE(layout);
   ShardPlan plan;
   plan.number = number;
   plan.options.shard = number;
-  plan.options.memory_mode = true;
+  plan.options.memory_mode = views;
   plan.options.stripe_width = 1;
   plan.options.index_entries_max = 10000;
   engine::DriveSlice slice;

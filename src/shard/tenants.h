@@ -35,6 +35,7 @@ struct Tenant {
   uint64_t namespace_id = 0;
   std::array<Part, kPoolsMax> parts;
   uint64_t room_bytes = 0;  ///< of all of its clients
+  uint64_t lent_bytes = 0;  ///< of payloads that links may lend to sockets
   base::IntrusiveList<Holder, &Holder::link> clients;
   Holder unknown;  ///< connections that have not said which client they are of
 

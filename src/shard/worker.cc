@@ -50,9 +50,10 @@ Result<std::unique_ptr<Worker>> Worker::make(std::unique_ptr<io::Reactor> reacto
                                              WorkerOptions options) {
   auto arena = io::SlotArena::make(options.slots);
   if (!arena) return arena.error();
-  reactor->register_memory((*arena)->memory());
   std::unique_ptr<Worker> worker(
       new Worker(std::move(reactor), std::move(arena).value(), identity, std::move(options)));
+  WorkerSlots& slots = worker->slots_;
+  if (!slots.lends()) worker->reactor_->register_memory(slots.arena().memory());
   if (transport::rdma::Devices* host = worker->options_.rdma) {
     auto port = RdmaPort::make(*worker, *host);
     if (port)

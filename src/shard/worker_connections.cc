@@ -40,7 +40,10 @@ std::unique_ptr<transport::Link> WorkerConnections::make_link(const WorkerMessag
   using transport::Role;
   io::Reactor& reactor = worker_.reactor();
   if (message.window == nullptr) {
-    return transport::make_tcp_link(reactor, message.fd, Role::kServer, message.keys, connection);
+    const transport::TcpOptions agreed{
+        .features = message.features,
+        .one_copy = worker_.slots().lends() ? &worker_.mutable_stats().one_copy : nullptr};
+    return transport::make_tcp_link(reactor, message.fd, Role::kServer, message.keys, connection, agreed);
   }
   return transport::make_shm_link(reactor, message.fd, Role::kServer, message.keys, message.window, connection);
 }

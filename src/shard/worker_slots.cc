@@ -18,7 +18,11 @@ bool moved(uint32_t a, uint32_t b) { return a * 4 <= b * 3 || a * 3 >= b * 4; }
 }  // namespace
 
 WorkerSlots::WorkerSlots(std::unique_ptr<io::SlotArena> arena, const WorkerOptions& options, Tenants& tenants)
-    : tenants_(tenants), arena_(std::move(arena)), scratch_(new std::byte[kChunkBytesMax]), ops_max_(options.ops_max) {
+    : tenants_(tenants),
+      arena_(std::move(arena)),
+      scratch_(new std::byte[kChunkBytesMax]),
+      ops_max_(options.ops_max),
+      lends_(options.tcp_one_copy && options.rdma == nullptr && !arena_->reserved()) {
   for (const io::SlotClass& shape : options.slots) {
     count_ += shape.count;
     bytes_ += uint64_t{shape.payload_bytes} * shape.count;

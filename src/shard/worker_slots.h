@@ -22,6 +22,10 @@ class WorkerSlots {
   const io::SlotArena& arena() const { return *arena_; }
   std::byte* scratch() { return scratch_.get(); }  ///< 2 MiB that nobody reads: payloads of rejected ops
   uint64_t count() const { return count_; }        ///< of all classes
+  /// Payloads may be lent to sockets from here: the slots are registered with no drive's ring and no NIC, and can be
+  /// given fresh pages.
+  bool lends() const { return lends_; }
+  uint64_t lent_bytes_max() const { return bytes_ / 4; }  ///< of one tenant, given to links and not yet back
 
   /// None: all are taken, or the free ones are others' share.
   io::Slot take(Holder& holder, uint32_t bytes);
@@ -41,6 +45,7 @@ class WorkerSlots {
   const uint32_t ops_max_;
   uint64_t count_ = 0;
   uint64_t bytes_ = 0;  ///< of all slots
+  const bool lends_;
 };
 
 }  // namespace memkv::shard

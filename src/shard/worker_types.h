@@ -14,6 +14,7 @@
 #include "io/arena.h"
 #include "shard/client_board.h"
 #include "transport/link.h"
+#include "transport/one_copy.h"
 #include "wire/handshake.h"
 #include "wire/messages.h"
 
@@ -50,6 +51,7 @@ struct WorkerMessage {
   int fd = -1;          ///< kConnection: the worker's from here on
   uint64_t namespace_id = 0;
   wire::SessionKeys keys{};
+  uint32_t features = 0;                         ///< kConnection: wire::Features that both ends have
   ClientName client_name;                        ///< kConnection
   std::optional<wire::RdmaEnd> rdma;             ///< kConnection: the client's queue pair
   std::shared_ptr<transport::ShmWindow> window;  ///< of a shm connection
@@ -65,6 +67,7 @@ struct WorkerStats {
   std::atomic<uint64_t> ops{0}, ops_in_use{0}, busy{0}, turned_away{0}, wrong_worker{0}, fenced{0},
       checksum_mismatches{0}, connections_cut{0};
   std::array<std::atomic<uint64_t>, kTransportCount> payload_bytes_in{}, payload_bytes_out{};  ///< by Transport
+  transport::OneCopyStats one_copy;
   std::atomic<uint64_t> slots_in_use{0}, slots_total{0}, deadlines_missed{0};
   engine::StoreCounters store_counters() const;
 };
@@ -83,6 +86,7 @@ struct WorkerOptions {
   uint64_t introduce_ns = 5'000'000'000;     ///< a connection that does not say which client it is of is cut
   uint64_t upload_idle_ns = 30'000'000'000;  ///< nothing of a large block came: its upload ends
   transport::rdma::Devices* rdma = nullptr;  ///< outlives the worker; null: this server has none
+  bool tcp_one_copy = false;                 ///< payloads of gets are lent to sockets, where that can be
   bool prefault_devices = false;             ///< memory mode: touch all of the shards' memory before opening
 };
 

@@ -51,6 +51,7 @@ void TcpAcceptor::accept(std::optional<wire::RdmaEnd> rdma) {
   accepted.keys = handshake_.keys();
   accepted.key_id = handshake_.key_id();
   accepted.wanted_worker = handshake_.wanted_worker();
+  accepted.features = handshake_.features();
   accepted.client_name = handshake_.client_name();
   accepted.rdma = rdma;
   on_done_(context_, *this, accepted);  // may destroy this

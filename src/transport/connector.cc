@@ -16,6 +16,7 @@ namespace {
 wire::Hello hello_of(const Connector::Options& options) {
   wire::Hello hello = options.hello;
   hello.client_name = options.client_name;
+  if (options.transport == Transport::kTcp) hello.features = options.features;
   return hello;
 }
 
@@ -25,6 +26,7 @@ class StreamConnector final : public Connector, private HandshakeIo {
   StreamConnector(io::Reactor& reactor, const Options& options, LinkOwner& owner, Fn on_done, void* context)
       : HandshakeIo(reactor, -1, options.deadline_ns),
         transport_(options.transport),
+        one_copy_(options.one_copy),
         handshake_(options.secret, hello_of(options)),
         owner_(owner),
         on_done_(on_done),
@@ -42,6 +44,7 @@ class StreamConnector final : public Connector, private HandshakeIo {
   void finish(std::unique_ptr<Link> link);
 
   const Transport transport_;
+  OneCopyStats* const one_copy_;
   wire::ClientHandshake handshake_;
   LinkOwner& owner_;
   const Fn on_done_;
@@ -68,7 +71,8 @@ void StreamConnector::open(const sockaddr* address, socklen_t length, const std:
 void StreamConnector::on_written() {
   if (!proven_) return read_frame();
   if (transport_ == Transport::kShm) return read_frame_with_descriptors();
-  finish(make_tcp_link(reactor_, release_fd(), Role::kClient, handshake_.keys(), owner_));
+  const TcpOptions agreed{.features = handshake_.features(), .one_copy = one_copy_};
+  finish(make_tcp_link(reactor_, release_fd(), Role::kClient, handshake_.keys(), owner_, agreed));
 }
 
 void StreamConnector::on_window(std::span<const std::byte> frame) {

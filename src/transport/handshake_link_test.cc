@@ -62,7 +62,8 @@ class Opening : public testing::TestWithParam<Carrier> {
     self.accepted++;
     if (accepted) {
       self.acceptance = *accepted;
-      self.server = make_tcp_link(*self.reactor, accepted->fd, Role::kServer, accepted->keys, self.server_owner);
+      self.server = make_tcp_link(*self.reactor, accepted->fd, Role::kServer, accepted->keys, self.server_owner,
+                                  {.features = accepted->features});
     } else {
       self.accept_error = accepted.error();
     }
@@ -105,6 +106,30 @@ TEST_P(Opening, TheRightSecretGivesALink) {
   ASSERT_TRUE(run([&] { return client_owner.complete == 1 && server_owner.complete == 1; }));
   EXPECT_EQ(client_owner.heard[0].body, "hello");
   EXPECT_TRUE(server_owner.heard[0].payload == ops.payload_text);
+}
+
+TEST_P(Opening, FeaturesAreWhatBothEndsHave) {
+  for (const uint32_t offered : {wire::kFeatures, wire::kFeatures | 0x8000, 0u}) {
+    SCOPED_TRACE(offered);
+    options.features = offered;
+    connected = accepted = 0;
+    const size_t heard = client_owner.heard.size();
+    connect();
+    accept();
+    ASSERT_TRUE(run([&] { return connected == 1 && accepted == 1; }));
+    EXPECT_EQ(acceptance.features, offered & wire::kFeatures);
+    // Only who agreed upon it says what it has consumed: the other end would not understand.
+    TestFrame welcome(Opcode::kWelcome, 0, "hello", ""), ops(Opcode::kOps, 1, "ops", pattern(300'000, 1));
+    ASSERT_TRUE(server->send(welcome));
+    ASSERT_TRUE(client->send(ops));
+    ASSERT_TRUE(run([&] { return client_owner.heard.size() > heard && server_owner.complete > 0; }));
+    for (const Heard& h : server_owner.heard) EXPECT_NE(h.opcode, Opcode::kConsumed);
+    for (const Heard& h : client_owner.heard) EXPECT_NE(h.opcode, Opcode::kConsumed);
+    client->close(Status::kOk);
+    ASSERT_TRUE(run([&] { return !client && !server; }));
+    client_owner.closed_count = server_owner.closed_count = 0;
+    server_owner.complete = 0;
+  }
 }
 
 TEST_P(Opening, AWrongSecretIsUnauthorized) {

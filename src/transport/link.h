@@ -39,12 +39,20 @@ struct SendFrame {
   std::span<const wire::RemotePiece> remote;
   /// With `remote`: the payload is written there even if it is small enough for the stream.
   bool always_placed = false;
+  /// Whole pages of the payload may be lent to a socket: nobody writes them before on_done, and when `lent` is set then,
+  /// nobody before they are other pages.
+  bool may_lend = false;
+  /// Set by the link. With on_done(sent = false): a queue that nobody empties any more may still refer to pages of the
+  /// payload, so what is written there from now on could reach a peer. The range must get fresh pages first.
+  bool lent = false;
   /// Not empty: the payload stands in memory that its owner has exposed. The peer reads it from there, and the link
   /// must not touch it. Only for links that can expose memory.
   std::span<const wire::RemotePiece> offered;
   // Private to the link.
   SendFrame* next = nullptr;
   uint32_t payload_bytes = 0;
+  uint32_t lent_bytes = 0;
+  uint64_t payload_end = 0;  // where it ends in all payload bytes of the link
   bool queued = false;
   bool unwanted = false;
   std::array<std::byte, wire::kHeaderBytes> header{};
@@ -132,8 +140,9 @@ class Link {
   /// Gives up the payload of a frame that was sent: the peer is told not to wait for room for it. The frame's on_done
   /// still comes, soon. Links that carry payloads in the stream cannot do this.
   virtual void withdraw(SendFrame& /*frame*/) {}
-  virtual void close(Status why) = 0;             ///< asynchronous; on_closed follows
-  virtual uint64_t bytes_queued() const = 0;      ///< not yet handed to the kernel: a reader that stopped reading
+  virtual void close(Status why) = 0;  ///< asynchronous; on_closed follows
+  /// Not yet handed to the kernel, or lent and not yet reported: a reader that stopped reading.
+  virtual uint64_t bytes_queued() const = 0;
   virtual uint64_t last_sent_ns() const = 0;      ///< when the peer last took bytes
   virtual uint64_t last_received_ns() const = 0;  ///< when bytes last came
   virtual int fd() const = 0;                     ///< -1: none
@@ -146,9 +155,15 @@ class Link {
 
 enum class Role : uint8_t { kClient, kServer };
 
+struct OneCopyStats;
+/// What the ends of a tcp connection have agreed upon.
+struct TcpOptions {
+  uint32_t features = 0;             ///< wire::Features
+  OneCopyStats* one_copy = nullptr;  ///< outlives the link; null: nothing is lent to the socket
+};
 /// Takes over `fd` (connected, handshake done; no byte beyond it was read). The first frames are MACed with sequence 0.
 std::unique_ptr<Link> make_tcp_link(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys,
-                                    LinkOwner& owner);
+                                    LinkOwner& owner, const TcpOptions& options = {});
 class ShmWindow;
 /// The file name of a server's unix socket.
 std::string shm_socket_name(const std::array<uint8_t, 16>& boot_id);
@@ -181,6 +196,8 @@ class Connector {
     std::string client_name;
     std::string congestion;
     uint64_t deadline_ns = 0;
+    uint32_t features = wire::kFeatures;  ///< to be offered, over tcp
+    OneCopyStats* one_copy = nullptr;     ///< as in TcpOptions
   };
   static std::unique_ptr<Connector> make(io::Reactor& reactor, const sockaddr* address, socklen_t length,
                                          Options options, LinkOwner& owner, Fn on_done, void* context);
@@ -197,6 +214,7 @@ class Acceptor {
     wire::SessionKeys keys;
     wire::KeyId key_id;
     uint16_t wanted_worker = wire::kAnyWorker;
+    uint32_t features = 0;              ///< wire::Features that both ends have
     std::string client_name;            ///< any bytes
     std::optional<wire::RdmaEnd> rdma;  ///< the client's queue pair: the link is to go over it
   };

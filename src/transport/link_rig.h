@@ -13,16 +13,27 @@
 
 #include "io/socket.h"
 #include "transport/link.h"
+#include "transport/one_copy.h"
 #include "transport/shm/window.h"
 
 namespace memkv::transport {
 
 /// What carries a pair of links, on which reactor. Those of rdma are made by rdma/link_testing.h, in the guest.
-enum class Carrier { kEpoll, kUring, kLoopback, kShmEpoll, kShmUring, kRdmaEpoll, kRdmaUring };
+enum class Carrier {
+  kEpoll,
+  kUring,
+  kLoopback,
+  kShmEpoll,
+  kShmUring,
+  kOneCopyEpoll,
+  kOneCopyUring,
+  kRdmaEpoll,
+  kRdmaUring
+};
 
 inline std::string name_of(Carrier carrier) {
-  constexpr const char* kNames[] = {"TcpEpoll", "TcpUring",  "Loopback", "ShmEpoll",
-                                    "ShmUring", "RdmaEpoll", "RdmaUring"};
+  constexpr const char* kNames[] = {"TcpEpoll",     "TcpUring",     "Loopback",  "ShmEpoll", "ShmUring",
+                                    "OneCopyEpoll", "OneCopyUring", "RdmaEpoll", "RdmaUring"};
   return kNames[static_cast<size_t>(carrier)];
 }
 
@@ -92,6 +103,7 @@ struct TestFrame : SendFrame {
     opcode = code;
     request_id = id;
     body = {reinterpret_cast<const std::byte*>(body_text.data()), body_text.size()};
+    may_lend = true;
     const size_t half = payload_text.size() / 2;
     if (!payload_text.empty()) {
       load_pieces = {{payload_text.data(), half}, {payload_text.data() + half, payload_text.size() - half}};
@@ -135,7 +147,8 @@ inline std::pair<int, int> tcp_pair() {
 
 inline std::unique_ptr<io::Reactor> make_test_reactor(Carrier carrier) {
   io::ReactorOptions options;
-  const bool uring = carrier == Carrier::kUring || carrier == Carrier::kShmUring || carrier == Carrier::kRdmaUring;
+  const bool uring = carrier == Carrier::kUring || carrier == Carrier::kShmUring || carrier == Carrier::kOneCopyUring ||
+                     carrier == Carrier::kRdmaUring;
   options.kind = uring ? io::ReactorKind::kUring : io::ReactorKind::kEpoll;
   options.ops_max = 256;
   options.device_threads = 0;
@@ -173,9 +186,13 @@ inline LinkPair make_links(Carrier carrier, io::Reactor& reactor, LinkOwner& cli
     return {make_shm_link(reactor, a, Role::kClient, keys, std::move(client), client_owner),
             make_shm_link(reactor, b, Role::kServer, keys, std::move(server), server_owner)};
   }
+  TcpOptions options;
+  static OneCopyStats stats;
+  const bool one_copy = carrier == Carrier::kOneCopyEpoll || carrier == Carrier::kOneCopyUring;
+  if (one_copy) options = {.features = wire::kFeatures, .one_copy = &stats};
   const auto [a, b] = tcp_pair();
-  return {make_tcp_link(reactor, a, Role::kClient, keys, client_owner),
-          make_tcp_link(reactor, b, Role::kServer, keys, server_owner)};
+  return {make_tcp_link(reactor, a, Role::kClient, keys, client_owner, options),
+          make_tcp_link(reactor, b, Role::kServer, keys, server_owner, options)};
 }
 
 template <typename Done>

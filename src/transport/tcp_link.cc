@@ -1,15 +1,19 @@
-/// A link over a TCP socket: one receive and one send in flight, no allocation per frame.
+/// A link over a TCP socket: one receive and one send in flight, no allocation per frame. Payloads are sent by the loop,
+/// which copies them, or lent to the socket from here (one_copy.h).
 
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 #include "base/assert.h"
 #include "base/unique_fd.h"
 #include "io/socket.h"
+#include "transport/consumed_report.h"
 #include "transport/deferred_call.h"
 #include "transport/frame_reader.h"
+#include "transport/one_copy.h"
 #include "transport/send_queue.h"
 
 namespace memkv::transport {
@@ -18,11 +22,15 @@ namespace {
 /// Of a payload in one receive.
 constexpr size_t kPayloadPart = 256 * 1024;
 constexpr uint32_t kUnsentBytes = 256 * 1024;
+/// Sent from here in one turn of the loop, which then looks at its other descriptors.
+constexpr size_t kTurnBytes = 1 << 20;
 
-/// Thread: the reactor's.
-class TcpLink final : public Link {
+/// Stands between the reader and the link's owner, for what ends tell each other of consumed payloads. Thread: the
+/// reactor's.
+class TcpLink final : public Link, private LinkOwner {
  public:
-  TcpLink(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys, LinkOwner& owner);
+  TcpLink(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys, LinkOwner& owner,
+          const TcpOptions& options);
   ~TcpLink() override;
   TcpLink(const TcpLink&) = delete;
   TcpLink& operator=(const TcpLink&) = delete;
@@ -45,6 +53,15 @@ class TcpLink final : public Link {
   void run_receive();
   void start_send();
   void on_sent(int32_t result);
+  void send_lent();
+  int64_t send_run();
+  void stop_lending();
+
+  PayloadTarget on_frame(Link& link, const wire::FrameHeader& header, std::span<const std::byte> body) override;
+  void on_payload_part(Link& link, size_t arrived) override;
+  void on_payload(Link& link) override;
+  void on_closed(Link&, const Error&) override {}
+  void on_consumed(const wire::FrameHeader& header, std::span<const std::byte> body);
 
   io::Reactor& reactor_;
   base::UniqueFd fd_;
@@ -61,9 +78,14 @@ class TcpLink final : public Link {
 
   SendQueue queue_;
   io::IoOp send_op_;
+  bool waits_writable_ = false;  // what send_op_ is for; else it sends
+
+  std::optional<ConsumedReport> report_;  // the peer wants to hear of it
+  std::optional<PageLender> lender_;
 };
 
-TcpLink::TcpLink(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys, LinkOwner& owner)
+TcpLink::TcpLink(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys, LinkOwner& owner,
+                 const TcpOptions& options)
     : reactor_(reactor),
       fd_(fd),
       owner_(owner),
@@ -72,7 +94,7 @@ TcpLink::TcpLink(io::Reactor& reactor, int fd, Role role, const wire::SessionKey
       last_received_ns_(last_sent_ns_),
       turn_(
           reactor, [](void* self) { static_cast<TcpLink*>(self)->on_turn(); }, this),
-      reader_(*this, owner, receiving_key(role, keys), 0, {.part_bytes = kPayloadPart, .reads_ahead = true}),
+      reader_(*this, *this, receiving_key(role, keys), 0, {.part_bytes = kPayloadPart, .reads_ahead = true}),
       queue_(sending_key(role, keys), 0) {
   // Hints: a socket that takes neither still works.
   (void)io::set_nodelay(fd);
@@ -80,6 +102,10 @@ TcpLink::TcpLink(io::Reactor& reactor, int fd, Role role, const wire::SessionKey
   receive_op_.context = send_op_.context = this;
   receive_op_.on_done = [](io::IoOp& op, int32_t n) { static_cast<TcpLink*>(op.context)->on_received(n); };
   send_op_.on_done = [](io::IoOp& op, int32_t n) { static_cast<TcpLink*>(op.context)->on_sent(n); };
+  if ((options.features & wire::kFeatureConsumed) != 0) {
+    report_.emplace(reactor, *this);
+    if (options.one_copy != nullptr) queue_.lend(lender_.emplace(*options.one_copy).stats());
+  }
   start_receive();
 }
 
@@ -99,6 +125,7 @@ void TcpLink::begin_close(const Error& why) {
   reader_.stop();
   // The peer hears of it even while the child of a fork still has the socket.
   (void)::shutdown(fd_.get(), SHUT_RDWR);
+  if (queue_.lends_now()) io::reset_tcp(fd_.get());  // so that no page is sent once more, whoever has the socket
   if (receive_op_.pending()) reactor_.cancel(receive_op_);
   if (send_op_.pending()) reactor_.cancel(send_op_);
   turn_.soon();  // also when the cancels complete later: on_closed never runs inside whoever called us
@@ -177,25 +204,101 @@ Result<void> TcpLink::send(SendFrame& frame) {
 void TcpLink::start_send() {
   if (send_op_.pending()) return;
   const std::span<const iovec> pieces = queue_.fill();
-  if (!pieces.empty() && !reactor_.send(send_op_, fd_.get(), pieces)) turn_.later();
+  if (pieces.empty()) return;
+  if (queue_.any_lent()) return send_lent();
+  if (!reactor_.send(send_op_, fd_.get(), pieces)) turn_.later();
+}
+
+/// Sends from here, without waiting: pages are lent in their order with what is copied.
+void TcpLink::send_lent() {
+  if (!lender_->open(fd_.get())) return stop_lending();
+  size_t moved = 0;
+  while (queue_.any_lent()) {
+    const int64_t n = send_run();
+    if (n == -ENOTSUP) return stop_lending();
+    if (n == -EAGAIN) {
+      waits_writable_ = reactor_.writable(send_op_, fd_.get()).ok();
+      if (!waits_writable_) turn_.later();
+      return;
+    }
+    if (n < 0) return begin_close(Error{Status::kUnavailable, static_cast<int>(-n), "send failed"});
+    last_sent_ns_ = reactor_.now_ns();
+    queue_.sent(static_cast<size_t>(n));  // its callbacks may close the link
+    if (closing_) return;
+    moved += static_cast<size_t>(n);
+    if (moved >= kTurnBytes) return turn_.soon();
+    queue_.fill();
+  }
+  start_send();
+}
+
+/// The next bytes that are of one kind, to be copied or to be lent. Bytes moved, or -errno.
+int64_t TcpLink::send_run() {
+  const std::span<const iovec> run = queue_.next_run();
+  const bool more = queue_.more_behind_run();
+  if (queue_.begin_is_lent()) {
+    return lender_->send(fd_.get(), {static_cast<std::byte*>(run[0].iov_base), run[0].iov_len}, more);
+  }
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(run.data());
+  message.msg_iovlen = run.size();
+  ssize_t n = 0;
+  do {
+    n = ::sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+  } while (n < 0 && errno == EINTR);
+  return n < 0 ? -errno : n;
+}
+
+/// The kernel has no pipe for us, or does not take the pages. What was lent before stays so until it is reported.
+void TcpLink::stop_lending() {
+  queue_.stop_lending();
+  start_send();
 }
 
 void TcpLink::on_sent(int32_t result) {
+  const bool waited = std::exchange(waits_writable_, false);
   if (closing_) {
-    if (result > 0) queue_.sent(static_cast<size_t>(result));  // the cancel came too late
+    if (result > 0 && !waited) queue_.sent(static_cast<size_t>(result));  // the cancel came too late
     return finish_close();
   }
+  if (waited) return start_send();  // which meets what is wrong with the socket
   if (result < 0) return begin_close(Error{Status::kUnavailable, -result, "send failed"});
   last_sent_ns_ = reactor_.now_ns();
   queue_.sent(static_cast<size_t>(result));
   if (!closing_) start_send();
 }
 
+// What the ends say of consumed payloads.
+
+PayloadTarget TcpLink::on_frame(Link& link, const wire::FrameHeader& header, std::span<const std::byte> body) {
+  if (report_ && header.opcode == wire::Opcode::kConsumed) return on_consumed(header, body), PayloadTarget::sink();
+  if (report_) report_->begin(header.payload_bytes);
+  return owner_.on_frame(link, header, body);
+}
+
+void TcpLink::on_consumed(const wire::FrameHeader& header, std::span<const std::byte> body) {
+  const auto consumed = wire::decode_consumed(body);
+  if (!consumed || header.payload_bytes > 0) return begin_close(Error{Status::kInvalid, 0, "CONSUMED: malformed"});
+  const Result<void> taken = queue_.consumed(consumed->payload_bytes);
+  if (!taken) return begin_close(taken.error());
+  if (!closing_ && !send_op_.pending()) turn_.soon();  // what was pushed meanwhile, and what may be lent now
+}
+
+void TcpLink::on_payload_part(Link& link, size_t arrived) {
+  if (report_) report_->part(arrived);
+  owner_.on_payload_part(link, arrived);
+}
+
+void TcpLink::on_payload(Link& link) {
+  if (report_) report_->complete();
+  owner_.on_payload(link);
+}
+
 }  // namespace
 
 std::unique_ptr<Link> make_tcp_link(io::Reactor& reactor, int fd, Role role, const wire::SessionKeys& keys,
-                                    LinkOwner& owner) {
-  return std::make_unique<TcpLink>(reactor, fd, role, keys, owner);
+                                    LinkOwner& owner, const TcpOptions& options) {
+  return std::make_unique<TcpLink>(reactor, fd, role, keys, owner, options);
 }
 
 }  // namespace memkv::transport

@@ -259,6 +259,7 @@ ClientHandshake::ClientHandshake(const Secret& secret, Hello hello) : secret_(se
   hello.client_name = hello.client_name.substr(0, kNameBytesMax);
   version_min_ = hello.version_min;
   version_max_ = hello.version_max;
+  features_ = hello.features;
   hello_bytes_ = make_frame(Opcode::kHello, hello, hello_);
 }
 
@@ -289,6 +290,7 @@ Result<std::span<const std::byte>> ClientHandshake::on_reply(std::span<const std
   const auto reply = decode_hello_reply(body);
   if (!reply) return reply.error();
   version_ = reply.value().version;
+  features_ &= reply.value().features;
   server_name_ = reply.value().server_name;
   const bool offered = version_ >= version_min_ && version_ <= version_max_;
   Agreement agreement = agree(secret_, start().subspan(kHeaderBytes), body.first(body.size() - kProofBytes));
@@ -302,8 +304,8 @@ Result<std::span<const std::byte>> ClientHandshake::on_reply(std::span<const std
   return std::span<const std::byte>(proof_.data(), size);
 }
 
-ServerHandshake::ServerHandshake(FindSecret find, void* context, std::string_view server_name)
-    : find_(find), context_(context), server_name_(server_name.substr(0, kNameBytesMax)) {}
+ServerHandshake::ServerHandshake(FindSecret find, void* context, std::string_view server_name, uint32_t features)
+    : find_(find), context_(context), server_name_(server_name.substr(0, kNameBytesMax)), features_(features) {}
 
 ServerHandshake::~ServerHandshake() {
   wipe(expected_proof_);
@@ -329,9 +331,11 @@ Result<std::span<const std::byte>> ServerHandshake::on_hello(std::span<const std
   key_id_ = hello.value().key_id;
   wanted_worker_ = hello.value().wanted_worker;
   transport_ = hello.value().transport;
+  features_ &= hello.value().features;
   client_name_ = hello.value().client_name;
   HelloReply reply;
   reply.version = version;
+  reply.features = features_;
   reply.server_name = server_name_;
   base::os_random(base::mut_bytes_of(reply.nonce.data(), reply.nonce.size()));
   return answer(body.value(), reply);

@@ -57,6 +57,7 @@ class ClientHandshake {
   const SessionKeys& keys() const { return keys_; }
   std::string_view server_name() const { return server_name_; }
   uint16_t version() const { return version_; }
+  uint32_t features() const { return features_; }                  ///< that both ends have
   std::string_view goodbye_text() const { return goodbye_text_; }  ///< printable
 
  private:
@@ -72,6 +73,7 @@ class ClientHandshake {
   uint16_t version_min_ = 0;
   uint16_t version_max_ = 0;
   uint16_t version_ = 0;
+  uint32_t features_ = 0;
   bool answered_ = false;
 };
 
@@ -81,7 +83,8 @@ class ServerHandshake {
  public:
   /// Finds the secret of a key id; false = unknown (a random one is used, so that it fails like a wrong key).
   using FindSecret = bool (*)(void* context, const KeyId& id, Secret& out);
-  ServerHandshake(FindSecret find, void* context, std::string_view server_name);
+  /// `features`: what this server would use, if the client has it too.
+  ServerHandshake(FindSecret find, void* context, std::string_view server_name, uint32_t features = kFeatures);
   ServerHandshake(const ServerHandshake&) = default;
   ServerHandshake& operator=(const ServerHandshake&) = default;
   ~ServerHandshake();
@@ -94,6 +97,7 @@ class ServerHandshake {
   const KeyId& key_id() const { return key_id_; }
   uint16_t wanted_worker() const { return wanted_worker_; }
   uint8_t transport() const { return transport_; }  ///< as in HELLO
+  uint32_t features() const { return features_; }   ///< that both ends have
   /// As the client calls itself: any bytes, at most kNameBytesMax of them.
   const std::string& client_name() const { return client_name_; }
 
@@ -114,6 +118,7 @@ class ServerHandshake {
   KeyId key_id_{};
   uint16_t wanted_worker_ = kAnyWorker;
   uint8_t transport_ = kTransportTcp;
+  uint32_t features_;  ///< ours, until HELLO came
   Step step_ = Step::kHello;
 };
 

@@ -186,6 +186,7 @@ TEST(WireLayout, Welcome) {
 
 TEST(WireLayout, SmallMessages) {
   EXPECT_EQ(place_of(&Pong::now_ns), (Place{0, 8}));
+  EXPECT_EQ(place_of(&Consumed::payload_bytes), (Place{0, 8}));
   EXPECT_EQ(place_of(&Cancel::request_id), (Place{0, 8}));
   EXPECT_EQ(place_of(&Cancel::op_index), (Place{8, 2}));
   EXPECT_EQ(place_of(&Windows::get_ring_bytes), (Place{0, 8}));

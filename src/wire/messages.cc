@@ -49,6 +49,7 @@ bool known(Opcode opcode) {
     case Opcode::kRdmaAccept:
     case Opcode::kOffer:
     case Opcode::kTaken:
+    case Opcode::kConsumed:
       return true;
   }
   return false;
@@ -288,6 +289,19 @@ Result<Pong> decode_pong(std::span<const std::byte> body) {
   pong.now_ns = in.u64();
   if (!in.at_end()) return malformed("pong: bad length");
   return pong;
+}
+
+size_t encode(const Consumed& consumed, std::span<std::byte> out) {
+  Writer to(out);
+  to.u64(consumed.payload_bytes);
+  return to.size();
+}
+
+Result<Consumed> decode_consumed(std::span<const std::byte> body) {
+  Reader in(body);
+  const Consumed consumed{in.u64()};
+  if (!in.at_end()) return malformed("consumed: malformed");
+  return consumed;
 }
 
 size_t encode(const Cancel& cancel, std::span<std::byte> out) {

@@ -67,7 +67,16 @@ enum class Opcode : uint8_t {
   kRdmaAccept = 51,
   kOffer = 52,
   kTaken = 53,
+  kConsumed = 54,
 };
+/// What an end can do beyond the version: it offers these in HELLO, and what both have is used.
+enum Features : uint32_t {
+  /// Over tcp it says what it has received (CONSUMED), and understands it when the peer says so.
+  kFeatureConsumed = 1,
+};
+inline constexpr uint32_t kFeatures = kFeatureConsumed;  ///< all of this build
+/// A peer with kFeatureConsumed tells of a payload of this size or more at the latest when it is complete.
+inline constexpr uint32_t kReportedPayloadMin = 32 * 1024;
 enum FrameFlags : uint16_t {
   /// REPLY over rdma: the payload was written where the ops' remote pieces said, and does not follow.
   kFramePlaced = 1,
@@ -327,6 +336,11 @@ struct Welcome {
   /* 68 */ std::array<uint8_t, 32> worker_of_shard{};
   /* 100 */ uint64_t now_ns = 0;  ///< the server's clock, read after INTRODUCE had come
 };
+/// CONSUMED: all payload bytes that have been copied out of the socket since the connection began. Never less than was
+/// said before, never more than was sent.
+struct Consumed {
+  /*  0 */ uint64_t payload_bytes = 0;
+};
 /// PONG.
 struct Pong {
   /*  0 */ uint64_t now_ns = 0;  ///< the sender's clock, read after the PING that it answers had come
@@ -385,6 +399,7 @@ size_t encode(const Proof&, std::span<std::byte> out);
 size_t encode(const Introduce&, std::span<std::byte> out);
 size_t encode(const Welcome&, std::span<std::byte> out);
 size_t encode(const Pong&, std::span<std::byte> out);
+size_t encode(const Consumed&, std::span<std::byte> out);
 size_t encode(const Cancel&, std::span<std::byte> out);
 size_t encode(const Credit&, std::span<std::byte> out);
 size_t encode(const Windows&, std::span<std::byte> out);
@@ -403,6 +418,7 @@ Result<Proof> decode_proof(std::span<const std::byte> body);
 Result<Introduce> decode_introduce(std::span<const std::byte> body);
 Result<Welcome> decode_welcome(std::span<const std::byte> body);
 Result<Pong> decode_pong(std::span<const std::byte> body);
+Result<Consumed> decode_consumed(std::span<const std::byte> body);
 Result<Cancel> decode_cancel(std::span<const std::byte> body);
 Result<Credit> decode_credit(std::span<const std::byte> body);
 Result<Windows> decode_windows(std::span<const std::byte> body);

@@ -125,6 +125,8 @@ void see_body(const FrameHeader& header, Body body) {
       return see_plain(decode_credit(body), decode_credit);
     case Opcode::kPong:
       return see_plain(decode_pong(body), decode_pong);
+    case Opcode::kConsumed:
+      return see_plain(decode_consumed(body), decode_consumed);
     case Opcode::kCancel:
     case Opcode::kCanceled:
       return see_plain(decode_cancel(body), decode_cancel);

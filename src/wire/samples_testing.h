@@ -214,6 +214,7 @@ inline std::vector<Sample> samples() {
   add("canceled", Opcode::kCanceled, 24, encoded(Cancel{20, 3}));
   add("ping", Opcode::kPing, 25, {});
   add("pong", Opcode::kPong, 25, encoded(Pong{0x123456789b}));
+  add("consumed", Opcode::kConsumed, 0, encoded(Consumed{0x9876543210}));
   add("status", Opcode::kStatus, 26, {});
   add("status_reply", Opcode::kStatusReply, 26, std::as_bytes(std::span(std::string_view(R"({"ready":true})"))));
   add("worker_map", Opcode::kWorkerMap, 0, encoded(WorkerMap{2, 4, {1, 0, 1, 0}}));
