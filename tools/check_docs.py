@@ -7,6 +7,7 @@
   - A path of the tree in any page of docs/ is a file or a folder that is there (decisions/ tell of their own time).
   - Constants (kName) in the pictures are constants of src/.
   - Links of all pages lead to files that are there, and to headings that they have.
+  - docs/decisions/README.md has a row for each page of decisions, and no number below the highest is unaccounted for.
   - Lines of the pages are shorter than 120 characters, but for tables, code and links that cannot be broken.
 """
 import re
@@ -110,6 +111,32 @@ def check_lines(page):
             yield f"{page.relative_to(ROOT)}:{number}: {len(line)} characters, at most {LINE_MAX}"
 
 
+def check_decisions():
+    """Each page has one row in the index; a number without a page stands in the line of those that were never given."""
+    folder = ROOT / "docs/decisions"
+    pages = [page.name for page in sorted(folder.glob("[0-9][0-9][0-9][0-9]-*.md"))]
+    if not pages:
+        return
+    index = folder / "README.md"
+    where = f"{index.relative_to(ROOT)}:"
+    text = index.read_text() if index.exists() else ""
+    rows = re.findall(r"^\| \[(\d{4})\]\(([^)]+)\) \|", text, re.M)
+    for name in pages:
+        if rows.count((name[:4], name)) != 1:
+            yield f"{where} has not one row for {name}"
+    for number, name in rows:
+        if name not in pages:
+            yield f"{where} {number} has no page {name}"
+    closed = re.search(r"^\*\*Never given: ([\d, ]+)\.\*\*", text, re.M)
+    closed = set(re.findall(r"\d{4}", closed[1])) if closed else set()
+    used = [name[:4] for name in pages]
+    for number in sorted({number for number in used if used.count(number) > 1}):
+        yield f"{where} two pages have the number {number}"
+    for number in (f"{i:04}" for i in range(1, int(used[-1]) + 1)):
+        if (number in used) == (number in closed):
+            yield f"{where} {number} is " + ("a page, and said to be never given" if number in used else "not accounted for")
+
+
 def check_pictures():
     constants = set()
     for file in [*ROOT.glob("src/**/*.h"), *ROOT.glob("src/**/*.cc")]:
@@ -125,6 +152,7 @@ def main():
     for page in pages:
         errors += check_names(page) if page.name in NAMES else check_paths(page)
     errors += check_pictures()
+    errors += check_decisions()
     for page in [*pages, *sorted((ROOT / "docs").glob("*/*.md")), *sorted(ROOT.glob("*.md"))]:
         errors += check_links(page)
     for page in [*pages, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:

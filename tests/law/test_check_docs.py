@@ -113,3 +113,21 @@ def test_a_text_that_leaves_its_box_is_refused():
         picture.box(10, 10, 80, 30, draw_pictures.WHITE, ["much too long for it"])
     with pytest.raises(SystemExit, match="leaves the picture"):
         picture.text(150, 10, "out of it")
+
+
+@pytest.mark.parametrize("index, says", [
+    ("| [0001](0001-a.md) | a |\n| [0003](0003-c.md) | c |\n\n**Never given: 0002.**\n", None),
+    ("| [0001](0001-a.md) | a |\n\n**Never given: 0002.**\n", "has not one row for 0003-c.md"),
+    ("| [0001](0001-a.md) | a |\n| [0003](0003-c.md) | c |\n", "0002 is not accounted for"),
+    ("| [0001](0001-a.md) | a |\n| [0003](0003-c.md) | c |\n\n**Never given: 0002, 0003.**\n", "0003 is a page, and said"),
+    ("| [0001](0001-a.md) | a |\n| [0002](0002-b.md) | b |\n| [0003](0003-c.md) | c |\n\n**Never given: 0002.**\n",
+     "0002 has no page"),
+])
+def test_the_index_of_decisions(tree, index, says):
+    folder = tree / "docs/decisions"
+    folder.mkdir()
+    for name in ("0001-a.md", "0003-c.md"):
+        (folder / name).write_text("# a page")
+    (folder / "README.md").write_text(index)
+    errors = list(check_docs.check_decisions())
+    assert (errors == []) if says is None else (len(errors) == 1 and says in errors[0]), errors
