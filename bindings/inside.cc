@@ -1,5 +1,5 @@
-/// What programs and shared objects bring along, so that they run wherever glibc 2.34 is (cmake/portable.cmake):
-/// libfmt, which Debian has as a shared library only, and the newest of libc.
+/// Code that programs and shared objects bring along, so that they run wherever glibc 2.34 is (cmake/portable.cmake):
+/// libfmt, which Debian has only as a shared library, and functions of a newer libc.
 
 #include <fmt/format-inl.h>
 #include <signal.h>
@@ -27,8 +27,8 @@ template FMT_API void vformat_to(buffer<char>&, string_view,
 }  // namespace detail
 FMT_END_NAMESPACE
 
-/// Archives that were compiled for programs read it relative to their own code, and libc has it since 2.32 only. 0 says
-/// that there may be several threads. Then what libc has since 2.35 and 2.36: with these GLIBC_2.34 is enough.
+/// A variable that archives compiled for programs read; libc has it only since 2.32. 0 says that there may be several
+/// threads. Below it stand functions that libc has since 2.35 and 2.36. With these definitions glibc 2.34 is enough.
 extern "C" {
 
 __attribute__((visibility("hidden"))) char __libc_single_threaded = 0;

@@ -19,7 +19,7 @@ struct Bug {
   const char* what;
 };
 
-constexpr uint64_t kSeedsMax = 2000;  // a bug that takes more is not found
+constexpr uint64_t kSeedsMax = 2000;  // a bug that no seed up to this number shows counts as not found
 
 constexpr Bug kBugs[] = {
     {"extents", &TestRules::acknowledged_in_order, "rule 1: extents are acknowledged in any order"},
@@ -56,7 +56,7 @@ std::string bug_names() {
   return names;
 }
 
-/// A seed that fails anyway has not found the bug.
+/// A seed that fails without the bug as well proves nothing.
 static bool passes_without_bug(uint64_t seed) {
   const TestRules planted = std::exchange(base::test_rules(), TestRules{});
   const bool passes = run_forked(seed).result.violation.empty();

@@ -1,5 +1,5 @@
 #pragma once
-/// Bugs planted on purpose, to show that the checker finds what it is for.
+/// Plants bugs on purpose, to show that the checker finds the kind of fault it is for.
 
 #include <cstdint>
 #include <string>
@@ -7,10 +7,10 @@
 
 namespace memkv::sim {
 
-/// False: there is no such bug.
+/// Plants the bug of this name. False: there is none.
 bool plant(std::string_view name);
 std::string bug_names();
-/// Plants each in turn, or the one of this name, and runs seeds until one fails. True: all were found.
+/// Plants each bug in turn (or the one of this name only), and runs seeds until one fails. True: all bugs were found.
 bool find_bugs(uint64_t from, uint32_t jobs, const std::string& junit_path, std::string_view only = {});
 
 }  // namespace memkv::sim

@@ -1,5 +1,5 @@
-/// Stands in front of the C library in programs that link the simulator. Descriptors that are not the simulated
-/// network's, and all calls while there is no world, go to the kernel.
+/// Definitions that take the place of the C library's in programs that link the simulator. A call goes on to the kernel
+/// if there is no world, or if its descriptor does not belong to the simulated network.
 
 #include "sim/calls.h"
 
@@ -82,7 +82,8 @@ ssize_t getrandom(void* out, size_t bytes, unsigned int flags) {
   return static_cast<ssize_t>(bytes);
 }
 
-/// Advice about pages: a world has many small processes, and what they do not touch need not be there.
+/// madvise() does nothing for page advice: a world has many small processes, and pages that they never touch need not
+/// exist.
 int madvise(void* at, size_t bytes, int advice) noexcept {
   if (the_world != nullptr) return 0;
   return static_cast<int>(syscall(SYS_madvise, at, bytes, advice));

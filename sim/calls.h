@@ -1,5 +1,5 @@
 #pragma once
-/// The few calls of the C library that the product makes beside its reactor, answered by the simulated world
+/// The few calls of the C library that the product makes outside its reactor. The simulated world answers them
 /// (docs/decisions/0020-the-simulator-answers-system-calls.md).
 
 #include <cstdint>
@@ -9,14 +9,14 @@ namespace memkv::sim {
 class Network;
 class World;
 
-/// From here on clock_gettime, getrandom and the calls on virtual sockets are answered by this world. One at a time.
+/// From now on this world answers clock_gettime, getrandom and calls on virtual sockets. There is one world at a time.
 void enter_world(World& world, uint64_t seed);
 void leave_world();
-/// Whose sockets are meant. Null: none.
+/// The network that virtual sockets belong to. Null: none.
 void use_network(Network* network);
-/// The process on whose behalf code runs outside of an actor's turn (set-up).
+/// The process in whose name code runs that no actor runs (set-up).
 void use_host(uint32_t host);
-/// The wall clock of all processes jumps.
+/// Moves the wall clock of all processes by so many seconds, at once.
 void step_wall_clock(int64_t seconds);
 
 }  // namespace memkv::sim

@@ -12,7 +12,7 @@
 
 namespace memkv::sim {
 
-/// Thread of one I/O context. Calls of the caller reach it as they reach a context that its caller drives.
+/// The thread of one I/O context. The caller's calls reach the context as they do when a caller drives it itself.
 class ClientProcess::ContextActor final : public Actor {
  public:
   ContextActor(std::string name, SimLoop& loop, std::unique_ptr<client::Context> made, uint32_t host)
@@ -32,7 +32,7 @@ class ClientProcess::ContextActor final : public Actor {
   const uint32_t host_;
 };
 
-/// Who the process is to its servers: each simulated process is somebody else.
+/// Gives each simulated process an identity of its own towards its servers; in reality a process has just one.
 struct ClientProcess::Identity {
 #if __has_include("client/client_identity.h")
   client::ClientIdentity identity;
@@ -120,7 +120,7 @@ void ClientProcess::kill() {
   dead_ = true;
   for (auto& thread : threads_) {
     world_.remove(*thread);
-    (void)thread->context.release();  // and all that it owns: a dead process runs no destructor
+    (void)thread->context.release();  // and all that it owns: when a process is killed no destructor runs
   }
   network_.kill_host(spec_.host);
 }

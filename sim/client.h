@@ -1,5 +1,5 @@
 #pragma once
-/// A simulated client process: the real client's contexts, each on a thread of its own.
+/// A simulated client process. It has the real client's contexts, each on a simulated thread.
 
 #include <memory>
 #include <string>
@@ -30,21 +30,21 @@ class ClientProcess {
   ClientProcess(const ClientProcess&) = delete;
   ClientProcess& operator=(const ClientProcess&) = delete;
 
-  /// The call is the caller's until its on_done.
+  /// Submits a call. It belongs to the caller again when its on_done runs.
   void submit(size_t context, client::Call& call);
   void cancel(size_t context, client::Call& call);
   size_t contexts() const { return threads_.size(); }
   const ClientSpec& spec() const { return spec_; }
-  /// Which server a key belongs to.
+  /// The server that this key belongs to.
   size_t server_of(std::string_view key) const;
   size_t calls() const;
   void pause_until(uint64_t ns);
   void stall_thread(uint64_t pick, uint64_t ns);
   uint64_t paused_until_ns() const;
   ClientCounters counters() const;
-  /// Closes everything in peace; the world goes on meanwhile.
+  /// Closes everything in an orderly way; the world goes on meanwhile.
   void shut_down();
-  /// kill -9. Calls under way never complete.
+  /// Acts like kill -9: calls under way never complete.
   void kill();
   bool dead() const { return dead_; }
 

@@ -12,7 +12,7 @@
 
 namespace memkv::sim {
 
-/// What server/door.cc does, without a thread, unix sockets and the limit of open files. Thread: the world's.
+/// Does what server/door.cc does, without a thread, unix sockets or the limit of open files. Thread: the world's.
 class Door {
  public:
   struct Credential {

@@ -13,7 +13,8 @@ namespace memkv::sim {
 namespace {
 
 constexpr uint64_t kSector = base::kSectorBytes;
-/// In less time than this anchors tell how far a log was complete: until then two lost writes may hide a segment.
+/// An anchor says how far a log was complete at least this often. Two writes that are lost within less time may hide a
+/// segment.
 constexpr uint64_t kAnchorNs = 1200 * kMs;
 
 std::vector<std::byte> gather(std::span<const iovec> pieces) {
@@ -28,7 +29,7 @@ std::vector<std::byte> gather(std::span<const iovec> pieces) {
 
 }  // namespace
 
-/// The drive as one thread of a process has it.
+/// The drive as one thread of a process sees it.
 class DriveDevice final : public io::BlockDevice {
  public:
   DriveDevice(Drive& drive, SimLoop& loop, const io::DeviceInfo& info) : drive_(drive), loop_(loop), info_(info) {}
@@ -73,7 +74,7 @@ class DriveDevice final : public io::BlockDevice {
   io::DriveLoad load_;
 };
 
-/// The drive as a process has it open. Set-up reads and writes take no time.
+/// The drive as a process that opened it sees it. Set-up reads and writes take no simulated time.
 class OpenDrive final : public io::DriveFile {
  public:
   explicit OpenDrive(Drive& drive) : drive_(drive) {
@@ -132,7 +133,7 @@ Result<void> Drive::submit(std::unique_ptr<Flight> flight) {
 
 void Drive::finish(uint64_t id) {
   const auto at = flights_.find(id);
-  if (at == flights_.end()) return;  // its process is dead
+  if (at == flights_.end()) return;  // the process that submitted it is dead
   const std::unique_ptr<Flight> flight = std::move(at->second);
   flights_.erase(at);
   const int32_t result = take_effect(*flight);
@@ -220,7 +221,7 @@ int32_t Drive::do_write(const Flight& flight) {
   return done;
 }
 
-// Where bytes stay.
+// The bytes themselves.
 
 Drive::Sector& Drive::platter(uint64_t number) {
   std::unique_ptr<Sector>& sector = sectors_[number];
@@ -248,7 +249,8 @@ void Drive::land(uint64_t offset, std::span<const std::byte> bytes, bool durable
   cache_age_++;
 }
 
-/// All, nothing, a part from the front, or sectors by chance: drives promise no order inside one write.
+/// Lands the write whole, not at all, from the front up to some sector, or each sector by chance: drives promise no
+/// order inside one write.
 void Drive::land_partly(uint64_t offset, std::span<const std::byte> bytes, bool durable) {
   const size_t sectors = bytes.size() / kSector;
   const uint64_t way = random_.below(4);
@@ -266,14 +268,14 @@ void Drive::tear_in_flight() {
     if (flight->kind == Flight::Kind::kWrite && !faults_.gone) {
       land_partly(flight->offset, gather(flight->pieces), flight->dsync);
     }
-    (void)flight.release();  // it stands in a list of the dead process
+    (void)flight.release();  // it stays in a list of the dead process
   }
   flights_.clear();
 }
 
 void Drive::cut_power() {
   tear_in_flight();
-  const uint64_t way = random_.below(4);  // all of the cache is lost, nothing, or each sector by chance
+  const uint64_t way = random_.below(4);  // what becomes of the cache: lost, kept, or each sector by chance
   for (const auto& [number, cached] : cache_) {
     const bool lands = way == 1 || (way > 1 && random_.chance(1, 2));
     if (lands)
@@ -284,15 +286,15 @@ void Drive::cut_power() {
   cache_.clear();
 }
 
-// Rot, and what of it is the exception.
+// Rot, and whether it hits what is the one exception.
 
 std::optional<size_t> Drive::slice_of(uint64_t offset) const {
   if (slices_.bytes == 0 || offset < slices_.from) return std::nullopt;
   return (offset - slices_.from) / slices_.bytes;
 }
 
-/// The oldest write in the slice that is in flight when this one begins, or ended but its owner was not told yet: of
-/// what was written before that one, and only of that, this one can say that it was complete.
+/// Finds the oldest write of the slice that is in flight when this one begins, or that has ended but whose owner was
+/// not told yet. This write can vouch for those before that one, and for no others.
 uint64_t Drive::oldest_untold(const Flight& flight) const {
   const auto slice = slice_of(flight.offset);
   uint64_t oldest = flight.serial;

@@ -1,5 +1,5 @@
 #pragma once
-/// A simulated drive: hardware that outlives the processes that use it, and that can do all that drives do.
+/// A simulated drive. It outlives the processes that use it, and can do everything wrong that drives do.
 
 #include <array>
 #include <cstdint>
@@ -17,13 +17,13 @@
 
 namespace memkv::sim {
 
-/// Probabilities count per op and hold until the time said; afterwards the drive is good again.
+/// Faults of a drive: probabilities for each op, until the time given. Afterwards the drive is good again.
 struct DriveFaults {
   double read_error = 0, write_error = 0;
   double lost_write = 0, misdirected_write = 0;
-  double read_flip = 0;  ///< one bit of what is read is wrong, the platter is not
+  double read_flip = 0;  ///< one bit of the result is wrong, the platter is right
   uint64_t errors_until_ns = 0;
-  uint64_t slow_ns_max = 0;  ///< added to each op
+  uint64_t slow_ns_max = 0;  ///< up to this long is added to each op
   uint64_t slow_until_ns = 0;
   uint64_t hangs_until_ns = 0;  ///< what is begun before completes behind it
   bool gone = false;            ///< every op fails, and it cannot be opened
@@ -33,7 +33,8 @@ struct DriveCounts {
   uint64_t reads = 0, writes = 0, errors = 0, lost = 0, misdirected = 0, torn = 0, dropped_from_cache = 0, rotten = 0;
 };
 
-/// Sectors that were never written are zeros and take no memory. Thread: the world's.
+/// Keeps the bytes of written sectors. Sectors that were never written read as zeros and take no memory. Thread: the
+/// world's.
 class Drive {
  public:
   using Sector = std::array<std::byte, base::kSectorBytes>;
@@ -42,7 +43,7 @@ class Drive {
     bool volatile_cache = false;
     uint64_t latency_ns_min = 20 * kUs, latency_ns_max = 200 * kUs;
   };
-  /// Where the shards' slices lie, so that the newest writes of each are known.
+  /// Where the shards' slices lie. The drive needs this to know which writes are the newest of each.
   struct Slices {
     uint64_t from = 0, bytes = 0;
   };
@@ -52,7 +53,7 @@ class Drive {
   Drive(const Drive&) = delete;
   Drive& operator=(const Drive&) = delete;
 
-  /// What a process gets by opening it; null: it is gone.
+  /// What a process gets when it opens the drive. Null: the drive is gone.
   std::unique_ptr<io::DriveFile> open();
   uint32_t number() const { return number_; }
   uint64_t bytes() const { return options_.bytes; }
@@ -60,23 +61,24 @@ class Drive {
   DriveFaults& faults() { return faults_; }
   const DriveCounts& counts() const { return counts_; }
   void set_slices(Slices slices) { slices_ = slices; }
-  /// Two sectors of which one is enough: rot and zeroing leave the second alone until the first is written again.
+  /// Names two sectors that are copies of each other. While one of them is damaged, rot and zeroing leave the other
+  /// alone, until the damaged one is written again.
   void set_copies(std::array<uint64_t, 2> sectors) { copies_ = {{{sectors[0]}, {sectors[1]}}}; }
 
-  /// The processes that had ops in flight are dead: each op lands wholly, partly or not at all.
+  /// Call it when the processes with ops in flight are dead: each op lands wholly, partly or not at all.
   void tear_in_flight();
-  /// And what stands in its cache lands by chance, each sector for itself.
+  /// The same, and each sector in the drive's cache lands or is lost by chance.
   void cut_power();
-  /// One bit of a written sector turns over. `newest`: in the last write of a slice. Returns the sector's number;
-  /// nothing: no sector was hit.
+  /// Flips one bit of a written sector. `newest`: a sector of the last write of a slice. Returns the sector's number,
+  /// or nothing if no sector was hit.
   std::optional<uint64_t> rot(bool newest);
-  /// A written sector is zeroed, or all from the middle on.
+  /// Zeroes a written sector, or everything from the middle on.
   std::optional<uint64_t> zero_sector();
   size_t in_flight() const { return flights_.size(); }
 
-  /// True if one of the last writes of a slice was damaged or lost, and no later one can say that it was complete: none
-  /// was begun after the end of this one, and of all before it, was told; or if more than one was lost within the last
-  /// second. The one exception of the promise (docs/data-file.md).
+  /// True if one of the last writes of a slice was damaged or lost while no later write vouches for it: none began
+  /// after this one, and all before it, had ended and were told. True as well if more than one write was lost within
+  /// the last second. This is the one exception of the promise (docs/data-file.md).
   bool newest_damaged() const;
 
  private:
@@ -95,12 +97,12 @@ class Drive {
     uint64_t serial = 0;
     uint64_t tells_of = 0;  ///< of a write: all with a lower serial in its slice were known to be complete at its begin
   };
-  /// A write that landed (or was lost), of which no later one tells.
+  /// A write that landed or was lost, and for which no later write vouches.
   struct Newest {
     uint64_t serial = 0, offset = 0, bytes = 0;
     bool damaged = false;
-    const SimLoop* loop = nullptr;  ///< compared only: it may be gone
-    uint64_t turn = 0;              ///< of the loop, when it ended
+    const SimLoop* loop = nullptr;  ///< only compared, since it may be gone
+    uint64_t turn = 0;              ///< turn of that loop in which it ended
   };
   struct Copy {
     uint64_t sector = UINT64_MAX;
@@ -133,7 +135,7 @@ class Drive {
   DriveCounts counts_;
   Slices slices_;
   std::vector<std::unique_ptr<Sector>> sectors_;
-  std::vector<uint64_t> written_;  ///< numbers of sectors that have bytes, in the order of their first write
+  std::vector<uint64_t> written_;  ///< numbers of sectors that were written, in the order of their first write
   struct Cached {
     uint64_t age = 0;
     Sector bytes;
@@ -142,8 +144,8 @@ class Drive {
   uint64_t cache_age_ = 0;
   std::map<uint64_t, std::unique_ptr<Flight>> flights_;  ///< by serial
   uint64_t serial_ = 0;
-  std::vector<std::vector<Newest>> newest_;     ///< by slice; as they ended
-  std::vector<std::vector<uint64_t>> lost_ns_;  ///< by slice: when writes were lost, those of its last second
+  std::vector<std::vector<Newest>> newest_;     ///< by slice, in the order in which they ended
+  std::vector<std::vector<uint64_t>> lost_ns_;  ///< by slice: times of lost writes within its last second
   std::array<Copy, 2> copies_;
 };
 

@@ -111,14 +111,14 @@ TEST_F(SimulatedDrive, a_lost_write_counts_as_damage_until_something_is_written_
   EXPECT_FALSE(drive_->newest_damaged());
 }
 
-/// As an extent of a log says of those before it only what its writer knew when it began.
+/// A write vouches only for writes that its writer knew to be complete when it began, like an extent's mark.
 TEST_F(SimulatedDrive, writes_in_flight_together_do_not_tell_of_each_other) {
   bool first_was_hit = false, second_was_hit = false;
   for (int round = 0; round < 40; round++) {
     make(false, static_cast<uint64_t>(round));
     first_.result = second_.result = third_.result = 1;
     start(first_, 0, 'f');
-    if (round % 2 == 0) world_.run_for(kMs);  // it ends, but its owner is not told
+    if (round % 2 == 0) world_.run_for(kMs);  // it ends, but its owner does not know yet
     start(second_, 4, 's');
     finish(first_);
     finish(second_);
@@ -134,7 +134,7 @@ TEST_F(SimulatedDrive, writes_in_flight_together_do_not_tell_of_each_other) {
   EXPECT_TRUE(first_was_hit && second_was_hit);
 }
 
-/// A write tells of nothing behind the first one that is still in flight.
+/// A write does not vouch for anything behind the first write that is still in flight.
 TEST_F(SimulatedDrive, a_write_does_not_tell_of_what_stands_behind_one_in_flight) {
   int second_was_hit = 0;
   for (uint64_t seed = 1; seed <= 40; seed++) {
@@ -142,7 +142,7 @@ TEST_F(SimulatedDrive, a_write_does_not_tell_of_what_stands_behind_one_in_flight
     first_.result = second_.result = third_.result = 1;
     drive_->faults().slow_ns_max = 10 * kSecond;
     drive_->faults().slow_until_ns = world_.now_ns() + 1;
-    start(first_, 0, 'f');  // takes long
+    start(first_, 0, 'f');  // this one takes long
     world_.run_for(2);
     start(second_, 4, 's');
     finish(second_);

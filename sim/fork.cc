@@ -21,21 +21,21 @@
 namespace memkv::sim {
 namespace {
 
-constexpr rlim_t kCpuSecondsMax = 20;  // a run that takes longer hangs
+constexpr rlim_t kCpuSecondsMax = 20;  // a run that takes more hangs
 constexpr size_t kTextMax = 2000;
 constexpr int kMmapThreshold = 32 << 20;
 constexpr int kHeapBytes = 64 << 20;
 constexpr uintptr_t kHugePage = 2 << 20;
 
-/// Shared with the child.
+/// Memory shared with the child.
 struct Shared {
   bool finished = false;
-  RunResult figures;  // without text
+  RunResult figures;  // everything but its texts
   char violation[kTextMax] = {};
 };
 
-/// A run's heap at once and in huge pages, and nothing of it goes back: page by page, page faults were more than half
-/// of a run's time.
+/// Takes the heap of a run at once, in huge pages, and gives nothing back. Taken page by page, page faults were more
+/// than half of a run's time.
 void take_memory() {
   mallopt(M_MMAP_THRESHOLD, kMmapThreshold);
   mallopt(M_TRIM_THRESHOLD, kHeapBytes);
@@ -47,7 +47,7 @@ void take_memory() {
   if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // a hint
 }
 
-/// A child that is at work on a seed.
+/// A child process that runs a seed.
 struct Child {
   pid_t pid = -1;
   uint64_t seed = 0;

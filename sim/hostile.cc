@@ -17,8 +17,8 @@ constexpr uint32_t kFirstHost = 10'000;
 
 }  // namespace
 
-/// One connection. With a credential it shakes hands and then sends frames with a good MAC and senseless bodies, or
-/// honest frames that it never finishes; without, bytes at random. It may stop reading.
+/// One hostile connection. With a credential it shakes hands, and then sends frames with a right MAC and senseless
+/// bodies, or honest frames that it never finishes. Without one it sends random bytes. It may also stop reading.
 class Hostiles::Guest final : public Actor, public transport::LinkOwner {
  public:
   Guest(World& world, Network& network, uint32_t host, uint32_t server_host, const Tenant& tenant, uint64_t seed)
@@ -29,7 +29,7 @@ class Hostiles::Guest final : public Actor, public transport::LinkOwner {
     options.secret = tenant.secret;
     options.hello.version_min = wire::kVersionMin;
     options.hello.version_max = wire::kVersionMax;
-    if (random_.chance(1, 4)) options.secret.fill(7);  // of nobody
+    if (random_.chance(1, 4)) options.secret.fill(7);  // a credential that nobody has
     options.client_name = "hostile";
     options.deadline_ns = loop_.now_ns() + 5 * kSecond;
     connector_ = transport::Connector::make(
@@ -50,7 +50,7 @@ class Hostiles::Guest final : public Actor, public transport::LinkOwner {
   bool gone() const { return over_ && link_ == nullptr; }
   uint32_t host() const { return host_; }
 
-  /// Sends a few frames of its own making.
+  /// Sends a few bad frames.
   void misbehave() {
     if (link_ == nullptr || closed_) return;
     for (uint64_t i = random_.between(1, 4); i > 0; i--) send_nonsense();
@@ -87,7 +87,7 @@ class Hostiles::Guest final : public Actor, public transport::LinkOwner {
     Out& out = *out_.back();
     out.body.resize(random_.below(random_.chance(1, 3) ? 4000 : 200));
     random_.fill(out.body);
-    // Small numbers more often than not: they pass the first checks.
+    // Small numbers are drawn more often, since they pass the first checks.
     for (std::byte& b : out.body) b = random_.chance(2, 3) ? static_cast<std::byte>(random_.below(3)) : b;
     out.frame.opcode = static_cast<wire::Opcode>(random_.below(40));
     out.frame.request_id = random_.below(8);
@@ -111,7 +111,7 @@ Hostiles::Hostiles(World& world, Network& network, uint32_t server_host, Tenant 
 Hostiles::~Hostiles() {
   for (auto& guest : guests_) {
     world_.remove(*guest);
-    (void)guest.release();  // of the run's end: its process ends with the run
+    (void)guest.release();  // at the run's end, with its process
   }
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-/// Clients that mean no good: they send what no client of ours would.
+/// Hostile clients: they send what no client of ours would send.
 
 #include <cstdint>
 #include <memory>

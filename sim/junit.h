@@ -1,5 +1,5 @@
 #pragma once
-/// A <testsuite> for those who count tests.
+/// Writes results as a JUnit <testsuite>, for programs that count tests.
 
 #include <string>
 #include <vector>
@@ -8,9 +8,9 @@ namespace memkv::sim {
 
 class Junit {
  public:
-  /// An empty path: nothing is written.
+  /// With an empty path nothing is written.
   Junit(std::string suite, std::string path) : suite_(std::move(suite)), path_(std::move(path)) {}
-  /// `failure`: empty = passed.
+  /// An empty `failure`: the test passed.
   void add(std::string name, std::string failure) { cases_.push_back({std::move(name), std::move(failure)}); }
   [[nodiscard]] bool write() const;
 

@@ -37,7 +37,7 @@ void SimLoop::cancel(io::IoOp& op) {
   op.canceled = true;
   if (op.kind == io::IoOp::Kind::kPost) op.result = -ECANCELED;
   if (op.fd < 0 || op.place == io::IoOp::Place::kDone) return;
-  // As of io_uring: the cancel is on its way, and what the kernel does meanwhile counts.
+  // With io_uring the cancel is only on its way: what arrives meanwhile still counts.
   if (likeness_ == Likeness::kUring && world_.random().chance(1, 2)) return poke(op.fd);
   network_.unpark(op);
   finish_later(op, -ECANCELED);
@@ -63,7 +63,7 @@ size_t SimLoop::run_sockets() {
 
 size_t SimLoop::run_once(uint64_t wait_ns) {
   bind_thread();
-  // Called from outside of all turns, by who waits for the end of something: meanwhile the world goes on.
+  // Called by code outside of all turns that waits for something: the world goes on meanwhile.
   if (wait_ns > 0 && world_.current() == nullptr) world_.run_for(wait_ns);
   size_t ran = poll_sources();
   ran += run_finished();

@@ -1,5 +1,6 @@
 #pragma once
-/// The reactor of one simulated thread: sockets of the simulated network, and ops that simulated drives complete.
+/// The reactor of one simulated thread. Its sockets belong to the simulated network, and simulated drives complete its
+/// ops.
 
 #include <string>
 #include <vector>
@@ -10,8 +11,8 @@
 
 namespace memkv::sim {
 
-/// Behaves as epoll (a canceled receive writes nothing any more) or as io_uring (its end comes later).
-/// Thread: the world's.
+/// Behaves like epoll (a canceled receive writes nothing any more) or like io_uring (the receive ends later, and may
+/// still write). Thread: the world's.
 class SimLoop final : public io::LoopBase {
  public:
   enum class Likeness : uint8_t { kEpoll, kUring };
@@ -30,13 +31,13 @@ class SimLoop final : public io::LoopBase {
   void cancel(io::IoOp& op) override;
   void register_memory(std::span<std::byte>) override {}
   uint64_t now_ns() const override { return world_.now_ns() + clock_offset_ns_; }
-  /// One turn, without a wait. From outside of all turns: lets the world run for `wait_ns` first.
+  /// One turn, without a wait. From outside of all turns the world runs for `wait_ns` first.
   size_t run_once(uint64_t wait_ns) override;
 
-  // For simulated drives: an op that they complete.
+  // For simulated drives: begins an op that they will complete.
   Result<void> begin(io::IoOp& op, io::IoOp::Kind kind) { return admit(op, kind, -1); }
   void end(io::IoOp& op, int32_t result) { finish_later(op, result); }
-  /// How often the owners of ended ops were told: one that ended is told once this has grown.
+  /// Grows each time when owners of ended ops are told. The owner of an op knows that it ended once this has grown.
   uint64_t told_turns() const { return told_turns_; }
 
   // For the network and the loop's actor.
@@ -54,9 +55,9 @@ class SimLoop final : public io::LoopBase {
   Network& network_;
   const Likeness likeness_;
   const uint64_t clock_offset_ns_;
-  std::vector<int> hot_, running_;  // sockets where an op may be able to go on
+  std::vector<int> hot_, running_;  // sockets on which an op may be able to go on
   uint64_t told_turns_ = 0;
-  bool owner_has_work_ = false;  // who drives the loop asked for a turn without a wait
+  bool owner_has_work_ = false;  // the loop's driver asked for a turn without a wait
 };
 
 }  // namespace memkv::sim

@@ -57,7 +57,8 @@ int replay(const Arguments& arguments) {
   return result.violation.empty() ? 0 : 1;
 }
 
-/// The worst that a store can do: bytes that nobody wrote there, or a caller's memory that changes behind its back.
+/// The worst that a store can do: return bytes that nobody wrote there, or change a caller's memory after its op
+/// completed.
 bool is_wrong_bytes(const std::string& violation) {
   return violation.find("wrong bytes") != std::string::npos || violation.find("memory of") != std::string::npos;
 }

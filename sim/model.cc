@@ -10,7 +10,7 @@
 namespace memkv::sim {
 namespace {
 
-/// Version, key and place of eight bytes, the version first.
+/// The eight bytes that say version (first), key and place.
 uint64_t word_of(uint32_t key, Version version, uint64_t at) {
   const uint64_t product = ((uint64_t{key} << 32) ^ version ^ (at / 8)) * 0x9e3779b97f4a7c15;
   return version | (product & 0xffffffff00000000);
@@ -19,7 +19,7 @@ uint64_t word_of(uint32_t key, Version version, uint64_t at) {
 Change::Fate fate_of(Status status) {
   switch (status) {
     case Status::kOk:
-    case Status::kMiss:  // of a remove: it is not there now
+    case Status::kMiss:  // for a remove: the key is not there now
       return Change::Fate::kApplied;
     case Status::kExists:
     case Status::kRefused:
@@ -73,7 +73,7 @@ void Model::end(Version version, Status status, Generation generation, uint64_t 
   Change& c = change(version);
   MEMKV_ASSERT(c.fate == Change::Fate::kUnderWay);
   c.fate = fate_of(status);
-  // A flush that fails at one worker may have been done at the others.
+  // A flush that failed at one worker may have been done at the others.
   if (c.kind == Change::Kind::kFlush && c.fate == Change::Fate::kNever) c.fate = Change::Fate::kMaybe;
   // A change that found nothing to change has no place in the order of changes.
   c.generation = status == Status::kOk ? generation : 0;
@@ -109,7 +109,7 @@ std::vector<Version> Model::of(uint32_t tenant, uint32_t key) const {
   return versions;
 }
 
-/// True if it is certain that once `newer` is acknowledged, `older` has been applied before it, or never will be.
+/// True if it is certain that `older` was applied before `newer`, or never will be, once `newer` is acknowledged.
 bool Model::before(const Change& older, const Change& newer) const {
   if (older.fate == Change::Fate::kUnderWay || older.end_ns > newer.start_ns) {
     const bool known = older.generation != 0 && newer.generation != 0;
@@ -117,7 +117,7 @@ bool Model::before(const Change& older, const Change& newer) const {
   }
   if (older.fate == Change::Fate::kApplied) return true;
   if (older.fate == Change::Fate::kNever) return true;
-  if (older.client == newer.client) return true;  // design 12: the order of one client's changes
+  if (older.client == newer.client) return true;  // rule: changes of one client are applied in order
   return check_order_across_clients && older.deadline_ns < newer.start_ns;
 }
 
@@ -138,7 +138,8 @@ std::optional<std::string> Model::check(const Read& read) const {
 }
 
 std::optional<std::string> Model::check_hit(const Read& read, const std::vector<Version>& versions) const {
-  // The generation alone: it is never older than that of a change that was acknowledged before.
+  // Only the generation is checked: it is never older than that of a change that was acknowledged before the read
+  // began.
   for (const Version version : versions) {
     const Change& c = changes_[version - 1];
     if (c.fate != Change::Fate::kApplied || c.end_ns > read.start_ns || c.generation == 0) continue;
@@ -151,7 +152,7 @@ std::optional<std::string> Model::check_hit(const Read& read, const std::vector<
     return fmt::format("stale: a read answered with generation {} though {} was acknowledged before it",
                        read.outcome.generation, describe(version));
   }
-  // Where a range write begins another answer may be due, even if the bytes are of the same version.
+  // At the place where a range write begins, another version may be right even if the bytes before are of one version.
   std::vector<uint64_t> begins;
   for (const Version version : versions) begins.push_back(changes_[version - 1].offset);
   std::sort(begins.begin(), begins.end());
@@ -162,7 +163,7 @@ std::optional<std::string> Model::check_hit(const Read& read, const std::vector<
     while (begin != begins.end() && *begin < at) ++begin;
     if (begin != begins.end() && *begin == at) last = 0;
     const size_t skip = at % 8, n = std::min<size_t>(8 - skip, read.bytes.size() - i);
-    if (n == 8 && last != 0) {  // the most, by far: more of the same version
+    if (n == 8 && last != 0) {  // the usual case by far: eight more bytes of the same version
       uint64_t word = 0;
       std::memcpy(&word, read.bytes.data() + i, sizeof word);
       if (word == word_of(read.key, last, at)) {
@@ -175,7 +176,7 @@ std::optional<std::string> Model::check_hit(const Read& read, const std::vector<
     const uint64_t word = word_of(read.key, version, at);
     const bool matches =
         std::memcmp(read.bytes.data() + i, reinterpret_cast<const char*>(&word) + skip, n) == 0 && version != 0;
-    // Parts of eight bytes do not say their version: any that covers them will do.
+    // Fewer than eight bytes do not say their version; any version that covers them will do.
     const bool part = n < 8 && std::any_of(versions.begin(), versions.end(), [&](Version v) {
                         const uint64_t other = word_of(read.key, v, at);
                         return std::memcmp(read.bytes.data() + i, reinterpret_cast<const char*>(&other) + skip, n) == 0;
@@ -215,8 +216,8 @@ std::optional<std::string> Model::check_version(const Read& read, const std::vec
   return std::nullopt;
 }
 
-/// True if a range write that lies behind the end of what `put` wrote may be in the block: then there is a hole between
-/// them, and a read of it is a miss.
+/// True if the block may hold a range write that begins beyond the end of what `put` wrote. Then there is a hole
+/// between them, and a read across it is a miss.
 bool Model::may_have_hole(const Change& put, const Read& read, const std::vector<Version>& versions) const {
   return std::any_of(versions.begin(), versions.end(), [&](Version version) {
     const Change& c = changes_[version - 1];
@@ -225,7 +226,7 @@ bool Model::may_have_hole(const Change& put, const Read& read, const std::vector
   });
 }
 
-/// A miss is good if some change may have removed the bytes, or there is a reason why they are gone.
+/// A miss is right if some change may have removed the bytes, or something else explains that they are gone.
 std::optional<std::string> Model::check_miss(const Read& read, const std::vector<Version>& versions) const {
   Version present = 0;
   const auto says_all = [&](const Change& put) {
@@ -246,7 +247,7 @@ std::optional<std::string> Model::check_miss(const Read& read, const std::vector
     if (!takes || c.fate == Change::Fate::kNever || c.start_ns > read.end_ns) continue;
     if (!before(c, put)) return std::nullopt;
   }
-  // A get of several chunks whose block is replaced under it tries once more, and is a miss if that happens again.
+  // A get of several chunks tries once more if its block is replaced meanwhile. If that happens again, it is a miss.
   const auto beside = [&](Version version) {
     const Change& c = changes_[version - 1];
     const uint64_t over_ns = c.fate == Change::Fate::kMaybe ? std::max(c.end_ns, c.deadline_ns) : c.end_ns;

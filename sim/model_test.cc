@@ -1,4 +1,4 @@
-/// The checker itself: each rule lets the good answer through and tells the bad one.
+/// Tests of the checker itself: each rule lets the right answer through and reports the wrong one.
 
 #include <gtest/gtest.h>
 
@@ -11,7 +11,7 @@ namespace {
 
 using Kind = Change::Kind;
 
-/// One key of one tenant; time goes by ones.
+/// One key of one tenant. Time goes on by one at each step.
 class ModelOfOneKey : public testing::Test {
  protected:
   Version begin(Kind kind, uint64_t length = 64, uint32_t client = 1, uint64_t offset = 0) {

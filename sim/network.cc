@@ -84,7 +84,7 @@ void Network::poke(int fd) {
 
 bool Network::try_in(int fd, const SimLoop& loop, io::IoOp*& op, int32_t& result) {
   Socket& socket = *find(fd);
-  op = socket.in_loop == &loop ? socket.in : nullptr;  // a socket may have been handed to another thread since
+  op = socket.in_loop == &loop ? socket.in : nullptr;  // the socket may have been handed to another thread meanwhile
   if (op == nullptr) return false;
   if (socket.state == Socket::State::kListening) {
     if (socket.backlog.empty()) return false;
@@ -130,7 +130,7 @@ int32_t Network::receive(Socket& socket, const io::IoOp& op) {
       if (socket.first_at == first.size()) socket.arrived.pop_front(), socket.first_at = 0;
     }
   }
-  if (socket.peer >= 0) poke(socket.peer);  // there is room again
+  if (socket.peer >= 0) poke(socket.peer);  // there is room in the window again
   return static_cast<int32_t>(done);
 }
 
@@ -160,7 +160,7 @@ bool Network::is_dark(uint32_t host) const {
   return off != off_.end() && off->second;
 }
 
-/// Behind everything that this end sent before.
+/// When a packet arrives: after everything that this end sent before.
 uint64_t Network::arrival_ns(Socket& from) {
   base::Random& random = world_.random();
   uint64_t when = world_.now_ns() + random.between(plan_.latency_ns_min, plan_.latency_ns_max);
@@ -178,7 +178,7 @@ uint64_t Network::arrival_ns(Socket& from) {
 void Network::transmit(int fd, std::vector<std::byte> bytes) {
   Socket& socket = *find(fd);
   socket.in_flight += bytes.size();
-  if (socket.lossy) return;  // never acknowledged: the window fills up
+  if (socket.lossy) return;  // it is never acknowledged, so the window fills up
   const int to = socket.peer;
   world_.at(arrival_ns(socket), [this, fd, to, held = std::move(bytes)]() mutable { arrive(fd, to, std::move(held)); });
 }
@@ -201,7 +201,7 @@ void Network::arrive(int from, int to, std::vector<std::byte> bytes) {
   poke(to);
 }
 
-/// The peer hears that this end sends nothing more, behind all that it has sent.
+/// Tells the peer that this end sends nothing more, after all that it has sent.
 void Network::tell_end(int fd, int error) {
   Socket& socket = *find(fd);
   if (socket.peer < 0 || socket.lossy) return;
@@ -318,7 +318,7 @@ void Network::make_half_open(uint32_t host, uint64_t pick) {
   if (open.empty()) return;
   Socket& socket = *sockets_[open[pick % open.size()]];
   Socket& peer = *find(socket.peer);
-  const uint64_t way = pick / open.size() % 3;  // one direction, the other, or both
+  const uint64_t way = pick / open.size() % 3;  // which direction is lost: one, the other, or both
   socket.lossy = socket.lossy || way != 1;
   peer.lossy = peer.lossy || way != 0;
 }

@@ -1,5 +1,6 @@
 #pragma once
-/// Simulated TCP between simulated hosts: ordered bytes within a connection, nothing ordered between connections.
+/// Simulated TCP between simulated hosts. Bytes arrive in order within a connection; connections have no order among
+/// them.
 
 #include <netinet/in.h>
 
@@ -18,11 +19,11 @@ namespace memkv::sim {
 
 class SimLoop;
 
-/// How packets between two hosts fare. Changes count for what is sent from then on.
+/// How packets between two hosts travel. A change holds for what is sent from then on.
 struct NetworkPlan {
   uint64_t latency_ns_min = 20 * kUs, latency_ns_max = 100 * kUs;
-  uint64_t jitter_ns_max = 0;          ///< on top, each packet
-  uint32_t window_bytes = 256 * 1024;  ///< sent and not yet read by the peer, at most
+  uint64_t jitter_ns_max = 0;          ///< added to each packet by chance
+  uint32_t window_bytes = 256 * 1024;  ///< the most that is sent and not yet read by the peer
   uint32_t packet_bytes_max = 64 * 1024;
 };
 
@@ -38,37 +39,38 @@ class Network {
   Network& operator=(const Network&) = delete;
 
   NetworkPlan& plan() { return plan_; }
-  /// Host n is 10.0.0.n.
+  /// The address of host n: 10.0.0.n.
   static sockaddr_in address(uint32_t host, uint16_t port);
 
-  // What sockets do; results as of the system calls (>= 0, or -errno).
+  // What sockets do. Results are those of the system calls (>= 0, or -errno).
   int make_socket(uint32_t host);
   int make_listener(uint32_t host, uint16_t port);
   void close(int fd);
   void shut(int fd);
   int address_of(int fd, bool peer, sockaddr* out, socklen_t* length) const;
 
-  // For loops. An op is parked at its socket until try_in() or try_out() can do it; `loop` is told when that may be.
+  // For loops. An op is parked at its socket until try_in() or try_out() can do it. `loop` is told when that may be.
   void park(io::IoOp& op, SimLoop& loop);
   void unpark(io::IoOp& op);
-  /// Starts a connect; the outcome comes with the first try_out().
+  /// Starts a connect. The outcome comes with the first try_out().
   void connect(int fd, const sockaddr* address, socklen_t length);
-  /// What the op parked there can do now: false if it has to wait on.
-  /// Null: none of this loop's is parked there.
+  /// Does what the op that is parked there can do now. False: it has to wait on. `op` is null if no op of this loop is
+  /// parked there.
   bool try_in(int fd, const SimLoop& loop, io::IoOp*& op, int32_t& result);
   bool try_out(int fd, const SimLoop& loop, io::IoOp*& op, int32_t& result);
 
   // Faults.
-  /// The process is gone: the kernel closes its sockets. Its ops are forgotten.
+  /// The process is gone, so the kernel closes its sockets. Its ops are forgotten.
   void kill_host(uint32_t host);
-  /// The machine is gone without a word: nothing that it had open answers any more.
+  /// The machine lost its power: nothing that it had open answers any more, and nobody is told.
   void cut_power(uint32_t host);
   void power_on(uint32_t host);
-  /// All connections of the host break now, for both ends.
+  /// Breaks all connections of the host now, for both ends.
   void reset_connections(uint32_t host);
-  /// Of one connection of the host, chosen by `pick`: what one end sends is lost from now on, and nobody is told.
+  /// From now on, what one end of a connection sends is lost, and nobody is told. `pick` chooses the connection of this
+  /// host.
   void make_half_open(uint32_t host, uint64_t pick);
-  /// Nothing from or to the host arrives before that time; TCP sends it again then.
+  /// Nothing arrives from or at the host before that time. Then TCP sends it again.
   void blackhole_until(uint32_t host, uint64_t ns);
   size_t connections(uint32_t host) const;
 
@@ -78,17 +80,17 @@ class Network {
     uint16_t port = 0;
     enum class State : uint8_t { kNew, kListening, kConnecting, kOpen, kRefused, kClosed } state = State::kNew;
     int peer = -1;
-    bool shut = false;      ///< sends nothing more; what comes is dropped
+    bool shut = false;      ///< it sends nothing more; what arrives is dropped
     bool lossy = false;     ///< what it sends is lost
     bool vanished = false;  ///< its machine lost power
     bool end = false;       ///< the peer sends nothing more
-    int error = 0;          ///< of the connection, once what arrived is read
+    int error = 0;          ///< error of the connection, reported after what arrived is read
     std::deque<std::vector<std::byte>> arrived;
-    size_t first_at = 0;  ///< read of the first piece
+    size_t first_at = 0;  ///< how much of the first piece was read
     size_t arrived_bytes = 0;
-    size_t in_flight = 0;  ///< sent by this end, not yet there
+    size_t in_flight = 0;  ///< sent by this end, not arrived yet
     uint64_t last_arrival_ns = 0;
-    std::deque<int> backlog;  ///< of a listener
+    std::deque<int> backlog;  ///< for a listener: connections to accept
     io::IoOp* in = nullptr;
     io::IoOp* out = nullptr;
     SimLoop* in_loop = nullptr;
@@ -111,7 +113,7 @@ class Network {
   NetworkPlan plan_;
   std::vector<std::unique_ptr<Socket>> sockets_;
   std::map<std::pair<uint32_t, uint16_t>, int> listeners_;
-  std::map<uint32_t, uint64_t> dark_until_ns_;  ///< black holes
+  std::map<uint32_t, uint64_t> dark_until_ns_;  ///< until when a black hole holds, by host
   std::map<uint32_t, bool> off_;
   uint16_t next_port_ = 20'000;
 };

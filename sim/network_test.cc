@@ -13,7 +13,7 @@
 namespace memkv::sim {
 namespace {
 
-/// A connection between hosts 1 and 2, both ends on one loop that an actor drives.
+/// A connection between hosts 1 and 2. Both ends are on one loop, which an actor drives.
 class SimulatedNetwork : public testing::Test, public Actor {
  protected:
   struct Op {

@@ -1,5 +1,5 @@
 #pragma once
-/// A batch under way, and what it is expected to bring.
+/// A batch under way, and what it is expected to answer.
 
 #include <memory>
 #include <vector>
@@ -13,15 +13,15 @@ namespace memkv::sim {
 struct Run::OpInfo {
   enum class Kind : uint8_t { kChange, kGet, kExists, kStat, kTouch } kind = Kind::kChange;
   uint32_t key = 0;
-  Version version = 0;  ///< of a change
+  Version version = 0;  ///< for a change
   uint64_t offset = 0, length = 0;
-  std::unique_ptr<std::byte[]> buffer;  ///< what a put reads or a get fills
-  uint64_t hash = 0;                    ///< of the buffer when its op completed: it never changes again
+  std::unique_ptr<std::byte[]> buffer;  ///< the bytes that a put reads or a get fills
+  uint64_t hash = 0;                    ///< of the buffer when its op completed: afterwards it must not change
 };
 
 struct Run::Pending {
   Run* run = nullptr;
-  ClientProcess* client = nullptr;  ///< null: it died
+  ClientProcess* client = nullptr;  ///< null: the client died
   size_t seat = 0;
   uint32_t tenant = 0;
   Batch batch;

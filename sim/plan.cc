@@ -18,7 +18,7 @@ struct Weighted {
   uint32_t weight;
 };
 
-/// What a seed may meet besides its workload. Each seed draws a few of these groups, so that most runs are simple
+/// What a seed may meet besides its workload. Each seed draws only a few of these groups, so that most runs stay simple
 /// enough for strict answers (a miss needs a reason).
 const std::vector<std::vector<Weighted>>& groups() {
   static const std::vector<std::vector<Weighted>> kGroups = {
@@ -52,7 +52,7 @@ Setup make_setup(base::Random& random) {
   setup.large_blocks = random.chance(1, 10);
   setup.slow_network = random.chance(1, 5);
   setup.window_bytes = static_cast<uint32_t>(8192u << random.below(7));
-  // A drive whose ops take very different times has many in flight, in any order, when something goes wrong.
+  // With op times that differ much, a drive has many ops in flight, which end in any order, when something goes wrong.
   setup.drive_latency_ns_max = random.chance(2, 3) ? 200 * kUs : random.between(1, 10) * kMs;
   return setup;
 }
@@ -84,30 +84,32 @@ Action make_fault(base::Random& random, Kind kind, const Setup& setup) {
   action.wait_ns = log_uniform(random, 100 * kUs, 100 * kMs);
   const bool goes = kind == Kind::kKillServer || kind == Kind::kStopServer || kind == Kind::kPowerCut;
   if (goes && random.chance(3, 4)) {
-    // Mostly it is back soon, and clients find it again before the next thing happens: what one life leaves behind
-    // shows in the lives after it.
+    // Usually it is back soon, and clients find it again before the next action: what one life leaves behind shows in
+    // the lives after it.
     action.b = log_uniform(random, 100 * kUs, 20 * kMs);
     action.wait_ns += action.b + log_uniform(random, 20 * kMs, 400 * kMs);
   }
   return action;
 }
 
-/// What chance alone would tell too seldom: one seed in eight meets the faults of one story, on machines that suit it.
+/// A story: faults that belong together, on machines that suit them. Chance alone would bring them together too seldom,
+/// so one seed in eight tells a story.
 struct Story {
   void (*prepare)(Setup& setup, base::Random& random) = nullptr;
   std::vector<Weighted> faults;
-  uint64_t batches_more = 0;  ///< in each round
+  uint64_t batches_more = 0;  ///< added to each round
   uint64_t batches_a_fault = 9;
 };
 
-/// More keys than the smallest index (64 entries) has room for; the server starts with it and a large one by turns.
+/// More keys than the smallest index (64 entries) has room for. The server starts with that index and with a large one
+/// by turns.
 void for_a_small_index(Setup& setup, base::Random& random) {
   setup.keys = static_cast<uint32_t>(random.between(110, 140));
   setup.drives = setup.shards = setup.tenants = 1;
   setup.large_blocks = setup.slow_network = setup.flushes = false;
 }
 
-/// Changes of few keys over several connections, while the server stands still: those that were given up meanwhile lie
+/// Changes of few keys over several connections while the server is stopped. Changes that were given up meanwhile lie
 /// in its sockets beside newer ones.
 void for_given_up_changes(Setup& setup, base::Random& random) {
   setup.keys = static_cast<uint32_t>(random.between(1, 3));
@@ -116,7 +118,7 @@ void for_given_up_changes(Setup& setup, base::Random& random) {
   setup.large_blocks = setup.slow_network = false;
 }
 
-/// One without faults: this seed tells none.
+/// The story of a seed; one without faults means that it tells none.
 Story story_of(uint64_t seed) {
   const Story stories[] = {
       {for_a_small_index, {{Kind::kKillServer, 1}}, 100, 30},
@@ -134,7 +136,7 @@ Plan make_plan(uint64_t seed) {
   plan.setup = make_setup(random);
   std::vector<Weighted> faults;
   const Story story = story_of(seed);
-  const auto chosen = random.below(4);  // of the groups; none: nothing goes wrong
+  const auto chosen = random.below(4);  // how many groups; with none, nothing goes wrong
   for (uint64_t i = 0; i < chosen; i++) {
     const auto& group = groups()[random.below(groups().size())];
     faults.insert(faults.end(), group.begin(), group.end());

@@ -1,5 +1,5 @@
 #pragma once
-/// What a run does, drawn from its seed before it begins: so that parts of it can be left out when it is shrunk.
+/// What a run does. All of it is drawn from the seed before the run begins, so that shrinking can leave parts out.
 
 #include <cstdint>
 #include <string>
@@ -16,24 +16,24 @@ struct Setup {
   uint64_t index_entries_max = 20'000;
   uint32_t tenants = 1, clients = 2, contexts = 2, connections_per_worker = 1;
   uint32_t keys = 16;
-  bool large_blocks = false;  ///< many of a chunk and more
+  bool large_blocks = false;  ///< many blocks have a chunk or more
   bool slow_network = false;
-  bool flushes = true;  ///< clients flush now and then
+  bool flushes = true;  ///< clients flush from time to time
   uint32_t window_bytes = 256 * 1024;
 };
 
 struct Action {
   enum class Kind : uint8_t {
     kBatch,         ///< client `a` submits ops drawn from `seed`
-    kPauseServer,   ///< SIGSTOP for `b`
-    kStallThread,   ///< one thread of the server for `b`
-    kPauseClient,   ///< client `a`, for `b`
-    kKillServer,    ///< kill -9, and a start `b` later
-    kStopServer,    ///< SIGTERM, and a start `b` later
-    kPowerCut,      ///< of the server's machine, and a start `b` later
-    kKillClient,    ///< client `a`; another process takes its place
+    kPauseServer,   ///< SIGSTOP of the server for `b`
+    kStallThread,   ///< one thread of the server gets no CPU for `b`
+    kPauseClient,   ///< SIGSTOP of client `a` for `b`
+    kKillServer,    ///< kill -9 of the server; it starts again `b` later
+    kStopServer,    ///< SIGTERM of the server; it starts again `b` later
+    kPowerCut,      ///< the server's machine loses power; it starts again `b` later
+    kKillClient,    ///< client `a` is killed; another process takes its place
     kCutNetwork,    ///< connections of client `a` are reset
-    kHalfOpen,      ///< one connection of client `a`
+    kHalfOpen,      ///< one connection of client `a` is half open
     kBlackhole,     ///< nothing passes to or from client `a` for `b`
     kDriveErrors,   ///< drive `a`, for `b`: reads and writes fail by chance
     kDriveDead,     ///< drive `a` fails for good
@@ -45,15 +45,15 @@ struct Action {
     kLostWrites,    ///< drive `a`, for `b`: a write by chance never lands
     kMisdirected,   ///< drive `a`, for `b`: a write by chance lands elsewhere
     kReadFlips,     ///< drive `a`, for `b`: reads come with a bit turned over, by chance
-    kHostile,       ///< somebody who means no good does what `seed` says
-    kWallClock,     ///< jumps by `b` seconds, as signed
-    kSettle,        ///< all faults end, and everything is checked
+    kHostile,       ///< a hostile client does what `seed` says
+    kWallClock,     ///< the wall clock jumps by `b` seconds (signed)
+    kSettle,        ///< all faults end, then everything is checked
   };
   Kind kind = Kind::kBatch;
   uint32_t a = 0;
   uint64_t b = 0;
   uint64_t seed = 0;
-  uint64_t wait_ns = 0;  ///< until the next
+  uint64_t wait_ns = 0;  ///< until the next action
 };
 
 struct Plan {

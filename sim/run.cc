@@ -15,7 +15,8 @@ namespace memkv::sim {
 namespace {
 
 constexpr uint32_t kServerHost = 1, kFirstClientHost = 100;
-/// After the end of a fault a client may still hold its server for gone (its breaker's longest pause, and a connect).
+/// How long after the end of a fault a client may still take its server for gone: the breaker's longest pause, and a
+/// connect.
 constexpr uint64_t kUnreachableNs = 8 * kSecond;
 constexpr uint64_t kReadyNsMax = 60 * kSecond;
 
@@ -46,7 +47,7 @@ Run::Run(uint64_t seed, const Plan& plan, const Options& options)
                                                              .latency_ns_max = setup.drive_latency_ns_max},
                                               base::mix64(seed + i)));
     drives_.back()->set_slices({format::kSlicesOffset, layout->slice_bytes});
-    // With both superblocks damaged a drive is refused, and stays so: no round could end well.
+    // A drive whose superblocks are both damaged is refused for good, and then no round could end well.
     drives_.back()->set_copies(
         {format::kSuperblockOffsets[0] / base::kSectorBytes, format::kSuperblockOffsets[1] / base::kSectorBytes});
     files.push_back(drives_.back()->open());
@@ -68,7 +69,7 @@ Run::~Run() = default;
 RunResult Run::go() {
   if (!start_server()) fail("the server does not start");
   for (size_t i = 0; i < plan_.setup.clients; i++) seat_client(i, static_cast<uint32_t>(i) % plan_.setup.tenants);
-  // One more for each tenant, that nothing ever happens to: the auditors.
+  // One more client for each tenant, to which nothing ever happens: the auditors.
   for (uint32_t tenant = 0; tenant < plan_.setup.tenants; tenant++) seat_client(plan_.setup.clients + tenant, tenant);
   for (const Action& action : plan_.actions) {
     if (failed()) break;
@@ -116,7 +117,8 @@ bool Run::start_server() {
   start_at_ns_ = 0;
   std::vector<Drive*> drives;
   for (auto& drive : drives_) drives.push_back(drive.get());
-  // The newest write of a log decides about the exception as recovery reads it, which may be wrong each time it tries.
+  // Whether the exception applies is decided by the newest write of a log as recovery reads it, and each read may be
+  // wrong.
   for (auto& drive : drives_) {
     const DriveFaults& faults = drive->faults();
     const bool read_wrong = faults.read_flip > 0 && world_.now_ns() < faults.errors_until_ns;
@@ -161,9 +163,9 @@ void Run::server_goes(const char* how, uint64_t down_ns) {
   start_at_ns_ = world_.now_ns() + down_ns;
 }
 
-/// Between actions: what the servers counted, and a server whose time to start has come.
+/// Between actions: looks at what the servers counted, and starts a server whose time has come.
 void Run::watch_counters() {
-  const bool may_start = world_.current() == nullptr;  // recovery waits for its drives inside the start
+  const bool may_start = world_.current() == nullptr;  // recovery waits for its drives inside start()
   if (may_start && !server_ && start_at_ns_ != 0 && world_.now_ns() >= start_at_ns_) {
     if (!start_server()) start_at_ns_ = world_.now_ns() + 100 * kMs;
   }
@@ -173,8 +175,8 @@ void Run::watch_counters() {
     start_at_ns_ = world_.now_ns() + 100 * kMs;
   }
   if (!server_ || !server_->ready()) model_.note_unreachable(world_.now_ns() + kUnreachableNs);
-  // What a client finds damaged is a miss before the server has looked and dropped it. A connection that is half open
-  // may be used, and found to be, long after it was made so.
+  // A client that finds damaged bytes reports a miss before the server has looked and dropped the block. A half-open
+  // connection may be used, and noticed, long after it became so.
   uint64_t corrupt = 0, opened = 0;
   for (const ClientSeat& seat : seats_) {
     if (seat.process == nullptr || seat.process->dead()) continue;
@@ -311,7 +313,7 @@ void Run::act_on_drive(const Action& action) {
 
 // The end of a round.
 
-/// All faults end; what was taken away comes back.
+/// Ends all faults; what was taken away comes back.
 void Run::heal() {
   bool drives_return = server_ && server_->drives_out() != 0;
   for (auto& drive : drives_) {
@@ -350,7 +352,7 @@ void Run::settle() {
   check_damage_counted();
 }
 
-/// An honest client, with nothing wrong, reads every block and changes one of its own, and gets its answers.
+/// When nothing is wrong, an honest client reads every block, changes one of its own, and must get its answers.
 void Run::audit(size_t seat) {
   log(fmt::format("audit of tenant {}", seats_[seat].tenant));
   for (uint32_t key = 0; key < plan_.setup.keys && !failed(); key++) {
@@ -370,7 +372,7 @@ void Run::audit(size_t seat) {
   }
 }
 
-/// Where nothing damages bytes, nobody may find damaged ones.
+/// Where nothing damages bytes, no client may find damaged ones.
 void Run::check_damage_counted() {
   if (damaged_ || io_errors_ || !server_) return;
   const engine::StoreCounters store = server_->counts().store;
@@ -411,7 +413,7 @@ RunResult run_seed(uint64_t seed, const Run::Options& options, const std::vector
     }
     plan.actions = std::move(kept);
   }
-  // Never taken apart: a run that ends early leaves everything in the middle of its work.
+  // Never destroyed: a run that ends early leaves everything in the middle of its work.
   auto* run = new Run(seed, plan, options);
   return run->go();
 }

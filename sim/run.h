@@ -1,5 +1,5 @@
 #pragma once
-/// One seed's run: the plan's actions against simulated processes, every answer checked.
+/// The run of one seed: the plan's actions against simulated processes, with every answer checked.
 
 #include <cstdint>
 #include <functional>
@@ -45,9 +45,9 @@ class Run {
   struct Pending;
   struct ClientSeat {
     std::unique_ptr<ClientProcess> process;
-    uint32_t id = 0;  ///< of this process, for the model
+    uint32_t id = 0;  ///< of this process, as the model knows it
     uint32_t tenant = 0;
-    uint64_t disturbed_ns = 0;  ///< it, or a thread of it, stood still until then
+    uint64_t disturbed_ns = 0;  ///< until then the process, or a thread of it, stood still
     uint64_t ops_done = 0;
   };
 
@@ -65,7 +65,7 @@ class Run {
   void heal();
   void audit(size_t seat);
   void check_damage_counted();
-  /// Submits one op of an honest client, again while it is refused for now; false: there is no answer.
+  /// Submits one op of an honest client, and again as long as it is refused for now. False: no answer came.
   bool ask_until_answered(size_t seat, const std::function<void(Pending&)>& add);
   void finish();
 
@@ -98,21 +98,21 @@ class Run {
   std::vector<Tenant> tenants_;
   ServerSpec spec_;
   std::unique_ptr<ServerProcess> server_;
-  std::vector<std::unique_ptr<ServerProcess>> graves_;  ///< killed ones
+  std::vector<std::unique_ptr<ServerProcess>> graves_;  ///< servers that were killed
   std::vector<std::unique_ptr<ClientProcess>> client_graves_;
-  uint64_t start_at_ns_ = 0;  ///< when the server comes back; 0: it is up
+  uint64_t start_at_ns_ = 0;  ///< when the server starts again; 0: it is up
   std::vector<ClientSeat> seats_;
   uint32_t client_ids_ = 0;
   std::list<std::unique_ptr<Pending>> pending_, done_;
   uint64_t dropped_before_ = 0;
-  uint64_t corrupt_before_ = 0, breakers_before_ = 0;  ///< as clients counted
-  bool damaged_ = false;          ///< rot, lost or misdirected writes: what a start finds gone has a reason
+  uint64_t corrupt_before_ = 0, breakers_before_ = 0;  ///< as clients counted them
+  bool damaged_ = false;          ///< rot, lost or misdirected writes happened: what a start finds missing has a reason
   bool io_errors_ = false;        ///< reads failed: what cannot be read counts as corrupt
-  bool drives_were_out_ = false;  ///< and come back empty
+  bool drives_were_out_ = false;  ///< bitmap of drives that were out, and so come back empty
   std::unique_ptr<Hostiles> hostiles_;
 };
 
-/// Runs one seed in this process. `keep`: places of the plan's actions that are not left out; null: all.
+/// Runs one seed in this process. `keep`: places of the plan's actions to keep; null: all.
 RunResult run_seed(uint64_t seed, const Run::Options& options, const std::vector<size_t>* keep = nullptr);
 
 }  // namespace memkv::sim

@@ -1,4 +1,4 @@
-/// Runs of whole seeds: the same twice, all well, and each in a fraction of a second.
+/// Whole seeds: run twice they are the same, all are well, and each takes a fraction of a second.
 
 #include <gtest/gtest.h>
 
@@ -22,7 +22,7 @@ TEST(SimulatedRun, two_seeds_differ) { EXPECT_NE(run_forked(1).result.trace_hash
 
 TEST(SimulatedRun, addresses_do_not_matter) {
   const SeedReport alone = run_forked(3);
-  // What lies elsewhere in memory: another heap.
+  // Moves the heap, so that the second run has other addresses.
   std::vector<std::unique_ptr<std::byte[]>> ballast;
   for (size_t i = 1; i < 2000; i++) ballast.push_back(std::make_unique<std::byte[]>(i * 7 % 5000 + 1));
   EXPECT_EQ(run_forked(3).result.trace_hash, alone.result.trace_hash);

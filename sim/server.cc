@@ -13,7 +13,7 @@
 namespace memkv::sim {
 namespace {
 
-/// Small, so that pools run empty often.
+/// Small pools, so that they are often empty.
 shard::WorkerOptions worker_options(uint32_t index) {
   shard::WorkerOptions options;
   options.index = static_cast<uint16_t>(index);
@@ -56,7 +56,7 @@ class ServerProcess::DoorActor final : public Actor {
   std::unique_ptr<Door> door;
 };
 
-/// What the server's main thread does while it serves: the membership follows the drives.
+/// What the server's main thread does while it serves: it writes the membership when drives go out.
 class ServerProcess::MainActor final : public Actor {
  public:
   MainActor(std::string name, ServerProcess& process) : Actor(std::move(name)), process_(process) {}
@@ -139,7 +139,7 @@ Result<void, Message> ServerProcess::open(const std::vector<Drive*>& drives) {
   return {};
 }
 
-/// As server/storage.cc plans it.
+/// Plans the worker as server/storage.cc does.
 Result<void, Message> ServerProcess::make_worker(uint32_t index, const std::vector<uint32_t>& shards) {
   auto loop = std::make_unique<SimLoop>(world_, network_, SimLoop::Likeness::kUring, clock_offset_ns_);
   SimLoop& borrowed = *loop;
@@ -189,7 +189,7 @@ void ServerProcess::on_drive_out(void* context, uint8_t drive_index, const char*
                              fmt::format("{} gives drive {} up: {}", process.spec_.name, drive_index, why));
 }
 
-/// As server/start.cc does it: a drive that does not take the membership is out as well.
+/// As in server/drive_losses.cc: a drive that does not record the membership is out as well.
 void ServerProcess::take_drives_out() {
   const uint64_t failed = std::exchange(drives_failed_, 0);
   const uint32_t count = volume_->drive_count();
@@ -232,7 +232,7 @@ void ServerProcess::kill() {
   killed_ = true;
   for (auto& worker : workers_) {
     world_.remove(*worker);
-    (void)worker->worker.release();  // and all that it owns: a dead process runs no destructor
+    (void)worker->worker.release();  // and all that it owns: when a process is killed no destructor runs
   }
   world_.remove(*door_);
   (void)door_->door.release();

@@ -15,7 +15,7 @@
 
 namespace memkv::sim {
 
-/// Who may come in.
+/// A tenant: a credential that is let in.
 struct Tenant {
   std::string name;
   wire::Secret secret{};
@@ -30,17 +30,17 @@ struct ServerSpec {
   std::vector<std::string> accept_loss;
 };
 
-/// Sums of what its stores counted and gave up.
+/// Sums over all its stores of what they counted and gave up.
 struct ServerCounts {
-  uint64_t dropped = 0;  ///< acknowledged blocks that are gone, with the reason counted
+  uint64_t dropped = 0;  ///< acknowledged blocks that are gone for a reason that was counted
   engine::StoreCounters store{};
 };
 
-/// One life of a server. What is killed is left as it lies: its memory is given back when the run's process ends.
-/// Thread: the world's.
+/// One life of a server. A life that is killed is left as it lies; its memory is given back when the run's process
+/// ends. Thread: the world's.
 class ServerProcess {
  public:
-  /// Opens the drives that are there, as the server's main does. An error is a refusal to start.
+  /// Opens the drives that are there, as the server's main does. An error means that the server refuses to start.
   static Result<std::unique_ptr<ServerProcess>, Message> start(World& world, Network& network, const ServerSpec& spec,
                                                                std::vector<Drive*> drives);
   ~ServerProcess();
@@ -50,12 +50,12 @@ class ServerProcess {
   bool ready() const;
   bool failed() const;
   bool stopped() const;
-  /// SIGTERM: drains and closes; stopped() then.
+  /// SIGTERM: it drains and closes; then stopped() is true.
   void stop();
-  /// kill -9: nothing of it runs again.
+  /// kill -9: nothing of it runs any more.
   void kill();
   bool killed() const { return killed_; }
-  /// SIGSTOP, and SIGCONT at that time.
+  /// SIGSTOP now, SIGCONT at that time.
   void pause_until(uint64_t ns);
   /// One of its threads gets no CPU until then.
   void stall_thread(uint64_t pick, uint64_t ns);
@@ -66,7 +66,7 @@ class ServerProcess {
   shard::Worker& worker(size_t i);
   const ServerSpec& spec() const { return spec_; }
   const volume::Volume& volume() const { return *volume_; }
-  /// Asserts that every pool is whole. After stopped().
+  /// Asserts that every pool is whole. Call it after stopped().
   void check_whole() const;
 
  private:

@@ -14,7 +14,7 @@
 namespace memkv::sim {
 namespace {
 
-/// What a violation says but for its figures: two of one kind are alike.
+/// A violation without its figures: two of one kind then have the same text.
 std::string kind_of(const std::string& violation) {
   std::string kind;
   for (const char c : violation.substr(0, violation.find('('))) {

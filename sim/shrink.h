@@ -1,5 +1,5 @@
 #pragma once
-/// Makes a failing seed small: leaves out actions while it fails in the same way.
+/// Makes a failing seed small: leaves out actions as long as it still fails in the same way.
 
 #include <cstdint>
 

@@ -1,4 +1,4 @@
-/// The ops of a run: how they are drawn, and what their outcomes are held to.
+/// The ops of a run: how they are drawn, and how their outcomes are checked.
 
 #include <fmt/format.h>
 
@@ -14,10 +14,10 @@
 namespace memkv::sim {
 namespace {
 
-/// An op completes by its deadline; a frame that holds its memory gets a moment to leave.
+/// How late an op may complete after its deadline: a frame that holds its memory needs a moment to leave.
 constexpr uint64_t kLateNs = 60 * kMs;
 constexpr uint64_t kAnswerNs = 20 * kSecond;
-constexpr uint64_t kKeepNs = 2 * kSecond;  ///< buffers of completed ops are looked at again after that
+constexpr uint64_t kKeepNs = 2 * kSecond;  ///< for so long buffers of completed ops are checked for changes
 
 uint64_t hash_of(const std::byte* data, uint64_t length) { return base::xxh3({data, length}, 1); }
 
@@ -42,7 +42,7 @@ void Run::add_change(Pending& pending, base::Random& random, Change::Kind kind, 
   op.length = kind == Change::Kind::kPut || kind == Change::Kind::kWrite ? draw_size(random) : 0;
   if (kind == Change::Kind::kWrite) {
     op.offset = random.below(3) * 8 * random.below(1000);
-    op.length = op.length / 8 * 8 + 8;  // eight bytes are of one version
+    op.length = op.length / 8 * 8 + 8;  // eight bytes are always of one version
   }
   Change change;
   change.kind = kind;
@@ -79,7 +79,7 @@ void Run::add_read(Pending& pending, uint32_t key, uint64_t offset, uint64_t len
   pending.ops.push_back(std::move(op));
 }
 
-/// And a little more: what nobody wrote is not answered.
+/// Reads all of the block and a little more, since nothing may be answered where nobody wrote.
 void Run::add_read_of_all(Pending& pending, uint32_t key) {
   add_read(pending, key, 0, model_.longest(pending.tenant, key) + 1000);
 }
@@ -121,7 +121,7 @@ void Run::submit_batch(size_t seat, uint64_t seed) {
   auto pending = std::make_unique<Pending>();
   pending->seat = seat;
   pending->tenant = seats_[seat].tenant;
-  // Short ones are given up now and then even when nothing is wrong.
+  // Some deadlines are so short that ops are given up although nothing is wrong.
   const uint64_t way = random.below(10);
   pending->deadline_ns = way < 2 ? random.between(1, 5) * kMs : way < 6 ? random.between(20, 300) * kMs : kSecond;
   if (random.chance(1, 60) && plan_.setup.flushes) {
@@ -191,7 +191,7 @@ void Run::on_op_done(Pending& pending, OpInfo& op, const Outcome& outcome) {
   if (op.kind == OpInfo::Kind::kChange) {
     model_.end(op.version, outcome.status, outcome.generation, world_.now_ns());
     if (model_.change(op.version).fate == Change::Fate::kMaybe) result_.given_up++;
-    // The bytes are the caller's again: nothing of ours may read them any more.
+    // The caller may use the bytes again: so we overwrite them, and nothing of the client may read them any more.
     if (op.length > 0) std::memset(op.buffer.get(), 0xee, op.length);
   } else {
     Model::Read read;
@@ -212,7 +212,7 @@ void Run::on_op_done(Pending& pending, OpInfo& op, const Outcome& outcome) {
   if (op.buffer) op.hash = hash_of(op.buffer.get(), op.length);
 }
 
-/// A completed op leaves the caller's memory quiet.
+/// Checks that the memory of a completed op does not change.
 void Run::check_quiet(Pending& pending) {
   for (const OpInfo& op : pending.ops) {
     if (op.buffer && hash_of(op.buffer.get(), op.length) != op.hash) {
@@ -232,7 +232,7 @@ void Run::abandon_ops(const ClientProcess& client) {
   for (auto at = pending_.begin(); at != pending_.end();) {
     const auto next = std::next(at);
     if ((*at)->client == &client) {
-      (void)at->release();  // the dead process's own memory
+      (void)at->release();  // memory of the dead process
       pending_.erase(at);
     }
     at = next;

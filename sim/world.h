@@ -1,5 +1,5 @@
 #pragma once
-/// The simulated world: one clock, one queue of events, and the threads of all simulated processes, run by turns.
+/// The simulated world: one clock, one queue of events, and the threads of all simulated processes, which run by turns.
 
 #include <cstdint>
 #include <functional>
@@ -15,14 +15,14 @@ namespace memkv::sim {
 
 inline constexpr uint64_t kUs = 1'000, kMs = 1'000'000, kSecond = 1'000'000'000;
 
-/// What happened, as a hash that two runs of one seed share, and as text for people if wanted.
+/// What happened: as a hash that two runs of one seed must share, and as text for people on request.
 class Trace {
  public:
-  /// `text`: one line without the time and without the line's end.
+  /// `text` is one line, without the time and the line's end.
   void add(uint64_t now_ns, std::string_view text);
   uint64_t hash() const { return hash_; }
   uint64_t lines() const { return lines_; }
-  /// Prints each line to stdout from now on.
+  /// From now on prints each line to stdout.
   void print() { printing_ = true; }
 
  private:
@@ -31,7 +31,7 @@ class Trace {
   bool printing_ = false;
 };
 
-/// A thread of a simulated process: it runs when it has something to do, until it has nothing more to do now.
+/// A thread of a simulated process. In its turn it runs until it has nothing to do now.
 class Actor {
  public:
   explicit Actor(std::string name) : name_(std::move(name)) {}
@@ -44,7 +44,7 @@ class Actor {
   virtual uint64_t clock_offset_ns() const { return 0; }
 
   const std::string& name() const { return name_; }
-  /// Gets no turn before that time (SIGSTOP, a stalled thread).
+  /// Gives it no turn before that time (SIGSTOP, or a stalled thread).
   void pause_until(uint64_t ns) { paused_until_ns_ = ns; }
   uint64_t paused_until_ns() const { return paused_until_ns_; }
 
@@ -55,7 +55,7 @@ class Actor {
   uint64_t paused_until_ns_ = 0;
 };
 
-/// Everything random in it comes from its seed; what has the same time happens in an order drawn from the seed.
+/// Everything random comes from the seed. Events of the same time happen in an order that is drawn from the seed, too.
 /// Thread: the one that made it.
 class World {
  public:
@@ -70,21 +70,21 @@ class World {
   /// The actor whose turn it is; null between turns.
   const Actor* current() const { return current_; }
 
-  /// Events of the same time run in the order in which they were asked for.
+  /// Runs `what` at that time. Events of the same time run in the order in which they were asked for.
   void at(uint64_t when_ns, std::function<void()> what);
   void after(uint64_t delay_ns, std::function<void()> what) { at(now_ns_ + delay_ns, std::move(what)); }
 
   void add(Actor& actor) { actors_.push_back(&actor); }
   void remove(Actor& actor);
 
-  /// One event or one turn; false: nothing happens before `until_ns`, and it is that time now.
+  /// Runs one event or one turn. False: nothing happens before `until_ns`, and the clock is there now.
   bool step(uint64_t until_ns);
   void run_until(uint64_t until_ns) {
     while (step(until_ns)) {
     }
   }
   void run_for(uint64_t ns) { run_until(now_ns_ + ns); }
-  /// Runs on until `done()`, at most to `until_ns`; returns what `done` says last.
+  /// Runs until `done()` is true, at most to `until_ns`. Returns what `done` said last.
   template <typename Done>
   bool run_until(uint64_t until_ns, Done&& done) {
     while (!done() && step(until_ns)) {
@@ -93,7 +93,7 @@ class World {
   }
 
   uint64_t steps() const { return steps_; }
-  /// A run with more steps than this is one that does not come to rest.
+  /// A run with more steps than this does not come to rest.
   static constexpr uint64_t kStepsMax = 1'000'000;
 
  private:
@@ -116,7 +116,7 @@ class World {
   uint64_t order_ = 0;
   uint64_t steps_ = 0;
   std::vector<Actor*> actors_;
-  std::vector<Actor*> runnable_;  // of this step
+  std::vector<Actor*> runnable_;  // actors of this step
   Actor* current_ = nullptr;
 };
 

@@ -1,5 +1,5 @@
 #pragma once
-/// What a program says to a first word that is none of its commands.
+/// What a program says when the first word is not one of its commands.
 
 #include <fmt/core.h>
 
@@ -12,7 +12,7 @@
 
 namespace memkv::tools {
 
-/// Empty if `word` is an option or one of `known`.
+/// The message; empty if `word` is an option or one of `known`.
 inline std::string unknown_command(std::string_view program, std::string_view word,
                                    const std::vector<std::string_view>& known) {
   if (word.starts_with('-') || std::find(known.begin(), known.end(), word) != known.end()) return {};

@@ -1,4 +1,4 @@
-/// What a caller may get wrong: every such call is refused with a sentence that says what, and does nothing.
+/// Wrong arguments: every such call is refused with a sentence that says what is wrong, and has no effect.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,7 +17,7 @@ namespace {
 
 using testing::HasSubstr;
 
-/// Programs were compiled with these numbers: a struct grows at its end only, and its number here with it.
+/// Programs were compiled with these numbers. A struct may grow at its end only; then its number here grows, too.
 TEST(CStructs, keep_their_sizes_and_the_places_of_their_fields) {
   EXPECT_EQ(sizeof(memkv_options), 128u);
   EXPECT_EQ(offsetof(memkv_options, namespace_key), 24u);
@@ -36,7 +36,7 @@ TEST(CStructs, keep_their_sizes_and_the_places_of_their_fields) {
   EXPECT_EQ(sizeof(memkv_rail), 160u);
 }
 
-/// What is behind its end belongs to somebody else.
+/// The bytes behind its end belong to somebody else.
 TEST(CStructs, options_of_the_first_version_are_taken) {
   const char* server = "127.0.0.1:1";
   memkv_options options{};
@@ -78,7 +78,7 @@ class CArguments : public testing::Test {
   }
   ~CArguments() override { memkv_close(client_); }
 
-  /// Three gets of a piece each.
+  /// A batch of three gets with a piece each.
   memkv_batch good() {
     memkv_batch batch{};
     batch.struct_size = sizeof batch;
@@ -229,7 +229,7 @@ TEST_F(CArguments, no_ops_are_fine) {
   EXPECT_EQ(memkv_collect(pending, nullptr), MEMKV_OK);
 }
 
-/// A batch of a program that was compiled against a newer header.
+/// The batch of a program that was compiled with a newer header.
 struct NewerBatch {
   memkv_batch known;
   uint64_t added;

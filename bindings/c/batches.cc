@@ -19,7 +19,7 @@ using namespace memkv::c;
 
 namespace {
 
-/// Checks the batch and lets it leave.
+/// Checks the batch and submits it.
 int32_t submit(const memkv_batch* batch, uint64_t tag, const Lease& lease) {
   memkv_batch columns;
   if (auto read = read_batch(batch, columns); !read) return failed(read.error());
@@ -43,7 +43,7 @@ int32_t write_outcome(const Outcome& from, memkv_outcome* to) {
   return written ? MEMKV_OK : failed(written.error());
 }
 
-/// One op from its arguments to its status. `add` puts it into the batch.
+/// Runs one op, from its arguments to its status. `add` puts it into the batch.
 template <typename Add>
 int32_t run_one(memkv_client* client, const void* key, size_t key_size, const void* data, size_t size,
                 int64_t timeout_ns, memkv_outcome* outcome, Add add) {
@@ -53,7 +53,7 @@ int32_t run_one(memkv_client* client, const void* key, size_t key_size, const vo
     if (key == nullptr && key_size > 0) return failed(Status::kInvalid, "the key is NULL");
     if (data == nullptr && size > 0) return failed(Status::kInvalid, "the memory is NULL");
     if (timeout_ns < 0) return failed(Status::kInvalid, "timeout_ns is negative");
-    if (outcome) {  // a wrong struct is told before anything is done
+    if (outcome) {  // a wrong struct is reported before anything is done
       if (const int32_t wrong = write_outcome({}, outcome); wrong != MEMKV_OK) return wrong;
     }
     const Lease lease(*client);
@@ -143,7 +143,7 @@ int32_t memkv_submit(memkv_client* client, const memkv_batch* batch, memkv_queue
     *pending = nullptr;
     Lease lease(*client, queue);
     if (const int32_t wrong = submit(batch, tag, lease); wrong != MEMKV_OK) return wrong;
-    // Who drains the queue in another thread may have it, and have collected it, already.
+    // A thread that drains the queue may already have the pending, and may even have collected it.
     *pending = lease.keep();
     return int32_t{MEMKV_OK};
   });

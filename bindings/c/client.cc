@@ -33,7 +33,7 @@ Result<std::vector<std::string>, Message> list_of(const char* name, const char* 
   return list;
 }
 
-/// Turns the C struct into the client's options. A number that no enum of the header has, and a reserved field that is
+/// Turns the C struct into the client's options. Numbers that no enum of this header has, and reserved fields that are
 /// not zero, are refused: they come from a newer program, which would not get what it asked for.
 Result<ClientOptions, Message> options_of(const memkv_options& from) {
   ClientOptions to;
@@ -65,7 +65,7 @@ Result<ClientOptions, Message> options_of(const memkv_options& from) {
   return to;
 }
 
-/// Runs `body` inside the client; `place` (where its result goes) must be there.
+/// Runs `body` inside the client. `place`, where its result goes, must not be null.
 template <typename Body>
 int32_t inside(memkv_client* client, const void* place, Body body) {
   return guarded([&] {
@@ -76,7 +76,7 @@ int32_t inside(memkv_client* client, const void* place, Body body) {
   });
 }
 
-/// A text that memkv_free() ends.
+/// Makes a text that memkv_free() releases.
 int32_t give(const std::string& from, char** to) {
   auto* copy = static_cast<char*>(std::malloc(from.size() + 1));
   if (copy == nullptr) throw std::bad_alloc();
@@ -85,7 +85,7 @@ int32_t give(const std::string& from, char** to) {
   return MEMKV_OK;
 }
 
-/// What a listing's columns stand on.
+/// The memory behind a listing's columns.
 struct OwnedListing {
   memkv_listing columns{};
   std::vector<memkv::ListedBlock> blocks;

@@ -7,7 +7,7 @@
 namespace memkv::c {
 namespace {
 
-/// A larger sum of sizes is no memory of this machine.
+/// No machine has memory for a larger sum of sizes.
 constexpr uint64_t kBytesMax = INT64_MAX;
 
 bool has_pieces(uint32_t kind) {
@@ -55,7 +55,7 @@ Checked check_pieces(const memkv_batch& batch, size_t op, size_t first, size_t c
   return {};
 }
 
-/// The pieces of one op as C++ takes them.
+/// The pieces of one op, as C++ takes them.
 template <typename P>
 std::span<const P> gathered(const memkv_batch& batch, size_t first, size_t count, std::vector<P>& room) {
   room.clear();

@@ -1,5 +1,5 @@
 #pragma once
-/// Batches and results as columns.
+/// Turns a caller's columns into a batch, and outcomes into columns.
 
 #include <span>
 
@@ -8,9 +8,9 @@
 
 namespace memkv::c {
 
-/// A caller's batch as this library's struct, its counts and addresses checked.
+/// Turns a caller's batch into this library's struct. Its counts and addresses are checked.
 Checked read_batch(const memkv_batch* from, memkv_batch& to);
-/// Adds the ops of a checked batch.
+/// Adds the ops of a checked batch to `to`.
 void fill(const memkv_batch& from, Batch& to);
 
 Checked read_results(const memkv_results* from, memkv_results& to);

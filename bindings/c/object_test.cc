@@ -1,4 +1,4 @@
-/// libmemkv.so as a file, and as a program in C uses it.
+/// libmemkv.so as a file, and as a C program uses it.
 
 #include <gmock/gmock.h>
 
@@ -18,7 +18,7 @@ using testing::IsSubsetOf;
 
 constexpr const char* kObject = MEMKV_C_OBJECT;
 
-/// A symbol that is taken away, or changes its version, breaks programs that were linked: this list grows only.
+/// Programs that were linked break if a symbol is removed or changes its version. So this list only grows.
 TEST(CObject, shows_the_symbols_of_the_golden_list_and_no_more) {
   std::ifstream golden("tests/golden/c-api/symbols.txt");
   auto shown = last_words(output_of({NM, "-D", "--defined-only", kObject}), "");

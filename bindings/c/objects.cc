@@ -6,7 +6,7 @@
 
 using memkv::Status;
 
-// Queue.
+// The queue.
 
 memkv_queue::~memkv_queue() { ::close(fd); }
 
@@ -16,7 +16,7 @@ void memkv_queue::push(memkv_pending& pending) {
   pending.previous = last;
   (last ? last->next : first) = &pending;
   last = &pending;
-  const uint64_t one = 1;  // each time, for some event loops read a descriptor empty before they look
+  const uint64_t one = 1;  // for each completion: some event loops read a descriptor empty before they look
   [[maybe_unused]] const ssize_t written = write(fd, &one, sizeof one);
 }
 
@@ -30,9 +30,9 @@ void memkv_queue::remove(memkv_pending& pending) {
   [[maybe_unused]] const ssize_t taken = read(fd, &count, sizeof count);
 }
 
-// Client.
+// The client.
 
-/// Ends what nobody collected: a Pending's end waits until its memory is quiet. The I/O threads still run.
+/// Ends what nobody collected: the destructor of a Pending waits until its memory is quiet. The I/O threads still run.
 memkv_client::~memkv_client() {
   for (const auto& pending : pendings) pending->under_way.reset();
 }
@@ -40,7 +40,7 @@ memkv_client::~memkv_client() {
 memkv_pending& memkv_client::take(memkv_queue* to) {
   const std::lock_guard lock(mutex);
   if (unused.empty()) {
-    unused.reserve(pendings.size() + 1);  // all may come back
+    unused.reserve(pendings.size() + 1);  // room for all, in case all come back
     pendings.push_back(std::make_unique<memkv_pending>(*this));
     unused.push_back(pendings.back().get());
   }
@@ -120,7 +120,7 @@ Entered::Entered(memkv_client* client) {
   }
 }
 
-/// Told under the lock: who closes may free the client as soon as it is let go.
+/// It signals under the lock, since the thread that closes may free the client as soon as the lock is free.
 Entered::~Entered() {
   if (client_ == nullptr) return;
   const std::lock_guard lock(client_->mutex);

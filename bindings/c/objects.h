@@ -1,5 +1,5 @@
 #pragma once
-/// What the handles of the C ABI point to.
+/// The objects behind the handles of the C ABI.
 
 #include <condition_variable>
 #include <memory>
@@ -11,27 +11,27 @@
 #include "memkv/memkv.h"
 #include "status.h"
 
-/// A batch from its submit to its collection, then kept for the next one. Thread: who holds the handle, but for `queue`
-/// and the list, which the client's mutex guards.
+/// A batch from its submit until it is collected; then it is kept for the next one. Thread: whoever holds the handle.
+/// The client's mutex guards `queue` and the list.
 struct memkv_pending {
   explicit memkv_pending(memkv_client& of) : client(of) {}
 
   memkv_client& client;
-  std::optional<memkv::Batch> batch;  ///< while nothing is under way
+  std::optional<memkv::Batch> batch;  ///< only while nothing is under way
   size_t op_count = 0;
   uint64_t tag = 0;
   std::optional<memkv::Client::Pending> under_way;
 
   bool used = false;              ///< somebody has its handle
-  bool complete_early = false;    ///< before its submit had returned
-  memkv_queue* queue = nullptr;   ///< where it goes when it is complete
-  bool listed = false;            ///< it is in the queue's list
-  memkv_pending* next = nullptr;  ///< in that list
+  bool complete_early = false;    ///< it completed before its submit returned
+  memkv_queue* queue = nullptr;   ///< the queue that it goes to when it is complete
+  bool listed = false;            ///< it is in that queue's list
+  memkv_pending* next = nullptr;  ///< the next one in that list
   memkv_pending* previous = nullptr;
 };
 
-/// Completed batches of a client, first come first. Its descriptor counts 1 while the list is not empty. The client's
-/// mutex guards it.
+/// The completed batches of a client, in the order of completion. Its descriptor counts 1 while the list is not empty.
+/// The client's mutex guards it.
 struct memkv_queue {
   memkv_queue(memkv_client& of, int descriptor) : client(of), fd(descriptor) {}
   ~memkv_queue();
@@ -45,19 +45,20 @@ struct memkv_queue {
   memkv_pending* last = nullptr;
 };
 
-/// Calls enter it and leave it, so that a close can wait for them. Thread: any.
+/// A client. Calls enter and leave it, so that memkv_close() can wait for them. Thread: any.
 struct memkv_client {
   explicit memkv_client(memkv::Client connected) : client(std::move(connected)) {}
   ~memkv_client();
 
-  /// One that is unused, with a batch to fill. `to`: where it goes when it is complete; may be null.
+  /// Takes an unused pending, with a batch to fill. `to` is the queue for its completion; it may be null.
   memkv_pending& take(memkv_queue* to);
   void give_back(memkv_pending& pending);
-  /// The filled batch of `pending` leaves.
+  /// Submits the filled batch of `pending`.
   void start(memkv_pending& pending, memkv::Deadline deadline);
-  /// Cancels what is under way and waits until every other call has left.
+  /// Cancels what is under way, and waits until every other call has left.
   void end_calls();
-  /// In the child of a fork: everything but descriptors is the parent's, and its mutex may be held by nobody.
+  /// For the child of a fork. Everything but descriptors belongs to the parent, and its mutex may be held by a thread
+  /// that the child does not have.
   void close_descriptors();
 
   memkv::Client client;
@@ -76,7 +77,7 @@ struct memkv_region {
 
 namespace memkv::c {
 
-/// A call inside a client, from here to its end. ok() = it may go on; else why() is its status.
+/// A call inside a client, for as long as this lives. If ok() is false, the call must end with the status why().
 class Entered {
  public:
   explicit Entered(memkv_client* client);
@@ -91,7 +92,7 @@ class Entered {
   int32_t why_ = MEMKV_OK;
 };
 
-/// A pending that goes back, unless somebody gets its handle.
+/// A pending that goes back at the end, unless somebody got its handle.
 class Lease {
  public:
   explicit Lease(memkv_client& client, memkv_queue* to = nullptr) : pending_(&client.take(to)) {}

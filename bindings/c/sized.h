@@ -1,5 +1,5 @@
 #pragma once
-/// Structs that begin with their size, between programs and libraries of different age.
+/// Structs that begin with their size. Programs and libraries of different age can so exchange them.
 
 #include <algorithm>
 #include <cstddef>
@@ -10,15 +10,15 @@
 
 namespace memkv::c {
 
-/// The size a caller gave is that of a version between the first one and whatever is to come. `first_bytes`: of the
-/// first version.
+/// Checks the size that a caller gave: it must be that of the first version (`first_bytes`) or of a later one.
 inline Checked check_size(const char* name, size_t size, size_t first_bytes) {
   if (size >= first_bytes) return {};
   return invalid(std::string(name) + ": struct_size is " + std::to_string(size) + ", and the smallest there is has " +
                  std::to_string(first_bytes) + " bytes: zero the struct and set struct_size to its sizeof");
 }
 
-/// Reads a caller's struct: what an older one lacks is zero, and what a newer one has more must be.
+/// Reads a caller's struct. Fields that an older one lacks are zero. Fields that a newer one has in addition must be
+/// zero.
 template <typename T>
 Checked read_sized(const char* name, const T* from, size_t first_bytes, T& to) {
   to = {};
@@ -37,7 +37,7 @@ Checked read_sized(const char* name, const T* from, size_t first_bytes, T& to) {
   return {};
 }
 
-/// Fills a caller's struct as far as it goes; what it has more than `from` becomes zero.
+/// Fills in a caller's struct as far as it goes. What it has in addition to `from` becomes zero.
 template <typename T>
 Checked write_sized(const char* name, T* to, size_t first_bytes, T from) {
   if (to == nullptr) return invalid(std::string(name) + " is NULL");

@@ -12,7 +12,7 @@ struct Row {
   const char* text;
 };
 
-/// One row a status: the C number, the C++ one, and what to tell a human.
+/// One row for each status: the C number, the C++ value, and the sentence for people.
 constexpr Row kRows[] = {
     {MEMKV_OK, Status::kOk, "done"},
     {MEMKV_MISS, Status::kMiss, "the key, or a byte of the asked range, is not there"},
@@ -82,7 +82,7 @@ extern "C" {
 
 const char* memkv_error_name(int32_t status) {
   const memkv::c::Row* row = memkv::c::row_of(status);
-  return row ? memkv::to_string(row->status).data() : "unnamed";  // literals all
+  return row ? memkv::to_string(row->status).data() : "unnamed";  // literals, so they end with a zero
 }
 
 const char* memkv_error_text(int32_t status) {

@@ -1,5 +1,5 @@
 #pragma once
-/// Statuses and messages as the C ABI tells them. No exception leaves the library.
+/// Statuses and messages of the C ABI. No exception leaves the library.
 
 #include <exception>
 #include <new>
@@ -12,22 +12,22 @@ namespace memkv::c {
 
 using Checked = Result<void, Message>;
 
-/// Keeps why, for memkv_last_message() of this thread, and returns the number. A copy that is cut to its buffer: it
-/// needs no memory.
+/// Keeps the reason for memkv_last_message() in this thread, and returns the status's number. The reason is copied into
+/// a fixed buffer and cut to its size, so no memory is needed.
 int32_t failed(Status status, std::string_view why);
 inline int32_t failed(const Message& message) { return failed(message.status, message.text); }
 inline int32_t failed(const Error& error) { return failed(error.status, error.what); }
 
-/// The number of an op's status; a failure's sentence becomes the thread's message.
+/// The number of an op's status. If it is a failure, its sentence becomes the thread's message.
 int32_t told(Status status);
 
 inline Message invalid(std::string text) { return {Status::kInvalid, std::move(text)}; }
 
-/// What a call is refused with in the child of a fork.
+/// What every call is answered in the child of a fork.
 inline constexpr const char* kForkedText =
     "this process is the child of a fork, and the object is its parent's: connect a client of its own";
 
-/// Runs `body`, which returns a status's number.
+/// Runs `body`, which returns the number of a status. Exceptions become a status, too.
 template <typename Body>
 int32_t guarded(Body body) noexcept {
   try {

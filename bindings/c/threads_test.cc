@@ -28,13 +28,13 @@ class CApiThreads : public testing::Test {
     options.struct_size = sizeof options;
     options.servers = &address;
     options.server_count = 1;
-    options.io_contexts = 1;  // connected by the first put, also when the server stands still later
+    options.io_contexts = 1;  // connected by the first put, so it stays connected when the server is stopped
     EXPECT_EQ(memkv_connect(&options, &client_), MEMKV_OK) << memkv_last_message();
     EXPECT_EQ(memkv_put(client_, "k", 1, block_, sizeof block_, 0, nullptr), MEMKV_OK) << memkv_last_message();
   }
   ~CApiThreads() override { memkv_close(client_); }
 
-  /// One op of `kind` on the key "k", with a deadline far away.
+  /// One op of `kind` on the key "k", with a far deadline.
   memkv_batch one(uint32_t kind) {
     memkv_batch batch{};
     batch.struct_size = sizeof batch;
@@ -129,7 +129,7 @@ TEST_F(CApiThreads, many_submit_and_others_drain_each_batch_once) {
     threads.emplace_back([&] {
       pollfd fd{memkv_queue_fd(queue), POLLIN, 0};
       while (drained < kThreads * kBatches) {
-        poll(&fd, 1, 10);  // the other one may have taken the last
+        poll(&fd, 1, 10);  // the other thread may have taken the last one
         while (memkv_pending* pending = memkv_queue_next(queue)) {
           EXPECT_EQ(collected(pending), MEMKV_OK);
           drained++;

@@ -34,6 +34,8 @@ namespace memkv {
 /// From now; zero = the default: the floor of the op's kind, and the time that the bytes under way take at 64 MiB/s.
 using Deadline = std::chrono::nanoseconds;
 
+/// Who makes a put's checksums. kClient: the bytes are checked from the caller's memory on, over network and drive.
+/// kServer: the client saves the time, and damage on the way to the server goes unnoticed.
 enum class PutChecksum : uint8_t { kClient, kServer };
 
 /// Settings. Precedence: field set here > MEMKV_* environment > MEMKV_CONFIG file > default. An empty string or vector
@@ -86,8 +88,8 @@ Result<Region> make_region(const Context& context, void* data, size_t size, Memo
 }
 
 /// Memory registered with the client: rdma registers it with the NICs, tcp and shm do nothing. Unregisters on
-/// destruction, which waits until no NIC can touch the memory any more; on every transport an op's memory is the op's
-/// until it completes. One of a Session is destroyed by who drives the session.
+/// destruction, which waits until no NIC can touch the memory any more. (On every transport the memory of an op belongs
+/// to the op until it completes.) A region of a Session must be destroyed by the thread that drives the session.
 class Region {
  public:
   Region() = default;
@@ -102,8 +104,8 @@ class Region {
   std::shared_ptr<State> state_;
 };
 
-/// A list of pieces given in the call: one buffer (anything contiguous), or several pieces. A span of pieces is
-/// borrowed: it must live as long as this.
+/// The memory that a put reads, as the argument of a call: one buffer (anything contiguous), or several pieces in
+/// order. A span of pieces is borrowed: it must live as long as this.
 class Gather {
  public:
   Gather(std::span<const ConstPiece> pieces) : borrowed_(pieces) {}
@@ -127,6 +129,7 @@ class Gather {
   std::span<const ConstPiece> borrowed_;
   std::vector<ConstPiece> listed_;
 };
+/// The memory that a get fills; otherwise like Gather.
 class Scatter {
  public:
   Scatter(std::span<const Piece> pieces) : borrowed_(pieces) {}
@@ -160,15 +163,24 @@ class Batch {
   Batch(Batch&&) noexcept;
   Batch& operator=(Batch&&) noexcept;
 
-  /// Reads the range [offset, offset + size of dst), clipped to the block's end.
+  // Each of these appends an op and returns the batch. The outcomes of a run stand in the same order.
+
+  /// Reads the range [offset, offset + size of dst), clipped to the block's end. `if_generation`: kChanged if the block
+  /// has another version; 0 = any.
   Batch& get(std::string_view key, const Scatter& dst, uint64_t offset = 0, Generation if_generation = 0);
+  /// Replaces the block, old or new as a whole.
   Batch& put(std::string_view key, const Gather& src);
+  /// kExists if the key is there; then nothing is written.
   Batch& put_if_absent(std::string_view key, const Gather& src);
+  /// Replaces the range at `offset` and keeps the rest. A gap before it is a hole, and reading a hole is a miss.
   Batch& write(std::string_view key, const Gather& src, uint64_t offset);
   /// `touch`: what is found counts as used, as if it had been read.
   Batch& exists(std::string_view key, bool touch = false);
+  /// kMiss if the key is not there.
   Batch& remove(std::string_view key);
+  /// Counts the block as used, so that it is evicted later.
   Batch& touch(std::string_view key);
+  /// Size and generation of the block, without its bytes.
   Batch& stat(std::string_view key);
   /// The op added last starts only after the one before it is done (and is canceled if that failed).
   Batch& chained();
@@ -185,13 +197,14 @@ class Batch {
   std::unique_ptr<Impl> impl_;
 };
 
+/// A block in the answer to list().
 struct ListedBlock {
   std::string key;
-  uint64_t block_bytes = 0;
-  Generation generation = 0;
+  uint64_t block_bytes = 0;   ///< size of the block
+  Generation generation = 0;  ///< its version
 };
 
-/// Counters of this process's client (docs/operating.md). Snapshot.
+/// Counters since the client was connected (docs/operating.md explains each). A snapshot.
 struct ClientCounters {
   uint64_t ops, hits, misses, failures, unknown, retries, bytes_read, bytes_written, corrupt, connects, breaker_opened,
       staged_bytes, transport_switches;
@@ -210,7 +223,9 @@ struct RailCounters {
   uint64_t switches = 0;       ///< the rail was left, and ops went another way
 };
 
-/// Thread-safe client over `io_contexts` I/O threads.
+/// The client for most programs. Thread: any. It has `io_contexts` I/O threads, each with connections of its own; keys
+/// are placed on the servers of the list by rendezvous hashing. Calls block until their ops are complete, but submit().
+/// After a fork the child must connect a client of its own: calls on this one answer kForked.
 class Client {
  public:
   /// Checks the options and starts the I/O threads; a server that is down is not an error here (its keys are misses
@@ -274,11 +289,12 @@ class Client {
   /// Where this key lives: its place in `servers`.
   size_t server_of(std::string_view key) const;
 
-  /// `device`: the CUDA device of GPU memory. kUnsupported: GPU memory cannot be registered here, `what` says why; copy
-  /// through host memory then. kNoSpace: the limit of locked memory. Blocks.
+  /// Registers memory with the NICs, so that rdma needs no copy; tcp and shm do not need it. `device`: the CUDA device
+  /// of GPU memory. kUnsupported: GPU memory cannot be registered here (`what` says why); copy through host memory
+  /// then. kNoSpace: the limit of locked memory is reached. Blocks.
   Result<Region> register_memory(void* data, size_t size, MemoryKind kind = MemoryKind::kHost, int device = 0);
   ClientCounters counters() const;
-  /// By rail; those of the process, which its clients share. Empty: no RDMA here. Thread: any.
+  /// A row for each rail of the process; its clients share them. Empty: no RDMA here. Thread: any.
   std::vector<RailCounters> rail_counters() const;
   /// One human line per server: connected or why not, transport, congestion control.
   std::string describe() const;
@@ -307,25 +323,26 @@ class Session {
   Ticket submit(Batch& batch, Deadline deadline = {});
   /// Moves bytes; waits up to `wait` when there is nothing to do. Returns the number of tickets that became complete.
   size_t poll(std::chrono::nanoseconds wait = {});
-  /// The last poll() moved bytes or completed something: the next one may well find more. False: who polls without a
-  /// wait may yield the CPU.
+  /// True: the last poll() moved bytes or completed something, so the next one may find more. False: a caller that
+  /// polls without waiting should yield the CPU.
   bool moved() const;
   bool done(Ticket ticket) const;
-  /// Places in the batch of the ops that are complete so far, in the order in which they became so. Until the next
-  /// call of the session.
+  /// The ops that are complete so far, as places in the batch, in the order of completion. Valid until the next call of
+  /// the session.
   std::span<const uint32_t> completed(Ticket ticket) const;
-  /// Of an op that is complete, before its ticket is collected.
+  /// The outcome of an op that is complete. Only before its ticket is collected.
   const Outcome& outcome(Ticket ticket, size_t op) const;
-  /// The first `bytes` of a fed op's pieces may be read from now on: never fewer than before. Chunks leave as soon as
-  /// they are there; the block is replaced when all of them have arrived. Harmless when the op is complete.
+  /// From now on the first `bytes` of a fed op's pieces may be read; the number never goes down. Each chunk leaves as
+  /// soon as all its bytes may be read. The block is replaced when all chunks have arrived. Has no effect when the op
+  /// is complete.
   void feed(Ticket ticket, size_t op, uint64_t bytes);
   void cancel(Ticket ticket);
-  /// For who waits elsewhere (poll(2), an event loop of its own): becomes readable when poll() has something to do.
-  /// Before each wait call arm_wait(), and wait no longer than it returns: timers are due then; zero = call poll() now.
-  /// Waiting needs no lock.
+  /// For callers that wait in poll(2) or in an event loop of their own: a descriptor that becomes readable when poll()
+  /// has something to do. Before each wait call arm_wait(), and wait no longer than it returns, since timers are due
+  /// then. Zero means: call poll() now. Waiting needs no lock.
   int wait_fd() const;
   std::chrono::nanoseconds arm_wait();
-  /// The outcomes of a complete ticket; forgets it.
+  /// Returns the outcomes of a complete ticket, and forgets the ticket.
   std::vector<Outcome> collect(Ticket ticket);
   void collect(Ticket ticket, std::vector<Outcome>& out);  ///< the same without allocation
   std::vector<Outcome> run(Batch& batch, Deadline deadline = {});

@@ -38,7 +38,7 @@ enum class Status : uint8_t {
   kUnsupported = 32,   ///< this host, device or transport cannot do it (GPU memory without rdma); nothing was done
 };
 
-/// True for outcomes and failures alike that changed or read exactly what was asked.
+/// True for outcomes (the store did its job, even if that was a miss), false for failures.
 constexpr bool is_outcome(Status s) { return static_cast<uint8_t>(s) < 16; }
 constexpr bool is_failure(Status s) { return !is_outcome(s); }
 

@@ -13,7 +13,7 @@ void assert_failed(const char* file, int line, const char* expression, const cha
   int size = std::snprintf(message, sizeof message, "%s:%d: assert failed: %s%s%s%s\n", file, line, expression,
                            has_text ? " (" : "", text, has_text ? ")" : "");
   if (size >= static_cast<int>(sizeof message)) size = sizeof message - 1;
-  constexpr uint32_t kPatienceMs = 1000;  // the end of the process must not wait for a reader that is gone
+  constexpr uint32_t kPatienceMs = 1000;  // how long the last words wait for a reader of stderr
   (void)write_stderr({message, static_cast<size_t>(size)}, kPatienceMs);
   std::abort();
 }

@@ -1,6 +1,6 @@
 #pragma once
-/// Seed of a chunk's checksums: made from where the chunk belongs, so that bytes of another place never verify
-/// (docs/wire-protocol.md, "Checksums").
+/// The seed of a chunk's checksums. It is made from namespace, key and chunk number, so that bytes that belong to
+/// another place never pass the check (docs/wire-protocol.md, "Checksums").
 
 #include <cstdint>
 #include <string_view>

@@ -10,7 +10,8 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-// The kernels are built for x86-64-v3 and -v4, so everything of those levels must be there, not only the vectors.
+// The kernels are compiled for x86-64-v3 and -v4, and the compiler may use any instruction of these levels. So the CPU
+// must have all of them, not only the vector ones.
 bool has_v3() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
          __builtin_cpu_supports("fma");

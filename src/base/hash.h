@@ -1,5 +1,6 @@
 #pragma once
-/// XXH3-64 with a seed, by the widest kernel that this CPU has. Equal on every machine to XXH3_64bits_withSeed.
+/// XXH3-64 with a seed. At start the widest kernel that this CPU can run is chosen; the result is the same with each,
+/// and equals XXH3_64bits_withSeed.
 
 #include "base/bytes.h"
 
@@ -8,8 +9,9 @@ namespace memkv::base {
 /// Source: https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md.
 uint64_t xxh3(Bytes data, uint64_t seed);
 
-/// Copies `size` bytes and returns xxh3 of what arrived at `to`, in pieces that stay in the first-level cache.
-/// A source that changes meanwhile (another process's memory) cannot make the hash and the copy differ. No overlap.
+/// Copies `size` bytes and returns the xxh3 of the bytes that arrived at `to`. It goes in pieces that stay in the
+/// first-level cache. If another process changes the source meanwhile, the hash is still the one of the copy. `from`
+/// and `to` must not overlap.
 uint64_t xxh3_copy(void* to, const void* from, size_t size, uint64_t seed);
 
 /// The kernel in use: "v2" (SSE), "avx2" or "avx512".
@@ -21,7 +23,7 @@ class Xxh3Stream {
   explicit Xxh3Stream(uint64_t seed = 0) { reset(seed); }
   void reset(uint64_t seed);
   void update(Bytes data);
-  uint64_t digest() const;  ///< of all so far; more may follow
+  uint64_t digest() const;  ///< of all bytes so far; more may follow
 
   static constexpr size_t kStateBytes = 576;  ///< sizeof(XXH3_state_t), asserted in the kernels
 

@@ -1,5 +1,6 @@
-// The body of each hash_ISA.cc, compiled with that instruction set's flags. No #pragma once and no templates or inline
-// functions from other headers on purpose: a shared inline function built here could be the copy that the linker keeps.
+// The body of each hash_ISA.cc, which is compiled with the flags of that instruction set. There is no #pragma once, and
+// no template or inline function of another header is used: if such a function were compiled here, the linker could
+// keep this copy for the whole program, and a CPU without the instructions would crash.
 #define XXH_INLINE_ALL
 #include <string.h>
 #include <xxhash.h>
@@ -18,7 +19,7 @@ XXH3_state_t* state_of(void* state) { return static_cast<XXH3_state_t*>(state); 
 uint64_t hash(const void* data, size_t size, uint64_t seed) { return XXH3_64bits_withSeed(data, size, seed); }
 
 void reset(void* state, uint64_t seed) {
-  XXH3_INITSTATE(state_of(state));  // or a seed left in the storage would be taken for one already set up
+  XXH3_INITSTATE(state_of(state));  // or XXH3 takes an old seed in the storage for one that is prepared
   XXH3_64bits_reset_withSeed(state_of(state), seed);
 }
 

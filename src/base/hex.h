@@ -11,8 +11,8 @@ namespace memkv::base {
 /// Lower case, no separators.
 std::string hex_encode(Bytes data);
 
-/// Fills all of `out`; false unless `text` is exactly 2 * out.size() hex digits of either case. On false, `out` is
-/// unspecified.
+/// Fills all of `out`. Returns false unless `text` has exactly 2 * out.size() hex digits, of either case; `out` is
+/// unspecified then.
 [[nodiscard]] bool hex_decode(std::string_view text, MutBytes out);
 
 }  // namespace memkv::base

@@ -1,5 +1,6 @@
 #pragma once
-/// Lists whose links lie in the elements: no allocation, removal from the middle, owners elsewhere.
+/// Lists whose links lie inside the elements. They allocate nothing, an element can be taken out of the middle, and
+/// somebody else owns the elements.
 
 #include <cstddef>
 
@@ -7,12 +8,13 @@
 
 namespace memkv::base {
 
-/// A place in an IntrusiveList; one per list that the element can be in at a time. Not copied with its element.
+/// The link that an element has for one list. An element that can be in two lists at a time has two. A copy of the
+/// element is in no list.
 template <typename T>
 struct ListLink {
   T* previous = nullptr;
   T* next = nullptr;
-  const void* list = nullptr;  ///< the list that it is in, or nullptr
+  const void* list = nullptr;  ///< the list that the element is in, or nullptr
 
   ListLink() = default;
   ListLink(const ListLink&) {}
@@ -21,8 +23,8 @@ struct ListLink {
   bool linked() const { return list != nullptr; }
 };
 
-/// `struct Op { ListLink<Op> link; }; IntrusiveList<Op, &Op::link> ops;` Borrows its elements; clears itself at its
-/// end.
+/// A list: `struct Op { ListLink<Op> link; }; IntrusiveList<Op, &Op::link> ops;` It borrows its elements. Its
+/// destructor takes them all out.
 template <typename T, ListLink<T> T::*kLink>
 class IntrusiveList {
  public:
@@ -63,7 +65,7 @@ class IntrusiveList {
     }
   }
 
-  /// Range for; the body may remove the element that it is at.
+  /// For range-based loops. The body may remove the element that the loop is at.
   class Iterator {
    public:
     explicit Iterator(T* at) : at_(at), next_(at ? (at->*kLink).next : nullptr) {}
@@ -95,13 +97,14 @@ class IntrusiveList {
   size_t size_ = 0;
 };
 
-/// A place in an IntrusiveQueue: one pointer.
+/// The link that an element has for an IntrusiveQueue: one pointer.
 template <typename T>
 struct QueueLink {
   T* next = nullptr;
 };
 
-/// First in, first out; the cheapest list. An element is in one queue per link; that is the caller's to know.
+/// First in, first out; the cheapest list. An element can be in one queue for each link. Unlike IntrusiveList, the
+/// queue does not notice when it is put into two: the caller must know.
 template <typename T, QueueLink<T> T::*kLink>
 class IntrusiveQueue {
  public:

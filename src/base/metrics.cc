@@ -16,7 +16,8 @@ void raise(std::atomic<uint64_t>& to, uint64_t value) {
 
 }  // namespace
 
-// Values below kSubBuckets have a bucket each; above, the top kSubBits + 1 bits choose.
+// Each value below kSubBuckets has a bucket of its own. The bucket of a larger value is chosen by its top kSubBits + 1
+// bits.
 size_t Histogram::bucket_of(uint64_t ns) {
   if (ns < kSubBuckets) return ns;
   const int shift = static_cast<int>(std::bit_width(ns)) - 1 - kSubBits;

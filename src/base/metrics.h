@@ -1,5 +1,5 @@
 #pragma once
-/// Counters and latency histograms that any thread writes and reads; no locks.
+/// Counters and latency histograms. Any thread may write and read them; there are no locks.
 
 #include <array>
 #include <atomic>
@@ -19,9 +19,9 @@ class Counter {
   std::atomic<uint64_t> value_{0};
 };
 
-/// Durations in nanoseconds up to 1,099 s (longer ones count as that), each known to 3.2 % or better: 32 buckets per
-/// power of two, as HdrHistogram has them. 9 KiB. A reader beside writers sees a slightly older state, never a torn
-/// one.
+/// A histogram of durations in nanoseconds, 9 KiB large. There are 32 buckets for each power of two (as in
+/// HdrHistogram), so each value is known to 3.2 % or better. Durations above 1,099 s count as that. A reader that runs
+/// beside writers may see a slightly older state, but never a torn one.
 class Histogram {
  public:
   static constexpr uint64_t kValueMax = (uint64_t{1} << 40) - 1;
@@ -34,7 +34,8 @@ class Histogram {
   uint64_t count() const { return count_.load(std::memory_order_relaxed); }
   uint64_t sum_ns() const { return sum_ns_.load(std::memory_order_relaxed); }
   uint64_t max_ns() const { return max_ns_.load(std::memory_order_relaxed); }
-  /// The value that `percent` (0..100) of the records do not exceed, never above max_ns(); 0 without records.
+  /// The smallest value that at least `percent` (0..100) of the records do not exceed, and never more than max_ns(). 0
+  /// without records.
   uint64_t percentile_ns(double percent) const;
 
  private:

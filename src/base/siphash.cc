@@ -6,7 +6,7 @@ namespace memkv::base {
 
 SipStream::SipStream(const SipKey& key)
     : v0_(key.k0 ^ 0x736f6d6570736575u),
-      v1_(key.k1 ^ 0x646f72616e646f6du ^ 0xee),  // the mark of the output of 128 bits
+      v1_(key.k1 ^ 0x646f72616e646f6du ^ 0xee),  // 0xee marks the variant with an output of 128 bits
       v2_(key.k0 ^ 0x6c7967656e657261u),
       v3_(key.k1 ^ 0x7465646279746573u) {}
 

@@ -27,7 +27,7 @@ class SipStream {
  public:
   explicit SipStream(const SipKey& key);
   void update(Bytes data);
-  /// Call it once; nothing may follow.
+  /// Ends the stream: call it once, and feed nothing afterwards.
   Hash128 finish128();
 
  private:
@@ -35,7 +35,7 @@ class SipStream {
   void rounds(int n);
 
   uint64_t v0_, v1_, v2_, v3_;
-  uint64_t pending_ = 0;  ///< the bytes of the last, incomplete word
+  uint64_t pending_ = 0;  ///< bytes of the last word, as long as it has fewer than 8
   uint64_t size_ = 0;     ///< bytes so far
 };
 

@@ -18,12 +18,13 @@
 namespace memkv::base {
 namespace {
 
-/// What a terminal that reports room takes without waiting (WAKEUP_CHARS of the kernel's n_tty).
+/// How much a terminal takes without waiting once poll() says that it has room (WAKEUP_CHARS of the kernel's n_tty).
 constexpr size_t kTerminalPieceBytes = 256;
 
-std::atomic<bool> cut_line{false};  ///< the last text stopped in its middle
+std::atomic<bool> cut_line{false};  ///< the last text was cut short, so the next one must not continue its line
 
-/// Holds back the signals with which a write answers in this thread, and takes away those that came of it.
+/// While it lives, signals that a write to stderr raises in this thread are held back. At its end those that came are
+/// removed.
 class HeldSignals {
  public:
   HeldSignals() {
@@ -32,7 +33,7 @@ class HeldSignals {
     sigset_t pending;
     sigpending(&pending);
     for (const int number : {SIGPIPE, SIGXFSZ, SIGTTOU}) {
-      if (sigismember(&pending, number) == 1) sigdelset(&raised_, number);  // somebody else's
+      if (sigismember(&pending, number) == 1) sigdelset(&raised_, number);  // was pending: somebody else's
     }
     pthread_sigmask(SIG_BLOCK, &raised_, &before_);
   }
@@ -56,7 +57,8 @@ ssize_t retried(auto&& call) {
   return done;
 }
 
-/// Where stderr cannot be opened anew (no /proc, or a pipe of another user): what poll() promises to be taken at once.
+/// Used where stderr cannot be opened a second time (no /proc, or a pipe of another user): writes only as much as
+/// poll() promises will be taken at once.
 ssize_t write_what_fits(std::string_view text, bool terminal) {
   pollfd room{STDERR_FILENO, POLLOUT, 0};
   if (::poll(&room, 1, 0) <= 0) return errno = EAGAIN, -1;
@@ -66,8 +68,8 @@ ssize_t write_what_fits(std::string_view text, bool terminal) {
   return retried([&] { return ::write(STDERR_FILENO, piece.iov_base, piece.iov_len); });
 }
 
-/// A pipe or a terminal is opened once more, for this write alone: O_NONBLOCK belongs to the open file, which we share
-/// with other programs, so it must not be set on theirs.
+/// A pipe or a terminal is opened a second time, for this write alone. O_NONBLOCK is a flag of the open file, which
+/// other programs share with us, so it must not be set on the one that we were given.
 ssize_t write_nonblocking(std::string_view text, bool terminal) {
   const int fd = ::open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (fd < 0) return errno == ENXIO ? -1 : write_what_fits(text, terminal);  // ENXIO: a pipe that nobody reads
@@ -78,7 +80,7 @@ ssize_t write_nonblocking(std::string_view text, bool terminal) {
   return done;
 }
 
-/// As write(2), but never waits for a reader.
+/// Like write(2), but it never waits for a reader.
 ssize_t write_at_once(std::string_view text) {
   struct stat info {};
   if (::fstat(STDERR_FILENO, &info) != 0) return -1;
@@ -95,7 +97,7 @@ bool wait_for_room(uint64_t until_ns) {
   if (now >= until_ns) return false;
   pollfd room{STDERR_FILENO, POLLOUT, 0};
   const auto left_ms = static_cast<int>((until_ns - now + kNsPerMs - 1) / kNsPerMs);
-  // It may report room and still not take a whole line: then the wait goes on in steps.
+  // poll() may report room, and yet a whole line does not fit. Then we wait in steps of 1 ms.
   if (::poll(&room, 1, left_ms) > 0) ::poll(nullptr, 0, 1);
   return true;
 }
@@ -105,7 +107,8 @@ bool wait_for_room(uint64_t until_ns) {
 void hold_standard_streams() {
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
     if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;
-    // The lowest free number is this one. The wrong way round on purpose: whoever uses it must hear that it is closed.
+    // open() returns the lowest free number, which is this one. Input is opened for writing and output for reading, on
+    // purpose: whoever uses the stream must get an error, as if it were closed.
     const int flags = fd == STDIN_FILENO ? O_WRONLY : O_RDONLY;
     if (::open("/dev/null", flags) < 0) (void)!::open("/", O_PATH);
   }

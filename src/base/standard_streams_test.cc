@@ -19,7 +19,7 @@
 namespace memkv::base {
 namespace {
 
-/// Puts `fd` in the place of stderr for as long as it lives.
+/// While it lives, `fd` is stderr.
 class StderrIs {
  public:
   explicit StderrIs(int fd) : before_(dup(STDERR_FILENO)) { dup2(fd, STDERR_FILENO); }
@@ -91,7 +91,7 @@ TEST(CaseC1, a_reader_that_is_gone_raises_no_signal) {
   EXPECT_FALSE(write_stderr("nor does a socket\n"));
 }
 
-/// As when root started the program with its own pipe as stderr, and the program then became another user.
+/// The case of a program that root started with a pipe of root's as stderr, and that then became another user.
 int write_to_a_pipe_of_another_user() {
   const Pipe pipe;
   dup2(pipe.fds[1], STDERR_FILENO);

@@ -1,31 +1,31 @@
 #pragma once
-/// Switches that take a rule out: one of the ten of docs/data-file.md, so that its test can be seen to fail without it,
-/// or another that the simulator looks after (sim/bugs.cc). They exist only in programs built with MEMKV_TEST_RULES;
-/// elsewhere every rule is a constant true.
+/// Switches that take one rule out of the product, so that a test can be seen to fail without the rule: the ten of
+/// docs/data-file.md, and others that the simulator looks after (sim/bugs.cc). They exist only in programs that are
+/// built with MEMKV_TEST_RULES; elsewhere each is a constant true, and the compiler drops it.
 
 namespace memkv::base {
 
 struct TestRules {
-  bool acknowledged_in_order = true;  ///< 1
+  bool acknowledged_in_order = true;  ///< 1: extents are acknowledged in log order
   bool own_place = true;              ///< 2: place and chain of headers are checked at recovery
   bool complete_up_to = true;         ///< 3: bad payloads behind the mark are torn, before it rot
   bool dies_where_it_lies = true;     ///< 4: tombstones in the old record's log
   bool freed_waits = true;            ///< 5: a freed segment waits for its moves and its reads
-  bool sequences_reserved = true;     ///< 6
+  bool sequences_reserved = true;     ///< 6: sequences are durably reserved before use
   bool membership = true;             ///< 7: a stale member comes back empty
-  bool random_namespaces = true;      ///< 8
-  bool file_lock = true;              ///< 9
+  bool random_namespaces = true;      ///< 8: namespace ids are random, not positions
+  bool file_lock = true;              ///< 9: one process alone has a drive open
   bool durable = true;                ///< 10: RWF_DSYNC where the cache is volatile
-  // Beside the ten.
+  // Rules beside the ten, or parts of one.
   bool flushes_everywhere = true;  ///< 8: a flush is a record in each log, not in the first alone
-  bool clients_in_order = true;    ///< epochs fence what a client has given up; deadlines are those of the client
-  bool losses_noticed = true;      ///< what recovery cannot read is a loss, and never the end of the log
-  bool dropped_for_good = true;    ///< what finds no room in the index gets tombstones
+  bool clients_in_order = true;    ///< epochs fence what a client has given up; deadlines count by the client's stamp
+  bool losses_noticed = true;      ///< recovery treats what it cannot read as a loss, never as the end of the log
+  bool dropped_for_good = true;    ///< what the index had no room for gets tombstones, and stays gone
   bool answered_late = true;       ///< a change is answered when its write is done
-  bool quiet_memory = true;        ///< an op that completes takes its memory back from the link
-  bool credit_returned = true;     ///< a frame's credit comes back when the frame ends
+  bool quiet_memory = true;        ///< the op of a client gets its memory back from the link before it completes
+  bool credit_returned = true;     ///< credit comes back when the frame that used it has ended
   bool slot_freed_once = true;
-  bool slot_by_completion = true;  ///< what a drive has of an op's slot is waited for, whatever the op's deadline says
+  bool slot_by_completion = true;  ///< a slot is held until its drive I/O has completed, whatever the deadline
 };
 
 #ifdef MEMKV_TEST_RULES

@@ -1,5 +1,5 @@
 #pragma once
-/// Small things of text that people write.
+/// Helpers for text that people write.
 
 #include <string>
 #include <string_view>
@@ -7,9 +7,9 @@
 
 namespace memkv::base {
 
-/// Without white space at either end.
+/// The text without white space at its ends.
 std::string_view trim(std::string_view text);
-/// The items of a comma list, trimmed; empty ones are left out.
+/// The items of a comma-separated list, trimmed. Empty items are left out.
 std::vector<std::string> split_list(std::string_view text);
 
 }  // namespace memkv::base

@@ -1,5 +1,6 @@
 #pragma once
-/// Starts threads where there may be none to be had (ulimit -u, pids.max): a failure is a value, never an exception.
+/// Starts threads on machines where the limit may be reached (ulimit -u, pids.max): a failure is a value, never an
+/// exception.
 
 #include <signal.h>
 
@@ -13,8 +14,9 @@
 
 namespace memkv::base {
 
-/// Blocks, while it lives, the signals that are meant for the program: a thread started meanwhile never takes them.
-/// Those by which a thread reports its own fault (SIGSEGV and its like) are left alone. Thread: the one that made it.
+/// While it lives, signals that are meant for the program are blocked in this thread. A thread that is started
+/// meanwhile inherits that and never takes them. Signals by which a thread reports its own fault (SIGSEGV and the like)
+/// stay unblocked. Thread: the one that made it.
 class SignalsForOthers {
  public:
   SignalsForOthers();
@@ -26,9 +28,9 @@ class SignalsForOthers {
   sigset_t before_{};
 };
 
-/// The failure of start_thread(): kBusy, since the next try may work.
+/// The failure of start_thread(). Its status is kBusy, since the next try may work.
 Error no_thread(int sys_errno);
-/// As the kernel shows it; at most 15 characters.
+/// Sets the name that the kernel shows; at most 15 characters.
 void name_thread(std::thread& thread, const char* name);
 
 /// Runs `body` in a thread of its own that takes no signals of the program.

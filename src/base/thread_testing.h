@@ -1,12 +1,13 @@
 #pragma once
-/// For tests, in a process of their own (EXPECT_EXIT): no thread is to be had while a NoThreads lives.
+/// For tests that run in a process of their own (EXPECT_EXIT): while a NoThreads lives, no thread can be started.
 
 #include <sys/resource.h>
 #include <unistd.h>
 
 namespace memkv::base {
 
-/// The limit counts for ordinary users only, so root becomes one, for good.
+/// The kernel applies the limit to ordinary users only. So a test that runs as root becomes an ordinary user for the
+/// rest of its process.
 class NoThreads {
  public:
   NoThreads() {

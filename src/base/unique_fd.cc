@@ -6,7 +6,7 @@ namespace memkv::base {
 
 void UniqueFd::reset(int fd) {
   const int old = std::exchange(fd_, above_standard_streams(fd));
-  // Not repeated on EINTR: Linux has freed the number already, close(2).
+  // close(2) is not repeated on EINTR: Linux has freed the number by then, and another thread may already have it.
   if (old >= 0) ::close(old);
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-/// Owns a file descriptor, which is never one of the standard streams: 0 to 2 are moved out of the way.
+/// Owns a file descriptor. It is never 0, 1 or 2: such a one is moved above the standard streams.
 
 #include <utility>
 
@@ -7,7 +7,7 @@
 
 namespace memkv::base {
 
-/// Closes at the end of its life. Moved from = empty. Thread: any, one at a time.
+/// Closes its descriptor in the destructor. Empty after a move. Thread: any, one at a time.
 class UniqueFd {
  public:
   UniqueFd() = default;
@@ -23,7 +23,7 @@ class UniqueFd {
   explicit operator bool() const { return fd_ >= 0; }
   /// The caller closes it.
   [[nodiscard]] int release() { return std::exchange(fd_, -1); }
-  /// Closes what it has and takes `fd`.
+  /// Closes the descriptor that it has, and takes `fd`.
   void reset(int fd = -1);
 
  private:

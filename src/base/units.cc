@@ -40,7 +40,7 @@ constexpr Unit kDurationUnits[] = {
     {"d", 24 * 3600 * kNsPerSecond},
 };
 
-/// "1.25 GiB" = digits 125, of which 2 behind the point, and the unit "gib".
+/// A number with its unit: "1.25 GiB" is digits 125, two of them behind the point, and the unit "gib".
 struct Quantity {
   uint64_t digits = 0;
   int decimals = 0;

@@ -9,14 +9,15 @@
 
 namespace memkv::base {
 
-/// Whether "4096" without a unit is bytes, or an error that says so.
+/// What "4096" without a unit means: that many bytes, or an error that asks for a unit.
 enum class BareNumber { kRefuse, kAllow };
 
-/// B, KiB, MiB, GiB, TiB, PiB (powers of 1024) and KB, MB, GB, TB, PB (of 1000), any case, a space before the unit and
-/// a decimal fraction allowed ("1.5 GiB") if it makes whole bytes. "K" or "M" alone is refused: it means both.
+/// Reads a size. Units: B, KiB, MiB, GiB, TiB, PiB (powers of 1024) and KB, MB, GB, TB, PB (powers of 1000), in any
+/// case, with or without a space before. A fraction ("1.5 GiB") is fine if it makes whole bytes. "K" or "M" alone is
+/// refused, since it means both.
 Result<uint64_t, Message> parse_size(std::string_view text, BareNumber bare = BareNumber::kRefuse);
 
-/// Nanoseconds from ns, us, ms, s, m (or min), h, d.
+/// Reads a duration and returns nanoseconds. Units: ns, us, ms, s, m (or min), h, d.
 Result<uint64_t, Message> parse_duration_ns(std::string_view text);
 
 /// "0 B", "64 KiB", "1.50 GiB": three significant digits in the largest unit that fits.

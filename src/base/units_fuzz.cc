@@ -1,4 +1,4 @@
-// Whatever is in a configuration file: parsing ends in a value or a message.
+// Parsing ends in a value or a message, whatever stands in a configuration file.
 #include <cstdlib>
 
 #include "base/units.h"

@@ -1,4 +1,4 @@
-/// A server that does not keep to the protocol: the client closes the connection, ends every op, and lives on.
+/// A server that breaks the protocol: the client closes the connection, ends every op, and goes on living.
 
 #include <gtest/gtest.h>
 
@@ -31,7 +31,7 @@ using wire::Opcode;
 struct Say {
   std::function<void(Opcode, uint64_t, const std::string&, const std::string&)> whole;
   std::function<void(uint64_t, const std::string&, const std::string&)> half;
-  uint16_t worker = 0;  ///< of the connection
+  uint16_t worker = 0;  ///< worker that serves the connection
   void operator()(Opcode opcode, uint64_t request_id, const std::string& body, const std::string& payload) const {
     whole(opcode, request_id, body, payload);
   }
@@ -51,7 +51,7 @@ std::string cancel_body(uint64_t request_id, uint16_t index) {
   body.resize(wire::encode(wire::Cancel{request_id, index}, base::mut_bytes_of(body.data(), body.size())));
   return body;
 }
-/// As many shards as workers.
+/// A map with as many shards as workers.
 std::string map_body(uint8_t workers) {
   wire::WorkerMap map{.worker_count = workers, .shard_count = workers, .worker_of_shard = {}};
   for (uint8_t i = 0; i < workers; i++) map.worker_of_shard[i] = i;
@@ -72,14 +72,14 @@ std::string welcome_body(uint16_t worker = 0, uint8_t workers = 2) {
   body.resize(wire::encode(welcome, base::mut_bytes_of(body.data(), body.size())));
   return body;
 }
-/// All of them are misses, as an honest server says it.
+/// Answers a miss to all of them, as an honest server would.
 void misses(const Say& say, uint64_t request_id, std::vector<wire::Op> ops) {
   std::vector<wire::OpReply> replies;
   for (const wire::Op& op : ops) replies.push_back({.index = op.index, .status = Status::kMiss});
   say(Opcode::kReply, request_id, reply_body(replies), "");
 }
 
-/// Serves one connection after another on a port of its own, from a thread of its own.
+/// Serves one connection after another, on a port and a thread of its own.
 class OddServer {
  public:
   OddServer() {
@@ -97,7 +97,7 @@ class OddServer {
   size_t accepted() const { return accepted_; }
   size_t cancels() const { return cancels_; }
   size_t asked() const { return asked_; }
-  /// The worker that connections are told to belong to.
+  /// The worker that connections are told they belong to.
   void welcome_as(uint16_t worker) { worker_ = worker; }
   /// How many workers connections are told of from now on.
   void become(uint8_t workers) { workers_ = workers; }
@@ -228,7 +228,7 @@ class OddServerTest : public testing::Test {
     for (const Outcome& outcome : session_->run(batch)) all.push_back(outcome.status);
     return all;
   }
-  /// Nothing is delivered, nobody hangs, and an honest server is spoken to again.
+  /// Checks that nothing is delivered, nobody hangs, and an honest server is used again afterwards.
   void expect_failure_and_recovery(Script script, const std::function<void(Batch&)>& fill = {}) {
     std::atomic<int> played{0};
     server_.play([&](const Say& say, uint64_t request_id, std::vector<wire::Op> ops) {
@@ -248,12 +248,12 @@ class OddServerTest : public testing::Test {
     server_.play(misses);
     EXPECT_TRUE(is_spoken_to());
   }
-  /// By two gets that are answered.
+  /// Checks it with two gets that are answered.
   bool is_spoken_to() {
     const std::vector<Status> both = {Status::kMiss, Status::kMiss};
     for (int i = 0; i < 40; i++) {
       const size_t asked = server_.asked();
-      if (get_two() == both && server_.asked() > asked) return true;  // a server that is not used is a miss as well
+      if (get_two() == both && server_.asked() > asked) return true;  // else nobody was asked
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
     return false;
@@ -289,7 +289,7 @@ TEST_F(OddServerTest, CancelsWhatItAnswered) {
 TEST_F(OddServerTest, CancelsUnasked) {
   expect_failure_and_recovery([](const Say& say, uint64_t id, auto ops) {
     for (const wire::Op& op : ops) say(Opcode::kCanceled, id, cancel_body(id, op.index), "");
-    say(Opcode::kCanceled, id, cancel_body(id, 0), "");  // nobody's any more
+    say(Opcode::kCanceled, id, cancel_body(id, 0), "");  // the op is not known any more
   });
 }
 
@@ -400,7 +400,7 @@ TEST_F(OddServerTest, SendsBodiesThatAreRubbish) {
   }
 }
 
-/// A get of two units in one reply: with the first its op ends, and the second with it.
+/// Two units of one get come in one reply: with the first unit the op ends, and the second one must end with it.
 TEST_F(OddServerTest, HangsInTheMiddleOfAReply) {
   server_.play([](const Say& say, uint64_t id, auto ops) {
     const std::array<uint64_t, 1> sum = {1};
@@ -420,7 +420,7 @@ TEST_F(OddServerTest, HangsInTheMiddleOfAReply) {
   for (const Outcome& outcome : session_->run(batch, std::chrono::seconds(3))) EXPECT_NE(outcome.status, Status::kOk);
 }
 
-/// It would keep the upload until the deadline of the put.
+/// Otherwise the server would keep the upload until the put's deadline.
 TEST_F(OddServerTest, HearsOfABeginThatIsGivenUpWhileItLeaves) {
   server_.play([](const Say&, uint64_t, auto) {});
   const std::string block(3 << 20, 'x');
@@ -464,7 +464,7 @@ TEST_F(OddServerTest, HearsNothingOfAnOffsetThatNoBlockHas) {
 
 using CaseA1OddServer = OddServerTest;
 
-/// Neither was done, and by the client's own clock there is time: it asks again.
+/// Neither change was done, and by the client's own clock there is time left, so it asks again.
 TEST_F(CaseA1OddServer, CallsAPutTooLateOrFencedThatWasNotGivenUp) {
   for (const wire::OpReply first : {wire::OpReply{.status = Status::kDeadline},
                                     wire::OpReply{.status = Status::kBusy, .flags = wire::kReplyFenced}}) {
@@ -483,7 +483,7 @@ TEST_F(CaseA1OddServer, CallsAPutTooLateOrFencedThatWasNotGivenUp) {
   server_.play(misses);
 }
 
-/// Shards that nobody has answered for may have gone to worker 0, which has answered by the old map.
+/// Shards for which nobody has answered may have moved to worker 0, which has answered by the old map.
 TEST(Flush, AsksAllWorkersOfAMapThatCameMeanwhile) {
   for (const uint8_t workers : {uint8_t{1}, uint8_t{4}}) {
     OddServer server;
@@ -518,7 +518,7 @@ TEST(Flush, AsksAllWorkersOfAMapThatCameMeanwhile) {
 
 TEST(Chains, OfManyOpsThatAreDoneAtOnce) {
   ClientOptions options;
-  options.servers = {"127.0.0.1:1"};  // nobody: each get is a miss at once
+  options.servers = {"127.0.0.1:1"};  // nobody listens there, so each get is a miss at once
   options.transport = Transport::kTcp;
   Session session = Session::connect(options).value();
   std::vector<char> room(10);

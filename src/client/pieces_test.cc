@@ -12,7 +12,7 @@ namespace {
 
 using Sums = std::array<uint64_t, wire::kSumsMax>;
 
-/// `data` as a list of pieces of random lengths, some of them empty.
+/// Cuts `data` into pieces of random lengths, some of them empty.
 std::vector<iovec> cut(std::vector<std::byte>& data, base::Random& random) {
   std::vector<iovec> pieces;
   for (size_t at = 0; at < data.size();) {

@@ -1,4 +1,4 @@
-/// Where settings come from, and what is said about bad ones.
+/// Where settings come from, and what bad ones are told.
 
 #include "client/settings.h"
 
@@ -20,7 +20,7 @@ using testing::HasSubstr;
 
 constexpr const char* kKey = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-/// A clean environment, and a file for MEMKV_CONFIG.
+/// An environment without our variables, and a file for MEMKV_CONFIG.
 class SettingsTest : public testing::Test {
  protected:
   void SetUp() override {

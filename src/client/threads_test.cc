@@ -1,5 +1,6 @@
-/// No thread and no descriptor is to be had: what the client was asked fails with the reason, and works later.
-/// ThreadSanitizer starts threads of its own, and what checks objects' types needs descriptors: neither runs these.
+/// No thread or no descriptor is to be had: a call of the client fails with that reason, and works later. These tests
+/// do not run under ThreadSanitizer, which starts threads of its own, nor under the check of objects' types, which
+/// needs descriptors.
 #if !defined(__SANITIZE_THREAD__)
 
 #include <fcntl.h>
@@ -22,7 +23,7 @@ namespace {
 
 using base::NoThreads;
 
-/// Each test runs in a process of its own that is executed anew: it gives up rights, and threads are started in it.
+/// Each test runs in a process of its own that is executed anew: the test gives up rights and starts threads there.
 class CaseC2Threads : public testing::Test {
  protected:
   CaseC2Threads() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
@@ -30,24 +31,24 @@ class CaseC2Threads : public testing::Test {
 
 bool has(const std::string& text, std::string_view part) { return text.find(part) != text.npos; }
 
-/// A server by host name, so that a thread has to resolve it; nobody answers.
+/// A server by host name, so that a thread must resolve the name. Nobody answers.
 ClientOptions options_of(uint16_t port, Transport transport = Transport::kTcp) {
   ClientOptions options;
   options.servers = {"kv1=localhost:" + std::to_string(port)};
   options.transport = transport;
   options.io_contexts = 1;
-  options.congestion = "system";  // a test gives the right to choose one up
+  options.congestion = "system";  // the test gives up the right to choose another one
   options.get_timeout = std::chrono::seconds(30);
   return options;
 }
 
-/// A port of this host at which connections are refused.
+/// A port of this host where connections are refused.
 uint16_t closed_port() {
   const auto listener = io::listen_tcp("127.0.0.1", 0, {});
   return io::local_port(listener->get());
 }
 
-/// Takes all descriptors until it goes.
+/// Takes all descriptors while it lives.
 class NoDescriptors {
  public:
   NoDescriptors() {

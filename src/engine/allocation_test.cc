@@ -1,4 +1,4 @@
-/// Memory mode serves from memory that it took at its start: what a put or a get allocates is counted.
+/// Memory mode serves from memory that it took at start. The test counts what puts and gets allocate.
 
 #include <gtest/gtest.h>
 
@@ -15,7 +15,8 @@ namespace {
 constexpr uint32_t kBytes = 300'000;
 constexpr size_t kKeys = 100;
 
-/// Puts and reads blocks over and over, over memory that is all taken before. What the store allocates meanwhile.
+/// Puts and reads blocks again and again, with the test's own memory taken before. Counts what the store allocates
+/// meanwhile.
 class MemoryMode : public testing::Test {
  protected:
   MemoryMode() {
@@ -24,7 +25,7 @@ class MemoryMode : public testing::Test {
     base::grain_sums(base::as_bytes(content_), 0, sums_.data());
   }
 
-  /// The sums are not those of the key: the store passes them on, and nobody looks here.
+  /// The sums do not fit the key. The store passes them on, and nobody checks them here.
   bool put(size_t i) {
     const Reservation room = rig_.store().reserve(kBytes);
     if (room.data == nullptr) return false;
@@ -70,7 +71,7 @@ TEST_F(MemoryMode, AnAllocationIsCounted) {
 }
 
 TEST_F(MemoryMode, PutsGetsAndReclaimAllocateNothing) {
-  allocations_of(2000);  // several times round the log
+  allocations_of(2000);  // several rounds through the log
   hits_ = 0;
   const uint64_t reclaimed = rig_.store().counters().segments_reclaimed;
   EXPECT_EQ(allocations_of(2000), 0u);

@@ -1,4 +1,4 @@
-/// A drive that hangs or crawls beside others that go on.
+/// A drive that hangs or crawls, beside others that go on.
 
 #include <gtest/gtest.h>
 
@@ -12,7 +12,7 @@ namespace {
 
 TEST_F(Crawl, ADriveThatHangsGetsNoNewRecordsAndFewReads) {
   make(3);
-  pass(2000 * kMs);  // closing marks and anchors are written
+  pass(2000 * kMs);  // by then closing marks and anchors are written
   hang(1);
   std::list<BlockGet> gets;
   gets.emplace_back(*rig, sick[0]);
@@ -53,7 +53,7 @@ TEST_F(Crawl, ADriveThatHangsGetsNoNewRecordsAndFewReads) {
   EXPECT_EQ(again.op.status, Status::kOk);
 }
 
-/// One op at a time, as a shell script does: nothing overtakes what hangs.
+/// One op at a time, as from a shell script: nothing overtakes the op that hangs.
 TEST_F(Crawl, ADriveThatHangsWhileTheOthersAreIdleGetsNoNewRecordsAfterASecond) {
   make(3);
   hang(1);
@@ -77,7 +77,7 @@ TEST_F(Crawl, ADriveThatHangsWhileTheOthersAreIdleGetsNoNewRecordsAfterASecond) 
   rig->expect(early.key, early.bytes);
 }
 
-/// Small puts in a time too short to see that it hangs.
+/// Small puts, within so short a time that nobody can see yet that the drive hangs.
 TEST_F(Crawl, ADriveThatHangsLeavesExtentBuffersToTheOthers) {
   make(2);
   hang(1);
@@ -130,7 +130,7 @@ TEST_F(Crawl, ADriveThatGoesOnHangingIsTakenOutAndWhatItHoldsComesBackByItself) 
   rig->expect(put.key, put.bytes);
 }
 
-/// Drives that are full: reclaim is at one of them all the time.
+/// The drives are full, so reclaim is at work on one of them all the time.
 TEST_F(Crawl, ReclaimOfADriveThatHangsDoesNotHoldUpTheOthers) {
   make(2);
   const std::string large(400'000, 'x');
@@ -241,7 +241,7 @@ TEST_F(Crawl, SequencesThatCouldNotBeReservedAreTriedAgain) {
   EXPECT_EQ(out.count, 0);
 }
 
-/// Extents, footers and headers of segments alike.
+/// The same for extents, footers and headers of segments.
 TEST_F(Crawl, ADriveThatHasNoRoomForMoreOpsIsWaitedFor) {
   make(1);
   rig->device(0).set_refuses([asked = 0](const auto&) mutable { return ++asked % 11 != 0; });
@@ -318,7 +318,7 @@ TEST_F(Crawl, WhatFailsAfterItsDriveHasLeftHoldsNothingUp) {
   EXPECT_EQ(out.count, 0);
 }
 
-/// A range write that waits for the block's old bytes, on a drive that answers no reads.
+/// A range write waits for the block's old bytes, on a drive that answers no reads.
 TEST_F(Crawl, ALargePutDoesNotWaitForARangeWriteThatHangs) {
   make(3);
   rig->device(1).set_gate([](const auto& view) { return view.kind == io::FaultyDevice::OpKind::kRead; });

@@ -1,5 +1,5 @@
-/// Recovery answers with the newest or a miss, whatever single block is unreadable or wrong: each kind of block in
-/// turn, and blocks by chance.
+/// Recovery answers with the newest version or a miss, whichever single sector cannot be read or is wrong. The tests
+/// take each kind of sector in turn, and sectors by chance.
 
 #include <gtest/gtest.h>
 
@@ -17,7 +17,8 @@ const char* name_of(Damage damage) {
   return damage == Damage::kFlip ? "a bit flipped" : damage == Damage::kZero ? "zeroed" : "unreadable";
 }
 
-/// A start on an image with this one block damaged, then more lives without it. Returns how many blocks are misses.
+/// Starts on an image with this one sector damaged, then goes through more lives without the damage. Returns how many
+/// blocks are misses.
 size_t open_damaged(DamageRig& d, size_t drive, uint64_t offset, Damage damage, uint64_t chance) {
   d.restore();
   if (damage == Damage::kFlip)
@@ -31,7 +32,7 @@ size_t open_damaged(DamageRig& d, size_t drive, uint64_t offset, Damage damage, 
   return lost;
 }
 
-/// Every kind of block, a few of each.
+/// Every kind of sector, a few of each.
 class EachKind : public testing::TestWithParam<int> {};
 
 TEST_P(EachKind, DamagedIsNewestOrMiss) {
@@ -44,7 +45,7 @@ TEST_P(EachKind, DamagedIsNewestOrMiss) {
     d.save();
     base::Random random(seed);
     for (auto& [kind, blocks] : d.find_blocks(0)) {
-      // What is told in two places is not lost with one of them.
+      // What stands in two places is not lost with one of them.
       const bool twice = kind == BlockOf::kAnchor || kind == BlockOf::kSegmentHeader || kind == BlockOf::kFooter ||
                          kind == BlockOf::kMark;
       for (const Damage damage : {Damage::kFlip, Damage::kZero, Damage::kUnreadable}) {
@@ -54,7 +55,7 @@ TEST_P(EachKind, DamagedIsNewestOrMiss) {
           SCOPED_TRACE(testing::Message() << "seed " << seed << " block " << offset << " kind "
                                           << static_cast<int>(kind) << " " << name_of(damage) << " " << chance);
           const size_t lost = open_damaged(d, 0, offset, damage, chance);
-          // It might as well have been an extent of changes: the log is cut.
+          // It could as well have been an extent with changes, so the log is cut.
           const bool maybe_changes = kind == BlockOf::kMark && damage == Damage::kUnreadable;
           EXPECT_TRUE(lost <= (twice ? 0u : 5u) || maybe_changes) << lost << " are lost";
           if (testing::Test::HasFailure()) return;
@@ -66,10 +67,11 @@ TEST_P(EachKind, DamagedIsNewestOrMiss) {
 
 INSTANTIATE_TEST_SUITE_P(Damage, EachKind, testing::Values(1, 2));
 
-/// Nothing vouches yet for the last extent, an overwrite or a remove. If a block of it cannot be read, it is not taken
-/// for one that was never written. (What is wrong without being unreadable there is the one exception.)
+/// The last extent holds an overwrite or a remove, and nothing vouches for it yet. If a sector of it cannot be read,
+/// recovery must not take it for one that was never written. (A sector that is readable but wrong there is the one
+/// exception.)
 TEST(CaseA2, TheLastExtentThatCannotBeReadIsNoEndOfTheLog) {
-  for (const size_t size : {500u, 9'000u, 150'000u, 0u}) {  // 0: a remove
+  for (const size_t size : {500u, 9'000u, 150'000u, 0u}) {  // 0 stands for a remove
     for (uint64_t block = 0; block < base::align_up(size, base::kSectorBytes) / base::kSectorBytes + 1; block += 3) {
       SCOPED_TRACE(testing::Message() << "size " << size << " block " << block << " of the last extent");
       DamageRig d(1);
@@ -88,8 +90,8 @@ TEST(CaseA2, TheLastExtentThatCannotBeReadIsNoEndOfTheLog) {
   }
 }
 
-/// More than one lost write is more than is promised. But what a start took for an empty log stays one: a later start
-/// does not take what is left of the former life for its own.
+/// More than one lost write breaks the promise. But what a start took for an empty log stays empty: a later start must
+/// not take what is left of the former life for its own.
 TEST(Damage, WhatAStartTookForAnEmptyLogDoesNotReturn) {
   for (int lost = 1; lost <= 4; ++lost) {
     for (int written = 1; written <= 4; ++written) {
@@ -110,7 +112,7 @@ TEST(Damage, WhatAStartTookForAnEmptyLogDoesNotReturn) {
   }
 }
 
-/// MEMKV_TEST_SEED runs one more.
+/// MEMKV_TEST_SEED runs one more seed.
 TEST(Damage, ABlockByChanceIsNewestOrMiss) {
   std::vector<uint64_t> seeds = {11, 12, 13, 14};
   if (const char* more = std::getenv("MEMKV_TEST_SEED")) seeds.push_back(std::strtoull(more, nullptr, 10));

@@ -1,5 +1,5 @@
 #pragma once
-/// For tests of recovery: a store of known content, its image, and what lies in each block of it.
+/// For tests of recovery: a store of known content, its image, and what each sector of the image holds.
 
 #include <map>
 #include <string>
@@ -13,7 +13,7 @@ namespace memkv::engine {
 
 enum class BlockOf { kAnchor, kSegmentHeader, kExtentHeader, kTombstone, kMark, kPayload, kFooter };
 
-/// A rig, and what it should hold: of each key the version, 0 for a key that was removed.
+/// A rig, and what it should hold: the version of each key, 0 for one that was removed.
 class DamageRig {
  public:
   explicit DamageRig(int drives, uint64_t drive_bytes = 24 * kMi)
@@ -34,8 +34,8 @@ class DamageRig {
     ASSERT_TRUE(status == Status::kOk || status == Status::kMiss) << key;
     content[key] = 0;
   }
-  /// Three rounds of puts, overwrites and removes, over several segments: each key has older versions, many of them in
-  /// segments that are sealed, and some were removed.
+  /// Three rounds of puts, overwrites and removes over several segments. Each key has older versions, many of them in
+  /// sealed segments, and some keys are removed at the end.
   void fill(uint64_t seed) {
     base::Random random(seed);
     const auto size = [&] {
@@ -50,10 +50,10 @@ class DamageRig {
       }
     }
   }
-  /// Idle until all is told that a log tells when it is idle.
+  /// Lets the store be idle until the log has written all that an idle log writes.
   void rest() { rig.reactor().advance(3'000'000'000); }
 
-  /// As a client does it, who verifies what comes and reports what is wrong.
+  /// Reads like a client, which verifies the bytes and reports wrong ones.
   Status get(const std::string& key, std::string& out) {
     BlockStat stat;
     for (uint64_t at = 0; rig.store().stat(rig.key(key), stat) && at < stat.block_bytes; at += base::kChunkBytes) {
@@ -63,7 +63,7 @@ class DamageRig {
     }
     return rig.get(key, out);
   }
-  /// Each key is the newest, or a miss. Returns how many are misses that should not be.
+  /// Checks that each key has its newest version or is a miss. Returns how many misses there should not be.
   size_t check() {
     size_t lost = 0;
     for (const auto& [key, version] : content) {
@@ -79,7 +79,8 @@ class DamageRig {
     }
     return lost;
   }
-  /// Other lives go on with what is left: what is a miss now stays one, whatever is put and removed meanwhile.
+  /// Goes on for more lives with what is left: a key that is a miss now must stay one, whatever is put and removed
+  /// meanwhile.
   void go_on_and_check() {
     std::string out;
     for (auto& [key, version] : content) {
@@ -103,7 +104,7 @@ class DamageRig {
       saved_.emplace_back(rig.image(d)->data(), rig.image(d)->data() + drive_bytes_);
     saved_content_ = content;
   }
-  /// Back to what was saved; the store is closed.
+  /// Restores the saved image. The store is closed.
   void restore() {
     rig.before_open_ = {};
     rig.close();
@@ -114,7 +115,8 @@ class DamageRig {
   size_t drives() const { return static_cast<size_t>(rig.capacity() / drive_bytes_); }
   uint64_t drive_bytes() const { return drive_bytes_; }
 
-  /// The blocks in use of a drive, by what they are. Only live structures: those of the newest epoch at their place.
+  /// The sectors in use of a drive, by what they hold. Only live structures count: those of the newest epoch at their
+  /// place.
   std::map<BlockOf, std::vector<uint64_t>> find_blocks(size_t drive) {
     std::map<BlockOf, std::vector<uint64_t>> out;
     const auto layout = format::choose_layout(drive_bytes_, 1);

@@ -1,4 +1,4 @@
-/// One test a rule of the eviction policy.
+/// One test for each rule of the eviction policy.
 
 #include "engine/eviction_policy.h"
 
@@ -9,7 +9,7 @@ namespace {
 
 constexpr uint64_t kSegment = 64 << 20;
 
-/// A block that was read since it was written, the first record of its segment.
+/// A block that was read since it was written. Its record is the first in its segment.
 EvictionCase hit_block() {
   EvictionCase c;
   c.in_index = true;

@@ -1,4 +1,4 @@
-/// A full index, shared by two namespaces.
+/// A full index that two namespaces share.
 
 #include "engine/rig_testing.h"
 
@@ -7,7 +7,7 @@ namespace {
 
 constexpr uint64_t kOther = 78;
 
-/// A small block of any namespace.
+/// A small block of a given namespace.
 Status put_as(Rig& rig, uint64_t ns, const std::string& k, const std::string& bytes) {
   static Slot slot;
   std::memcpy(slot.data, bytes.data(), bytes.size());
@@ -46,7 +46,7 @@ TEST(CaseB7, TinyBlocksOfOneNamespaceLeaveTheOtherItsOwn) {
   for (int i = 0; i < 100; i++) EXPECT_TRUE(exists_as(rig, kNamespace, "more " + std::to_string(i))) << i;
 }
 
-/// Reclaim goes by age, and what a small tenant has is the oldest.
+/// Reclaim goes by age, and the blocks of the small tenant are the oldest.
 TEST(CaseB7, ATenantWithFewBlocksIsNotTakenForNone) {
   Rig rig(1, 64 * kMi);
   rig.close();
@@ -110,7 +110,7 @@ TEST(CaseB7, OneNamespaceAloneMakesRoomAsEver) {
   EXPECT_GT(stored, 1500);
 }
 
-/// All that the index knows lies in the segment that is being written, which reclaim does not take.
+/// Everything that the index knows lies in the segment that is being written, which reclaim does not take.
 TEST(IndexRoom, AnIndexThatIsFullOfOneSegmentMakesRoom) {
   Rig rig(1, 64 * kMi);
   rig.close();

@@ -102,7 +102,7 @@ TEST(Index, WalkThatErasesLeavesNothing) {
   Index index(1000);
   std::mt19937_64 random(3);
   for (int i = 0; i < 1000; ++i) ASSERT_TRUE(index.insert(random_digest(random)).ok());
-  // An entry that wraps from the first slots to the last is met there.
+  // An entry that wraps around from the last slots to the first is found there.
   uint64_t cursor = 0;
   for (uint64_t before = cursor; Entry* entry = index.next(cursor); cursor = before) {
     before = cursor - 1;
@@ -111,8 +111,8 @@ TEST(Index, WalkThatErasesLeavesNothing) {
   EXPECT_EQ(index.size(), 0u);
 }
 
-/// Random digests out of a pool, at random load up to the limit. `crowd` puts all homes into the last slots, so that
-/// runs wrap.
+/// Random digests out of a pool, at random load up to the limit. `crowd` puts the home of each into the last slots, so
+/// that runs wrap around.
 void run_against_map(uint64_t seed, bool crowd) {
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   std::mt19937_64 random(seed);

@@ -9,7 +9,7 @@
 namespace memkv::engine {
 namespace {
 
-constexpr uint64_t kOtherBucketLap = 4096;  // keys so far apart share a bucket
+constexpr uint64_t kOtherBucketLap = 4096;  // keys this far apart share a bucket
 
 struct Change : KeyLocks::Holder {
   Change(std::string& order, char name) : order_(order), name_(name) {}

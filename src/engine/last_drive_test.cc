@@ -1,4 +1,4 @@
-/// Cases C9 and C13: what does not take writes is told apart from what is full and from what is slow.
+/// Cases C9 and C13: a drive that takes no writes is told apart from one that is full and from one that is slow.
 
 #include <gtest/gtest.h>
 
@@ -57,7 +57,7 @@ TEST_P(CaseC9Errno, TheLastDriveIsReadAndRefusesWritesUntilItTakesThemAgain) {
 
 INSTANTIATE_TEST_SUITE_P(Writes, CaseC9Errno, testing::Values(ENOSPC, EIO));
 
-/// Of two drives the first one that takes no writes goes out; the other is the last one then.
+/// Of two drives, the first one that takes no writes goes out. The other is then the last one, and stays.
 TEST(CaseC9, TheLastOfTwoStays) {
   base::set_log_level(base::LogLevel::kOff);
   Rig rig(2, 64 * kMi);
@@ -83,8 +83,8 @@ TEST(CaseC9, TheLastOfTwoStays) {
   base::set_log_level(base::LogLevel::kInfo);
 }
 
-/// A flush that its log does not take has emptied the index all the same: what it left in the log must not come back
-/// once its blocks were removed.
+/// A flush that its log does not take has emptied the index nevertheless. What it left in the log must not come back
+/// after its blocks were removed.
 TEST(CaseC9, ARemoveBehindAFlushThatIsNotDurableIsAnsweredWhenItIs) {
   base::set_log_level(base::LogLevel::kOff);
   for (const bool fails : {false, true}) {
@@ -125,7 +125,7 @@ TEST(CaseC9, ARemoveBehindAFlushThatIsNotDurableIsAnsweredWhenItIs) {
   base::set_log_level(base::LogLevel::kInfo);
 }
 
-/// A put whose time ran out while the drive was slow: nothing was full.
+/// A put ran out of time because the drive was slow, while nothing was full.
 TEST(CaseC13, TimeThatRanOutIsNoLackOfSpace) {
   Rig rig(1, 64 * kMi);
   ASSERT_EQ(rig.put("first", bytes_of("first", 1, 5'000)), Status::kOk);
@@ -140,7 +140,7 @@ TEST(CaseC13, TimeThatRanOutIsNoLackOfSpace) {
   rig.reactor().advance(2 * kSecond);
   int late = 0;
   for (const auto& put : puts) {
-    if (put->done == 0) continue;  // in flight: the drive has it
+    if (put->done == 0) continue;  // the drive has it in flight
     EXPECT_EQ(put->op.status, Status::kDeadline);
     ++late;
   }

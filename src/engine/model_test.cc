@@ -1,5 +1,5 @@
-/// Random operations against a model: what the store says must be what was acknowledged, over memory, files and drives
-/// that lose their power.
+/// Random operations against a model: what the store says must be what was acknowledged. Over memory, over files, and
+/// over drives that lose their power.
 
 #include <gtest/gtest.h>
 
@@ -51,7 +51,7 @@ struct Version {
     return it != present.begin() && std::prev(it)->second >= end;
   }
   bool has_holes() const { return !bytes.empty() && !has(0, bytes.size()); }
-  /// More present ranges in one chunk than its record can name.
+  /// True if one chunk has more present ranges than its record can name.
   bool too_torn() const {
     std::map<uint64_t, uint32_t> count;
     for (const auto& [begin, end] : present) {
@@ -63,12 +63,12 @@ struct Version {
 
 using State = std::optional<Version>;  // nullopt: the block is not there
 
-/// What one key may be. One state, unless a change of it failed or was cut.
+/// What one key may hold. There is one state, unless a change of the key failed or was cut.
 struct Block {
   std::vector<State> may_be = {std::nullopt};
   Generation generation = 0;  // 0: not known
   bool busy = false;          // a change is under way
-  State next;                 // what it would make
+  State next;                 // what the change under way would make
   bool certain() const { return may_be.size() == 1; }
   const State& now() const { return may_be.front(); }
 };
@@ -94,7 +94,7 @@ struct Job {
   ReadOp read;
   CommitOp commit;
   Upload upload;
-  std::vector<State> seen;  // of a get: what it may find
+  std::vector<State> seen;  // for a get: what it may find
   size_t left = 0;
   Status status = Status::kOk;
   Generation generation = 0;
@@ -164,9 +164,9 @@ struct Plan {
   int drives = 1;
   uint64_t drive_bytes = 0;
   uint64_t ops = 0;
-  bool wraps = false;  // the log wraps: what is not read may go
+  bool wraps = false;  // the log wraps, so blocks that are not read may go
   uint64_t keys = 48;
-  double reopens = 0, power_cuts = 0;  // a round
+  double reopens = 0, power_cuts = 0;  // in each round
   uint64_t large_max = 5 * kMi;
 };
 
@@ -181,7 +181,7 @@ class ModelTest {
   }
 
  private:
-  /// One rig until it is used up.
+  /// Runs one rig until it is used up.
   void session() {
     rig_ = std::make_unique<Rig>(plan_.drives, plan_.drive_bytes, plan_.kind);
     blocks_.clear();
@@ -196,7 +196,7 @@ class ModelTest {
       const uint64_t device_before = rig_->store().counters().device_bytes_written;
       const uint64_t user_before = user_bytes_;
       round();
-      // What memory mode takes in place is not counted by the log.
+      // The log does not count what memory mode receives in place.
       bytes += rig_->store().counters().device_bytes_written - device_before + (user_bytes_ - user_before);
       if (random_.next_double() < plan_.power_cuts) cut_power();
       if (random_.next_double() < plan_.reopens) reopen();
@@ -209,7 +209,7 @@ class ModelTest {
     rig_.reset();
   }
 
-  /// A few operations at once: changes of distinct keys, and reads of any.
+  /// Starts a few operations at once: changes of distinct keys, and reads of any.
   void round() {
     start_round();
     for (int turns = 0; !all_done() && turns < Rig::kTurnsMax; ++turns) {
@@ -289,7 +289,7 @@ class ModelTest {
     }
   }
 
-  /// What the change carries, and what it makes of the block.
+  /// Chooses what the change carries, and works out what it makes of the block.
   void choose_bytes(Job& job) {
     Block& block = *job.block;
     block.next = std::nullopt;
@@ -332,7 +332,7 @@ class ModelTest {
     rig_->store().read(job.arm(job.read));
   }
 
-  /// Reads are held until the end of the round: their bytes must not change under them.
+  /// Reads are held until the end of the round, and their bytes must not change while they are.
   void release_reads() {
     for (auto& job : jobs_) {
       if (job->kind != Kind::kGet || !job->done || job->read.data == nullptr) continue;
@@ -343,7 +343,7 @@ class ModelTest {
     }
   }
 
-  /// What a read of [offset, offset + length) of `state` may say. Empty text: this.
+  /// Compares a read of [offset, offset + length) with `state`. An empty text: it fits.
   std::string mismatch(const State& state, Status status, uint64_t block_bytes, uint64_t offset, uint64_t length,
                        const std::string& bytes) const {
     if (!state) return status == Status::kMiss ? "" : "the block is there";
@@ -371,7 +371,7 @@ class ModelTest {
         << job.key << " at " << job.offset << " length " << job.read.length;
   }
 
-  /// The change is done: what is the block now?
+  /// The change is done: works out what the block is now.
   void settle(Job& job) {
     Block& block = *job.block;
     if (job.room.data != nullptr && job.status != Status::kOk) rig_->store().abandon(job.room);
@@ -407,7 +407,7 @@ class ModelTest {
     block.generation = block.next ? job.generation : 0;
   }
 
-  /// A range write may have found its block evicted: then its bytes are all there is.
+  /// A range write may have found its block evicted; then its own bytes are all there is.
   void begin_anew(Job& job) {
     BlockStat stat;
     if (!rig_->store().stat(job.block_key(), stat) || stat.block_bytes == job.block->next->bytes.size()) return;
@@ -416,7 +416,7 @@ class ModelTest {
     job.block->next = alone;
   }
 
-  /// Between rounds: what is asked in memory only, and lists.
+  /// Between rounds: questions that are answered from memory, and lists.
   void look_around() {
     Store& store = rig_->store();
     std::map<std::pair<uint64_t, uint64_t>, uint64_t> listed;
@@ -483,7 +483,7 @@ class ModelTest {
     ASSERT_TRUE(listed.empty());
   }
 
-  /// Why the block is not `state`; empty: it is.
+  /// Why the block is not `state`; empty if it is.
   std::string differs(const std::string& key, const State& state) {
     BlockStat stat;
     const bool there = rig_->store().stat(rig_->key(key), stat);
@@ -495,7 +495,7 @@ class ModelTest {
     }
     return "";
   }
-  /// Each present piece of the chunk at `at`, and each hole.
+  /// Checks each present piece of the chunk at `at`, and each hole.
   std::string chunk_differs(const std::string& key, const Version& v, uint64_t at) {
     const uint64_t end = std::min<uint64_t>(at + base::kChunkBytes, v.bytes.size());
     while (at < end) {
@@ -513,7 +513,7 @@ class ModelTest {
     return "";
   }
 
-  /// Finds out which of its states a block has, and keeps it to that.
+  /// Finds out which of its possible states a block has, and from now on allows only that one.
   void check_whole(const std::string& key) {
     Block& block = blocks_[key];
     std::string why;
@@ -534,7 +534,7 @@ class ModelTest {
     for (auto& [key, block] : blocks_) check_whole(key);
   }
 
-  /// In the middle of a round.
+  /// Cuts the power in the middle of a round.
   void cut_power() {
     start_round();
     uint64_t turns = random_.below(30);
@@ -576,7 +576,7 @@ class ModelTest {
 };
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr uint64_t kSlower = 6;  // fewer ops, so that a sanitizer's run ends in the same time
+constexpr uint64_t kSlower = 6;  // fewer ops, so that a run under a sanitizer takes as long
 #else
 constexpr uint64_t kSlower = 1;
 #endif
@@ -584,7 +584,7 @@ constexpr uint64_t kSlower = 1;
 void run_plan(Plan plan, std::vector<uint64_t> seeds) {
   plan.ops /= kSlower;
   if (const char* more = std::getenv("MEMKV_TEST_SEED")) seeds.push_back(std::strtoull(more, nullptr, 10));
-  base::set_log_level(base::LogLevel::kOff);  // cut drives complain
+  base::set_log_level(base::LogLevel::kOff);  // drives without power complain
   for (const uint64_t seed : seeds) {
     ModelTest(plan, seed).run();
     if (testing::Test::HasFailure()) break;

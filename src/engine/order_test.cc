@@ -1,4 +1,4 @@
-/// A change whose client has given it up, or whose time is over, when its turn on the block comes (case A1).
+/// A change whose client has given it up, or whose time is over, when it gets its turn on the block (case A1).
 
 #include <deque>
 
@@ -8,7 +8,7 @@ namespace memkv::engine {
 namespace {
 
 constexpr uint64_t kDrive = 64 * kMi;
-const std::string kKey = "k";  // of all changes here
+const std::string kKey = "k";  // the key of all changes here
 
 /// A change that is under way beside others.
 template <typename Op>
@@ -52,7 +52,7 @@ TEST_F(CaseA1Store, APutThatWaitsForItsTurnIsNotDoneAfterwards) {
   fence(first, 1);
   fence(old, 1);
   rig.store().put(first);
-  rig.store().put(old);  // waits for the first
+  rig.store().put(old);  // waits for the first one
   newest = 2;
   Started<RemoveOp> removed;
   removed.key = rig.key(kKey);

@@ -1,4 +1,4 @@
-/// The keys of a listing, and what they cost.
+/// The keys of a listing, and what it costs to read them.
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 namespace memkv::engine {
 namespace {
 
-/// Begins them all, then waits for them: such records share extents.
+/// Begins all puts, then waits for them: the records then share extents.
 void put_together(Rig& rig, const std::string& name, int count, size_t size) {
   std::list<PendingPut> puts;
   for (int i = 0; i < count; ++i) puts.emplace_back(rig, name + std::to_string(i), 1, size);
@@ -53,7 +53,7 @@ TEST(ReadKey, AListingOfManySmallBlocksCostsAtMostTwoReadsEach) {
   constexpr int kAlone = 3000, kTogether = 1000;
   Rig rig(2, 256 * kMi);
   std::multiset<std::string> expected;
-  for (int i = 0; i < kAlone; ++i) {  // an extent each, many to a segment
+  for (int i = 0; i < kAlone; ++i) {  // an extent each, and many extents in a segment
     const std::string name = "alone" + std::to_string(i);
     ASSERT_EQ(rig.put(name, bytes_of(name, 1, 300)), Status::kOk);
     expected.insert(name);

@@ -12,9 +12,10 @@ namespace memkv::engine {
 namespace {
 
 constexpr uint64_t kMs = 1'000'000;
-constexpr size_t kFill = 1'900'000;  // about a segment
+constexpr size_t kFill = 1'900'000;  // about the size of a segment
 
-/// Memory mode: a room in the first segment, and behind it a log so full that the next put waits for that segment.
+/// Memory mode: a reservation holds a place in the first segment, and the log behind it is so full that the next put
+/// waits for that segment.
 class RoomInTheOldestSegment : public testing::Test {
  protected:
   RoomInTheOldestSegment() : bytes(bytes_of("room", 1, kRoom)) {
@@ -82,7 +83,7 @@ TEST_F(RoomInTheOldestSegment, GivenBackItHoldsNothing) {
   expect_that_reclaim_goes_on();
 }
 
-/// Two drives in memory mode: a key that the drive takes while its queue is short.
+/// Two drives in memory mode: a key that goes to this drive while its queue is short.
 std::string key_of_drive(Rig& rig, uint64_t drive, int& count) {
   const uint64_t share = format::choose_layout(rig.capacity() / 2, 1)->slice_bytes >> 12;
   std::string k;
@@ -141,7 +142,7 @@ TEST(Reclaim, WhatWasReadFromADriveHoldsNoSegment) {
   rig.store().release(read);
 }
 
-/// One drive whose first segment holds a record with a damaged header, found by its key: "bad".
+/// One drive. Its first segment holds a record with a damaged header, whose key is "bad".
 class DamagedHeader : public testing::TestWithParam<RigKind> {
  protected:
   void damage() {
@@ -188,7 +189,8 @@ TEST_P(DamagedHeader, ItsChunkFailsTheCommit) {
   EXPECT_EQ(rig.get(bad, out), Status::kMiss);
 }
 
-/// The merge before it hangs in a read; meanwhile reclaim takes the segment that the chunk lies in, which is as large.
+/// The commit waits, since the merge before it hangs in a read. Meanwhile reclaim takes the segment with the chunk,
+/// which is as large.
 TEST(Reclaim, AChunkThatGoesWhileItsCommitWaitsFailsTheCommit) {
   using OpView = io::FaultyDevice::OpView;
   Rig rig(1, 24 * kMi);

@@ -1,4 +1,5 @@
-/// Faults met by running the product (cases A2, A3, A5): nothing older than what was acknowledged is ever found.
+/// Faults that were met when the product ran (cases A2, A3, A5): nothing older than what was acknowledged may ever be
+/// found.
 
 #include <gtest/gtest.h>
 
@@ -9,7 +10,8 @@ namespace {
 
 constexpr size_t kLone = 200'000;
 
-/// Keys of a former segment, then overwritten and removed in the newest one. Returns the header's place of that.
+/// Writes keys into one segment, then overwrites and removes them in the next. Returns the place of that segment's
+/// header.
 uint64_t two_segments(DamageRig& d) {
   for (int i = 0; i < 12; ++i) d.put("key" + std::to_string(i), kLone);  // a segment holds ten of them
   d.put("key0", kLone);
@@ -47,7 +49,7 @@ TEST(CaseA2, ABlockThatCannotBeReadIsNoBlockThatWasNeverWritten) {
   EXPECT_EQ(d.rig.store().counters().recovered_rot, 1u);
 }
 
-/// Nothing of it can be read: the start is refused where it is the only drive, and it goes out where it is not.
+/// Nothing of the drive can be read. If it is the only drive the start is refused; otherwise it goes out.
 TEST(CaseA2, ADriveThatCannotBeReadGoesOut) {
   {
     DamageRig d(1);
@@ -74,7 +76,7 @@ TEST(CaseA2, ADriveThatCannotBeReadGoesOut) {
   EXPECT_GT(d.check(), 0u);
 }
 
-/// The newest segment is lost whole: anchors know that it was there, so what it held is missed.
+/// The newest segment is lost whole. Anchors know that it existed, so what it held is missed.
 TEST(CaseA2, ALostNewestSegmentIsNoticed) {
   DamageRig d(1);
   const uint64_t header = two_segments(d);
@@ -85,7 +87,7 @@ TEST(CaseA2, ALostNewestSegmentIsNoticed) {
   d.go_on_and_check();
 }
 
-/// Too small an index at one start, and one that holds all at the next.
+/// One start has an index that is too small; at the next one it holds everything.
 TEST(CaseA3, WhatTheIndexHadNoRoomForStaysDropped) {
   DamageRig d(2);
   for (int i = 0; i < 1000; ++i) d.put("key" + std::to_string(i), 300);
@@ -110,7 +112,7 @@ TEST(CaseA3, WhatTheIndexHadNoRoomForStaysDropped) {
   (void)d.check();
 }
 
-/// With them nobody knows which sequences were reserved; those that records had are not used again.
+/// Without both anchors nobody knows which sequences were reserved. Those that records hold must not be used again.
 TEST(CaseA5, SequencesDoNotBeginAgainWhenBothAnchorsAreLost) {
   for (const bool stopped : {false, true}) {
     SCOPED_TRACE(stopped);
@@ -132,7 +134,7 @@ TEST(CaseA5, SequencesDoNotBeginAgainWhenBothAnchorsAreLost) {
   }
 }
 
-/// The second half of a drive is zeroed while nobody looks, after a stop and after a crash.
+/// The second half of a drive is zeroed while no server runs, once after a stop and once after a crash.
 TEST(CaseA5, HalfADriveZeroedMakesMissesNeverOlderVersions) {
   for (const uint64_t seed : {1, 2, 3, 4}) {
     for (const int drives : {1, 2}) {
@@ -170,8 +172,8 @@ TEST(CaseA5, AnyStretchZeroedMakesMissesNeverOlderVersions) {
   }
 }
 
-/// A key is evicted from one log, put to another, removed there, and the server restarts before the first log says that
-/// its segment is free.
+/// A key is evicted from one log, put into another and removed there. Then the server restarts before the first log
+/// says that its segment is free.
 TEST(Eviction, WhatWasEvictedAndRemovedDoesNotReturn) {
   for (const uint64_t seed : {1, 2, 3}) {
     SCOPED_TRACE(seed);

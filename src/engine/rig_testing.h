@@ -1,5 +1,5 @@
 #pragma once
-/// For tests: a store over in-memory images on a simulated reactor, its operations one after another.
+/// For tests: a store over images in memory, on a simulated reactor. Its methods run one operation after another.
 
 #include <gtest/gtest.h>
 
@@ -49,7 +49,7 @@ enum class RigKind { kFaulty, kMemory, kFile };
 
 class Rig {
  public:
-  uint64_t index_entries_max = 20000;  ///< as of the next open()
+  uint64_t index_entries_max = 20000;  ///< takes effect at the next open()
   /// `on_memory`: memory mode instead of faulty devices.
   Rig(int drives, uint64_t drive_bytes, bool on_memory = false)
       : Rig(drives, drive_bytes, on_memory ? RigKind::kMemory : RigKind::kFaulty) {}
@@ -171,7 +171,7 @@ class Rig {
     return run(op, [&] { store_->commit(op); });
   }
 
-  /// A range write as an upload: chunks partial at both ends.
+  /// A range write as an upload, with partial chunks at both ends.
   Status write_large(const std::string& k, uint64_t offset, const std::string& bytes) {
     Upload upload;
     upload.key = key(k);
@@ -248,7 +248,7 @@ class Rig {
     EXPECT_EQ(piece, op.sum_count);
   }
 
-  /// The whole block, unit by unit; status of the first that is not ok.
+  /// Reads the whole block, unit by unit. Returns the status of the first unit that is not ok.
   Status get(const std::string& k, std::string& out) {
     uint64_t block = 0;
     out.clear();
@@ -277,15 +277,15 @@ class Rig {
   RigKind kind() const { return kind_; }
   uint64_t capacity() const { return drive_bytes_ * std::max(images_.size(), files_.size()); }
   const std::shared_ptr<io::MemoryStorage>& image(size_t d) const { return images_[d]; }
-  // For the next open().
+  // These take effect at the next open().
   io::FaultPlan plan_;
   uint64_t seed_ = 1;
-  void (*on_drive_out_)(void*, uint8_t, const char*) = nullptr;  ///< from the next open on
+  void (*on_drive_out_)(void*, uint8_t, const char*) = nullptr;  ///< from the next open() on
   void* on_drive_out_context_ = nullptr;
-  uint64_t missing_ = 0;                             ///< bitmap of drives that the store is opened without
+  uint64_t missing_ = 0;                             ///< bitmap of drives without which the store is opened
   std::array<uint64_t, format::kDrivesMax> life_{};  ///< of each drive
   bool dsync_ = false;
-  std::function<void(Rig&)> before_open_;  ///< its devices are there
+  std::function<void(Rig&)> before_open_;  ///< runs when the devices exist
 
   static constexpr int kTurnsMax = 1'000'000;
 
@@ -311,7 +311,7 @@ class Rig {
   std::unique_ptr<Store> store_;
 };
 
-/// A put that can be under way while the test goes on.
+/// A put that can stay under way while the test goes on.
 struct PreparedPut {
   PreparedPut(Rig& owner, std::string name, uint64_t version, size_t size)
       : rig(owner), key(std::move(name)), bytes(bytes_of(key, version, size)), slot(size) {
@@ -333,7 +333,7 @@ struct PreparedPut {
   int done = 0;  ///< how often it completed
 };
 
-/// One that is under way already.
+/// A put that is under way from the start.
 struct PendingPut : PreparedPut {
   PendingPut(Rig& owner, std::string name, uint64_t version, size_t size)
       : PreparedPut(owner, std::move(name), version, size) {

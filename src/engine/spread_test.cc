@@ -1,4 +1,4 @@
-/// Where the records of a batch go: not where chance alone deals their keys.
+/// Where the records of a batch go: they spread better than chance alone would deal their keys.
 
 #include <gtest/gtest.h>
 
@@ -16,7 +16,7 @@ struct Writes {
   uint64_t least = UINT64_MAX, most = 0;
 };
 
-/// Puts that all wait for their drives at once, then land. What the drives wrote for them, headers and footers
+/// All puts wait for their drives, and then land together. Returns what the drives wrote for them, headers and footers
 /// included.
 Writes put_together(Rig& rig, size_t count, uint64_t version) {
   std::vector<uint64_t> before;

@@ -1,4 +1,4 @@
-/// The store over an in-memory image: round trips, restarts, a log that wraps, power cuts. Operations run one after
+/// The store over an image in memory: round trips, restarts, a log that wraps, power cuts. Operations run one after
 /// another on a simulated reactor.
 
 #include <gtest/gtest.h>
@@ -348,8 +348,8 @@ TEST(Store, NothingIsAcknowledgedWhileAFailedDriveIsOnItsWayOut) {
   ASSERT_EQ(rig.put("later", bytes_of("later", 1, 5000)), Status::kOk);
 }
 
-/// The drive that fails cannot be told out: the other one does not take the membership, and leaves with it. Both may
-/// come back as they were.
+/// The drive that fails cannot be taken out, since the other one does not record the membership and leaves with it.
+/// Both may come back as they were.
 TEST(Store, WhatWaitsForADriveToLeaveFailsIfNoneIsLeftThatKnows) {
   Rig rig(2, 128 * kMi);
   bool out = false;

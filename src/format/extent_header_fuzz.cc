@@ -1,5 +1,5 @@
-/// The parser of extent headers. First byte: bit 0 = magic, size and checksum are made right, so that the records are
-/// reached. The rest is the header, padded to 4 KiB blocks.
+/// Fuzzes the parser of extent headers. If bit 0 of the first input byte is set, magic, size and checksum are made
+/// right, so that the fuzzer reaches the records. The rest of the input is the header, padded to sectors of 4 KiB.
 
 #include <algorithm>
 #include <cstring>

@@ -1,5 +1,5 @@
-/// The parser of footers. First byte: bit 0 = magic, size and checksum are made right, so that the entries are reached.
-/// The rest is the footer's beginning; its last 64 bytes are the trailer.
+/// Fuzzes the parser of footers. If bit 0 of the first input byte is set, magic, size and checksum are made right, so
+/// that the fuzzer reaches the entries. The rest is the beginning of the footer; its last 64 bytes are the trailer.
 
 #include <cstring>
 #include <vector>
@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kFooterBytesMax = 4 * base::kSectorBytes;
 constexpr uint64_t kSeed = 1;
 
-/// Entries at the start, the trailer at the end of whole blocks.
+/// Puts the entries at the start and the trailer at the end of whole sectors.
 std::vector<std::byte> lay_out(const uint8_t* data, size_t size) {
   const size_t entries = size - sizeof(FooterTrailer);
   std::vector<std::byte> bytes(footer_bytes_for(entries));

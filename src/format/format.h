@@ -22,20 +22,21 @@
 
 namespace memkv::format {
 
-inline constexpr uint32_t kPackBytes = 64;  ///< granularity of places
+inline constexpr uint32_t kPackBytes = 64;  ///< the unit in which places are counted (payload_place)
 inline constexpr uint64_t kSuperblockOffsets[2] = {0, 512 * 1024};
 inline constexpr uint64_t kSlicesOffset = 1024 * 1024;
-/// Version 2 uses fields that version 1 kept zero; a store of version 1 is opened, and is of version 2 from then on.
+/// Version 2 uses fields that version 1 kept zero. A store of version 1 can be opened; from then on it has version 2.
 inline constexpr uint32_t kFormatVersion = 2;
 inline constexpr uint32_t kDrivesMax = 48;
 inline constexpr uint32_t kShardsMax = 32;
 inline constexpr uint32_t kNamespacesMax = 64;
 inline constexpr uint32_t kSegmentChunksMax = 32;
-inline constexpr uint32_t kRangesMax = 64;  ///< present ranges of one chunk with holes
+inline constexpr uint32_t kRangesMax = 64;  ///< how many present ranges the record of one chunk with holes can name
 inline constexpr uint64_t kSequenceReservation = uint64_t{1} << 24;
 inline constexpr uint64_t kSequenceMax = (uint64_t{1} << 48) - 1;
 
-/// segment bytes for k chunks: header + footer sector + k lone-chunk extents.
+/// Size of a segment that has room for k chunks: the header's sector, the footer's sector, and k extents with one chunk
+/// each.
 constexpr uint64_t segment_bytes_for(uint64_t k) {
   return 2 * base::kSectorBytes + k * (base::kChunkBytes + base::kSectorBytes);
 }
@@ -46,8 +47,9 @@ inline constexpr uint64_t kSegmentMagic = 0x314745535f564b4d;     // "MKV_SEG1"
 inline constexpr uint64_t kExtentMagic = 0x315458455f564b4d;      // "MKV_EXT1"
 inline constexpr uint64_t kFooterMagic = 0x31544f465f564b4d;      // "MKV_FOT1"
 
-// The checksum of each structure is XXH3-64 over its bytes with the checksum field zero. The seed of a superblock is 0,
-// that of an anchor the first 8 bytes of the store id, that of what lies in a log those xor the life of its drive.
+// The checksum of each structure is XXH3-64 over its bytes, with its checksum field taken as zero. The seed of a
+// superblock is 0. The seed of an anchor is the first 8 bytes of the store id. The seed of what lies in a log is those
+// bytes xor the life of its drive, so that bytes of a former life never pass.
 
 /// 24 bytes: a drive of the store.
 struct SuperblockMember {
@@ -61,7 +63,7 @@ struct SuperblockNamespace {
   /*   32 */ uint64_t id;    // random, never 0
 };
 
-/// 4096 bytes. Two alternating copies; the valid one with the higher write counter wins.
+/// 4096 bytes. There are two copies, which are written in turn. The valid copy with the higher write counter counts.
 struct Superblock {
   /*    0 */ uint64_t magic;
   /*    8 */ uint32_t format_version;
@@ -88,8 +90,9 @@ struct Superblock {
   /* 4024 */ uint8_t reserved1[72];
 };
 
-/// 4096 bytes, two alternating copies per (shard, drive): the shard's durable sequence reservation (rule 6), and what
-/// is known of the slice's log beside what stands in it. All facts only ever grow; of two copies the larger one counts.
+/// 4096 bytes, two copies for each shard and drive, written in turn. An anchor holds the shard's durable sequence
+/// reservation (rule 6), and facts about the slice's log that the log itself may have lost. Each fact only grows, so
+/// where both copies are valid the larger value counts.
 struct Anchor {
   /*    0 */ uint64_t magic;
   /*    8 */ uint64_t write_counter;
@@ -98,12 +101,13 @@ struct Anchor {
   /*   40 */ uint32_t drive_index;
   /*   44 */ uint32_t shard;
   /*   48 */ uint64_t sequence_end;  // no sequence at or above this was ever given out
-  // Since version 2. Facts about the log of this life of the drive; those of another life are void.
+  // Since version 2. The facts belong to this life of the drive: where the drive has begun another life they do not
+  // count.
   /*   56 */ uint64_t life;
-  // All before (complete_epoch, complete_sector) was complete: recovery has to find as much. All before (cut_epoch,
-  // cut_sector) was dropped for good.
+  // Everything before (complete_epoch, complete_sector) was complete, so recovery must find it or has lost something.
+  // Everything before (cut_epoch, cut_sector) was dropped for good, so recovery must ignore it.
   /*   64 */ uint64_t complete_epoch;
-  /*   72 */ uint64_t oldest_epoch;  // of the log
+  /*   72 */ uint64_t oldest_epoch;  // the oldest live epoch of the log
   /*   80 */ uint64_t cut_epoch;
   /*   88 */ uint32_t complete_sector;
   /*   92 */ uint32_t cut_sector;
@@ -121,7 +125,7 @@ struct SegmentHeader {
   /*   44 */ uint32_t format_version;
   /*   48 */ uint64_t epoch;              // from 1, consecutive per log
   /*   56 */ uint64_t oldest_epoch;       // oldest live epoch of the log when this segment was opened
-  /*   64 */ uint64_t previous_checksum;  // last header's checksum of the chain before this segment (0 for epoch 1)
+  /*   64 */ uint64_t previous_checksum;  // chain: checksum of the last header before this segment (0 for epoch 1)
   /*   72 */ uint8_t reserved[4096 - 72];
 };
 
@@ -129,22 +133,22 @@ enum class RecordKind : uint8_t {
   kWhole = 1,      ///< a block of at most one chunk
   kChunk = 2,      ///< one chunk of a larger block; live only if a live head names its sequence
   kHead = 3,       ///< commits a block of several chunks; payload: HeadPayload + chunk sequences
-  kTombstone = 4,  ///< kills whole and head records of this digest in this log with a lower sequence
-  kFlush = 5,      ///< namespace tombstone: kills everything of the namespace in this log with a lower sequence
+  kTombstone = 4,  ///< whole and head records of this digest with a lower sequence in this log are dead
+  kFlush = 5,      ///< every record of the namespace with a lower sequence in this log is dead
 };
 
-/// 64 bytes, then key (padded with zeros to 8), then grain_count * 8 bytes of grain sums, then range_count * 8 bytes of
-/// PresentRange.
+/// 64 bytes. It is followed by the key (padded with zeros to a multiple of 8), grain_count sums of 8 bytes, and
+/// range_count PresentRanges of 8 bytes.
 struct RecordHeader {
   /*    0 */ uint64_t digest[2];
   /*   16 */ uint64_t namespace_id;
   /*   24 */ uint64_t sequence;  // 48 bits
   /*   32 */ uint32_t payload_bytes;
   /*   36 */ uint32_t
-      payload_place;             // in packs: from the extent's start in an extent, from the segment's start in a footer
+      payload_place;             // in packs: in an extent from the extent's start, in a footer from the segment's start
   /*   40 */ uint64_t checksum;  // base/checksum.h chunk_checksum; 0 for tombstones
   /*   48 */ uint32_t chunk_number;
-  /*   52 */ uint32_t expiry_s;  // unix seconds, 0 = never (behaviour comes later)
+  /*   52 */ uint32_t expiry_s;  // unix seconds; 0 = never. Stored, but nothing acts on it yet
   /*   56 */ RecordKind kind;
   /*   57 */ uint8_t flags;        // RecordFlags
   /*   58 */ uint8_t priority;     // hint, reserved
@@ -152,9 +156,11 @@ struct RecordHeader {
   /*   60 */ uint16_t key_bytes;
   /*   62 */ uint16_t grain_count;
 };
+/// kRecordMoved: reclaim wrote this copy. kRecordPinned is reserved.
 enum RecordFlags : uint8_t { kRecordPinned = 1, kRecordMoved = 2 };
 
-/// A byte range [begin, end) of the chunk that is present; sorted, disjoint, not touching.
+/// A byte range [begin, end) of a chunk that is present. Ranges are sorted, and there is a hole between any two of
+/// them.
 struct PresentRange {
   /*    0 */ uint32_t begin;
   /*    4 */ uint32_t end;
@@ -176,33 +182,36 @@ struct ExtentHeader {
   /*   32 */ uint32_t sector_in_segment;  // own location, sectors from the segment's start
   /*   36 */ uint32_t header_bytes;       // multiple of 4096
   /*   40 */ uint32_t extent_bytes;       // header + payloads, multiple of 4096
-  /*   44 */ uint16_t record_count;       // 0: a closing mark; all it says is that what lies before it was complete
-  /*   46 */ uint16_t note_words;         // since version 2: of 8 bytes, at the header's end; see ExtentNote
-  // Everything before (complete_epoch, complete_sector) had completed when this was submitted.
+  /*   44 */ uint16_t record_count;       // 0: a closing mark, which only says that everything before it is complete
+  /*   46 */ uint16_t note_words;         // since version 2: of 8 bytes, the note at the header's end
+  // When this extent was submitted, everything before (complete_epoch, complete_sector) had completed.
   /*   48 */ uint64_t complete_epoch;
   /*   56 */ uint32_t complete_sector;
-  /*   60 */ uint32_t live_epochs;  // since version 2: epoch - oldest live epoch + 1; 0 = not told
+  /*   60 */ uint32_t live_epochs;  // since version 2: epoch - oldest live epoch + 1; 0 = the writer did not say
 };
 
-/// The last note_words * 8 bytes of an extent's header tell of the extent before it in the segment: its first sector,
-/// then a NoteEntry for each of its records that replaces or kills others. So if that extent is lost, one knows what
-/// has to be dead. There is no note where the list has no room, or a flush is among the records.
+/// The note stands in the last note_words * 8 bytes of an extent's header, and describes the extent *before* it in the
+/// segment: its first sector, then a NoteEntry for each of its records that replaces or kills other records. If that
+/// extent is lost, recovery so knows which older records are dead. There is no note if the list does not fit, or if one
+/// of the records is a flush.
 struct ExtentNote {
   /*    0 */ uint64_t sector;  // in the segment
 };
+/// 24 bytes: a record that made older records with its digest dead, by its sequence.
 struct NoteEntry {
   /*    0 */ uint64_t digest[2];
   /*   16 */ uint64_t sequence;
 };
 
-/// Last 64 bytes of a sealed segment. The footer is [segment end - footer_bytes, segment end): entries first, zero
-/// padding, this trailer. Entries: RecordHeader with key_bytes = grain_count = range_count as in the record, but only
-/// for heads followed by bytes: the HeadPayload and sequences.
+/// Last 64 bytes of a sealed segment. The footer is [segment end - footer_bytes, segment end): entries first, then
+/// zeros, then this trailer. An entry is the RecordHeader with the counts (key_bytes, grain_count, range_count) of the
+/// record, but without the bytes that they count. Only the entry of a head is followed by bytes: its HeadPayload and
+/// sequences.
 struct FooterTrailer {
   /*    0 */ uint64_t magic;
   /*    8 */ uint64_t checksum;  // over all footer_bytes
   /*   16 */ uint64_t epoch;
-  /*   24 */ uint64_t last_checksum;  // of the last extent header (the chain's end)
+  /*   24 */ uint64_t last_checksum;  // checksum of the last extent header, where the chain ends
   /*   32 */ uint32_t record_count;
   /*   36 */ uint32_t footer_bytes;     // multiple of 4096
   /*   40 */ uint32_t data_end_sector;  // first sector behind the last extent

@@ -167,7 +167,7 @@ TEST(FormatCheck, LargestRecordFitsOneBlock) {
             base::kSectorBytes);
 }
 
-/// The `what` of the first failure when the changed record is read, or "none".
+/// The `what` of the first failure when a record that `change` has altered is read, or "none".
 std::string record_flaw(const std::function<void(RecordHeader&, ExtentHeader&)>& change, size_t grains = 1,
                         std::vector<PresentRange> ranges = {}) {
   Buffer buffer(1);
@@ -261,7 +261,7 @@ TEST(FormatCheck, FooterComesBackAsItWasBuilt) {
   head.grain_count = 1;
   ASSERT_TRUE(builder.append(head, base::bytes_of(head_words, sizeof head_words)));
   RecordHeader record = whole(100, 256);
-  record.key_bytes = 1000;  // counts as in the record; no bytes follow
+  record.key_bytes = 1000;  // the count of the record; in a footer no key follows
   record.grain_count = 1;
   int taken = 0;
   while (builder.append(record)) ++taken;
@@ -300,8 +300,8 @@ TEST(FormatCheck, FooterPayloadBehindTheDataIsCorrupt) {
   EXPECT_EQ(reader.next(entry).error().status, Status::kCorrupt);
 }
 
-/// Random damage behind a right checksum: readers end, with an error or without, and stay inside the bytes (for the
-/// sanitizer).
+/// Random damage under a right checksum. Readers must end, with an error or without, and stay inside the bytes (the
+/// sanitizer watches that).
 TEST(FormatCheck, DamagedExtentsNeverLeadOutside) {
   std::mt19937_64 random(7);
   for (int round = 0; round < 20'000; ++round) {

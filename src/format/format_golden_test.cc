@@ -1,4 +1,4 @@
-/// The data-file format, byte for byte, against tests/golden/data-file. After a wanted change of the format:
+/// Compares the data-file format with tests/golden/data-file, byte for byte. After a wanted change of the format run:
 ///   format_test --gtest_also_run_disabled_tests --gtest_filter='*DISABLED_Regenerate'
 
 #include <gtest/gtest.h>
@@ -79,7 +79,7 @@ std::string segment() {
   return {reinterpret_cast<const char*>(&block), sizeof block};
 }
 
-/// One record of each kind; places count from the extent's start.
+/// One record of each kind. Places count from the extent's start.
 std::vector<RecordHeader> records() {
   std::vector<RecordHeader> all;
   for (uint8_t kind = 1; kind <= 5; ++kind) {
@@ -155,7 +155,7 @@ struct Golden {
 constexpr Golden kGoldens[] = {
     {"superblock", superblock}, {"anchor", anchor}, {"segment", segment}, {"extent", extent}, {"footer", footer}};
 
-/// Lines of 32 bytes, "offset: hex"; lines of zeros are left out.
+/// The bytes as lines of 32, "offset: hex". Lines of zeros are left out.
 std::string dump(const std::string& bytes) {
   std::string text;
   char digits[32];

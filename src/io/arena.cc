@@ -14,7 +14,7 @@ constexpr size_t kClassesMax = 16;
 constexpr uint32_t kSlotAlignment = 4096;
 static_assert(kSlotHeadroom % kSlotAlignment == 0, "else data would not be aligned");
 
-/// The slots of one size: `stride` apart, headroom in front of each payload.
+/// The slots of one size. They lie `stride` apart, each with its headroom in front.
 class Pool {
  public:
   Pool(SlotClass shape, uint8_t size_class, std::byte* base)
@@ -42,7 +42,7 @@ class Pool {
     MEMKV_ASSERT(slot.index < taken_.size() && slot.data == data_of(slot.index));
     MEMKV_ASSERT(taken_[slot.index]);  // given back twice
     taken_[slot.index] = false;
-    free_.push_back(slot.index);  // last in, first out: the next taker finds it warm
+    free_.push_back(slot.index);  // the slot given back last is taken first, since it is warm in the cache
   }
 
  private:
@@ -65,9 +65,7 @@ class Arena final : public SlotArena {
     }
     MEMKV_ASSERT(at == memory_.data() + memory_.size());
   }
-  ~Arena() override {
-    MEMKV_ASSERT(in_use() == 0);
-  }  // a slot that was not given back may still be written by a drive or a socket
+  ~Arena() override { MEMKV_ASSERT(in_use() == 0); }  // a drive or socket may still write to a slot that is not back
 
   Slot take(uint32_t bytes) override {
     const auto [first, last] = candidates(bytes);
@@ -104,8 +102,8 @@ class Arena final : public SlotArena {
     size_t first, last;
   };
 
-  /// Looks in the smallest class that fits and in the next larger one. No further: small payloads must not use up the
-  /// few large slots.
+  /// Which classes take() looks at: the smallest that fits, and the next larger one. It goes no further, so that small
+  /// payloads do not use up the few large slots.
   Range candidates(uint32_t bytes) const {
     size_t first = 0;
     while (first < pools_.size() && pools_[first].capacity() < bytes) first++;

@@ -48,7 +48,7 @@ TEST(SlotArena, TakesTheSmallestAndGoesOneClassUp) {
   EXPECT_EQ(slots.back().capacity, 1000u);
   for (int i = 0; i < 3; i++) slots.push_back(arena->take(1));
   EXPECT_EQ(slots.back().capacity, 64u << 10);
-  EXPECT_FALSE(arena->take(1));  // the large ones are not for small things
+  EXPECT_FALSE(arena->take(1));  // the large slots are not given to small payloads
   EXPECT_EQ(arena->free_of(1), 0u);
   EXPECT_EQ(arena->free_of(64u << 10), 2u);
   EXPECT_FALSE(arena->take((2u << 20) + 1));

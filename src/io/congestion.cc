@@ -15,7 +15,7 @@ namespace {
 
 constexpr const char* kDefault = "cubic";
 
-/// ", and SYSCTL is 'reno bbr'", or nothing where it cannot be read.
+/// ", and SYSCTL is 'reno bbr'"; empty where the file cannot be read.
 std::string listed(const char* sysctl) {
   std::string names;
   std::ifstream file(std::string("/proc/sys/net/ipv4/") + sysctl);
@@ -23,7 +23,8 @@ std::string listed(const char* sysctl) {
   return std::string(", and net.ipv4.") + sysctl + " is '" + names + "'";
 }
 
-/// Tries `name` on a socket. Returns 0 or the errno. Without a socket it returns 0: whoever needs one reports that.
+/// Tries `name` on a socket. Returns 0 or the errno. Where no socket can be made it returns 0: the caller that needs
+/// one reports that.
 int try_congestion(const std::string& name, std::string& system) {
   base::UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) fd.reset(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));

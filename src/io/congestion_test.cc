@@ -16,8 +16,8 @@
 namespace memkv::io {
 namespace {
 
-/// Makes setsockopt(TCP_CONGESTION) fail with `error` for the rest of this process, as a kernel without the algorithm
-/// (ENOENT), or one that does not permit it (EPERM), does.
+/// Makes setsockopt(TCP_CONGESTION) fail with `error` for the rest of this process: ENOENT as on a kernel without the
+/// algorithm, EPERM as on one that does not permit it.
 bool forbid_congestion(uint32_t error) {
   std::array<sock_filter, 6> filter = {{
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),

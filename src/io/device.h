@@ -1,5 +1,5 @@
 #pragma once
-/// Block devices: where bytes stay. Stackable; every one of them is bound to one reactor and used by its thread only.
+/// Block devices: where bytes stay. They can be stacked. Each is bound to one reactor, and only its thread uses it.
 
 #include <cstdint>
 #include <memory>
@@ -14,20 +14,20 @@
 
 namespace memkv::io {
 
-/// What is known of a device when it is opened.
+/// What is known of a device once it is open.
 struct DeviceInfo {
   std::string path;              ///< for messages
   uint64_t size_bytes = 0;       ///< rounded down to base::kSectorBytes
   uint32_t sector_bytes = 4096;  ///< the drive's own logical sector (512 or 4096)
-  bool volatile_cache = false;   ///< reports a write-back cache: acknowledged writes need dsync
-  bool durable = true;           ///< false: RAM; promises nothing over a restart
+  bool volatile_cache = false;   ///< it has a write-back cache, so a write is durable only with dsync
+  bool durable = true;           ///< false for RAM, which keeps nothing over a restart
   bool raw = false;              ///< a block device, not a file
-  bool direct = true;            ///< O_DIRECT (or memory); false where the file system refuses it
+  bool direct = true;            ///< O_DIRECT is used (or it is memory); false where the file system refuses
 };
 
-/// Asynchronous device. Offsets, lengths and addresses are multiples of base::kSectorBytes.
-/// A read or write completes whole (bytes == asked) or with -errno; short transfers are continued inside (a short end
-/// becomes -EIO).
+/// An asynchronous device. Offsets, lengths and addresses are multiples of base::kSectorBytes.
+/// An op completes whole (bytes == asked) or with -errno. The device continues a short transfer by itself; if it then
+/// comes to the file's end, the op fails with -EIO.
 class BlockDevice {
  public:
   virtual ~BlockDevice() = default;
@@ -35,10 +35,10 @@ class BlockDevice {
   virtual Result<void> read(IoOp& op, uint64_t offset, std::span<const iovec> pieces) = 0;
   virtual Result<void> write(IoOp& op, uint64_t offset, std::span<const iovec> pieces, bool dsync) = 0;
   virtual Result<void> sync(IoOp& op) = 0;
-  /// What is in flight here; null: nothing ever waits (RAM).
+  /// The ops that are in flight here. null: nothing ever waits (RAM).
   virtual const DriveLoad* load() const { return nullptr; }
-  /// The device's own memory at this place (RAM only; else null): read and written in place, valid while the device
-  /// lives.
+  /// The device's own memory at this place, which may be read and written directly as long as the device lives. null
+  /// for everything but RAM.
   virtual std::byte* view(uint64_t offset, uint64_t length) {
     (void)offset;
     (void)length;
@@ -46,9 +46,9 @@ class BlockDevice {
   }
 };
 
-/// Opens a file or a raw device with O_DIRECT (without it where the file system refuses, as tmpfs does; `info` and the
-/// log say so). Takes flock(LOCK_EX) on the very descriptor used for writes, retried for `lock_wait_ms`. One DriveFile
-/// per drive and process.
+/// Opens a file or a raw device with O_DIRECT. Where the file system refuses that (tmpfs does) it opens without, and
+/// `info` and the log say so. It takes flock(LOCK_EX) on the descriptor that is used for writes, and tries for
+/// `lock_wait_ms` to get it. There is one DriveFile for each drive and process.
 class DriveFile {
  public:
   struct Options {
@@ -60,18 +60,19 @@ class DriveFile {
   virtual ~DriveFile() = default;
   virtual const DeviceInfo& info() const = 0;
   virtual int fd() const = 0;
-  /// A device over this file for one reactor. The DriveFile outlives it.
+  /// Makes a device for one reactor on this file. The DriveFile must outlive it.
   virtual std::unique_ptr<BlockDevice> bind(Reactor& reactor) = 0;
-  // Blocking access for set-up and recovery of superblocks. Thread: main, before workers start.
+  // Blocking access, for set-up and for superblocks. Thread: main, before the workers start.
   virtual Result<void> read_now(uint64_t offset, std::span<std::byte> out) = 0;
   virtual Result<void> write_now(uint64_t offset, std::span<const std::byte> bytes) = 0;  ///< durable on return
 };
 
-/// Told how far the filling of a drive file has come. False: stop, and take the file back.
+/// Called while a drive file is filled, with how far that has come. False: stop, and remove the file.
 using FillProgress = bool (*)(uint64_t done, uint64_t total, void* context);
 
-/// Creates a file of `size` and writes zeros over all of it (fallocated extents are not durable). Where there is no
-/// room for it nothing is written (check_room()). One that fails or is stopped leaves no file; kCanceled: stopped.
+/// Creates a file of `size` bytes and writes zeros over all of it, since extents that were only allocated (fallocate)
+/// are not durable. If there is no room for it, nothing is written (check_room()). If it fails or is stopped, no file
+/// is left; kCanceled: it was stopped.
 Result<void, Message> create_drive_file(const std::string& path, uint64_t size_bytes, FillProgress progress,
                                         void* context);
 
@@ -79,12 +80,12 @@ struct NewFile {
   std::string path;
   uint64_t size_bytes = 0;
 };
-/// Whether all of these fit into their file systems beside what must stay free there: 5 % or 1 GiB, whichever is less.
-/// A file that is there already counts as replaced. kNoSpace: no, with the arithmetic. Where nothing can be found out
-/// the answer is yes: the kernel has the last word.
+/// Checks that all of these files fit into their file systems, beside what must stay free there: 5 % or 1 GiB,
+/// whichever is less. The bytes of a file that already exists count as free, since it is replaced. kNoSpace: they do
+/// not fit; the message shows the sum. If nothing can be found out, the answer is yes: the kernel then decides.
 Result<void, Message> check_room(const std::vector<NewFile>& files);
 
-/// RAM on hugepage-backed memory, with views. `storage` may be shared by several MemoryDevices (one a worker).
+/// Memory on huge pages as a device, with views. Several MemoryDevices may share one `storage`, one for each worker.
 class MemoryStorage;
 std::shared_ptr<MemoryStorage> make_memory_storage(uint64_t size_bytes);
 std::unique_ptr<BlockDevice> make_memory_device(Reactor& reactor, std::shared_ptr<MemoryStorage> storage,

@@ -1,4 +1,5 @@
-/// The contract of BlockDevice on files, memory and a faulty device without faults; then what is special to each.
+/// The contract of BlockDevice, run on files, on memory and on a faulty device without faults. Then come the properties
+/// that each has alone.
 
 #include "io/device.h"
 
@@ -42,7 +43,7 @@ std::string create(const TemporaryFolder& folder, uint64_t size = kSize) {
   return path;
 }
 
-/// A device of each kind with the loop that it needs.
+/// A device of each kind, and the loop that it needs.
 struct Bench {
   TemporaryFolder folder;
   std::unique_ptr<Reactor> reactor;
@@ -246,7 +247,7 @@ TEST(DriveFile, FileThatShrinksIsAnErrorAndNeverShort) {
   ASSERT_EQ(truncate(bench.drive->info().path.c_str(), kSize / 2), 0);
   AlignedBytes bytes(16 << 10);
   EXPECT_EQ(bench.read(kSize - (16 << 10), bytes), -EIO);
-  EXPECT_EQ(bench.read(kSize / 2 - 8192, bytes), -EIO);  // the first half is there: continued, then cut short
+  EXPECT_EQ(bench.read(kSize / 2 - 8192, bytes), -EIO);  // the first half was read; the rest lies beyond the file's end
 }
 
 TEST(CaseC8, a_filling_that_is_stopped_leaves_no_file) {
@@ -288,7 +289,7 @@ TEST(CreateDriveFile, FillsReportsAndRefuses) {
             std::string::npos);
 }
 
-/// A reactor whose transfers are cut short at random places, to see that devices go on.
+/// A reactor that cuts transfers short at random places, to see that devices continue them.
 class ShortReactor final : public Reactor {
  public:
   ShortReactor(SimReactor& sim, std::vector<std::byte>& file) : sim_(sim), file_(file) {}
@@ -475,7 +476,7 @@ TEST(FaultyDevice, VolatileCacheKeepsOnlyWhatWasSynced) {
     EXPECT_EQ(bench.on_platter(0), 0);
     AlignedBytes in(4096);
     bench.read(0, in);
-    EXPECT_EQ(in[0], std::byte{1});  // the cache is read
+    EXPECT_EQ(in[0], std::byte{1});  // the read sees what is in the cache
     bench.sync();
     EXPECT_EQ(bench.on_platter(0), 1);
     bench.write(4096, 2, 4096, true);
@@ -506,7 +507,7 @@ TEST(FaultyDevice, PowerCutTearsWhatIsInFlightAndForgetsIt) {
     int landed = 0;
     for (uint64_t i = 0; i < 8; i++) landed += bench.on_platter(i * 4096) == 5;
     (landed == 8 ? whole : landed == 0 ? none : part)++;
-    bench.open({}, seed);  // the image survives
+    bench.open({}, seed);  // a new device on the image of the old one
     AlignedBytes in(8 * 4096);
     EXPECT_EQ(bench.read(0, in), 8 * 4096);
   }

@@ -1,5 +1,5 @@
 #pragma once
-/// Threads that do blocking device I/O for a reactor without io_uring.
+/// Threads that do blocking device I/O, for a reactor without io_uring.
 
 #include <atomic>
 #include <condition_variable>
@@ -11,19 +11,20 @@
 
 namespace memkv::io {
 
-/// Holds the only mutex of io. At most as many ops as the reactor admits, all linked through IoOp, so nothing is
-/// allocated. Thread: the reactor's, but for the pool's own threads.
+/// Hands ops to its threads and collects those that are done. It has the only mutex of src/io. The reactor admits a
+/// limited number of ops, and they are linked through IoOp, so nothing is allocated. Thread: the reactor's, except for
+/// the threads of the pool.
 class DeviceThreads {
  public:
-  /// As many threads as can be had, up to `threads`.
+  /// Starts as many threads as it can get, up to `threads`.
   DeviceThreads(uint32_t threads, Waker& waker);
-  ~DeviceThreads();  ///< the queue is empty by then
+  ~DeviceThreads();  ///< the queue must be empty
 
-  size_t size() const { return threads_.size(); }  ///< 0: no thread could be made, nothing may be submitted
+  size_t size() const { return threads_.size(); }  ///< 0: no thread could be started, so nothing may be submitted
   void submit(IoOp& op);
-  bool withdraw(IoOp& op);  ///< false when a thread already has it
+  bool withdraw(IoOp& op);  ///< false: a thread already works on it
   bool any_done() const { return any_done_.load(); }
-  void take_done(OpQueue& into);  ///< `into` is empty
+  void take_done(OpQueue& into);  ///< `into` must be empty
 
  private:
   void run(size_t thread);
@@ -35,7 +36,7 @@ class DeviceThreads {
   std::condition_variable work_;
   OpQueue queued_;
   OpQueue done_;
-  std::vector<int> serving_;  // by thread: the file that it is at, or -1
+  std::vector<int> serving_;  // for each thread the file that it works on, or -1
   bool stopping_ = false;
   std::atomic<bool> any_done_{false};
   std::vector<std::thread> threads_;

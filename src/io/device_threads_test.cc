@@ -1,4 +1,4 @@
-/// A file that hangs beside another one, on the threads that do device I/O for epoll.
+/// One file hangs beside another, on the threads that do device I/O for epoll.
 
 #include "io/device_threads.h"
 
@@ -24,7 +24,7 @@ std::atomic<int> hung_fd{-1};
 
 }  // namespace
 
-/// In the place of libc's: no descriptor that can be read at an offset hangs by itself.
+/// Replaces libc's function: a descriptor that can be read at an offset never hangs by itself.
 extern "C" ssize_t preadv(int fd, const iovec* pieces, int count, off_t offset) {
   while (hung_fd.load() == fd) hung_fd.wait(fd);
   return syscall(SYS_preadv, fd, pieces, count, offset, 0L);
@@ -73,7 +73,7 @@ TEST(DeviceThreads, OneThreadServesAllFiles) {
   EXPECT_EQ(op.result, 4096);
 }
 
-#if !defined(__SANITIZE_THREAD__)  // it starts threads of its own
+#if !defined(__SANITIZE_THREAD__)  // ThreadSanitizer starts threads of its own
 int make_without_threads() {
   const ReactorOptions options{.kind = ReactorKind::kEpoll, .device_threads = 4};
   {
@@ -81,7 +81,7 @@ int make_without_threads() {
     const auto refused = make_epoll_reactor(options);
     if (refused || std::string_view(refused.error().what).find("no thread can be made") == std::string_view::npos)
       return 1;
-    if (!make_epoll_reactor({.kind = ReactorKind::kEpoll, .device_threads = 0})) return 2;  // needs none
+    if (!make_epoll_reactor({.kind = ReactorKind::kEpoll, .device_threads = 0})) return 2;  // this one needs no threads
   }
   return make_epoll_reactor(options).ok() ? 0 : 3;
 }

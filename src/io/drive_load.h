@@ -1,5 +1,5 @@
 #pragma once
-/// What a drive has in flight, as one reactor sees it: by this a drive that crawls is told from the others.
+/// The ops that a drive has in flight, as one reactor sees them. From this a crawling drive is told from the others.
 
 #include <cstdint>
 
@@ -8,11 +8,11 @@
 
 namespace memkv::io {
 
-/// Kept by a device, read by those who choose between drives. Costs an op two list steps and a look at the clock.
-/// Thread: the reactor's.
+/// A device keeps it, and the code that chooses between drives reads it. Each op costs two list steps and a look at the
+/// clock. Thread: the reactor's.
 class DriveLoad {
  public:
-  /// Stands in the device's record of an op.
+  /// The part of it that stands in the device's record of an op.
   struct Flight {
     base::ListLink<Flight> link;
     uint64_t since_ns = 0;
@@ -25,7 +25,7 @@ class DriveLoad {
     bytes_ += bytes;
     flights_.push_back(flight);
   }
-  /// `good`: the op succeeded. Failed ops do not count as progress: a broken drive often fails fast.
+  /// `good`: the op succeeded. Failed ops are not counted as progress, since a broken drive often fails fast.
   void end(Flight& flight, bool good) {
     MEMKV_ASSERT(bytes_ >= flight.bytes);
     bytes_ -= flight.bytes;
@@ -35,7 +35,7 @@ class DriveLoad {
 
   uint64_t ops() const { return flights_.size(); }
   uint64_t bytes() const { return bytes_; }
-  /// When the oldest op in flight was submitted. 0: none is in flight.
+  /// When the oldest op in flight was submitted. 0 if none is in flight.
   uint64_t oldest_since_ns() const { return flights_.empty() ? 0 : flights_.front()->since_ns; }
   /// Time by which `other` has overtaken this drive: it has finished an op that was submitted this much after our
   /// oldest unfinished one. 0: it has finished none that is younger.

@@ -42,7 +42,7 @@ FaultyDevice::FaultyDevice(Reactor& reactor, std::shared_ptr<MemoryStorage> imag
 
 FaultyDevice::~FaultyDevice() {
   MEMKV_ASSERT(in_flight_ == 0);
-  // Nobody cut the power, so the drive writes its cache back by itself.
+  // Nobody cut the power, so the drive writes its cache back.
   for (const auto& [offset, sector] : cache_)
     std::memcpy(image_->data() + offset, sector.bytes.data(), base::kSectorBytes);
 }
@@ -70,8 +70,8 @@ uint64_t FaultyDevice::delay_ns() {
   return delay;
 }
 
-/// Takes an op in and starts its delay. What the test has planted for it (an error, a gate, a torn write) is looked up
-/// when the delay is over.
+/// Takes an op in and starts its delay. The faults that the test has planted (an error, a gate, a torn write) are
+/// looked up when the delay is over.
 Result<void> FaultyDevice::start(IoOp& op, const OpView& view, std::span<const iovec> pieces) {
   MEMKV_ASSERT(!op.pending() && op.on_done != nullptr);
   MEMKV_ASSERT(base::is_aligned(view.offset, base::kSectorBytes));
@@ -126,7 +126,7 @@ void FaultyDevice::release_all() {
 void FaultyDevice::finish(Flight& flight) {
   const uint64_t cuts_before = counts_.power_cuts;
   if (flight.view.kind == OpKind::kWrite && on_write_) on_write_(flight.view.offset, flight.view.bytes);
-  if (counts_.power_cuts != cuts_before) return;  // the hook cut the power, and this op went with it
+  if (counts_.power_cuts != cuts_before) return;  // the hook cut the power, which took this op too
   const int32_t result = take_effect(flight);
   load_.end(flight.load, result >= 0);
   IoOp& op = *std::exchange(flight.op, nullptr);
@@ -211,7 +211,7 @@ int32_t FaultyDevice::do_write(const Flight& flight) {
 int32_t FaultyDevice::do_sync(const Flight& flight) {
   counts_.syncs++;
   if (hit(plan_.sync_error)) return counts_.errors++, -EIO;
-  // Only what was cached when the sync was submitted: more is not promised.
+  // A sync makes durable what was cached when it was submitted, and nothing more.
   std::erase_if(cache_, [&](const auto& entry) {
     if (entry.second.age >= flight.cache_age) return false;
     std::memcpy(image_->data() + entry.first, entry.second.bytes.data(), base::kSectorBytes);
@@ -226,7 +226,7 @@ void FaultyDevice::land_sector(uint64_t offset, const std::byte* bytes, bool dur
     std::memcpy(image_->data() + offset, bytes, base::kSectorBytes);
     return;
   }
-  // A sector that is written again keeps its first age: a sync that came in between must make it durable.
+  // A sector that is written again keeps its first age, so that a sync between the two writes makes it durable.
   CachedSector& sector = cache_.try_emplace(offset, CachedSector{cache_age_, {}}).first->second;
   sector.bytes.assign(bytes, bytes + base::kSectorBytes);
 }
@@ -236,7 +236,8 @@ void FaultyDevice::land(uint64_t offset, std::span<const std::byte> bytes, bool 
   cache_age_++;
 }
 
-/// All, nothing, a prefix, or a random set of sectors: drives promise no order inside one write.
+/// The write lands whole, not at all, as a prefix, or as a random set of sectors: drives promise no order inside one
+/// write.
 void FaultyDevice::land_partly(uint64_t offset, std::span<const std::byte> bytes, bool durable) {
   const size_t sectors = bytes.size() / base::kSectorBytes;
   const uint64_t way = random_.below(4);
@@ -252,7 +253,7 @@ void FaultyDevice::land_partly(uint64_t offset, std::span<const std::byte> bytes
 void FaultyDevice::power_cut() {
   counts_.power_cuts++;
   dead_ = true;
-  const uint64_t way = random_.below(4);  // of the cache: nothing, all, or each sector by chance
+  const uint64_t way = random_.below(4);  // what becomes of the cache: nothing of it, all, or each sector by chance
   for (const auto& [offset, sector] : cache_) {
     const bool lands = way == 1 || (way > 1 && random_.chance(1, 2));
     if (lands) std::memcpy(image_->data() + offset, sector.bytes.data(), base::kSectorBytes);

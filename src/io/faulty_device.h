@@ -1,5 +1,5 @@
 #pragma once
-/// A drive that does everything drives do wrong, from a seed. For tests and the simulator.
+/// A drive that does everything wrong that drives do, replayable from a seed. For tests and the simulator.
 
 #include <functional>
 #include <map>
@@ -12,36 +12,36 @@
 
 namespace memkv::io {
 
-/// How often what goes wrong: probabilities from 0 to 1, per op. All zero is a good drive.
+/// How often which fault comes: probabilities from 0 to 1 for each op. With all zeros it is a good drive.
 struct FaultPlan {
   double read_error = 0;         ///< -EIO
   double write_error = 0;        ///< -EIO; a random part may have landed
   double sync_error = 0;         ///< -EIO; nothing more is durable
   double read_bit_flip = 0;      ///< one bit of the result is wrong, the image is not
-  double write_lost = 0;         ///< claimed done, never lands
-  double write_misdirected = 0;  ///< claimed done, lands at another place
+  double write_lost = 0;         ///< reported as done, never lands
+  double write_misdirected = 0;  ///< reported as done, lands at another place
   double slow = 0;               ///< completes up to `slow_ns_max` later
   uint64_t slow_ns_max = 50'000'000;
   uint64_t latency_ns_max = 0;  ///< every op takes up to this: completions come in another order than submissions
-  bool volatile_cache = false;  ///< a write without dsync stands in a cache until sync, or a dsync write to its sectors
+  bool volatile_cache = false;  ///< a write without dsync is cached until a sync, or a dsync write of its sectors
 };
 
-/// How often it did.
+/// How often each fault has come.
 struct FaultCounts {
   uint64_t reads = 0, writes = 0, syncs = 0;
   uint64_t errors = 0, bit_flips = 0, lost = 0, misdirected = 0, slowed = 0;
   uint64_t power_cuts = 0;
 };
 
-/// Every op takes its effect when it completes, by a timer of the reactor; until then it is in flight. Replays exactly
-/// on a SimReactor.
+/// An op takes its effect when it completes, which a timer of the reactor decides; until then it is in flight. On a
+/// SimReactor a run replays exactly.
 ///
 /// One FaultyDevice stands for one drive: all users of the drive share it. The image outlives it: after a power cut,
 /// open a new device on it.
 ///
-/// Power cut: call power_cut() while the owner of the ops still lives, since what is in flight is read from its memory.
-/// Every op is then idle again and its `on_done` never runs, so the owner can be destroyed next; the device refuses all
-/// that comes later with kIo.
+/// Power cut: call power_cut() while the owner of the ops still lives, since the ops in flight are read from its
+/// memory. Afterwards every op is idle and its `on_done` never runs, so the owner can be destroyed next. The device
+/// refuses all later ops with kIo.
 ///
 /// Thread: the reactor's.
 class FaultyDevice final : public BlockDevice {
@@ -57,7 +57,7 @@ class FaultyDevice final : public BlockDevice {
   using OnWrite = std::function<void(uint64_t offset, uint64_t bytes)>;
 
   FaultyDevice(Reactor& reactor, std::shared_ptr<MemoryStorage> image, const FaultPlan& plan, uint64_t seed);
-  ~FaultyDevice() override;  ///< nothing may be in flight: let it finish, or power_cut() before
+  ~FaultyDevice() override;  ///< nothing may be in flight: let it finish, or call power_cut() first
 
   const DeviceInfo& info() const override { return info_; }
   Result<void> read(IoOp& op, uint64_t offset, std::span<const iovec> pieces) override;
@@ -65,18 +65,18 @@ class FaultyDevice final : public BlockDevice {
   Result<void> sync(IoOp& op) override;
   const DriveLoad* load() const override { return &load_; }
 
-  /// May be changed between ops; `volatile_cache` only when nothing is cached.
+  /// May be changed between ops. `volatile_cache` may be changed only while nothing is cached.
   FaultPlan& plan() { return plan_; }
   const FaultCounts& counts() const { return counts_; }
 
-  /// From now on ops that touch the range fail with -EIO, and change nothing.
+  /// From now on ops that touch the range fail with -EIO, and have no effect.
   void fail_range(uint64_t offset, uint64_t bytes) { bad_.push_back({offset, bytes}); }
   void fail_all() { fail_range(0, ~uint64_t{0}); }
   /// The next `times` reads that touch the range fail with -EIO.
   void fail_reads(uint64_t offset, uint64_t bytes, uint64_t times = ~uint64_t{0}) {
     bad_reads_.push_back({{offset, bytes}, times});
   }
-  /// Writes fail with this errno from now on, and nothing of them lands. 0: they do not.
+  /// From now on writes fail with this errno, and nothing of them lands. 0: they succeed again.
   void fail_writes(int error) { write_errno_ = error; }
   void heal() {
     bad_.clear();
@@ -84,24 +84,24 @@ class FaultyDevice final : public BlockDevice {
     write_errno_ = 0;
   }
 
-  /// Ops for which `gate` says true are held when they would complete. An empty gate holds nothing, and what is held
-  /// stays held.
+  /// Holds each op for which `gate` returns true, at the moment when it would complete. An empty gate holds no further
+  /// ops; those that are held stay so until release().
   void set_gate(Gate gate) { gate_ = std::move(gate); }
   size_t held() const { return held_.size(); }
-  /// Ops for which `refuses` says true are not taken, as by a device that has too many in flight.
+  /// Ops for which `refuses` returns true are not taken, as by a device that has too many in flight.
   void set_refuses(Gate refuses) { refuses_ = std::move(refuses); }
   OpView held_at(size_t index) const { return held_[index]->view; }
-  void release(size_t index = 0);  ///< completes it now, inside this call; 0 is the one held longest
+  void release(size_t index = 0);  ///< completes a held op inside this call; 0 is the one held longest
   void release_all();
 
-  /// Runs as a write is about to take effect, in the loop; may call power_cut(), and then that write too is torn.
+  /// Runs in the loop just before a write takes effect. It may call power_cut(), which then tears this write as well.
   void set_on_write(OnWrite hook) { on_write_ = std::move(hook); }
 
   size_t in_flight() const { return in_flight_; }
   size_t cached_sectors() const { return cache_.size(); }
-  /// Each op in flight and each cached sector lands wholly, partly or not at all, at random. See above.
+  /// Every op in flight and every cached sector lands wholly, partly or not at all, at random (see above).
   void power_cut();
-  /// The image's byte on the platter, past the cache: for tests that corrupt by hand.
+  /// A byte of the image itself, past the cache: for tests that corrupt it by hand.
   std::byte* durable(uint64_t offset) { return image_->data() + offset; }
 
  private:
@@ -111,7 +111,7 @@ class FaultyDevice final : public BlockDevice {
     IoOp* op = nullptr;  // null: free
     OpView view{};
     std::span<const iovec> pieces;
-    uint64_t cache_age = 0;  // of a sync: what was cached by then
+    uint64_t cache_age = 0;  // for a sync: the age of the cache when it was submitted
     DriveLoad::Flight load;
   };
   struct Range {
@@ -161,7 +161,7 @@ class FaultyDevice final : public BlockDevice {
   Gate refuses_;
   OnWrite on_write_;
   std::vector<Flight*> held_;
-  std::map<uint64_t, CachedSector> cache_;  // by offset: written, not yet durable
+  std::map<uint64_t, CachedSector> cache_;  // by offset: written but not durable yet
   uint64_t cache_age_ = 0;
 };
 

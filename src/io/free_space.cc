@@ -24,7 +24,7 @@ constexpr uint64_t kKeptFreeMax = base::kGiB;
 constexpr uint64_t kKeptFreePercent = 5;
 constexpr uint64_t kStatBlockBytes = 512;
 
-/// What is asked of one file system.
+/// How many bytes are asked of one file system.
 struct Demand {
   std::string folder;
   std::string files;
@@ -36,17 +36,17 @@ std::string folder_of(const std::string& path) {
   return parent.empty() ? "." : parent.string();
 }
 
-/// Bytes that become free when the file that is there is replaced.
+/// How many bytes become free when the existing file is replaced.
 uint64_t bytes_given_back(const std::string& path) {
   struct stat info {};
   const bool alone = ::lstat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode) && info.st_nlink == 1;
   return alone ? static_cast<uint64_t>(info.st_blocks) * kStatBlockBytes : 0;
 }
 
-/// The file below a file system that lies on a loop device; empty: none.
+/// The file in which a file system on a loop device lies. Empty: it does not lie in a file.
 std::string backing_file_of(dev_t device) {
   const std::string sys = fmt::format("/sys/dev/block/{}:{}/", major(device), minor(device));
-  for (const char* place : {"loop/backing_file", "../loop/backing_file"}) {  // of a partition: the whole device's
+  for (const char* place : {"loop/backing_file", "../loop/backing_file"}) {  // of a partition: its device's
     std::ifstream in(sys + place);
     std::string path;
     if (std::getline(in, path)) return path;
@@ -54,7 +54,8 @@ std::string backing_file_of(dev_t device) {
   return {};
 }
 
-/// A sparse file grows with what is written to the file system that lies in it.
+/// A file system can lie in a sparse file. That file grows when something is written to it, so its own file system
+/// needs room too.
 NewFile growth_below(dev_t device, uint64_t bytes) {
   NewFile growth{backing_file_of(device), 0};
   struct stat info {};
@@ -90,7 +91,7 @@ Result<void, Message> check_room(const std::vector<NewFile>& files) {
     struct stat info {};
     const std::string folder = folder_of(file.path);
     if (::stat(folder.c_str(), &info) != 0) continue;
-    const bool asked_for = round < files.size();  // else it is below one that is
+    const bool asked_for = round < files.size();  // false for a file that lies below one of these
     const uint64_t back = asked_for ? bytes_given_back(file.path) : 0;
     const uint64_t bytes = file.size_bytes > back ? file.size_bytes - back : 0;
     Demand& demand = demands[info.st_dev];

@@ -19,7 +19,7 @@ namespace {
 constexpr size_t kSmallPageBytes = 4096;
 
 void prefault_all(std::byte* data, size_t bytes) {
-  // MADV_POPULATE_WRITE (Linux 5.14) is one call; touching each page is the way without it.
+  // MADV_POPULATE_WRITE (Linux 5.14) does it in one call. Without it each page is touched.
   if (madvise(data, bytes, MADV_POPULATE_WRITE) == 0) return;
   for (size_t at = 0; at < bytes; at += kSmallPageBytes) *static_cast<volatile std::byte*>(data + at) = std::byte{0};
 }
@@ -27,8 +27,8 @@ void prefault_all(std::byte* data, size_t bytes) {
 }  // namespace
 
 bool HugeMemory::map_reserved(size_t bytes, bool prefault) {
-  // Without a prefault a page that is missing later would be a SIGBUS: only mappings that are whole from the start are
-  // taken.
+  // Pages are not touched here, so one that turns out to be missing later would be a SIGBUS. So without a prefault
+  // reserved huge pages are not used.
   if (!prefault) return false;
   const size_t rounded = base::align_up(bytes, kHugePageBytes);
   void* at = mmap(nullptr, rounded, PROT_READ | PROT_WRITE,
@@ -100,7 +100,7 @@ bool use_huge_pages(int memfd, size_t bytes) {
   void* aligned = reinterpret_cast<void*>(base::align_up(reinterpret_cast<uintptr_t>(addresses), kHugePageBytes));
   bool huge = false;
   if (mmap(aligned, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memfd, 0) == aligned) {
-    // A page that is not there at all is not collapsed.
+    // MADV_COLLAPSE skips a range in which no page exists, so one byte of each is touched first.
     for (size_t at = 0; at < bytes; at += kHugePageBytes)
       *(static_cast<volatile std::byte*>(aligned) + at) = std::byte{0};
     huge = madvise(aligned, bytes, MADV_COLLAPSE) == 0;

@@ -10,11 +10,11 @@ namespace memkv::io {
 
 inline constexpr size_t kHugePageBytes = size_t{2} << 20;
 
-/// Owns a mapping that starts on 2 MiB: from reserved hugepages (MAP_HUGETLB) if there are enough, else with
-/// MADV_HUGEPAGE. Zeroed.
+/// Owns a mapping of zeros that starts at a multiple of 2 MiB. It lies in reserved huge pages (MAP_HUGETLB) if there
+/// are enough of them, else it is advised with MADV_HUGEPAGE.
 class HugeMemory {
  public:
-  /// `prefault`: touch it all now, so that no request pays for a page fault (2 us for 4 KiB, 270 us for 2 MiB).
+  /// `prefault`: touch all pages now, so that no request pays for a page fault (2 us for 4 KiB, 270 us for 2 MiB).
   /// Fails with kNoSpace and the errno of mmap.
   static Result<HugeMemory> make(size_t bytes, bool prefault);
   HugeMemory() = default;
@@ -25,7 +25,7 @@ class HugeMemory {
   std::byte* data() const { return data_; }
   size_t size() const { return size_; }
   std::span<std::byte> bytes() const { return {data_, size_}; }
-  bool reserved() const { return reserved_; }  ///< lies in MAP_HUGETLB pages
+  bool reserved() const { return reserved_; }  ///< true if it lies in MAP_HUGETLB pages
 
  private:
   bool map_reserved(size_t bytes, bool prefault);

@@ -19,16 +19,16 @@ namespace {
 
 constexpr uint64_t kHugePageBytes = 2u << 20;
 
-/// A line of /proc/self/cgroup: `ID:CONTROLLERS:PATH`. No controllers: version 2.
+/// A line of /proc/self/cgroup: `ID:CONTROLLERS:PATH`. Version 2 has no controllers in it.
 struct Membership {
   std::vector<std::string> controllers;
   std::string path;
 };
 
-/// A mounted hierarchy: the cgroup `shown` stands at the folder `at`.
+/// A mounted hierarchy: the folder `at` shows the cgroup `shown`.
 struct Mount {
   bool v2 = false;
-  std::vector<std::string> options;  ///< of version 1 the controllers are among them
+  std::vector<std::string> options;  ///< in version 1 the controllers are among the options
   std::string shown, at;
 };
 
@@ -43,7 +43,7 @@ std::vector<Membership> read_memberships(const std::string& root) {
   return found;
 }
 
-/// mountinfo writes blanks and backslashes as octal digits.
+/// mountinfo writes blanks and backslashes as octal digits; this reads them.
 std::string unescape(const std::string& text) {
   std::string plain;
   for (size_t i = 0; i < text.size(); i++) {
@@ -55,7 +55,7 @@ std::string unescape(const std::string& text) {
   return plain;
 }
 
-/// A line: `36 35 98:0 ROOT MOUNT_POINT OPTIONS [TAGS...] - TYPE SOURCE SUPER_OPTIONS`.
+/// Reads a line of mountinfo: `36 35 98:0 ROOT MOUNT_POINT OPTIONS [TAGS...] - TYPE SOURCE SUPER_OPTIONS`.
 std::optional<Mount> parse_mount(const std::string& line) {
   std::istringstream words(line);
   std::string skipped, type, source, options;
@@ -84,8 +84,8 @@ bool has(const std::vector<std::string>& words, const std::string& word) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-/// The part of `path` below the cgroup that the mount shows. A path outside of it (another namespace's, or one that was
-/// moved) counts as the mount itself, whose limits hold in any case.
+/// The part of `path` below the cgroup that the mount shows. If the path lies outside of it (in another namespace, or
+/// it was moved), the mount itself counts: its limits hold in any case.
 std::string below(const std::string& path, const std::string& shown) {
   if (path.find("/..") != std::string::npos) return {};
   if (shown == "/") return path == "/" ? std::string{} : path;
@@ -106,7 +106,7 @@ std::optional<uint64_t> milli_of(uint64_t quota_us, uint64_t period_us) {
   return std::max<uint64_t>(1, quota_us * 1000 / period_us);
 }
 
-/// `cpu.max` of version 2: "QUOTA PERIOD" or "max PERIOD".
+/// Reads `cpu.max` of version 2: "QUOTA PERIOD" or "max PERIOD".
 std::optional<uint64_t> read_cpu_max(const std::string& file) {
   uint64_t quota_us = 0, period_us = 0;
   if (!(std::ifstream(file) >> quota_us >> period_us)) return std::nullopt;
@@ -126,7 +126,7 @@ std::optional<uint64_t> read_threads_left(const std::string& folder) {
   return *most > now ? *most - now : 0;
 }
 
-/// Of version 1 in a container, whose ancestors cannot be seen: the kernel tells their smallest limit here.
+/// For version 1 in a container, where ancestors cannot be seen: the kernel reports their smallest limit in this file.
 std::optional<uint64_t> read_hierarchical_limit(const std::string& folder) {
   std::ifstream file(folder + "/memory.stat");
   std::string name;
@@ -146,7 +146,8 @@ void lower(Limit& limit, const std::optional<uint64_t>& value, const std::string
   if (value) limit.lower(*value, source);
 }
 
-/// One cgroup's limits, of the controllers that this hierarchy has. `name` is the folder without the tests' root.
+/// Takes the limits of one cgroup, for the controllers that this hierarchy has. `name` is the folder without the root
+/// that tests put in front.
 void take_folder(Limits& limits, const Mount& mount, const std::string& folder, const std::string& name) {
   const auto governs = [&](const char* controller) { return mount.v2 || has(mount.options, controller); };
   if (governs("memory")) {
@@ -165,7 +166,7 @@ void take_folder(Limits& limits, const Mount& mount, const std::string& folder, 
   if (governs("pids")) lower(limits.threads, read_threads_left(folder), name + "/pids.max");
 }
 
-/// The cgroup itself and all of its ancestors that can be seen.
+/// Takes the limits of the cgroup itself and of all ancestors that can be seen.
 void take_cgroup(Limits& limits, const Mount& mount, const std::string& path, const std::string& root) {
   for (std::string left = below(path, mount.shown);; left.resize(left.rfind('/'))) {
     const std::string name = mount.at + left;
@@ -174,7 +175,7 @@ void take_cgroup(Limits& limits, const Mount& mount, const std::string& path, co
   }
 }
 
-/// Free pages of the pool that the operator set aside.
+/// Bytes in huge pages that the operator has set aside and that are free.
 uint64_t read_huge_bytes(const std::string& root) {
   return read_number(root + "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").value_or(0) * kHugePageBytes;
 }

@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 constexpr uint64_t kMiB = 1 << 20;
 constexpr Machine kHost = {.cpus = 8, .memory_bytes = 24'000 * kMiB};
 
-/// A small /proc and /sys in a folder of its own.
+/// A small /proc and /sys in a temporary folder.
 class CaseC3 : public ::testing::Test {
  protected:
   CaseC3() {
@@ -153,7 +153,7 @@ TEST_F(CaseC3, nonsense_does_not_limit) {
 TEST_F(CaseC3, polling_needs_more_than_one_cpu_and_no_quota) {
   EXPECT_FALSE(read_limits(root_, {.cpus = 1, .memory_bytes = kMiB}).may_poll());
   v2("/");
-  write("/sys/fs/cgroup/cpu.max", "800000 100000");  // as much as there is: no limit
+  write("/sys/fs/cgroup/cpu.max", "800000 100000");  // two of them are as much as the machine has, so it is no limit
   EXPECT_TRUE(read().may_poll());
   write("/sys/fs/cgroup/cpu.max", "750000 100000");
   EXPECT_FALSE(read().may_poll());

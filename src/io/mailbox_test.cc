@@ -59,7 +59,7 @@ TEST(MailboxThreads, ManyPushersOneReactor) {
       }
     });
   }
-  // Long waits: one lost wake would hang here.
+  // The waits are long, so one lost wake would make the test hang here.
   while (owner.total < kPushers * kEach) reactor->run_once(60'000'000'000);
   for (auto& pusher : pushers) pusher.join();
   EXPECT_FALSE(owner.box.pop());

@@ -1,4 +1,5 @@
-/// The choice of a reactor, apart from both, so that who asks for epoll alone links no liburing.
+/// Chooses a reactor. It stands in a file of its own, so that a program that asks for epoll alone does not link
+/// liburing.
 
 #include "io/loop.h"
 

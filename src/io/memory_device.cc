@@ -1,4 +1,4 @@
-/// RAM as a device.
+/// Memory as a device.
 
 #include <cstring>
 
@@ -11,7 +11,7 @@
 namespace memkv::io {
 namespace {
 
-/// Thread: the reactor's. Several may share a storage, each in its own part.
+/// Several devices may share a storage, each in its own part. Thread: the reactor's.
 class MemoryDevice final : public BlockDevice {
  public:
   MemoryDevice(Reactor& reactor, std::shared_ptr<MemoryStorage> storage, bool with_views)
@@ -26,7 +26,7 @@ class MemoryDevice final : public BlockDevice {
   Result<void> read(IoOp& op, uint64_t offset, std::span<const iovec> pieces) override {
     const size_t bytes = pieces_bytes(pieces);
     if (!inside(offset, bytes)) return outside();
-    // Posted first: a refused op must not have touched anything.
+    // The completion is posted first: if that is refused, the op must not have touched anything.
     auto posted = reactor_.post(op, static_cast<int32_t>(bytes));
     if (!posted) return posted;
     const std::byte* from = storage_->data() + offset;
@@ -44,7 +44,7 @@ class MemoryDevice final : public BlockDevice {
     if (!posted) return posted;
     std::byte* to = storage_->data() + offset;
     for (const iovec& piece : pieces) {
-      // A piece may be a view of the very place it is written to.
+      // A piece may be a view of the very place that it is written to; then nothing is copied.
       if (to != piece.iov_base) std::memmove(to, piece.iov_base, piece.iov_len);
       to += piece.iov_len;
     }

@@ -1,11 +1,11 @@
 #pragma once
-/// The bytes behind memory devices and faulty devices.
+/// The memory behind memory devices and faulty devices.
 
 #include "io/huge_memory.h"
 
 namespace memkv::io {
 
-/// Zeroed memory, faulted in as it is touched. May outlive every device on it, as a drive outlives a process.
+/// Zeroed memory; a page exists once it is touched. It may outlive the devices on it, as a drive outlives a process.
 class MemoryStorage {
  public:
   explicit MemoryStorage(HugeMemory memory) : memory_(std::move(memory)) {}

@@ -1,4 +1,4 @@
-/// Loopback echo on both reactors, client and server each on its own thread, and on one thread with one reactor.
+/// Echo over loopback on both reactors: client and server each on a thread, and both on one thread with one reactor.
 
 #include <benchmark/benchmark.h>
 #include <fcntl.h>
@@ -25,7 +25,7 @@ std::unique_ptr<Reactor> make(bool uring) {
   return std::move(made).value();
 }
 
-/// Moves a whole buffer over a socket, in as many ops as it takes.
+/// Moves a whole buffer over a socket, in as many ops as that takes.
 class Mover {
  public:
   Mover(Reactor& reactor, int fd, size_t bytes) : reactor_(reactor), fd_(fd), buffer_(bytes) {}
@@ -94,7 +94,7 @@ struct Connection {
   }
 };
 
-/// Polls for 50 us before it sleeps: a wake-up across CPUs costs more than that.
+/// Polls for 50 us before it sleeps, since a wake-up across CPUs costs more than that.
 void turn(Reactor& reactor) {
   const uint64_t end = reactor.now_ns() + 50'000;
   do {
@@ -155,7 +155,7 @@ void arguments(benchmark::internal::Benchmark* bench) {
 BENCHMARK(echo_two_threads)->Apply(arguments);
 BENCHMARK(echo_one_thread)->Apply(arguments);
 
-/// Posted ops: what the loop itself costs.
+/// Posts ops that complete at once: measures what the loop itself costs.
 void post_and_complete(benchmark::State& state) {
   auto reactor = make(state.range(0) != 0);
   IoOp op;

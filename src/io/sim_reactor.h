@@ -1,28 +1,27 @@
 #pragma once
-/// A reactor without a machine: posted ops, timers, and a clock that moves only when told.
+/// A reactor without a machine: it has posted ops, timers, and a clock that moves only when the test says so.
 
 #include "io/loop.h"
 
 namespace memkv::io {
 
-/// What engine tests run on, over memory and faulty devices. Ops on descriptors are refused as kInvalid.
-/// Time stands still while there is work; waiting makes it pass at once.
-/// Thread: the one that runs it, except `wake`.
+/// Tests of the engine run on it, over memory and faulty devices. Ops on descriptors are refused with kInvalid.
+/// Time stands still while there is work. A wait makes it pass at once. Thread: the one that runs it, except `wake`.
 class SimReactor final : public LoopBase {
  public:
   struct Options {
     uint32_t ops_max = 4096;
-    uint64_t start_ns = 1'000'000'000;  ///< not 0, so that a forgotten deadline shows
+    uint64_t start_ns = 1'000'000'000;  ///< not 0, so that a deadline that was never set shows
   };
   SimReactor() : SimReactor(Options{}) {}
   explicit SimReactor(const Options& options) : LoopBase(options.ops_max), now_ns_(options.start_ns) {}
 
-  /// Moves the clock, running each timer at its own time and all completions in between.
+  /// Moves the clock. Each timer runs at its own time, and all completions in between run too.
   void advance(uint64_t ns);
-  /// Runs posted ops and due timers until there are none, without moving the clock. Returns how many ran.
+  /// Runs posted ops and due timers until there are none; the clock does not move. Returns how many ran.
   size_t run_until_idle();
-  /// Runs on, letting time jump from timer to timer, until `done(context)` or until nothing is left. Returns what
-  /// `done` says last.
+  /// Runs and lets time jump from timer to timer, until `done(context)` is true or nothing is left. Returns what `done`
+  /// said last.
   template <typename Done>
   bool run_until(Done&& done) {
     while (!done() && step_or_jump()) {
@@ -43,7 +42,7 @@ class SimReactor final : public LoopBase {
   void cancel(IoOp& op) override;
   void register_memory(std::span<std::byte>) override {}
   uint64_t now_ns() const override { return now_ns_; }
-  /// One turn. With nothing to do it lets `wait_ns` pass, or less if a timer comes due before.
+  /// One turn. If there is nothing to do, `wait_ns` passes, or less if a timer is due before.
   size_t run_once(uint64_t wait_ns) override;
 
  private:

@@ -65,7 +65,8 @@ Result<std::vector<SocketAddress>, Message> look_up(const std::string& host, uin
   return addresses;
 }
 
-/// All addresses: one IPv6 socket takes IPv4 as well; where IPv6 is switched off, IPv4 alone.
+/// The addresses for listening on all interfaces: one IPv6 socket, which takes IPv4 as well; IPv4 alone where IPv6 is
+/// off.
 std::vector<SocketAddress> any_addresses(uint16_t port) {
   std::vector<SocketAddress> addresses(2);
   sockaddr_in6 six{};
@@ -79,7 +80,7 @@ std::vector<SocketAddress> any_addresses(uint16_t port) {
   return addresses;
 }
 
-/// Returns an errno.
+/// Opens a listener into `into`. Returns an errno.
 int open_listener(const SocketAddress& address, int backlog, base::UniqueFd& into) {
   base::UniqueFd fd(socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd) return errno;
@@ -93,7 +94,7 @@ int open_listener(const SocketAddress& address, int backlog, base::UniqueFd& int
   return 0;
 }
 
-/// The kernel asks for a capability of the whole machine, which root of a user namespace has not.
+/// True in a user namespace: there even root lacks the capability, which the kernel asks for on the whole machine.
 bool in_user_namespace() {
   std::ifstream map("/proc/self/uid_map");
   uint64_t inside = 0, outside = 0, count = 0;
@@ -163,7 +164,7 @@ Result<base::UniqueFd, Message> listen_tcp(const std::string& host, uint16_t por
     auto resolved = look_up(host, port, AI_PASSIVE);
     if (!resolved) return resolved.error();
     addresses = std::move(resolved).value();
-    addresses.resize(1);  // what the caller named, not whatever of its addresses happens to be free
+    addresses.resize(1);  // what the caller named first, not whichever of its addresses happens to be free
   }
   base::UniqueFd fd;
   int failed = 0;
@@ -211,7 +212,7 @@ Result<base::UniqueFd, Message> listen_unix(const std::string& path, uint32_t mo
   if (!address) return failed(address.error().sys_errno);
   auto fd = make_unix_socket();
   if (!fd) return failed(fd.error().sys_errno);
-  // On Linux the socket's own mode is what bind() gives the path.
+  // On Linux bind() gives the path the mode of the socket itself.
   if (fchmod(fd->get(), mode) != 0) return failed(errno);
   if (bind(fd->get(), address->get(), address->length) != 0) return failed(errno);
   if (chmod(path.c_str(), mode) != 0) return failed(errno);
@@ -239,7 +240,7 @@ Result<void> set_congestion(int fd, const std::string& name) {
 }
 
 std::string get_congestion(int fd) {
-  std::array<char, 17> name{};  // TCP_CA_NAME_MAX and an end
+  std::array<char, 17> name{};  // TCP_CA_NAME_MAX and a closing zero
   socklen_t length = name.size() - 1;
   return getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name.data(), &length) < 0 ? "" : name.data();
 }

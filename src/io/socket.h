@@ -1,6 +1,6 @@
 #pragma once
-/// Sockets as set up before a reactor drives them. Everything here may block or allocate: for main, door and set-up
-/// only.
+/// Sets sockets up before a reactor drives them. Every function may block or allocate: for main, the door and set-up
+/// code only.
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -30,30 +30,30 @@ struct HostPort {
 
 /// "10.0.0.1:9900", "name:9900", "[::1]:9900". Fails with a sentence on anything else.
 Result<HostPort, Message> parse_host_port(std::string_view text);
-/// The inverse: an IPv6 host is put in brackets.
+/// The inverse: an IPv6 host gets brackets.
 std::string format_host_port(std::string_view host, uint16_t port);
 std::string to_string(const SocketAddress& address);
-/// Port that a listening socket got, useful after asking for port 0. 0 on failure.
+/// The port of a listening socket, for when port 0 was asked for. 0 on failure.
 uint16_t local_port(int fd);
 
-/// getaddrinfo, in its order of preference; never empty on ok. Blocks, for seconds at worst.
+/// Calls getaddrinfo, and keeps its order of preference. Never empty on ok. Blocks, for seconds at worst.
 Result<std::vector<SocketAddress>, Message> resolve(const std::string& host, uint16_t port);
 
 struct ListenOptions {
-  std::string congestion;  ///< TCP congestion control that accepted sockets inherit; empty: the system's
+  std::string congestion;  ///< TCP congestion control that accepted sockets inherit; empty: the system's default
   int backlog = 1024;
 };
-/// A listening socket, non-blocking, SO_REUSEADDR, on the first address of `host`. An empty host is all addresses, IPv6
-/// and IPv4.
+/// A non-blocking listening socket with SO_REUSEADDR, on the first address of `host`. An empty host means all
+/// addresses, IPv6 and IPv4.
 Result<base::UniqueFd, Message> listen_tcp(const std::string& host, uint16_t port, const ListenOptions& options);
 /// A fresh non-blocking TCP socket of the address's family, TCP_NODELAY set.
 Result<base::UniqueFd> make_tcp_socket(const SocketAddress& address);
 
 /// A fresh non-blocking unix stream socket.
 Result<base::UniqueFd> make_unix_socket();
-/// kInvalid: longer than an address takes.
+/// kInvalid: the path is longer than an address can hold.
 Result<SocketAddress> unix_address(const std::string& path);
-/// A listening unix socket at `path`, which must not exist. Permissions are `mode` from the first moment on.
+/// A listening unix socket at `path`, which must not exist yet. It never has other permissions than `mode`.
 Result<base::UniqueFd, Message> listen_unix(const std::string& path, uint32_t mode);
 
 Result<void> set_nodelay(int fd);
@@ -66,7 +66,8 @@ Result<void> set_notsent_lowat(int fd, uint32_t bytes);
 Result<void> set_congestion(int fd, const std::string& name);
 std::string get_congestion(int fd);  ///< empty when unknown
 
-/// RLIMIT_MEMLOCK, soft; UINT64_MAX when unlimited or when the process may lock what it likes.
+/// How much memory the process may lock (RLIMIT_MEMLOCK, soft). UINT64_MAX when there is no limit, or the process may
+/// ignore it.
 uint64_t memlock_limit_bytes();
 
 }  // namespace memkv::io

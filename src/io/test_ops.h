@@ -1,5 +1,5 @@
 #pragma once
-/// What tests of this folder share. Test code only.
+/// Helpers that the tests of this folder share. Test code only.
 
 #include <algorithm>
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace memkv::io {
 
-/// An op that counts its completions and may do something at each.
+/// An op that counts its completions and may do something at each one.
 struct TestOp {
   IoOp op;
   int count = 0;
@@ -23,7 +23,7 @@ struct TestOp {
   TestOp() { arm(); }
   TestOp(const TestOp&) = delete;
   TestOp& operator=(const TestOp&) = delete;
-  /// The op, ready to be submitted again.
+  /// Returns the op, ready to be submitted again.
   IoOp& arm() {
     op.context = this;
     op.on_done = [](IoOp& done, int32_t moved) {
@@ -37,7 +37,7 @@ struct TestOp {
   }
 };
 
-/// Bytes on a sector boundary, as devices want them.
+/// Bytes that begin on a sector boundary, as devices want them.
 class AlignedBytes {
  public:
   explicit AlignedBytes(size_t size, int fill = 0)

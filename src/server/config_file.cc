@@ -18,7 +18,7 @@
 namespace memkv::server {
 namespace {
 
-/// As it is, or in double quotes where YAML would take it for something else.
+/// The text as it is, or in double quotes where YAML would read something else.
 std::string yaml_text(const std::string& text) {
   const auto plain = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::strchr("/._-+=,:", c);
@@ -74,7 +74,7 @@ bool write_all(int fd, std::string_view text) {
   return true;
 }
 
-/// Where a write to stdout would begin; -1: it is no file.
+/// The place in stdout's file where a write would begin. -1: stdout is no file.
 int64_t end_of_stdout_file() {
   struct stat info {};
   if (::fstat(STDOUT_FILENO, &info) != 0 || !S_ISREG(info.st_mode)) return -1;
@@ -156,7 +156,7 @@ Result<void, Message> ConfigFile::write(const std::string& text) {
   if (auto readable = parse_options(text, name); !readable) return readable.error();
   if (path_.empty()) stdout_from_ = end_of_stdout_file();
   if (!write_all(fd(), text)) return failed("written to");
-  const bool through = ::fsync(fd()) == 0 || errno == EINVAL || errno == EROFS;  // a pipe or a terminal has no disk
+  const bool through = ::fsync(fd()) == 0 || errno == EINVAL || errno == EROFS;  // pipes and terminals cannot be synced
   return through ? Result<void, Message>() : failed("written to");
 }
 

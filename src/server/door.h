@@ -1,5 +1,5 @@
 #pragma once
-/// The door: one thread accepts connections, shakes hands, and gives each to a worker.
+/// The door: a thread that accepts connections, shakes hands with their clients, and hands each one to a worker.
 
 #include <atomic>
 #include <cstdint>
@@ -29,19 +29,20 @@ struct Credential {
 struct DoorOptions {
   std::string host;
   uint16_t port = 0;
-  std::string congestion;  ///< empty: the system's
+  std::string congestion;  ///< empty: the system's default
   std::string server_name;
-  uint32_t half_open_max = 1024;  ///< shaking hands; beyond it the oldest is cut
+  uint32_t half_open_max = 1024;  ///< connections in the handshake; beyond it the oldest is cut
   uint64_t handshake_ns = 5'000'000'000;
-  wire::Windows windows;                       ///< of each shm connection
-  transport::ShmBudget* shm_budget = nullptr;  ///< outlives the door
+  wire::Windows windows;                       ///< sizes of the rings of each shm connection
+  transport::ShmBudget* shm_budget = nullptr;  ///< must outlive the door
 };
 
-/// Thread: its own (run()), but for what says otherwise.
+/// Accepts connections, runs their handshakes, makes shm windows, and pushes each connection to its worker's mailbox.
+/// It has a thread of its own, since a handshake can be slow and a new window faults memory in: a worker must not wait
+/// for either. Thread: its own (run()), except where a method says otherwise.
 class Door {
  public:
-  /// Thread: main. Binds the port. `workers` outlive the door.
-  /// `shm` may be empty: no shm connections.
+  /// Binds the port. `workers` must outlive the door. `shm` may be empty: no shm connections. Thread: main.
   static Result<std::unique_ptr<Door>, Message> make(const DoorOptions& options, std::vector<Credential> credentials,
                                                      std::vector<shard::Worker*> workers, ShmSocket shm);
   ~Door();
@@ -51,20 +52,20 @@ class Door {
   void stop();  ///< Thread: any
   uint64_t refused() const {
     return refused_.load(std::memory_order_relaxed);
-  }  ///< Thread: any; handshakes that failed
-  /// Thread: any; of those refused, the ones whose credential is unknown here or was not proved.
+  }  ///< handshakes that failed. Thread: any
+  /// How many failed since their credential is unknown here or was not proved. Thread: any.
   uint64_t credentials_refused() const { return credentials_refused_.load(std::memory_order_relaxed); }
   uint32_t half_open() const { return half_open_.load(std::memory_order_relaxed); }  ///< Thread: any
 
  private:
-  /// A connection that is shaking hands.
+  /// A connection in the handshake.
   struct Guest {
     Door* door = nullptr;
     std::unique_ptr<transport::Acceptor> acceptor;
-    int fd = -1;  ///< the acceptor's; for cutting it
+    int fd = -1;  ///< the acceptor's descriptor, for cutting it
     bool shm = false;
     io::SocketAddress peer;
-    wire::KeyId key_id{};  ///< that it named
+    wire::KeyId key_id{};  ///< the key id that it named
     bool named_a_key = false;
     bool key_is_known = false;
     base::ListLink<Guest> link;
@@ -100,7 +101,7 @@ class Door {
   std::atomic<uint32_t> half_open_{0};
 };
 
-/// True if nobody outside this machine can reach `host`.
+/// True if no other machine can reach `host`.
 bool is_loopback(const std::string& host);
 
 }  // namespace memkv::server

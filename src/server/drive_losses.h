@@ -1,5 +1,6 @@
 #pragma once
-/// Drives that failed while the server runs: from the worker that gives one up to the membership without it.
+/// What happens when a drive fails while the server runs: a worker gives it up, main takes it out of the membership,
+/// and then all workers stop using it.
 
 #include <atomic>
 #include <cstdint>
@@ -13,13 +14,14 @@
 
 namespace memkv::server {
 
-/// Thread: main, but for on_drive_out().
+/// Carries lost drives from the workers to main. Thread: main, except on_drive_out().
 class DriveLosses {
  public:
-  /// `wake`: an eventfd that wakes main. The sources are written as drives go out.
+  /// `wake`: an eventfd that wakes main. `sources` is told of drives as they go out.
   DriveLosses(StatusSources& sources, const base::UniqueFd& wake) : sources_(sources), wake_(wake) {}
 
-  /// A store gave a drive up; main takes it out. `context`: this. Thread: worker.
+  /// A worker's store has given a drive up. This only notes it; main takes the drive out. `context` is this object.
+  /// Thread: worker.
   static void on_drive_out(void* context, uint8_t drive_index, const char* why);
   /// Writes the membership without the drives that were given up, then tells all workers.
   void take_out(Storage& storage, const std::vector<std::unique_ptr<shard::Worker>>& workers);
@@ -29,7 +31,7 @@ class DriveLosses {
 
   StatusSources& sources_;
   const base::UniqueFd& wake_;
-  std::atomic<uint64_t> failed_{0};  ///< bit i: a store gave drive i up, the membership must follow
+  std::atomic<uint64_t> failed_{0};  ///< bit i: a store gave drive i up, and the membership still has it
 };
 
 }  // namespace memkv::server

@@ -23,7 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr uint64_t kSysSectorBytes = 512;  // of /sys/block/X/size, whatever the drive's own is
+constexpr uint64_t kSysSectorBytes = 512;  // the unit of /sys/block/X/size, whatever the drive's own sector is
 
 std::string first_line(const fs::path& path) {
   std::ifstream in(path);
@@ -33,12 +33,12 @@ std::string first_line(const fs::path& path) {
   return line;
 }
 
-/// Natural order: nvme2n1 before nvme10n1.
+/// Natural order: nvme2n1 comes before nvme10n1.
 bool by_number(const std::string& a, const std::string& b) {
   return a.size() != b.size() ? a.size() < b.size() : a < b;
 }
 
-/// First words of the lines of mounts or swaps.
+/// True if the first word of a line of `file` (mounts or swaps) is the device.
 bool names_device(const std::string& file, const std::string& device) {
   std::ifstream in(file);
   std::string line;
@@ -82,7 +82,7 @@ bool has_superblock(int fd) {
   return false;
 }
 
-/// What a person may know it by: the first bytes that are not zero, as text if they are some.
+/// Something by which a person may recognize the content: its first bytes that are not zero, as text if they are text.
 std::string shown(base::Bytes bytes, size_t at) {
   constexpr size_t kShown = 16;
   const base::Bytes some = bytes.subspan(at, std::min(kShown, bytes.size() - at));
@@ -101,8 +101,8 @@ bool looks_unused(const std::string& path, std::string* why) {
     *why = std::string("cannot be opened (") + std::strerror(errno) + ")";
     return false;
   }
-  // Signatures of file systems, arrays and tables stand within the first 128 KiB (btrfs: at 64 KiB), and files begin
-  // with what they are.
+  // Signatures of file systems, arrays and partition tables stand within the first 128 KiB (btrfs: at 64 KiB). A file's
+  // signature stands at its start.
   std::vector<std::byte> start(128 * 1024);
   const ssize_t got = ::pread(fd.get(), start.data(), start.size(), 0);
   if (got < 0) {
@@ -111,7 +111,7 @@ bool looks_unused(const std::string& path, std::string* why) {
   }
   start.resize(static_cast<size_t>(got));
   const auto data = std::find_if(start.begin(), start.end(), [](std::byte b) { return b != std::byte{0}; });
-  if (data == start.end() || has_superblock(fd.get())) return true;  // format() says which store
+  if (data == start.end() || has_superblock(fd.get())) return true;  // format() will say which store
   *why = fmt::format("holds data that is no MemKV store ({})", shown(start, static_cast<size_t>(data - start.begin())));
   return false;
 }
@@ -121,7 +121,7 @@ std::vector<FoundDrive> find_nvme(const MachineFiles& files) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(files.sys_block, error)) {
     const std::string name = entry.path().filename();
-    // nvme0n1; not nvme0c0n1, which is one path of several to a drive.
+    // nvme0n1 is a drive. nvme0c0n1 is not: it is one of several paths to a drive.
     const bool plain =
         name.starts_with("nvme") && name.find('n', 4) != std::string::npos && name.find('c') == std::string::npos;
     if (plain) names.push_back(name);

@@ -1,5 +1,5 @@
 #pragma once
-/// NVMe drives of this machine that nobody uses.
+/// Finds NVMe drives of this machine that nobody uses.
 
 #include <cstdint>
 #include <string>
@@ -11,10 +11,10 @@ struct FoundDrive {
   std::string path;
   uint64_t bytes = 0;
   std::string model;
-  std::string in_use;  ///< why it is left alone; empty: it is free
+  std::string in_use;  ///< why the drive is left alone; empty: it is free
 };
 
-/// Where the kernel tells about drives; tests make their own.
+/// The files in which the kernel tells about drives. Tests make their own.
 struct MachineFiles {
   std::string sys_block = "/sys/block";
   std::string mounts = "/proc/self/mounts";
@@ -22,11 +22,11 @@ struct MachineFiles {
   std::string dev = "/dev";
 };
 
-/// All NVMe drives by name. Free: not mounted, no swap, no partitions, no holders, and nothing that looks like data at
-/// its start.
+/// All NVMe drives, by name. A drive is free if it is not mounted, no swap, has no partitions and no holders, and
+/// nothing at its start looks like data.
 std::vector<FoundDrive> find_nvme(const MachineFiles& files);
-/// False if the start of a drive or file holds anything but zeros, and there is no MemKV superblock; also when it
-/// cannot be read. `why`: then, what was found.
+/// False if the drive or file cannot be read, or something other than zeros stands at its start and there is no MemKV
+/// superblock. `why` then says what was found.
 bool looks_unused(const std::string& path, std::string* why);
 
 }  // namespace memkv::server

@@ -26,7 +26,7 @@ Message wrong(std::string text) { return {Status::kInvalid, std::move(text)}; }
 
 std::string joined(const Known& words) { return fmt::format("{}", fmt::join(words, ", ")); }
 
-/// Walks one document. The first error stops it: every reader then returns at once.
+/// Walks over one YAML document. The first error stops it: every reader then returns at once.
 class Parser {
  public:
   Parser(const std::string& file, Options& options) : file_(file), options_(options) {}
@@ -57,7 +57,7 @@ class Parser {
     if (error_.empty()) error_ = std::move(text);
   }
 
-  /// Calls `take(key, full name, value)` for each entry, all of whose keys are known.
+  /// Calls `take(key, full name, value)` for each entry. A key that is not known is an error.
   template <typename Take>
   void each(const YAML::Node& node, std::string_view path, const Known& known, Take&& take) {
     if (node.IsNull()) return;
@@ -121,7 +121,8 @@ class Parser {
   std::string error_;
 };
 
-/// The file's top level: each key goes to the reader of its section. `each` reports unknown keys and repeated ones.
+/// The top level of the file. Each key goes to the reader of its section. `each` reports keys that are unknown or
+/// repeated.
 void Parser::read_root(const YAML::Node& root) {
   static const Known kKnown = {"name", "network", "namespaces", "storage", "memory",
                                "rdma", "shm",     "workers",    "io",      "log"};
@@ -259,7 +260,7 @@ void Parser::read_accept_loss(const YAML::Node& root) {
   }
 }
 
-/// `devices: [mlx5_0, mlx5_1]`, or `device: mlx5_0`, or `devices: none`.
+/// Reads `devices: [mlx5_0, mlx5_1]`, `device: mlx5_0`, or `devices: none`.
 void Parser::read_rdma(const YAML::Node& root) {
   static const Known kKnown = {"devices", "device"};
   each(root, "rdma", kKnown, [&](const std::string&, const std::string& full, const YAML::Node& node) {

@@ -1,5 +1,5 @@
 #pragma once
-/// The server's configuration: one YAML file, few keys (docs/operating.md).
+/// The server's configuration: one YAML file with few keys (docs/operating.md).
 
 #include <cstdint>
 #include <optional>
@@ -15,52 +15,54 @@
 
 namespace memkv::server {
 
+/// kDirect: raw drives. kFile: drive files. kMemory: nothing survives a restart.
 enum class StorageMode : uint8_t { kDirect, kFile, kMemory };
 std::string_view to_string(StorageMode mode);
 
 struct DriveOption {
   std::string path;
-  bool power_loss_protected = false;
+  bool power_loss_protected = false;  ///< its cache survives a loss of power: writes need no flush
 };
 
-/// Who may connect, and what is theirs.
+/// A namespace: its credential, and its own options.
 struct NamespaceOption {
   std::string name;
   wire::Secret secret{};
 };
 
 struct Options {
-  std::string name;  ///< as clients may know the server; empty: none
+  std::string name;  ///< a name by which clients may know the server; empty: none
   std::string address = "0.0.0.0:9900";
   std::string congestion;                   ///< empty: cubic where it is to be had; "system": leave it
   bool tcp_one_copy = false;                ///< where that can be
   std::vector<NamespaceOption> namespaces;  ///< network.auth_key is the namespace "default"
   StorageMode mode = StorageMode::kDirect;
   std::vector<DriveOption> drives;
-  std::vector<std::string> accept_loss;
-  uint64_t memory_bytes_max = 0;           ///< memory mode: of the store; else of the slots; 0: chosen by the machine
-  uint64_t index_block_bytes = 32 * 1024;  ///< average block that the index has room for
+  std::vector<std::string> accept_loss;    ///< names of missing members whose blocks the owner gives up
+  uint64_t memory_bytes_max = 0;           ///< memory mode: of the store; else of the slots; 0: the machine decides
+  uint64_t index_block_bytes = 32 * 1024;  ///< the average block size for which the index has room
   ShmOptions shm;
-  uint32_t workers = 0;  ///< 0: half the CPUs
+  uint32_t workers = 0;  ///< 0: half of the CPUs
   io::ReactorKind io = io::ReactorKind::kAuto;
-  bool rdma = true;                         ///< where there are devices
+  bool rdma = true;                         ///< use RDMA where there are devices
   std::vector<std::string> rdma_devices;    ///< empty: all usable ones
-  std::optional<base::LogLevel> log_level;  ///< none: MEMKV_LOG_LEVEL, else info
+  std::optional<base::LogLevel> log_level;  ///< none: MEMKV_LOG_LEVEL decides, else info
 };
 
-/// `file` is for messages: "FILE, line L, column C: KEY: what is wrong, and what to write".
+/// Reads the file's text. `file` is its name for messages: "FILE, line L, column C: KEY: what is wrong, and what to
+/// write".
 Result<Options, Message> parse_options(std::string_view yaml, const std::string& file);
 Result<Options, Message> load_options(const std::string& file);
 
-// Words as the command line and the file spell them; `where` starts the message.
+// Reads words that the command line and the file share. A message begins with `where`.
 Result<StorageMode, Message> parse_mode(std::string_view word, const std::string& where);
 Result<io::ReactorKind, Message> parse_io(std::string_view word, const std::string& where);
 Result<base::LogLevel, Message> parse_log_level(std::string_view word, const std::string& where);
-/// A comma list of devices as in /sys/class/infiniband, or "none".
+/// Reads a comma list of devices, as in /sys/class/infiniband, or "none".
 void take_rdma_devices(std::string_view text, Options& options);
-/// The drives of the command line: comma lists, but a path that exists is one path, commas and all.
+/// Splits the comma lists of drives from the command line. A path that exists is one path, even if it has commas.
 std::vector<std::string> split_drives(const std::vector<std::string>& texts);
-/// A size needs a unit.
+/// Reads a size; it must have a unit.
 Result<uint64_t, Message> parse_size_option(std::string_view text, const std::string& where);
 
 }  // namespace memkv::server

@@ -1,4 +1,4 @@
-/// The server's configuration file: any text is either options or a message.
+/// Fuzzes the server's configuration file: any text must give options or a message.
 
 #include "base/assert.h"
 #include "server/options.h"

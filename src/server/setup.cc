@@ -1,5 +1,6 @@
-/// `memkv setup`: formats drives, makes a credential, prints a configuration. What takes no time comes first; drive
-/// files are made; the configuration is out and checked; and only then is a drive formatted.
+/// `memkv setup`: formats drives, makes a credential, writes a configuration. The order matters: first all checks that
+/// take no time; then the files of drives are made; then the configuration is written and checked; and only then is a
+/// drive formatted.
 
 #include <fmt/format.h>
 #include <signal.h>
@@ -35,7 +36,7 @@ constexpr int kExitInput = 2;
 constexpr int kExitFailed = 5;
 constexpr const char* kDefaultKeyFile = "memkv.key";
 constexpr uint64_t kDefaultIndexBlock = 32 * base::kKiB;
-constexpr uint32_t kPatienceMs = 1000;  ///< with who reads what is said
+constexpr uint32_t kPatienceMs = 1000;  ///< how long a message waits for its reader
 
 template <typename... Args>
 void say(fmt::format_string<Args...> format, Args&&... args) {
@@ -54,12 +55,12 @@ int fail(const Message& message) {
 
 struct Target {
   std::string path;
-  uint64_t create_bytes = 0;  ///< 0: it is there
+  uint64_t create_bytes = 0;  ///< size of the file to make; 0: it exists
   bool created = false;
   std::unique_ptr<io::DriveFile> file;
 };
 
-/// "PATH" or "PATH:8GiB". A path that exists is a path, whatever colons it has.
+/// Reads "PATH" or "PATH:8GiB". If the whole text is a path that exists, it is that path, whatever colons it has.
 Result<Target, Message> parse_target(const std::string& text) {
   const size_t colon = text.rfind(':');
   Target target;
@@ -77,8 +78,8 @@ Result<Target, Message> parse_target(const std::string& text) {
   return target;
 }
 
-/// Remembers Ctrl-C and similar signals while it lives, so that setup can remove what it has made before it ends. A
-/// second one ends the program as usual. Signals that somebody chose to ignore stay ignored.
+/// While it lives, Ctrl-C and similar signals are only noted, so that setup can remove what it has made before it ends.
+/// A second one ends the program as usual. Signals that were ignored when the program began stay ignored.
 class Interrupts {
  public:
   Interrupts() {
@@ -89,7 +90,7 @@ class Interrupts {
       ::sigaction(kSignals[i], nullptr, &before_[i]);
       if (before_[i].sa_handler != SIG_IGN) ::sigaction(kSignals[i], &action, nullptr);
     }
-    pipe_before_ = ::signal(SIGPIPE, SIG_IGN);  // a reader of stdout that is gone is an error like any other
+    pipe_before_ = ::signal(SIGPIPE, SIG_IGN);  // a reader of stdout that is gone becomes an error of write()
   }
   ~Interrupts() {
     for (size_t i = 0; i < kSignals.size(); i++) ::sigaction(kSignals[i], &before_[i], nullptr);
@@ -104,7 +105,7 @@ class Interrupts {
   sighandler_t pipe_before_ = SIG_DFL;
 };
 
-/// One line on a terminal that moves, else a line every few seconds.
+/// Progress: on a terminal one line that moves, elsewhere a line every few seconds.
 class Progress {
  public:
   explicit Progress(std::string path)
@@ -136,7 +137,7 @@ class Progress {
   uint64_t next_ns_;
 };
 
-/// What was made by a run that then failed goes away again.
+/// The drives of this run. Files that it made are removed if the run fails.
 class Targets {
  public:
   ~Targets() {
@@ -150,7 +151,7 @@ class Targets {
   bool keep = false;
 };
 
-/// Fills `options.drives` from the machine; says what it saw.
+/// Fills in the drives of the machine, and tells what it found.
 Result<std::vector<std::string>, Message> choose_drives(bool force) {
   std::vector<std::string> chosen;
   const std::vector<FoundDrive> found = find_nvme({});
@@ -168,7 +169,7 @@ Result<std::vector<std::string>, Message> choose_drives(bool force) {
                              found.empty() ? "this machine has no NVMe drive" : "none of the NVMe drives is free")};
 }
 
-/// Makes the file of a drive, filled with zeros so that it has all its space from the start. One that is there is
+/// Makes the file of a drive, filled with zeros, so that it has all its space from the start. A file that exists is
 /// replaced only with --force, and never while a server has it open.
 Result<void, Message> create(Target& target, const SetupOptions& options) {
   struct stat status {};
@@ -182,7 +183,7 @@ Result<void, Message> create(Target& target, const SetupOptions& options) {
     if (!S_ISREG(status.st_mode)) {
       return Message{Status::kInvalid, fmt::format("{}: is no file: leave the size out", target.path)};
     }
-    auto held = io::DriveFile::open(target.path, {});  // not under a server that runs
+    auto held = io::DriveFile::open(target.path, {});  // refused if a running server has it
     if (!held) return held.error();
     held->reset();
     if (::unlink(target.path.c_str()) != 0)
@@ -214,7 +215,7 @@ Result<void, Message> open(Target& target, const SetupOptions& options) {
   return {};
 }
 
-/// The file with the credential. One that was made by a run that then failed goes away again.
+/// The file with the credential. If this run made it and then fails, it is removed.
 struct KeyFile {
   KeyFile(std::string at, bool made) : path(std::move(at)), created(made) {}
   KeyFile(const KeyFile&) = delete;
@@ -226,7 +227,7 @@ struct KeyFile {
   bool keep = false;
 };
 
-/// Made with mode 0600, or used as it is when it holds a credential.
+/// Makes the file with mode 0600. If it exists and holds a credential, that one is used.
 Result<std::unique_ptr<KeyFile>, Message> credential_file(const SetupOptions& options) {
   const std::string wanted = options.auth_key_file.empty() ? kDefaultKeyFile : options.auth_key_file;
   const std::string path = std::filesystem::absolute(wanted).lexically_normal().string();
@@ -286,7 +287,7 @@ std::string config_text(const SetupOptions& options, const Targets& targets, con
   return render_config(told);
 }
 
-/// Refuses whatever can be refused before anything is made.
+/// Refuses all that can be refused before anything is made.
 Result<void, Message> check_targets(const Targets& targets) {
   std::vector<io::NewFile> files;
   for (const Target& target : targets.list) {
@@ -295,7 +296,7 @@ Result<void, Message> check_targets(const Targets& targets) {
   return io::check_room(files);
 }
 
-/// Opens or makes the drives, and looks at whether they will do. Writes to no drive that was there.
+/// Opens or makes the drives and checks that they will do. Does not write to a drive that existed before.
 Result<Figures, Message> prepare(Targets& targets, const SetupOptions& options, std::vector<io::DriveFile*>& drives) {
   if (auto fits = check_targets(targets); !fits) return fits.error();
   for (Target& target : targets.list) {

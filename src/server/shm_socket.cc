@@ -23,8 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Why the folder cannot be used, or empty. In a folder that others may write to, they could replace our socket by one
-/// of theirs.
+/// Makes the folder. Returns why it cannot be used, or empty. In a folder that others may write to, they could replace
+/// our socket by their own.
 std::string make_dir(const std::string& dir) {
   if (::mkdir(dir.c_str(), 0755) != 0 && errno != EEXIST) return std::strerror(errno);
   struct stat info {};
@@ -41,7 +41,7 @@ bool is_dead(const std::string& path) {
   return address && fd && ::connect(fd->get(), address->get(), address->length) != 0 && errno == ECONNREFUSED;
 }
 
-/// Removes sockets of dead servers only: the folder may hold sockets of other programs.
+/// Removes sockets of MemKV servers that are dead. Sockets of other programs stay.
 void remove_dead_sockets(const std::string& dir) {
   std::error_code failed;
   for (const auto& entry : fs::directory_iterator(dir, failed)) {

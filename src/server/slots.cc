@@ -14,7 +14,7 @@ std::vector<io::SlotClass> slot_classes(uint64_t bytes) {
     uint64_t percent;
     uint32_t least;
   };
-  // Each holds its payload and a device block before or behind it that a read brings along.
+  // A slot holds its payload, and before or behind it up to two sectors that a read of whole sectors brings along.
   static constexpr uint32_t kExtra = 8192;
   static constexpr Share kShares[] = {
       {2u << 20, 50, 3}, {1u << 20, 20, 2}, {256u << 10, 15, 4}, {64u << 10, 10, 8}, {8u << 10, 5, 32}};

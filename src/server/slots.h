@@ -1,5 +1,5 @@
 #pragma once
-/// How a worker's buffer memory is cut into slots.
+/// Divides a worker's buffer memory into slots.
 
 #include <cstdint>
 #include <string>
@@ -9,12 +9,12 @@
 
 namespace memkv::server {
 
-/// One pool's bytes over the slot classes, largest first: half for whole chunks. Small pools get the least that serves,
-/// which may be more than `bytes`.
+/// Divides the memory of one pool among the slot classes, largest first; half of it goes to slots for whole chunks. A
+/// small pool gets the least with which it can serve, and that may be more than `bytes`.
 std::vector<io::SlotClass> slot_classes(uint64_t bytes);
 
-/// Each namespace has one slot of a class for itself, whatever others do, and one to share. Empty: there are enough, or
-/// were made so within a quarter more memory; else why there are not.
+/// Makes sure that each class has two slots for each namespace: one for itself, whatever others do, and one to share.
+/// Empty: there are enough, after adding at most a quarter more memory. Otherwise says why there are not.
 std::string give_each_two_slots(std::vector<io::SlotClass>& classes, size_t namespaces, uint64_t bytes);
 
 }  // namespace memkv::server

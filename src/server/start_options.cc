@@ -30,15 +30,15 @@ Result<void, Message> merge_address(const std::string& address, Options& options
     if (!address.empty()) options.address = address;
     return {};
   }
-  // ":0": the host stays, another port.
+  // ":0" keeps the host and takes another port.
   auto host = io::parse_host_port(options.address);
   if (!host) return host.error();
   options.address = (host->host.find(':') != std::string::npos ? "[" + host->host + "]" : host->host) + address;
   return {};
 }
 
-/// Storage options of the command line win over the file's. Afterwards mode and drives fit together, or start is
-/// refused.
+/// Storage options of the command line replace those of the file. Then mode and drives must fit together, or the start
+/// is refused.
 Result<void, Message> merge_storage(const StartOptions& start, Options& options) {
   if (!start.storage_mode.empty()) {
     auto mode = parse_mode(start.storage_mode, "--mode");

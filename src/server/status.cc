@@ -143,7 +143,7 @@ Json service(const StatusSources& census) {
           {"log_lines_lost", base::log_lines_lost()}};
 }
 
-/// One entry a rail: what went over it and what went wrong.
+/// One entry for each rail: how much went over it, and what went wrong.
 Json rails(transport::rdma::Devices* host) {
   Json list = Json::array();
   for (size_t i = 0; host != nullptr && i < host->rail_count(); i++) {
@@ -171,7 +171,7 @@ struct ClientRow {
   std::array<uint32_t, kTransportCount> by_transport{};
 };
 
-/// A row for each name that a process has given itself, those with most connections first.
+/// A row for each name that client processes gave themselves, the name with most connections first.
 std::vector<ClientRow> client_rows(std::vector<shard::ClientBoard::Entry>& entries) {
   const auto key = [](const shard::ClientBoard::Entry& entry) { return std::pair(entry.name.view(), entry.client); };
   std::sort(entries.begin(), entries.end(), [&](const auto& a, const auto& b) { return key(a) < key(b); });
@@ -186,7 +186,7 @@ std::vector<ClientRow> client_rows(std::vector<shard::ClientBoard::Entry>& entri
   return rows;
 }
 
-/// Who is connected in this namespace. A long list is cut: a status has to fit into a frame.
+/// Lists the clients of this namespace. A long list is cut, since a status has to fit into a frame.
 void add_clients(const StatusSources& census, uint64_t namespace_id, Json& json) {
   constexpr size_t kRowsMax = 100;
   std::vector<shard::ClientBoard::Entry> entries;
@@ -213,8 +213,8 @@ Json transports(const StatusSources& census) {
 
 }  // namespace
 
-/// The whole status as JSON text, for STATUS frames and `memkv status`. Thread: worker; reads only counters that any
-/// thread may read.
+/// The whole status as JSON text, for STATUS frames and `memkv status`. It reads only counters that any thread may
+/// read. Thread: worker.
 std::string status_json(const StatusSources& census, uint64_t namespace_id) {
   const engine::StoreCounters c = store_sum(census);
   base::SystemClock clock;

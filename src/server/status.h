@@ -1,5 +1,5 @@
 #pragma once
-/// The server's figures as JSON, for `memkv status`.
+/// The server's state and counters as JSON, for `memkv status`.
 
 #include <array>
 #include <atomic>
@@ -14,9 +14,10 @@
 
 namespace memkv::server {
 
+/// kMissing: it was not there at start, or out already. kOut: it failed while the server ran.
 enum class DriveState : uint8_t { kIn, kMissing, kOut };
 
-/// All that status is made of. Filled by main before the door opens; afterwards only atomics move. Thread: any.
+/// What the status is made of. Main fills it before the door opens; from then on only its atomics change. Thread: any.
 struct StatusSources {
   std::string name, address, mode, io, congestion;
   uint64_t started_ns = 0;
@@ -30,16 +31,16 @@ struct StatusSources {
   uint32_t shard_count = 0;
   std::vector<DriveInfo> drives;
   std::array<std::atomic<DriveState>, format::kDrivesMax> drive_states{};
-  std::array<std::atomic<const char*>, format::kDrivesMax> drive_reasons{};  ///< why it is out; null: it is not
+  std::array<std::atomic<const char*>, format::kDrivesMax> drive_reasons{};  ///< why drive i is out; null: it is in
   std::vector<std::string> missing;
   std::vector<const shard::Worker*> workers;
   const Door* door = nullptr;
   transport::rdma::Devices* rdma = nullptr;
-  std::string shm_socket;  ///< empty: no shared memory
+  std::string shm_socket;  ///< path; empty: no shared memory
   const transport::ShmBudget* shm_budget = nullptr;
 };
 
-/// For a client of this namespace: it sees the names of its own clients, and the figures of all.
+/// The status for a client of this namespace: it sees the names of its own clients only, but the counters of all.
 std::string status_json(const StatusSources& census, uint64_t namespace_id);
 
 }  // namespace memkv::server

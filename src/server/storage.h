@@ -1,5 +1,5 @@
 #pragma once
-/// What the server keeps blocks on: the drives of a volume, or memory. Thread: main.
+/// Where the server keeps blocks: on the drives of a volume, or in memory. Thread: main.
 
 #include <array>
 #include <cstdint>
@@ -17,17 +17,19 @@
 
 namespace memkv::server {
 
+/// A member as the status shows it.
 struct DriveInfo {
-  std::string path;  ///< of a missing member: what is known of it
+  std::string path;  ///< of a missing member: its path, if it is known
   uint64_t bytes = 0;
   bool present = false;
   uint64_t fitting_bytes = 0;  ///< of blocks of the size that the index was made for
 };
 
-/// Opened once, before workers; outlives them.
+/// Opened once, before the workers; must outlive them.
 class Storage {
  public:
-  /// Drives: opened and reconciled. Memory: `options.memory_bytes_max` of it, cut for `shards_wanted` shards.
+  /// With drives: opens them and decides on the membership. In memory mode: takes `options.memory_bytes_max` and
+  /// divides it among `shards_wanted` shards.
   static Result<std::unique_ptr<Storage>, Message> open(const Options& options, uint32_t shards_wanted);
 
   bool memory_mode() const { return volume_ == nullptr; }
@@ -43,12 +45,13 @@ class Storage {
   uint64_t shard_seed() const { return shard_seed_; }
   base::SipKey digest_key() const { return digest_key_; }
   Result<uint64_t, Message> namespace_id(const std::string& name);
-  /// Everything a worker needs for its shards: devices bound to its reactor, one plan a shard.
+  /// Gives a worker all it needs for its shards: devices bound to its reactor, and one plan for each shard.
   void plan(shard::Worker& worker, const std::vector<uint32_t>& shards, uint64_t index_block_bytes,
             void (*on_drive_out)(void*, uint8_t, const char*), void* context);
-  /// The next membership, without this drive, durably on all others.
+  /// Takes a drive out: writes the next membership, without it, durably on all others.
   Result<void> take_out(uint32_t drive_index);
-  /// False: missing, or taken out, also because it did not take the membership without another drive.
+  /// False: the drive is missing or taken out. One that failed to record the membership without another drive is out
+  /// too.
   bool is_in(uint32_t drive_index) const { return memory_mode() || volume_->drive(drive_index) != nullptr; }
 
  private:
@@ -70,7 +73,7 @@ class Storage {
   uint64_t segment_bytes_ = 0;
 };
 
-/// Entries that the index of a shard of `bytes` has room for, and memory that an entry takes.
+/// How many entries the index of a shard of `bytes` has room for, and how much memory an entry takes.
 uint64_t index_entries(uint64_t bytes, uint64_t index_block_bytes);
 inline constexpr uint64_t kIndexEntryBytes = 64;
 

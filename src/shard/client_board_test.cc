@@ -1,4 +1,4 @@
-/// Who is connected, as other threads see it.
+/// The list of connected clients as other threads see it.
 
 #include "shard/client_board.h"
 

@@ -5,7 +5,7 @@
 namespace memkv::shard {
 namespace {
 
-constexpr ClientId kOne = {1, 2, 3}, kTwo = {1, 2, 4};  // in the same bucket
+constexpr ClientId kOne = {1, 2, 3}, kTwo = {1, 2, 4};  // these two share a bucket
 
 TEST(KnownClients, AreTheSameFromTheFirstConnectionToTheLast) {
   KnownClients clients(4);

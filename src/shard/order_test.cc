@@ -1,6 +1,6 @@
-/// The order of one client's changes: what it has given up is never done behind what it sent afterwards, whatever
-/// connections the two took (case A1). The client's part is played by hand: it raises its epoch after a change that it
-/// gave up, and the given-up change arrives late.
+/// The order of one client's changes (case A1): what the client has given up is never done after what it sent later,
+/// over whichever connections. The test plays the client: it raises the epoch after it gave a change up, and the
+/// given-up change arrives late.
 
 #include <deque>
 #include <functional>
@@ -86,7 +86,7 @@ class CaseA1Worker : public testing::Test {
 
   Identity identity;
   std::unique_ptr<Worker> worker;
-  TestClient old_way, new_way;  ///< connections of one client
+  TestClient old_way, new_way;  ///< two connections of one client
 };
 
 TEST_F(CaseA1Worker, WhatWasGivenUpComesTooLate) {
@@ -207,7 +207,7 @@ TEST_F(CaseA1Worker, AClientIsRememberedWhileItsGivenUpChangeIsOnTheWay) {
 
 TEST_F(CaseA1Worker, ADeadlineCountsFromWhenTheFrameWasMade) {
   old_way.epoch = 2;
-  old_way.late_us = 5'000'000;  // it lay in a socket
+  old_way.late_us = 5'000'000;  // it waited in a socket
   const std::string data = pattern(100'000);
   old_way.op({.kind = OpKind::kPut, .deadline_us = 1'000'000, .key = "k"}, data, sums_of("k", data));
   EXPECT_EQ(reply(old_way, old_way.send()).op.status, Status::kDeadline);
@@ -215,15 +215,15 @@ TEST_F(CaseA1Worker, ADeadlineCountsFromWhenTheFrameWasMade) {
   EXPECT_EQ(worker->stats().deadlines_missed, 1u);
   old_way.op({.kind = OpKind::kPut, .deadline_us = 60'000'000, .key = "k"}, data, sums_of("k", data));
   EXPECT_EQ(reply(old_way, old_way.send()).op.status, Status::kOk);
-  old_way.late_us = 0 - uint64_t{3'600'000'000};  // no frame was made later than it came
+  old_way.late_us = 0 - uint64_t{3'600'000'000};  // no frame was made after it arrived
   old_way.op({.kind = OpKind::kPut, .deadline_us = 1, .key = "k"}, data, sums_of("k", data));  // its bytes take longer
   EXPECT_EQ(reply(old_way, old_way.send()).op.status, Status::kDeadline);
 }
 
-/// A client with two connections that take any time, and a model of what each key may hold.
+/// A client with two connections that are slow at random, and a model of what each key may hold.
 struct Model {
   std::string certain = "nothing";      ///< by the newest change that was acknowledged
-  std::set<std::string> given_up = {};  ///< of those after it
+  std::set<std::string> given_up = {};  ///< changes that were given up after it
 };
 
 TEST_F(CaseA1Worker, RandomDelaysAndManyGivenUpChanges) {
@@ -254,7 +254,7 @@ TEST_F(CaseA1Worker, RandomDelaysAndManyGivenUpChanges) {
       return by.send();
     });
     const std::string becomes = removes ? "nothing" : data;
-    if (random.chance(1, 2)) {  // given up, wherever it is
+    if (random.chance(1, 2)) {  // the change is given up, wherever it is
       epoch++;
       models[key].given_up.insert(becomes);
       if (random.chance(1, 3) && !on_the_way[way].empty()) deliver(way);

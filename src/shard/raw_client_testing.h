@@ -1,6 +1,6 @@
 #pragma once
-/// For tests: a client's end of a tcp connection that writes bytes itself, part of a frame where it likes, and reads
-/// when it likes.
+/// For tests: the client's end of a tcp connection. It writes bytes itself, parts of a frame if the test likes, and
+/// reads when the test says so.
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -28,7 +28,7 @@ class RawClient {
     std::array<std::byte, 64> body;
     send(wire::Opcode::kIntroduce, std::span(body).first(wire::encode(wire::Introduce{.client_id = id}, body)));
   }
-  /// The first `payload_sent` bytes of its payload.
+  /// Sends a frame with the first `payload_sent` bytes of its payload.
   void send(wire::Opcode opcode, std::span<const std::byte> body, const std::string& payload = {},
             size_t payload_sent = 0) {
     transport::SendFrame frame;
@@ -44,7 +44,7 @@ class RawClient {
     write(frame.body.data(), frame.body.size());
     write(payload.data(), payload_sent);
   }
-  /// `count` times the same op.
+  /// Sends the same op `count` times.
   void send_ops(wire::Op op, int count, std::span<const uint64_t> sums = {}, const std::string& payload = {},
                 size_t payload_sent = 0) {
     std::array<std::byte, 4096> body;

@@ -1,5 +1,5 @@
 #pragma once
-/// For tests: a worker with a memory store and a client's end of a link, all in one thread and one reactor.
+/// For tests: a worker with a memory store and a client's end of a link, in one thread on one reactor.
 
 #include <gtest/gtest.h>
 
@@ -31,7 +31,7 @@ inline std::string pattern(size_t bytes, uint32_t seed = 1) {
   return text;
 }
 
-/// Sums of the range [at, at + data.size()) of a chunk, as a client sends them.
+/// The sums of the range [at, at + data.size()) of a chunk, as a client sends them.
 inline std::vector<uint64_t> sums_of(std::string_view key, std::string_view data, uint32_t chunk = 0, uint64_t at = 0) {
   const uint64_t seed = base::chunk_seed(kTestNamespace, key, chunk);
   std::vector<uint64_t> sums;
@@ -51,7 +51,7 @@ struct Reply {
   std::string payload;
 };
 
-/// Hears everything, keeps replies by op.
+/// The client's end: records everything, and keeps replies by op.
 class TestClient final : public transport::LinkOwner {
  public:
   transport::PayloadTarget on_frame(transport::Link&, const wire::FrameHeader& header,
@@ -77,7 +77,7 @@ class TestClient final : public transport::LinkOwner {
     closed_why = why;
   }
 
-  /// Starts a frame; add ops, then send().
+  /// Adds an op to the frame; the first one starts it. Then call send().
   TestClient& op(wire::Op wire_op, std::string_view data = {}, std::vector<uint64_t> sums = {}) {
     if (!encoder) {
       frames.push_back(std::make_unique<Out>());
@@ -113,7 +113,7 @@ class TestClient final : public transport::LinkOwner {
     EXPECT_TRUE(link->send(out.frame).ok());
     return last_request;
   }
-  /// The first frame of a connection: which client it is of.
+  /// Sends the first frame of a connection, which says which client it belongs to.
   void introduce(const ClientId& id = kTestClient) {
     send_plain(wire::Opcode::kIntroduce,
                [&](std::span<std::byte> body) { return wire::encode(wire::Introduce{.client_id = id}, body); });
@@ -134,8 +134,8 @@ class TestClient final : public transport::LinkOwner {
     return bodies.front();
   }
 
-  uint64_t epoch = 1;    ///< of the frames that are begun from here on
-  uint64_t late_us = 0;  ///< they were made so long ago
+  uint64_t epoch = 1;    ///< of frames that are begun from now on
+  uint64_t late_us = 0;  ///< frames say that they were made so long ago
   std::unique_ptr<transport::Link> link;
   wire::Welcome welcome;
   Status goodbye = Status::kOk;

@@ -1,4 +1,4 @@
-/// Clients that stop in the middle: what they hold comes back. Over tcp, by a client that writes bytes itself.
+/// Clients that stop in the middle: what they hold comes back. Over tcp, with a client that writes bytes itself.
 
 #include "shard/raw_client_testing.h"
 
@@ -69,7 +69,7 @@ TEST_F(StalledTest, WhoSendsHalfABlockIsCutAndItsRoomComesBack) {
   until([&] { return connection->receiver().in_payload(); });
   turn_for(kStalledNs / 2);
   EXPECT_FALSE(connection->closing());
-  client.write(data.data() + data.size() / 2, 2048);  // slow is not stopped
+  client.write(data.data() + data.size() / 2, 2048);  // a slow client is not a stopped one
   turn_for(kStalledNs * 3 / 4);
   EXPECT_FALSE(connection->closing());
   until([&] { return worker->pools().ops.in_use() == 0; });

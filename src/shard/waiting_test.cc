@@ -13,7 +13,7 @@ using wire::OpKind;
 
 constexpr uint32_t kBlock = 64 * 1024;
 
-/// A link in memory with a small send queue, out of which payloads go when the test says so.
+/// A link in memory with a small send queue. Payloads leave it when the test says so.
 class NarrowLink final : public transport::Link {
  public:
   NarrowLink(std::unique_ptr<Link> inner, transport::SendRoom room) : inner_(std::move(inner)), room_(room) {}
@@ -78,7 +78,7 @@ class WaitingTest : public testing::Test {
     worker->check_whole();
   }
   void until(auto&& done) { run_until(*worker, done); }
-  /// All that can happen has happened.
+  /// Runs the loop until nothing happens any more.
   void settle() {
     const uint64_t end = worker->now_ns() + 50'000'000;
     while (worker->now_ns() < end) worker->turn(1'000'000);
@@ -109,7 +109,7 @@ class WaitingTest : public testing::Test {
       return wire::encode(wire::Cancel{request, index}, body);
     });
   }
-  /// Slots that nobody gets while the test has them.
+  /// Takes all slots, so that nobody else gets one.
   void take_all_slots() {
     for (const uint64_t bytes : {uint64_t{kChunkBytesMax}, uint64_t{kBlock}, uint64_t{1}}) {
       while (const io::Slot slot = worker->slots().arena().take(static_cast<uint32_t>(bytes))) taken.push_back(slot);
@@ -172,7 +172,7 @@ TEST_F(WaitingTest, AGetThatWaitsForRoomCanBeCanceled) {
   expect_block(request, 2);
 }
 
-/// A link that is slow is not given all that is there: what it does not have yet can be canceled, and is not sent.
+/// A slow link is not given everything that waits. What it does not have yet can be canceled, and is then not sent.
 TEST_F(WaitingTest, AGetThatIsCanceledBehindOthersIsNotSent) {
   constexpr uint32_t kLarge = 2 << 20;
   start({});
@@ -184,7 +184,7 @@ TEST_F(WaitingTest, AGetThatIsCanceledBehindOthersIsNotSent) {
   EXPECT_EQ(link->held.size(), 2u);
   client.op({.kind = OpKind::kStat, .key = "k0"});
   const uint64_t small = client.send();
-  until([&] { return client.find(small) != nullptr; });  // the link is busy with payloads, and this has none
+  until([&] { return client.find(small) != nullptr; });  // the link is busy with payloads, and this op has none
   send_cancel(request, 2);
   until([&] { return client.count(wire::Opcode::kCanceled) == 1; });
   EXPECT_EQ(worker->slots().arena().in_use(), 3u);
@@ -241,7 +241,7 @@ TEST_F(WaitingTest, GetsThatWaitForSlotsAreServedInTheirOrder) {
   take_all_slots();
   const uint64_t request = get_blocks(3);
   until([&] { return worker->tenants().anyone_waits(); });
-  const io::Slot one = taken.back();  // the smallest: too small for the first that waits, who stays the first
+  const io::Slot one = taken.back();  // the smallest slot: too small for the first in the queue, which stays the first
   taken.pop_back();
   worker->slots().arena().give_back(one);
   worker->room_freed();
@@ -288,7 +288,7 @@ TEST_F(WaitingTest, AShortDeadlineBehindALongOneEndsInTime) {
   give_slots_back();
 }
 
-/// Nothing is read behind a payload that waits, and the client must not take the server for dead.
+/// Nothing is read behind a payload that waits. The client must not take the server for dead meanwhile.
 TEST_F(WaitingTest, WhoWaitsWithAPutHearsThatTheServerLives) {
   start({});
   take_all_slots();
@@ -311,7 +311,7 @@ TEST_F(WaitingTest, APutThatTheClientGivesUpWaitsNoMore) {
   until([&] { return worker->tenants().anyone_waits(); });
   connection->on_unwanted(*link);
   until([&] { return client.count(wire::Opcode::kCanceled) == 1; });
-  connection->on_unwanted(*link);  // too late: nothing waits
+  connection->on_unwanted(*link);  // too late: nothing waits any more
   give_slots_back();
   put_blocks(1);
   EXPECT_FALSE(client.closed);

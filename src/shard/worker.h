@@ -24,11 +24,19 @@ namespace memkv::shard {
 
 class RdmaPort;
 
-/// The loop, and what passes through it: messages, ops whose turn it is, ticks, the way from opening to stopped. Stores,
-/// pools, slots and connections are parts of their own. Thread: its own, but for what says otherwise.
+/// The loop, and what passes through it: messages, ops whose turn it is, ticks, the way from opening to stopped.
+/// Stores, pools, slots and connections are parts of their own. Thread: its own, but for what says otherwise.
 class Worker {
  public:
-  enum class State : uint8_t { kOpening, kReady, kDraining, kClosing, kStopped, kFailed };
+  /// In this order; kFailed comes after kOpening.
+  enum class State : uint8_t {
+    kOpening,   ///< its stores recover; ops are answered kNotReady
+    kReady,     ///< serves
+    kDraining,  ///< was told to stop: ops under way end, no new ones begin
+    kClosing,   ///< its stores close
+    kStopped,   ///< its thread ends
+    kFailed,    ///< a store could not be opened; main ends the process
+  };
 
   /// Thread: main. Takes all memory. `identity` outlives the worker.
   static Result<std::unique_ptr<Worker>> make(std::unique_ptr<io::Reactor> reactor, const Identity& identity,

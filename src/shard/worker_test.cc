@@ -1,4 +1,4 @@
-/// A worker with a memory store behind a link in memory: put, get and everything else, one thread.
+/// A worker with a memory store behind a link in memory: put, get and all other ops, in one thread.
 
 #include "shard/worker.h"
 
@@ -261,11 +261,11 @@ TEST_F(WorkerTest, UploadOfSeveralChunks) {
   EXPECT_EQ(get("big", 2 << 20, 4 << 20).payload, data.substr(4 << 20));
 }
 
-/// stop() looks whether all of it came back.
+/// stop() checks that all of it came back.
 TEST_F(WorkerTest, RoomOfPutsThatTheStoreRefusesComesBack) {
   client.op({.kind = OpKind::kBegin, .offset = 3 << 20, .key = "large"});
   const uint64_t id = reply(client.send()).op.generation;
-  const std::string part = pattern(64 * 1024);  // neither a whole chunk nor the last
+  const std::string part = pattern(64 * 1024);  // neither a whole chunk nor the last one
   for (int i = 0; i < 3; i++) {
     client.op({.kind = OpKind::kChunk, .generation = id}, part, sums_of("large", part));
     EXPECT_EQ(reply(client.send()).op.status, Status::kInvalid);
@@ -335,11 +335,11 @@ TEST_F(WorkerTest, ChainedOpsRunInOrderAndStopAtAFailure) {
   EXPECT_EQ(plain(OpKind::kStat, "other").op.status, Status::kMiss);
 }
 
-/// The record of an op that is over belongs to somebody else.
+/// When an op is over, its record belongs to another op.
 TEST_F(WorkerTest, AChainedOpThatIsRefusedIsForgottenByTheOneBeforeIt) {
   const std::string data = pattern(100'000);
-  client.op({.kind = OpKind::kPut, .key = "a"}, data, sums_of("other", data));          // wrong sums: it fails
-  client.op({.kind = OpKind::kAbort, .flags = wire::kOpChained, .generation = 12345});  // no such upload
+  client.op({.kind = OpKind::kPut, .key = "a"}, data, sums_of("other", data));          // wrong sums, so it fails
+  client.op({.kind = OpKind::kAbort, .flags = wire::kOpChained, .generation = 12345});  // there is no such upload
   const uint64_t first = client.send();
   client.op({.kind = OpKind::kPut, .key = "b"}, data, sums_of("b", data));
   const uint64_t second = client.send();
@@ -392,7 +392,7 @@ TEST_F(WorkerTest, PingStatusAndList) {
 
 TEST_F(WorkerTest, TooManyOpsAreBusyAndTheRestIsServed) {
   for (int i = 0; i < 60; i++)
-    client.op({.kind = OpKind::kStat, .key = "k"});  // the pool has 64, one client may have half
+    client.op({.kind = OpKind::kStat, .key = "k"});  // the pool has 64, and one client may have half of them
   const uint64_t request = client.send();
   reply(request, 59);
   size_t busy = 0;

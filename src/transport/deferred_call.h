@@ -1,5 +1,5 @@
 #pragma once
-/// A call that the reactor makes soon: for whatever must not happen inside a call of a link's owner.
+/// A call that the reactor makes soon: for things that must not happen inside a call by a link's owner.
 
 #include "base/assert.h"
 #include "io/reactor.h"
@@ -22,12 +22,12 @@ class DeferredCall {
   DeferredCall(const DeferredCall&) = delete;
   DeferredCall& operator=(const DeferredCall&) = delete;
 
-  /// One turn, however often it is asked for before it comes.
+  /// Asks for a call at the next turn. There is one, however often it was asked for.
   void soon() {
     if (pending()) return;
     if (!reactor_.post(op_, 0)) later();
   }
-  /// In a moment: the reactor takes no more ops now.
+  /// Asks for a call in a moment; used when the reactor takes no more ops now.
   void later() {
     if (!pending()) reactor_.start(timer_, reactor_.now_ns() + kLaterNs);
   }

@@ -1,5 +1,5 @@
 #pragma once
-/// What every link does with frames, whatever carries them.
+/// What every link does with frames, over whatever transport.
 
 #include "transport/link.h"
 
@@ -32,9 +32,9 @@ Result<void> prepare(SendFrame& frame);
 constexpr uint64_t wire_bytes(const SendFrame& frame) {
   return wire::kHeaderBytes + frame.body.size() + frame.payload_bytes;
 }
-/// Header with its sequence and MAC into frame.header.
+/// Writes the frame's header, with sequence and MAC, into frame.header.
 void encode_header(SendFrame& frame, uint64_t sequence, const base::SipKey& key, uint16_t flags = 0);
-/// Checks what can be checked before the body is there: version, opcode, sequence.
+/// Checks what can be checked before the body has arrived: version, opcode, sequence.
 Result<void> check_header(const wire::FrameHeader& header, uint64_t expected_sequence);
 /// Gives all frames of the queue back to their senders.
 void report(FrameQueue& queue, bool sent);
@@ -47,12 +47,12 @@ class PieceCursor {
  public:
   PieceCursor() = default;
   explicit PieceCursor(std::span<const iovec> pieces) : pieces_(pieces) {}
-  /// Copies `bytes` in and moves on.
+  /// Copies `bytes` in, and moves on behind them.
   void put(std::span<const std::byte> bytes);
-  /// Moves on over `bytes` that something else wrote.
+  /// Moves on over `bytes` that were written by somebody else.
   void advance(size_t bytes);
-  /// What is left, at most `bytes_max` of it in at most `out.size()` pieces; returns how many, and their bytes in
-  /// `total`.
+  /// The pieces that are left: at most out.size() of them, with at most `bytes_max` bytes. Returns how many there are,
+  /// and sets `total` to their bytes.
   size_t rest(std::span<iovec> out, size_t bytes_max, size_t& total) const;
 
  private:

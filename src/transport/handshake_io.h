@@ -9,7 +9,8 @@
 
 namespace memkv::transport {
 
-/// Reads exactly the frame asked for and no byte beyond it, so that what follows is the link's. Thread: the reactor's.
+/// Reads exactly the frame that it was asked for, and no byte beyond it: what follows belongs to the link. Thread: the
+/// reactor's.
 class HandshakeIo {
  public:
   HandshakeIo(const HandshakeIo&) = delete;
@@ -21,12 +22,12 @@ class HandshakeIo {
   virtual ~HandshakeIo();
 
   void connect(const sockaddr* address, socklen_t length);
-  /// Of the frozen handshake, or of the protocol's first version that comes behind it.
+  /// Reads one frame: of the frozen handshake (version 0), or of this version of the protocol.
   void read_frame(uint8_t version = 0);
-  /// One that may be MACed, and may bring two descriptors: the first after the handshake on a unix socket.
+  /// Reads a frame that may have a MAC and bring two descriptors: the first one after the handshake on a unix socket.
   void read_frame_with_descriptors();
   void write(std::span<const std::byte> bytes);  ///< borrowed until on_written
-  /// Ends it: on_end(why) comes from the reactor when no op is in flight, after `farewell` (borrowed) was sent.
+  /// Ends the handshake: sends `farewell` (borrowed), then calls on_end(why) from the reactor, when no op is in flight.
   void fail(const Error& why, std::span<const std::byte> farewell = {});
 
   virtual void on_connected() {}
@@ -35,16 +36,24 @@ class HandshakeIo {
   virtual void on_end(const Error& why) = 0;  ///< may destroy this
 
   bool failing() const { return failing_; }
-  /// After the last frame: the deadline is over and the socket the caller's.
+  /// Call it after the last frame. It stops the deadline and gives the socket to the caller.
   [[nodiscard]] int release_fd();
   void set_fd(int fd) { fd_.reset(fd); }
 
-  std::array<base::UniqueFd, 2> descriptors_;  ///< that came along
+  std::array<base::UniqueFd, 2> descriptors_;  ///< those that came with a frame
 
   io::Reactor& reactor_;
 
  private:
-  enum class Step : uint8_t { kIdle, kConnect, kHeader, kBody, kWrite, kEnd };
+  /// What the op under way does: its completion is understood by this.
+  enum class Step : uint8_t {
+    kIdle,     ///< no op
+    kConnect,  ///< connects
+    kHeader,   ///< reads a frame's header
+    kBody,     ///< reads the body that the header announced
+    kWrite,    ///< writes a frame, or the farewell
+    kEnd,      ///< on_end() comes with the op or the timer
+  };
 
   void on_op(int32_t result);
   void on_deadline();

@@ -23,10 +23,10 @@ namespace memkv::transport {
 
 class Link;
 
-/// A frame on its way out. Owned by the sender, borrowed until `on_done`; body and payload memory likewise.
+/// A frame to send. The sender owns it, with the memory of body and payload; the link borrows them until `on_done`.
 struct SendFrame {
-  /// Runs exactly once, never inside send(): the link (and the kernel) does not touch body or payload any more.
-  /// sent = false: the link broke before all of it had left (part of it may have).
+  /// Runs exactly once, never inside send(). From then on neither link nor kernel touches body or payload. sent =
+  /// false: the link broke before all of the frame had left (a part may have left).
   using Fn = void (*)(SendFrame& frame, bool sent);
   Fn on_done = nullptr;
   void* context = nullptr;
@@ -34,10 +34,10 @@ struct SendFrame {
   uint64_t request_id = 0;
   std::span<const std::byte> body;
   std::span<const iovec> payload;  ///< at most 64 pieces, at most wire::kPayloadBytesMax
-  /// Where the payload goes in the peer's memory, if it said so; together at least as long. Links that cannot write
-  /// there send it behind the body.
+  /// Where in the peer's memory the payload goes, if the peer said so; the pieces are at least as long as the payload.
+  /// A link that cannot write there sends the payload behind the body.
   std::span<const wire::RemotePiece> remote;
-  /// With `remote`: the payload is written there even if it is small enough for the stream.
+  /// With `remote`: write the payload there even if it is small enough for the stream.
   bool always_placed = false;
   /// Whole pages of the payload may be lent to a socket: nobody writes them before on_done, and when `lent` is set then,
   /// nobody before they are other pages.
@@ -61,24 +61,22 @@ struct SendFrame {
 /// Where the payload that follows a frame goes.
 struct PayloadTarget {
   enum class Kind : uint8_t { kInto, kSink, kPause, kElsewhere } kind = Kind::kSink;
-  std::span<const iovec>
-      pieces;  ///< kInto: sum of lengths == payload bytes; array and memory live until on_payload or redirect()
+  /// kInto: together as long as the payload. Array and memory live until on_payload or redirect().
+  std::span<const iovec> pieces;
   static PayloadTarget into(std::span<const iovec> p) { return {Kind::kInto, p}; }
   static PayloadTarget sink() { return {}; }
-  static PayloadTarget pause() {
-    return {Kind::kPause, {}};
-  }  ///< no room yet: the link reads nothing more until resume()
-  /// Inside links only: it does not follow in the stream.
+  /// There is no room yet: the link reads nothing more until resume().
+  static PayloadTarget pause() { return {Kind::kPause, {}}; }
+  /// Inside links only: the payload does not follow in the stream.
   static PayloadTarget elsewhere() { return {Kind::kElsewhere, {}}; }
 };
 
-/// Memory of the owner's that the peer may read and write until release(): what a get names as its destination, or
-/// where a put's payload stands. Owned by the owner, who keeps it until the peer has said that it is done, or the link
-/// is closed.
+/// Memory that the peer may read and write until release(): the destination of a get, or the payload of a put. The
+/// link's owner keeps it until the peer has said that it is done, or the link is closed.
 struct Exposure {
   std::array<wire::RemotePiece, wire::kRemotePiecesPerOpMax> remote_pieces{};
   uint8_t count = 0;  ///< 0: nothing is exposed
-  /// Not empty: the memory was not registered, and the bytes arrive here instead.
+  /// If not empty, the memory was not registered, and the bytes arrive here instead.
   std::span<std::byte> staging;
 
   // Private to the link.
@@ -98,47 +96,48 @@ struct Exposure {
 /// Whether the link may expose a slot of its own in place of memory that is not registered.
 enum class Staging : uint8_t { kAllowed, kNever };
 
-/// How much a link's send queue takes of payloads that go straight into the peer's memory. A frame within this limit
-/// never waits for room in the queue.
+/// How much room a link's send queue has for payloads that go straight into the peer's memory. A frame within this
+/// limit never waits for room in the queue.
 struct SendRoom {
   uint32_t requests = 0;  ///< one for each piece of the payload and each remote piece that it goes into
   uint32_t bytes = 0;
   bool limited() const { return requests > 0; }  ///< else there is nothing to reserve
 };
 
-/// What a link tells its owner. Thread: the reactor's. None of these runs inside a call of the owner into the link,
-/// except where said.
+/// What a link tells its owner. None of these runs inside a call by the owner into the link, except where it is said.
+/// Thread: the reactor's.
 class LinkOwner {
  public:
   virtual ~LinkOwner() = default;
-  /// A whole, MAC-checked header and body. `body` is valid during the call only. With payload_bytes > 0 the returned
-  /// target is used, else ignored.
+  /// A frame's header and body have arrived whole, and their MAC is right. `body` is valid during the call only. The
+  /// returned target is used if payload_bytes > 0.
   virtual PayloadTarget on_frame(Link& link, const wire::FrameHeader& header, std::span<const std::byte> body) = 0;
-  /// The first `arrived` bytes of the payload are in their target, more are to come: what can be done with them while
-  /// they are in the cache (hashing). Must not close or redirect the link.
+  /// The first `arrived` bytes of the payload are in their target, and more will come. The owner may hash them while
+  /// they are in the cache. It must not close or redirect the link here.
   virtual void on_payload_part(Link&, size_t /*arrived*/) {}
-  /// The payload of the last frame is complete (also when it went into the sink).
+  /// The payload of the last frame has arrived whole, in its target or in the sink.
   virtual void on_payload(Link& link) = 0;
-  /// The peer gave up the payload that is held back (kPause): resume() it into the sink.
+  /// The peer gave up the payload that is held back (kPause): the owner must resume() it into the sink.
   virtual void on_unwanted(Link&) {}
-  /// The link is dead: once, after the last on_done/on_payload. All memory is quiet. The owner may destroy the link
-  /// from here.
+  /// The link is dead. Comes once, after the last on_done and on_payload. No memory is touched any more. The owner may
+  /// destroy the link inside this call.
   virtual void on_closed(Link& link, const Error& why) = 0;
 };
 
-/// Thread: the reactor's.
+/// One end of an authenticated connection. A link is made after the handshake, belongs to its owner, and is destroyed
+/// only after on_closed. Thread: the reactor's.
 class Link {
  public:
-  virtual ~Link() = default;  ///< only after on_closed
-  /// Queues a frame. Frames without payload overtake queued frames with payload (never one whose bytes already left in
-  /// part). Several queued frames leave in one send. kUnavailable after close.
+  virtual ~Link() = default;
+  /// Queues a frame. A frame without payload overtakes queued frames with payload, but not one that has left in part.
+  /// Several queued frames leave in one send. kUnavailable after close.
   virtual Result<void> send(SendFrame& frame) = 0;
   virtual void resume(PayloadTarget target) = 0;  ///< after kPause: kInto or kSink
-  /// Quiet memory: what is still to come of the present payload goes into the sink; when this returns true the pieces
-  /// are not written any more. false (io_uring, a receive is in the kernel's hands): on_payload will say when.
+  /// Takes the target's memory back: what is still to come of this payload goes into the sink. True: the pieces are not
+  /// written any more. False: with io_uring the kernel may still write to them, until on_payload.
   virtual bool redirect() = 0;
-  /// Gives up the payload of a frame that was sent: the peer is told not to wait for room for it. The frame's on_done
-  /// still comes, soon. Links that carry payloads in the stream cannot do this.
+  /// Gives up the payload of a frame that was sent: tells the peer that it need not find room for it. The frame's
+  /// on_done still comes, soon. Links that carry payloads in the stream cannot do this.
   virtual void withdraw(SendFrame& /*frame*/) {}
   virtual void close(Status why) = 0;  ///< asynchronous; on_closed follows
   /// Not yet handed to the kernel, or lent and not yet reported: a reader that stopped reading.
@@ -146,10 +145,10 @@ class Link {
   virtual uint64_t last_sent_ns() const = 0;      ///< when the peer last took bytes
   virtual uint64_t last_received_ns() const = 0;  ///< when bytes last came
   virtual int fd() const = 0;                     ///< -1: none
-  /// Makes memory readable and writable for the peer. False: this link has no such thing, no room for it now, or
-  /// (kNever) the memory is not registered with its device; the payload then comes in the stream.
+  /// Makes memory readable and writable for the peer. False: this link cannot do that, has no room for it now, or
+  /// (kNever) the memory is not registered with its device. The payload then comes in the stream.
   virtual bool expose(std::span<const iovec> /*pieces*/, Staging /*staging*/, Exposure& /*out*/) { return false; }
-  /// How much an owner that reads payloads from a drive may have under way for this link at once. Does not change.
+  /// How much an owner that reads payloads from a drive may have under way for this link at once. It never changes.
   virtual SendRoom send_room() const { return {}; }
 };
 

@@ -1,4 +1,4 @@
-/// What every link promises, on every carrier.
+/// What every link promises, run on every carrier.
 
 #include "transport/link_rig.h"
 #include "transport/rdma/link_testing.h"
@@ -146,7 +146,7 @@ TEST_P(LinkContract, PauseStopsUntilResume) {
 }
 
 TEST_P(LinkContract, RedirectQuietsTheMemory) {
-  // Two frames: after the first the link expects a large payload and receives straight into the pieces.
+  // Two frames: after the first one the link expects a large payload, and receives straight into the pieces.
   ASSERT_TRUE(client->send(frame(Opcode::kOps, "a", pattern(100'000, 8))));
   ASSERT_TRUE(run([&] { return server_owner.complete == 1; }));
   ASSERT_TRUE(client->send(frame(Opcode::kOps, "b", pattern(2 << 20, 9))));
@@ -176,7 +176,7 @@ TEST_P(LinkContract, PlainFrameOvertakesWhileAnotherIsUnderWay) {
   for (uint32_t i = 0; i < 20; i++) ASSERT_TRUE(client->send(frame(Opcode::kOps, "load", pattern(2 << 20, i))));
   ASSERT_TRUE(run([&] { return server_owner.heard.size() == 1; }));
   ASSERT_TRUE(client->send(frame(Opcode::kPing, "quick")));
-  // 40 MiB, and emulated NICs move 5 MiB/s where something else runs.
+  // These are 40 MiB, and emulated NICs move 5 MiB/s when something else runs.
   ASSERT_TRUE(run_until(
       *reactor, [&] { return server_owner.complete == frames.size(); }, 40'000'000'000));
   EXPECT_NE(server_owner.heard.back().opcode, Opcode::kPing);
@@ -244,7 +244,7 @@ INSTANTIATE_TEST_SUITE_P(Carriers, LinkContract,
                                          Carrier::kShmUring, Carrier::kOneCopyEpoll, Carrier::kOneCopyUring),
                          [](const auto& param_info) { return name_of(param_info.param); });
 
-// In the guest only, and there without fail.
+// These run in the guest only, and there they must not fail.
 INSTANTIATE_TEST_SUITE_P(Rails, LinkContract,
                          testing::ValuesIn(rdma::only_in_guest<Carrier>({Carrier::kRdmaEpoll, Carrier::kRdmaUring})),
                          [](const auto& param_info) { return name_of(param_info.param); });

@@ -1,5 +1,5 @@
 #pragma once
-/// For tests: two connected links on one reactor, and owners that write down what they hear.
+/// For tests: two connected links on one reactor, and owners that record what they are told.
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -44,7 +44,7 @@ struct Heard {
   std::string payload;
 };
 
-/// Takes payloads into memory of its own, in pieces, unless told otherwise.
+/// Takes payloads into memory of its own, in pieces, unless the test says otherwise.
 class TestOwner : public LinkOwner {
  public:
   PayloadTarget on_frame(Link& link, const wire::FrameHeader& header, std::span<const std::byte> body) override {
@@ -86,13 +86,13 @@ class TestOwner : public LinkOwner {
   std::vector<Heard> heard;
   std::string memory;
   std::vector<iovec> pieces;
-  std::vector<std::pair<size_t, std::string>> parts;  // told so far, with the bytes that were there
+  std::vector<std::pair<size_t, std::string>> parts;  // how far payloads had arrived, each with its bytes up to there
   size_t payload_bytes = 0;
-  size_t complete = 0;  // frames heard with all of their payload
-  int unwanted = 0;     // payloads that were given up while they waited
+  size_t complete = 0;  // frames that arrived with all of their payload
+  int unwanted = 0;     // payloads that the peer gave up while they waited
   int closed_count = 0;
   Error closed;
-  std::unique_ptr<Link>* destroy = nullptr;  // from inside on_closed
+  std::unique_ptr<Link>* destroy = nullptr;  // a link to destroy inside on_closed
   std::function<void(Link&)> also_on_frame;
   std::function<void(Link&)> also_on_payload;
 };
@@ -159,7 +159,7 @@ inline std::unique_ptr<io::Reactor> make_test_reactor(Carrier carrier) {
 
 inline constexpr wire::Windows kTestWindows = {.get_ring_bytes = 256 * 1024, .put_ring_bytes = 128 * 1024};
 
-/// Both ends' views of one window, as if the descriptors had crossed a socket.
+/// Both ends' views of one window, as if its descriptors had crossed a socket.
 inline std::pair<std::shared_ptr<ShmWindow>, std::shared_ptr<ShmWindow>> window_pair(
     const wire::Windows& sizes = kTestWindows) {
   auto server = ShmWindow::make(sizes, nullptr);

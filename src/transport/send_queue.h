@@ -25,7 +25,8 @@ class SendQueue {
 
   /// kInvalid: too large.
   Result<void> push(SendFrame& frame);
-  /// Makes headers of what may leave now. What of them is unsent, oldest first; valid until the next call.
+  /// Makes the headers of frames that may leave now. Returns what is unsent of them, oldest first; valid until the next
+  /// call.
   std::span<const iovec> fill();
   /// Of fill()'s pieces: some are to be lent.
   bool any_lent() const { return lent_pieces_ > 0; }
@@ -64,9 +65,9 @@ class SendQueue {
   bool reporting_ = false;
   FrameQueue plain_;            // without payload
   FrameQueue loaded_;           // with payload
-  FrameQueue batch_;            // headers are made
+  FrameQueue batch_;            // frames whose headers are made
   uint64_t batch_bytes_ = 0;    // unsent
-  uint64_t first_left_ = 0;     // of batch_.front()
+  uint64_t first_left_ = 0;     // unsent bytes of batch_.front()
   size_t begin_ = 0, end_ = 0;  // of pieces_
   std::array<iovec, kPiecesMax> pieces_{};
 

@@ -1,5 +1,5 @@
 #pragma once
-/// A drive for tests of the set-up code: blocking access only, keeps just what was written to it.
+/// A drive for tests of set-up code. It has blocking access only, and keeps what was written to it.
 
 #include <array>
 #include <cstring>
@@ -14,7 +14,7 @@
 
 namespace memkv::volume {
 
-/// Writes that still reach any drive of the test; the power is off behind the last.
+/// The power supply of a test's drives. Writes reach them until `writes_left` is used up; then the power is off.
 struct FakePower {
   int64_t writes_left = INT64_MAX;
   int64_t writes_done = 0;
@@ -54,7 +54,7 @@ class FakeDrive final : public io::DriveFile {
     return {};
   }
 
-  /// A superblock copy, to look at or to damage.
+  /// A copy of the superblock, for a test to look at or to damage.
   format::Superblock& copy(int i) {
     return *reinterpret_cast<format::Superblock*>(sectors[format::kSuperblockOffsets[i]].data());
   }

@@ -10,7 +10,7 @@ namespace {
 
 bool same(const MemberState& a, const MemberState& b) { return a.epoch == b.epoch && a.in == b.in; }
 
-/// True if a member of it that is present never received it.
+/// True if the candidate's membership was never in force: one of its members is present, and never received it.
 bool disproved(const MemberState& candidate, std::span<const MemberState> present) {
   return std::any_of(present.begin(), present.end(), [&](const MemberState& state) {
     const bool member = (candidate.in >> state.index & 1) != 0;

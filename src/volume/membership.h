@@ -1,5 +1,5 @@
 #pragma once
-/// Which members a store has, out of what its drives say (docs/data-file.md, rule 7). A pure function.
+/// Decides which members a store has, from what its drives say (docs/data-file.md, rule 7). A pure function.
 
 #include <cstdint>
 #include <span>
@@ -8,23 +8,24 @@
 
 namespace memkv::volume {
 
-/// What the newest superblock of a drive that is there says.
+/// What the newest superblock of one present drive says.
 struct MemberState {
-  uint32_t index = 0;  ///< of this drive
+  uint32_t index = 0;  ///< of this drive, in the list of members
   uint64_t epoch = 0;
-  uint64_t in = 0;  ///< bitmap of the members at that epoch
+  uint64_t in = 0;  ///< bitmap of the drives that were members at that epoch
 };
 
+/// What was decided: who is a member.
 struct Membership {
-  uint64_t epoch = 0;  ///< in force
+  uint64_t epoch = 0;  ///< of the membership that is in force
   uint64_t in = 0;
-  uint64_t epoch_seen = 0;  ///< the highest there is; a next one goes above it
+  uint64_t epoch_seen = 0;  ///< the highest epoch on any drive; the next membership gets a higher one
 };
 
-/// A membership is in force when it is the newest that was durable on all of its members. One that a power cut left on
-/// some drives only is known by a member that holds an older one, or another one of the same epoch: nothing was
-/// acknowledged under it, and the one before is still good. kInvalid when two memberships of one epoch are equally
-/// likely (drives of a split store).
+/// The membership in force is the newest one that all of its members hold durably. A power cut can leave a newer one on
+/// some drives only. It is recognized when one of its members holds an older one, or a different one of the same epoch.
+/// Nothing was acknowledged under such a membership, so the one before it is still good. kInvalid: two different
+/// memberships of one epoch are equally likely (the drives of a split store).
 Result<Membership> decide_membership(std::span<const MemberState> present);
 
 }  // namespace memkv::volume

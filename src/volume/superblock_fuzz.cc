@@ -1,6 +1,6 @@
-/// Validation of superblocks, and Volume::open over them: two drives of a store, whose superblocks the input is written
-/// over. First byte: bit 0 = checksums are made right, bit 1 = the losses are accepted. Then patches: copy (2 bits
-/// used), offset (2 bytes), length (1 byte), bytes.
+/// Fuzzes the checks of superblocks, and Volume::open() over two drives of a store whose superblocks the input changes.
+/// First byte: bit 0 makes checksums right, bit 1 accepts losses. Then come patches: copy (2 bits used), offset (2
+/// bytes), length (1 byte), and that many bytes.
 
 #include <string>
 

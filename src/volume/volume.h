@@ -1,6 +1,6 @@
 #pragma once
-/// A store's drives as a set: format, open, membership, namespaces. Blocking; main thread, before workers start and on
-/// membership changes.
+/// A store's drives as a set: format, open, membership, namespaces. Blocking. Thread: main, before the workers start
+/// and when the membership changes.
 
 #include <cstdint>
 #include <memory>
@@ -23,34 +23,36 @@ struct FormatOptions {
 /// The set of opened member drives and their agreed membership.
 class Volume {
  public:
-  /// Writes superblocks and anchors on all drives (sizes may differ). Errors name the drive, what is wrong and what to
-  /// do: too small, already formatted (by which store), duplicate path.
-  /// It touches no drive before check_format() is content.
+  /// Writes superblocks and anchors on all drives, which may differ in size. First it runs check_format(); if that
+  /// refuses, no drive is touched. An error names the drive, what is wrong (too small, already formatted and by which
+  /// store, named twice) and what to do.
   static Result<void, Message> format(const std::vector<io::DriveFile*>& drives, const FormatOptions& options);
 
-  /// Writes nothing. The number of shards that format() would make, or why it would refuse.
+  /// Says how many shards format() would make, or why it would refuse. Writes nothing.
   static Result<uint32_t, Message> check_format(const std::vector<io::DriveFile*>& drives,
                                                 const FormatOptions& options);
 
   struct OpenOptions {
     std::vector<std::string> accept_loss;
   };
-  /// Reads and reconciles superblocks. Errors: not formatted, newer format, both superblocks damaged, drive of another
-  /// store, duplicate drive, half or fewer of the newest members (unless accept_loss names the missing). Stale members
-  /// (lower epoch) come back empty. More than half: opens degraded, `missing()` names them.
+  /// Reads the superblocks of all drives and decides on the membership. Errors: not formatted, newer format, both
+  /// superblocks damaged, a drive of another store, a drive named twice, or only half or fewer of the newest members
+  /// present (unless `accept_loss` names each missing one). A drive with an older epoch comes back empty. With more
+  /// than half of the members the store opens degraded, and missing() names the rest.
   static Result<std::unique_ptr<Volume>, Message> open(const std::vector<io::DriveFile*>& drives,
                                                        const OpenOptions& options);
   virtual ~Volume() = default;
 
-  virtual const format::Superblock& superblock() const = 0;  ///< store-wide fields
-  virtual uint32_t drive_count() const = 0;                  ///< members, with those missing
-  virtual io::DriveFile* drive(uint32_t index) const = 0;    ///< null: missing or out
+  virtual const format::Superblock& superblock() const = 0;  ///< the fields that all drives share
+  virtual uint32_t drive_count() const = 0;                  ///< number of members, missing ones included
+  virtual io::DriveFile* drive(uint32_t index) const = 0;    ///< null: the drive is missing or out
   virtual const format::Superblock& superblock_of(
-      uint32_t index) const = 0;  ///< per-drive fields (segment_bytes, slice_bytes)
+      uint32_t index) const = 0;  ///< fields of one drive (segment_bytes, slice_bytes)
   virtual std::vector<std::string> missing() const = 0;
-  /// Writes the next membership epoch without this drive on all others, durably. Thread: main.
+  /// Takes a drive out: writes the next membership epoch, without it, durably on all other drives. Thread: main.
   virtual Result<void> take_out(uint32_t index) = 0;
-  /// The id of a namespace, made (random) and stored durably on first sight. kTooLarge when the table is full.
+  /// The id of a namespace. A name that is new gets a random id, which is stored durably first. kTooLarge: the table is
+  /// full.
   virtual Result<uint64_t> namespace_id(std::string_view name) = 0;
 
   uint64_t slice_offset(uint32_t drive_index, uint32_t shard) const {

@@ -76,14 +76,14 @@ class VolumeTest : public testing::Test {
     }
     return text;
   }
-  /// Both copies know the life since format: what was written then is still there.
+  /// True if both copies hold the life that the drive got at format: what was written since then is still there.
   bool full(size_t i) { return drives_[i]->copy(0).life == first_life_ && drives_[i]->copy(1).life == first_life_; }
-  /// Neither copy knows it any more.
+  /// True if neither copy holds that life any more.
   bool emptied(size_t i) { return drives_[i]->copy(0).life != first_life_ && drives_[i]->copy(1).life != first_life_; }
 
   FakePower power_;
   std::vector<std::unique_ptr<FakeDrive>> drives_;
-  uint64_t first_life_ = 0;  // since format
+  uint64_t first_life_ = 0;  // of the drive, as format drew it
 };
 
 // --- format ----------------------------------------------------------------------------------------------------------
@@ -147,7 +147,8 @@ TEST_F(VolumeTest, FormattedDrivesAreOverwrittenOnlyByForce) {
   EXPECT_NE(hex(open(all())->superblock().store_id), id);
 }
 
-/// Wherever a second format is cut, the former store is gone or whole on each drive, never opened with new anchors.
+/// A second format is interrupted after each of its writes in turn. On each drive the former store is then gone or
+/// whole, and it never opens with new anchors.
 TEST_F(VolumeTest, FormatCutShortLeavesNoFormerStoreBehind) {
   format();
   const std::string former = hex(drives_[0]->copy(0).store_id);
@@ -157,7 +158,8 @@ TEST_F(VolumeTest, FormatCutShortLeavesNoFormerStoreBehind) {
     power_.writes_left = INT64_MAX;
     if (done) break;
     const auto volume = Volume::open(all(), {});
-    // With one copy of one superblock gone nothing is lost: the former store opens from the other.
+    // The first write takes one copy of one superblock away. Nothing is lost by that: the former store opens from the
+    // other copy.
     if (cut <= 1 || !volume.ok()) continue;
     EXPECT_NE(hex((*volume)->superblock().store_id), former) << "cut after " << cut;
   }
@@ -330,7 +332,7 @@ TEST_F(VolumeTest, TakeOutTakesOutWhatCannotBeToldAsWell) {
   EXPECT_EQ(volume->take_out(1).error().status, Status::kIo);
 }
 
-/// Wherever the power goes while a drive is taken out: the others open with all that they hold.
+/// The power goes after each write of take_out() in turn: the other drives open, and hold all that they held.
 TEST_F(VolumeTest, PowerCutInTakeOutLosesNothingOfTheOthers) {
   for (int64_t cut = 0; cut <= 4; ++cut) {  // two copies on each of two drives
     SCOPED_TRACE(testing::Message() << "cut after " << cut << " writes");
@@ -342,8 +344,8 @@ TEST_F(VolumeTest, PowerCutInTakeOutLosesNothingOfTheOthers) {
     volume = open(all());
     EXPECT_TRUE(full(0));
     EXPECT_TRUE(full(2));
-    // An epoch that not all of its members hold was never used: the drive is still good. Else it is out, and back
-    // empty.
+    // Before the third write the new epoch is not on all of its members, so it was never in force, and the drive is
+    // still good. From then on the drive is out, and comes back empty.
     EXPECT_TRUE(cut < 3 ? full(1) : emptied(1));
     EXPECT_EQ(volume->superblock().members_in, 7u);
     for (const auto& drive : drives_) {
@@ -354,7 +356,7 @@ TEST_F(VolumeTest, PowerCutInTakeOutLosesNothingOfTheOthers) {
   }
 }
 
-/// The same while a store opens degraded, and while a drive comes back: opening again ends in the same place.
+/// The same while a store opens degraded, and while a drive comes back: a second open ends in the same state.
 TEST_F(VolumeTest, PowerCutInOpenCanBeRepeated) {
   for (int64_t cut = 0; cut < 1000; ++cut) {
     SCOPED_TRACE(testing::Message() << "cut after " << cut << " writes");

@@ -1,5 +1,5 @@
 #pragma once
-/// Fields in order, out of bytes and into bytes: what the encoders and decoders of this folder share.
+/// Reads fields out of bytes and writes them, in order: what the encoders and decoders of this folder share.
 
 #include <array>
 #include <cstring>
@@ -14,20 +14,21 @@ namespace memkv::wire {
 
 inline Error malformed(const char* what) { return Error{Status::kInvalid, 0, what}; }
 
-/// A status from the wire; one that this version does not know (they are only ever appended) counts as kInternal.
+/// A status from the wire. Statuses are only ever appended; one that this version does not know counts as kInternal.
 inline Status status_of(std::byte value) {
   const auto status = static_cast<Status>(value);
   const bool known = status <= Status::kChanged || (status >= Status::kInvalid && status <= Status::kInternal);
   return known ? status : Status::kInternal;
 }
 
-/// Not empty, and does not wrap.
+/// True if the piece is not empty and does not wrap around the end of the address space.
 inline bool sane(const RemotePiece& remote_piece) {
   return remote_piece.length > 0 && remote_piece.length <= kPayloadBytesMax &&
          remote_piece.address <= UINT64_MAX - remote_piece.length;
 }
 
-/// Reads past the end give zeros and make it bad for good. Borrows the bytes.
+/// Reads fields from the front. A read past the end gives zeros, and the reader is bad from then on: so a decoder reads
+/// all fields and looks at ok() once. Borrows the bytes.
 class Reader {
  public:
   explicit Reader(base::Bytes bytes) : bytes_(bytes) {}
@@ -64,7 +65,7 @@ class Reader {
   bool ok_ = true;
 };
 
-/// Writes into a caller's buffer; size() is 0 if it was too small. Borrows the buffer.
+/// Writes fields into a caller's buffer. If it was too small, size() is 0. Borrows the buffer.
 class Writer {
  public:
   explicit Writer(base::MutBytes out) : out_(out) {}
@@ -77,7 +78,7 @@ class Writer {
     bytes(value.data(), N);
   }
   void text(std::string_view value) { bytes(value.data(), value.size()); }
-  void bytes(const void* from, size_t count) {  // numbers too: this project runs on little-endian machines only
+  void bytes(const void* from, size_t count) {  // numbers as well: this project runs on little-endian machines only
     ok_ = ok_ && out_.size() - at_ >= count;
     if (!ok_ || count == 0) return;
     std::memcpy(out_.data() + at_, from, count);

@@ -1,5 +1,5 @@
 #pragma once
-/// The one way in which a credential gets into a file.
+/// Writes a credential into a file. Every program of ours does it by this function.
 
 #include <string>
 
@@ -7,8 +7,8 @@
 
 namespace memkv::wire {
 
-/// Makes a new file that its user alone may read. It appears whole and durable, and never in place of what is there
-/// under that name. 0; EEXIST: the name is taken; else the errno of what failed, and nothing is left.
+/// Makes a new file that only its owner may read. The file appears whole and durable, and never replaces one of that
+/// name. Returns 0; EEXIST if the name is taken; otherwise the errno of what failed, and nothing is left.
 int write_credential_file(const std::string& path, const Secret& secret);
 
 }  // namespace memkv::wire

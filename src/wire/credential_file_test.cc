@@ -1,4 +1,4 @@
-/// A credential's file appears whole, for its user alone, and never over another one.
+/// The file of a credential appears whole, can be read by its owner only, and never replaces another file.
 
 #include "wire/credential_file.h"
 

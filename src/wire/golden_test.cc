@@ -1,7 +1,6 @@
-/// The bytes of every message, against tests/golden/wire. After a wanted change of the protocol, from the repository's
-/// root:
+/// Compares the bytes of every message with tests/golden/wire. After a wanted change of the protocol, run this from the
+/// repository's root (it also writes the seeds of the fuzzers):
 ///   wire_test --gtest_also_run_disabled_tests --gtest_filter='*DISABLED_Regenerate'
-/// which also writes the seeds of the fuzzers.
 
 #include <gtest/gtest.h>
 
@@ -29,7 +28,7 @@ std::string dump(std::span<const std::byte> bytes) {
   return text + "\n";
 }
 
-/// Proofs, then session keys as k0, k1 in hex, for who writes a client in another language.
+/// The proofs, then the session keys as k0 and k1 in hex, for people who write a client in another language.
 std::string dump(const Agreement& agreement) {
   std::string text = "server proof\n" + dump(std::as_bytes(std::span(agreement.server_proof)));
   text += "client proof\n" + dump(std::as_bytes(std::span(agreement.client_proof)));
@@ -84,7 +83,7 @@ TEST(WireGolden, DISABLED_Regenerate) {
   for (const Sample& sample : samples()) {
     const std::string_view bytes(reinterpret_cast<const char*>(sample.frame.data()), sample.frame.size());
     write("tests/fuzz/corpus/messages_fuzz/" + sample.name, bytes);
-    const size_t side = sample.name == "hello" ? 0 : sample.name == "proof" ? 1 : 2;  // as handshake_fuzz.cc reads it
+    const size_t side = sample.name == "hello" ? 0 : sample.name == "proof" ? 1 : 2;  // as in handshake_fuzz.cc
     if (sample.frame[4] == std::byte{0})
       write("tests/fuzz/corpus/handshake_fuzz/" + sample.name,
             std::string(1, static_cast<char>(side)) + std::string(bytes));

@@ -31,7 +31,7 @@ constexpr size_t kNameBytesMax = 256;
 constexpr size_t kGoodbyeTextMax = 512;
 constexpr std::streamsize kSecretFileBytesMax = 4096;
 
-/// libcrypto fails here only when it is broken or out of memory: going on would mean keys of zeros.
+/// libcrypto fails here only when it is broken or out of memory. If we went on, the keys would be zeros.
 void must(bool done) { MEMKV_ASSERT(done, "libcrypto failed"); }
 
 template <typename T>
@@ -45,8 +45,9 @@ void wipe(T& value) {
 void wipe(SessionKeys& keys) { OPENSSL_cleanse(&keys, sizeof keys); }
 void wipe(Agreement& agreement) { OPENSSL_cleanse(&agreement, sizeof agreement); }
 
-/// libcrypto's algorithms in a context of our own, for the life of the process. In a foreign program the default
-/// context is configured by somebody's openssl.cnf, and is torn down by exit() while our threads still shake hands.
+/// libcrypto's algorithms, in a context of our own that lives as long as the process. The default context will not do:
+/// in a foreign program an openssl.cnf may have changed it, and exit() tears it down while our threads still shake
+/// hands.
 /// Thread: any.
 struct Crypto {
   OSSL_LIB_CTX* context = nullptr;
@@ -139,7 +140,7 @@ struct Frame {
   base::Bytes body;
 };
 
-/// A whole frame without payload, in the frozen format.
+/// Checks and opens a whole frame without payload, in the frozen format of the handshake.
 Result<Frame> open_frame(base::Bytes bytes) {
   if (bytes.size() < kHeaderBytes || bytes.size() > kHelloBytesMax) {
     return Error{Status::kInvalid, 0, "handshake: bad frame size"};
@@ -160,7 +161,7 @@ Result<base::Bytes> open_frame(base::Bytes bytes, Opcode wanted) {
   return frame.value().body;
 }
 
-/// The words of a peer that has proven nothing yet, fit for a log or a terminal.
+/// What an unproven peer said, made fit for a log or a terminal.
 std::string printable(std::string_view text) {
   std::string clean(text.substr(0, kGoodbyeTextMax));
   std::replace_if(
@@ -174,7 +175,7 @@ std::string no_common_version(const Hello& hello) {
          std::to_string(hello.version_max) + "; upgrade the older one";
 }
 
-/// Empty: the file cannot be read.
+/// The content of a secret's file; empty if it cannot be read.
 std::string read_secret_file(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   std::string text(static_cast<size_t>(kSecretFileBytesMax), '\0');
@@ -196,7 +197,7 @@ KeyId key_id_of(const Secret& secret) {
 }
 
 bool is_weak(const Secret& secret) {
-  constexpr size_t kDistinctMin = 12;  // 32 random bytes have 30 different values, give or take a few
+  constexpr size_t kDistinctMin = 12;  // 32 random bytes have about 30 different values
   std::bitset<256> values, steps;
   for (size_t i = 0; i < secret.size(); ++i) {
     values.set(secret[i]);
@@ -279,7 +280,7 @@ Error ClientHandshake::on_goodbye(std::span<const std::byte> body) {
 }
 
 Result<std::span<const std::byte>> ClientHandshake::on_reply(std::span<const std::byte> bytes) {
-  // One answer only: a second guess at the proof would meet a secret that is wiped.
+  // The client takes one reply only. At a second one the secret is already wiped, so a proof could not be checked.
   if (answered_) return Error{Status::kInvalid, 0, "handshake: a second reply"};
   answered_ = true;
   const auto frame = open_frame(bytes);

@@ -1,6 +1,12 @@
 #pragma once
-/// Mutual authentication as two pure state machines: bytes in, bytes out, no I/O (docs/wire-protocol.md, "Opening a
-/// connection"). Secrets and keys are wiped when these objects go, and the secret as soon as it has served.
+/// Mutual authentication as two state machines that take bytes and give bytes, without I/O (docs/wire-protocol.md,
+/// "Opening a connection"). The objects wipe secrets and keys when they go, and the secret already when it is not
+/// needed any more.
+///
+///   client                          server
+///   start()     ---- HELLO ------>  on_hello()
+///   on_reply()  <- HELLO_REPLY ---               holds the server's proof
+///               ---- PROOF ------>  on_proof()   the client's proof; now both sides have keys()
 
 #include <array>
 #include <cstdint>
@@ -18,31 +24,34 @@ using Secret = std::array<uint8_t, 32>;  ///< a credential; all zero = none (loo
 using KeyId = std::array<uint8_t, 8>;
 
 KeyId key_id_of(const Secret& secret);
-/// Loads what handshakes need of libcrypto, so that a handshake does not begin with it while the process exits.
+/// Loads what handshakes need of libcrypto. Call it early, so that the first handshake does not load it while the
+/// process exits.
 void prepare_handshakes();
-/// True for what nobody draws at random: all zeros (which stand for "no credential"), one byte or a short pattern over
-/// and over, bytes that count up or down. Chance makes one of these less than once in 10^20.
+/// True for secrets that nobody draws at random: all zeros (which mean "no credential"), one byte or a short pattern
+/// repeated, bytes that count up or down. Chance makes one of these less than once in 10^20.
 bool is_weak(const Secret& secret);
-/// 64 hex characters, or @FILE that holds them; a weak one is refused. The message names the problem, never the secret.
+/// Reads 64 hex characters, or @FILE for a file that holds them. A weak secret is refused. The message names the
+/// problem, never the secret.
 Result<Secret, Message> parse_secret(std::string_view text);
 Secret make_secret();
 
+/// The keys of the MACs, one for each direction.
 struct SessionKeys {
   base::SipKey client_to_server;
   base::SipKey server_to_client;
 };
 
-/// What both sides get from the secret and the transcript.
+/// What both sides compute from the secret and the transcript.
 struct Agreement {
   std::array<uint8_t, 32> server_proof;
   std::array<uint8_t, 32> client_proof;
   SessionKeys keys;
 };
-/// `hello` = the HELLO body, `reply` = the HELLO_REPLY body without its proof. The caller wipes the result.
+/// `hello` is the HELLO body, `reply` the HELLO_REPLY body without its proof. The caller wipes the result.
 Agreement agree(const Secret& secret, std::span<const std::byte> hello, std::span<const std::byte> reply);
 
-/// Client side: start() gives the HELLO frame; on_reply() checks the server's proof and gives the PROOF frame; then
-/// keys() are valid.
+/// The client's side. start() gives the HELLO frame. on_reply() checks the server's proof and gives the PROOF frame.
+/// From then on keys() are valid.
 class ClientHandshake {
  public:
   ClientHandshake(const Secret& secret, Hello hello);  ///< fills key id and nonce
@@ -51,8 +60,8 @@ class ClientHandshake {
   ~ClientHandshake();
 
   std::span<const std::byte> start();
-  /// `frame` = a whole HELLO_REPLY or GOODBYE frame; one, whatever it is. kUnauthorized: the server did not prove the
-  /// key. kVersion, ...: as the GOODBYE said.
+  /// Takes the one frame that answers HELLO: a whole HELLO_REPLY or GOODBYE. kUnauthorized: the server did not prove
+  /// that it has the key. Other failures (kVersion, ...): the GOODBYE said so.
   Result<std::span<const std::byte>> on_reply(std::span<const std::byte> frame);
   const SessionKeys& keys() const { return keys_; }
   std::string_view server_name() const { return server_name_; }
@@ -77,11 +86,12 @@ class ClientHandshake {
   bool answered_ = false;
 };
 
-/// Server side: on_hello() gives HELLO_REPLY (or an error and a goodbye()); on_proof() checks the client's. Each once,
-/// in this order; anything else is kInvalid.
+/// The server's side. on_hello() gives HELLO_REPLY, or an error and a goodbye(). on_proof() checks the client's proof.
+/// Each is called once, in this order; otherwise it answers kInvalid.
 class ServerHandshake {
  public:
-  /// Finds the secret of a key id; false = unknown (a random one is used, so that it fails like a wrong key).
+  /// Finds the secret of a key id. If it returns false (unknown), a random secret is used: so an unknown id fails in
+  /// the same way as a wrong key.
   using FindSecret = bool (*)(void* context, const KeyId& id, Secret& out);
   /// `features`: what this server would use, if the client has it too.
   ServerHandshake(FindSecret find, void* context, std::string_view server_name, uint32_t features = kFeatures);
@@ -91,7 +101,7 @@ class ServerHandshake {
 
   Result<std::span<const std::byte>> on_hello(std::span<const std::byte> frame);
   Result<void> on_proof(std::span<const std::byte> frame);
-  /// After an error: the GOODBYE frame to send before closing (empty: just close).
+  /// The GOODBYE frame to send after an error, before closing. Empty: just close.
   std::span<const std::byte> goodbye() const { return {reply_.data(), goodbye_bytes_}; }
   const SessionKeys& keys() const { return keys_; }  ///< valid once on_proof() was ok
   const KeyId& key_id() const { return key_id_; }

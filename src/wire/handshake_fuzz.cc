@@ -1,6 +1,6 @@
-/// Both sides of the handshake against a peer that sends anything. First byte: 0 = at the server, first frame; 1 = at
-/// the server, the frame behind an honest HELLO; else at the client, as the reply to its HELLO. Nobody without the
-/// secret may get through.
+/// Fuzzes both sides of the handshake against a peer that sends anything. First byte: 0 = the input is the server's
+/// first frame; 1 = it is the frame after an honest HELLO; else it is the client's answer to its HELLO. Without the
+/// secret nobody may get through.
 
 #include <vector>
 

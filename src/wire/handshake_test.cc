@@ -33,7 +33,7 @@ TEST(CaseA6, what_is_drawn_at_random_is_not_weak) {
 
 TEST(CaseA6, no_credential_is_weak_so_that_none_equals_it) { EXPECT_TRUE(is_weak(Secret{})); }
 
-/// exit() runs what libcrypto, or a program that uses it too, has left for the end, while threads still shake hands.
+/// exit() runs the clean-up of libcrypto, and of a program that uses it too, while our threads still shake hands.
 TEST(Handshake, goes_on_when_exit_has_torn_libcrypto_down) {
   Secret secret;
   secret.fill(7);

@@ -1,5 +1,5 @@
-/// The offsets that stand in front of the fields in messages.h: each field is filled with ones, and the bytes that change
-/// in the encoded message are those of the field.
+/// Checks the offsets that stand in front of the fields in messages.h. Each field in turn is filled with ones; the
+/// bytes that change in the encoded message must be those of the field.
 
 #include <gtest/gtest.h>
 
@@ -13,7 +13,7 @@ namespace {
 
 using Bytes = std::vector<std::byte>;
 
-/// What changed: where the first byte lies that differs, and how many bytes from there to the last one.
+/// Where two encodings differ: the first byte that differs, and how many bytes there are from it to the last one.
 struct Place {
   size_t offset = 0;
   size_t bytes = 0;
@@ -57,7 +57,7 @@ Bytes encoded(const OpsHeader& header) {
   return out;
 }
 
-/// Without the header of the body.
+/// The encoded op, without the header of the body.
 Bytes encoded(const Op& op) {
   Bytes out(kBodyBytesMax);
   OpsEncoder encoder(out);
@@ -74,7 +74,7 @@ Bytes encoded(const OpReply& reply) {
   return {body.begin() + 2, body.end()};
 }
 
-/// Where a field lies: all of its bytes are zero in one message and not zero in the other.
+/// Where a field lies: in one message all of its bytes are zero, in the other none is.
 template <typename Message, typename Field>
 Place place_of(Field Message::*field, uint64_t ones = ~uint64_t{0}) {
   Message low{}, high{};

@@ -1,4 +1,4 @@
-/// Lists of keys: EXISTS and its bitmap, LIST_REPLY.
+/// The messages that list keys: EXISTS with its bitmap, and LIST_REPLY.
 
 #include "base/assert.h"
 #include "wire/codec.h"
@@ -13,7 +13,7 @@ constexpr size_t kListHeadBytes = 12;
 bool sane_key(size_t bytes) { return bytes > 0 && bytes <= kKeyBytesMax; }
 constexpr size_t bitmap_bytes(uint32_t count) { return (size_t{count} + 7) / 8; }
 
-/// One key of an EXISTS, or of a list item.
+/// Reads one key of an EXISTS or of a list item.
 std::string_view read_key(Reader& in) {
   const uint16_t bytes = in.u16();
   return in.text(bytes);

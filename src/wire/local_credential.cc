@@ -22,7 +22,7 @@ constexpr size_t kDigits = 2 * sizeof(Secret);
 
 std::string path_in(const std::string& dir) { return dir + "/local.key"; }
 
-/// Empty, or why the file is not believed.
+/// Why the file is not trusted; empty if it is.
 std::string_view why_not_trusted(const struct stat& info) {
   if (!S_ISREG(info.st_mode)) return "it is not a file";
   if (info.st_uid != 0 && info.st_uid != geteuid()) return "it belongs to another user";
@@ -30,7 +30,7 @@ std::string_view why_not_trusted(const struct stat& info) {
   return {};
 }
 
-/// Nothing: no such file, or none that is believed.
+/// Nothing: there is no such file, or none that is trusted.
 Result<std::optional<Secret>, Message> read_one(const std::string& path) {
   using Found = std::optional<Secret>;
   const base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK));

@@ -1,4 +1,4 @@
-/// Whose credential of the local server is believed, and that it stays the same.
+/// Which credentials of the local server are trusted, and that the credential stays the same.
 
 #include "wire/local_credential.h"
 

@@ -1,4 +1,5 @@
-/// Frame headers and the small messages. Each encoder's order of fields is the message's layout; zeros are reserved.
+/// Frame headers and the small messages. The order of fields in an encoder is the message's layout. Reserved bytes are
+/// zero.
 
 #include "wire/messages.h"
 
@@ -16,8 +17,8 @@ constexpr size_t kNameBytesMax = 256;
 constexpr uint16_t kWorkersMax = 32;
 constexpr uint8_t kShardsMax = 32;
 
-/// False for opcodes that this version does not have. A switch over the enum: the compiler tells of a new one that is
-/// missing here.
+/// False for opcodes that this version does not have. It is a switch over the enum, so that the compiler reports a new
+/// opcode that is missing here.
 bool known(Opcode opcode) {
   switch (opcode) {
     case Opcode::kHello:
@@ -68,7 +69,7 @@ void put_name(Writer& to, std::string_view name) {
   to.text(name);
 }
 
-/// False: too long or truncated.
+/// Reads a name. False: it is too long or cut off.
 bool get_name(Reader& in, std::string_view& name) {
   const uint16_t bytes = in.u16();
   name = in.text(bytes);
@@ -122,7 +123,7 @@ std::array<uint8_t, 16> make_mac(const base::SipKey& key, const FrameHeader& hea
   return mac;
 }
 
-/// In constant time: the two halves are compared as numbers, without a branch in between.
+/// Compares in constant time: the two halves are compared as numbers, without a branch between them.
 bool check_mac(const base::SipKey& key, const FrameHeader& header, std::span<const std::byte> body) {
   const auto expected = make_mac(key, header, body);
   const uint64_t low = base::load_u64(expected.data()) ^ base::load_u64(header.mac.data());
@@ -230,7 +231,7 @@ Credit take_credit(Reader& in) {
   return credit;
 }
 
-/// A limit of 0 would stop a client for good: the pools' owner never shrinks one below 1.
+/// A client with a limit of 0 could never send. The server never lets a limit fall below 1.
 bool sane(const Credit& credit) { return credit.puts > 0 && credit.gets > 0 && credit.ops > 0; }
 
 }  // namespace

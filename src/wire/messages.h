@@ -1,9 +1,9 @@
 #pragma once
-/// Messages of the wire protocol (docs/wire-protocol.md): plain structs, encode and decode as pure functions over
-/// bytes.
+/// Messages of the wire protocol (docs/wire-protocol.md): plain structs, and pure functions that encode them into bytes
+/// and decode them.
 ///
-/// The number in front of a field is its offset in the message; layout_test.cc checks each. Bytes between two fields are
-/// zero. Text is a length of 2 bytes and then its bytes, unless it is said otherwise.
+/// The number in front of a field is its offset in the message; layout_test.cc checks each. Bytes between two fields
+/// are zero. A text is a length of 2 bytes and then its bytes, unless something else is said.
 
 #include <array>
 #include <cstddef>
@@ -24,19 +24,20 @@ inline constexpr uint8_t kVersionMin = 2, kVersionMax = 2;
 inline constexpr uint32_t kHeaderBytes = 48;
 inline constexpr uint32_t kBodyBytesMax = 256 * 1024;
 inline constexpr uint32_t kPayloadBytesMax = 2 * 1024 * 1024;
-inline constexpr uint32_t kHelloBytesMax = 4096;  ///< whole frame, before WELCOME
+inline constexpr uint32_t kHelloBytesMax = 4096;  ///< of a whole frame, as long as the peer is not welcome
 inline constexpr uint32_t kOpsPerFrameMax = 512;
-inline constexpr uint32_t kKeysPerExistsMax = 16384;    ///< and what fits kBodyBytesMax
-inline constexpr uint32_t kEagerBytesMax = 64 * 1024;   ///< put payloads without credit in flight on a connection
-inline constexpr uint32_t kEagerPayloadMax = 8 * 1024;  ///< payloads up to here need no credit, but for their op
-/// What a payload takes of the credit, which is counted in grains: as many as it begins.
+inline constexpr uint32_t kKeysPerExistsMax = 16384;    ///< of one EXISTS; kBodyBytesMax limits it too
+inline constexpr uint32_t kEagerBytesMax = 64 * 1024;   ///< put payloads without credit, on one connection
+inline constexpr uint32_t kEagerPayloadMax = 8 * 1024;  ///< payloads up to this size need credit for their op only
+/// How much credit a payload takes. Credit is counted in grains; a grain that is begun counts whole.
 constexpr uint32_t credit_grains(uint32_t payload_bytes) {
   return static_cast<uint32_t>((payload_bytes + base::kGrainBytes - 1) / base::kGrainBytes);
 }
 inline constexpr uint16_t kAnyWorker = 0xffff;
 inline constexpr uint32_t kSumsMax = 33;  ///< a 2 MiB range that starts inside a grain touches 33
-inline constexpr uint64_t kOffsetMax = UINT32_MAX * kChunkBytesMax;  ///< in a block: chunk numbers are 32 bits
+inline constexpr uint64_t kOffsetMax = UINT32_MAX * kChunkBytesMax;  ///< offset in a block: chunk numbers have 32 bits
 
+/// What a frame is. c: sent by clients, s: by servers. Numbers are never given anew; new messages are appended.
 enum class Opcode : uint8_t {
   kHello = 1,
   kHelloReply = 2,
@@ -78,54 +79,57 @@ inline constexpr uint32_t kFeatures = kFeatureConsumed;  ///< all of this build
 /// A peer with kFeatureConsumed tells of a payload of this size or more at the latest when it is complete.
 inline constexpr uint32_t kReportedPayloadMin = 32 * 1024;
 enum FrameFlags : uint16_t {
-  /// REPLY over rdma: the payload was written where the ops' remote pieces said, and does not follow.
+  /// On REPLY over rdma: the payload was written into the ops' remote pieces, and does not follow.
   kFramePlaced = 1,
 };
 
-/// In front of every frame, 48 bytes: at 0 the magic, 4 bytes.
+/// Stands in front of every frame. 48 bytes: at 0 the magic, 4 bytes.
 struct FrameHeader {
   /*  4 */ uint8_t version = kVersionMax;
   /*  5 */ Opcode opcode{};
-  /*  6 */ uint16_t flags = 0;
+  /*  6 */ uint16_t flags = 0;  ///< FrameFlags
   /*  8 */ uint32_t body_bytes = 0;
   /* 12 */ uint32_t payload_bytes = 0;
-  /* 16 */ uint64_t request_id = 0;
-  /* 24 */ uint64_t sequence = 0;
+  /* 16 */ uint64_t request_id = 0;  ///< never used again on a connection; a reply has that of its request
+  /* 24 */ uint64_t sequence = 0;    ///< counts the frames of this direction that have a MAC, from 0
   /* 32 */ std::array<uint8_t, 16> mac{};
 };
 
 void encode(const FrameHeader& header, std::span<std::byte, kHeaderBytes> out);
-/// kInvalid: bad magic, unknown opcode, lengths over the limits. Nothing is trusted before its MAC.
+/// Reads a header. kInvalid: bad magic, unknown opcode, lengths above the limits. Trust no field before check_mac() has
+/// passed.
 Result<FrameHeader> decode_header(std::span<const std::byte, kHeaderBytes> bytes);
-/// MAC over the header (MAC field zero) and the body.
+/// The MAC over header (with its MAC field zero) and body.
 std::array<uint8_t, 16> make_mac(const base::SipKey& key, const FrameHeader& header, std::span<const std::byte> body);
 bool check_mac(const base::SipKey& key, const FrameHeader& header, std::span<const std::byte> body);
 
+/// What an op does. None carries more than one chunk; a larger block is begin, chunks, and commit.
 enum class OpKind : uint8_t {
-  kGet = 1,
-  kPut = 2,
-  kWrite = 3,
-  kBegin = 4,
-  kChunk = 5,
-  kCommit = 6,
-  kAbort = 7,
-  kRemove = 8,
-  kTouch = 9,
-  kStat = 10,
-  kFlush = 11,
-  kSuspect = 12,
-  kPin = 13,
+  kGet = 1,       ///< a range inside one chunk
+  kPut = 2,       ///< a whole block of at most one chunk
+  kWrite = 3,     ///< a range inside one chunk; the rest of the block stays
+  kBegin = 4,     ///< opens an upload; the reply has its id
+  kChunk = 5,     ///< one chunk of an upload, or a part of one
+  kCommit = 6,    ///< makes the upload the block
+  kAbort = 7,     ///< throws the upload away
+  kRemove = 8,    ///< the block is gone when it is answered
+  kTouch = 9,     ///< counts the block as read
+  kStat = 10,     ///< generation and size
+  kFlush = 11,    ///< removes all blocks of the namespace in this worker's shards
+  kSuspect = 12,  ///< the client saw a wrong checksum: look, and drop the block if it is damaged
+  kPin = 13,      ///< reserved
 };
+/// Bits of Op::flags.
 enum OpFlags : uint8_t {
-  kOpIfAbsent = 1,
-  kOpChained = 2,  ///< starts after the previous op of the frame is done (and fails with kCanceled if that failed)
-  kOpVerify = 4,   ///< get: the server verifies all bytes itself
+  kOpIfAbsent = 1,        ///< put, begin: kExists if the key is there
+  kOpChained = 2,         ///< starts after the op before it in the frame; kCanceled if that one failed
+  kOpVerify = 4,          ///< get: the server verifies all bytes itself
   kOpServerChecksum = 8,  ///< put, chunk, write: carries no sums
   kOpRangeWrite = 16,     ///< begin: a range write, chunks may be partial
 };
-/// True for kinds whose `length` bytes follow as payload.
+/// True for kinds whose payload of `length` bytes follows.
 constexpr bool has_payload(OpKind k) { return k == OpKind::kPut || k == OpKind::kWrite || k == OpKind::kChunk; }
-/// True for kinds that change what gets are answered with. (The chunks of an upload do not, its commit does.)
+/// True for kinds that change what gets answer. (The chunks of an upload do not; its commit does.)
 constexpr bool is_change(OpKind k) {
   return k == OpKind::kPut || k == OpKind::kWrite || k == OpKind::kCommit || k == OpKind::kRemove ||
          k == OpKind::kFlush;
@@ -142,13 +146,13 @@ struct RemotePiece {
 };
 
 inline constexpr size_t kOpsHeaderBytes = 16;
-/// What an OPS body begins with, 16 bytes: at 0 the op count, 2 bytes; made_us has 6.
+/// The first 16 bytes of an OPS body: at 0 the op count, 2 bytes. made_us has 6 bytes.
 struct OpsHeader {
-  /// When the frame was made, on the *server's* clock as the client knows it: never later than it really was (WELCOME
-  /// and PONG tell the client). The deadlines of the ops count from here, however long the frame is on its way.
+  /// When the frame was made, by the *server's* clock as the client knows it from WELCOME and PONG: a lower bound,
+  /// never later than the truth. The deadlines of the ops count from here, however long the frame is under way.
   /*  2 */ uint64_t made_us = 0;
-  /// Of the client: raised whenever it gives up a change that a server may still have before it. A server that has
-  /// seen a higher one does no change of a lower one any more; it answers kBusy with kReplyFenced.
+  /// The client's epoch. The client raises it when it gives up a change that some server may still receive. A server
+  /// that has seen a higher epoch refuses changes of a lower one: it answers kBusy with kReplyFenced.
   /*  8 */ uint64_t epoch = 0;
 };
 inline constexpr uint64_t kMadeUsMax = (uint64_t{1} << 48) - 1;
@@ -159,10 +163,11 @@ struct Op {
   /*  1 */ uint8_t flags = 0;
   /*  4 */ uint16_t index = 0;  ///< names the op in replies; unique in its frame
   /*  6 */ uint8_t priority = 0;
-  /// Time left when the frame was made; 0 = the server's own limit, from its arrival.
+  /// Time that was left when the frame was made. 0 = the server's own limit, counted from the arrival.
   /*  8 */ uint32_t deadline_us = 0;
   /* 12 */ uint32_t length = 0;  ///< payload bytes, or the range's length of a get
-  /// get, write, suspect: in the block. begin: block bytes (put), or the end of the range (write). chunk: in the chunk.
+  /// For get, write and suspect: the offset in the block. For begin: block bytes (put), or the end of the range
+  /// (write). For chunk: the offset in the chunk.
   /* 16 */ uint64_t offset = 0;
   /* 24 */ uint64_t generation = 0;    ///< get: if_generation; chunk, commit, abort: upload id
   /* 32 */ uint32_t chunk_number = 0;  ///< chunk
@@ -192,11 +197,11 @@ struct OpReply {
 enum ReplyFlags : uint8_t {
   kReplyWholeChunk = 1,
   kReplyHasHoles = 2,
-  kReplyFenced = 4,  ///< with kBusy: not done, since the client has begun a newer epoch meanwhile
+  kReplyFenced = 4,  ///< with kBusy: not done, since the client has begun a newer epoch
 };
 
-/// Appends to a caller's buffer; false: no room left, of ops, bytes or payload (the frame is full: send it and start
-/// another).
+/// Appends ops to a caller's buffer. False: no room left for another op, its bytes or its payload. Then send the frame
+/// and begin the next one.
 class OpsEncoder {
  public:
   explicit OpsEncoder(std::span<std::byte> body, const OpsHeader& header = {});
@@ -210,7 +215,7 @@ class OpsEncoder {
   uint16_t count_ = 0;
   uint64_t payload_ = 0;
 };
-/// The same for replies.
+/// Appends replies, as OpsEncoder appends ops.
 class ReplyEncoder {
  public:
   explicit ReplyEncoder(std::span<std::byte> body);
@@ -225,13 +230,13 @@ class ReplyEncoder {
   uint16_t count_ = 0;
   uint64_t payload_ = 0;
 };
-/// Walks a body: next() gives ops until the end. What they hold may be relied upon only after validate().
+/// Walks over a body: next() gives its ops one after another. The ops can be relied upon only after validate().
 class OpsDecoder {
  public:
   explicit OpsDecoder(std::span<const std::byte> body);
-  /// The op count, or kInvalid. Looks at the whole body: known kinds and flags, unique indexes below kOpsPerFrameMax,
-  /// keys of 1..1024 bytes where the kind has one, ranges inside one chunk, as many sums as the range has grain pieces
-  /// (none with kOpServerChecksum), payload lengths that add up to the frame's.
+  /// Returns the op count, or kInvalid. It checks the whole body: known kinds and flags; indexes that are unique and
+  /// below kOpsPerFrameMax; keys of 1..1024 bytes where the kind has one; ranges inside one chunk; as many sums as the
+  /// range has pieces of grains (none with kOpServerChecksum); payload lengths that add up to the frame's.
   Result<uint16_t> validate(uint32_t payload_bytes) const;
   OpsHeader header() const;
   bool next(Op& out);
@@ -241,11 +246,12 @@ class OpsDecoder {
   size_t at_ = kOpsHeaderBytes;
   uint16_t left_ = 0;
 };
+/// Walks over the body of a REPLY, as OpsDecoder does over OPS.
 class ReplyDecoder {
  public:
   explicit ReplyDecoder(std::span<const std::byte> body);
-  /// The reply count, or kInvalid: indexes unique and below kOpsPerFrameMax, payload lengths that add up to the
-  /// frame's. That an op was asked for, and its number of sums, is the caller's to check.
+  /// Returns the reply count, or kInvalid. It checks that indexes are unique and below kOpsPerFrameMax and that payload
+  /// lengths add up to the frame's. The caller checks that the op was asked for, and its number of sums.
   Result<uint16_t> validate(uint32_t payload_bytes) const;
   bool next(OpReply& out);
 
@@ -255,8 +261,8 @@ class ReplyDecoder {
   uint16_t left_ = 0;
 };
 
-/// EXISTS: u8 touch, 3 zero, u32 count, then per key u16 length and bytes. Its reply: u32 count, then the bits (i is in
-/// byte i / 8).
+/// EXISTS: u8 touch, 3 zero bytes, u32 count, then for each key u16 length and its bytes. Its reply: u32 count, then
+/// one bit for each key (bit i lies in byte i / 8).
 class ExistsEncoder {
  public:
   ExistsEncoder(std::span<std::byte> body, bool touch);
@@ -269,6 +275,7 @@ class ExistsEncoder {
   size_t used_;
   uint32_t count_ = 0;
 };
+/// Walks over the keys of an EXISTS. validate() first.
 class ExistsDecoder {
  public:
   explicit ExistsDecoder(std::span<const std::byte> body);
@@ -288,7 +295,9 @@ struct ExistsReply {
 };
 Result<ExistsReply> decode_exists_reply(std::span<const std::byte> body);
 
+/// Values of Hello::transport.
 inline constexpr uint8_t kTransportTcp = 0, kTransportShm = 1, kTransportRdma = 2;
+/// HELLO: the client's first frame, in the frozen format.
 struct Hello {
   /*  0 */ uint16_t version_min = kVersionMin;
   /*  2 */ uint16_t version_max = kVersionMax;
@@ -299,6 +308,7 @@ struct Hello {
   /* 20 */ std::array<uint8_t, 32> nonce{};
   /* 52 */ std::string_view client_name;  ///< at most 256 bytes
 };
+/// HELLO_REPLY: the server's answer, with its proof over everything before it.
 struct HelloReply {
   /*  0 */ uint16_t version = kVersionMax;
   /*  4 */ uint32_t features = 0;
@@ -306,35 +316,36 @@ struct HelloReply {
   /* 40 */ std::string_view server_name;  ///< at most 256 bytes; may be empty
   std::array<uint8_t, 32> proof{};        ///< last 32 bytes of the body
 };
+/// PROOF: the client's proof over both HELLO and HELLO_REPLY.
 struct Proof {
   /*  0 */ std::array<uint8_t, 32> proof{};
 };
-/// INTRODUCE: which client this connection belongs to, before the server welcomes it.
+/// INTRODUCE: tells which client this connection belongs to, before the server welcomes it.
 struct Introduce {
   /*  0 */ std::array<uint8_t, 16> client_id{};  ///< random, one for each client process
-  /* 16 */ uint64_t epoch = 0;                   ///< the client's present one (OpsHeader)
+  /* 16 */ uint64_t epoch = 0;                   ///< the client's epoch now (OpsHeader)
 };
-/// What a client may have under way on a connection, each at least 1.
+/// How much a client may have under way on a connection. Each number is at least 1.
 struct Credit {
-  /*  0 */ uint16_t puts = 1;  ///< payloads of puts without a reply, in grains
-                               /// Bytes that gets above kEagerPayloadMax without a reply ask for, in grains.
-  /*  2 */ uint16_t gets = 1;
-  /*  4 */ uint16_t ops = 1;  ///< ops of OPS frames without a reply
+  /*  0 */ uint16_t puts = 1;  ///< payloads of puts that wait for a reply, in grains
+  /*  2 */ uint16_t gets = 1;  ///< bytes that larger gets (kEagerPayloadMax) ask for and wait for, in grains
+  /*  4 */ uint16_t ops = 1;   ///< ops of OPS frames that wait for a reply
   bool operator==(const Credit&) const = default;
 };
+/// WELCOME: what the client needs to place its ops. Sent once the client has introduced itself.
 struct Welcome {
-  /*  0 */ std::array<uint8_t, 16> boot_id{};
-  /* 16 */ std::array<uint8_t, 16> store_id{};
-  /* 32 */ uint64_t namespace_id = 0;
-  /* 40 */ uint64_t shard_seed = 0;
-  /* 48 */ uint64_t block_bytes_max = 0;
-  /* 56 */ uint16_t worker = 0;  ///< the one that this connection belongs to
+  /*  0 */ std::array<uint8_t, 16> boot_id{};   ///< random, of this process of the server: another one after a restart
+  /* 16 */ std::array<uint8_t, 16> store_id{};  ///< random, of the store
+  /* 32 */ uint64_t namespace_id = 0;           ///< of the credential's namespace: seeds shards and checksums
+  /* 40 */ uint64_t shard_seed = 0;             ///< of the store, public
+  /* 48 */ uint64_t block_bytes_max = 0;        ///< larger blocks are refused
+  /* 56 */ uint16_t worker = 0;                 ///< index of the worker that serves this connection
   /* 58 */ uint16_t worker_count = 1;
   /* 60 */ Credit credit;
-  /* 66 */ uint8_t ready = 0;
+  /* 66 */ uint8_t ready = 0;        ///< 0: the worker's stores still recover; READY follows
   /* 67 */ uint8_t shard_count = 1;  ///< 1..32
   /* 68 */ std::array<uint8_t, 32> worker_of_shard{};
-  /* 100 */ uint64_t now_ns = 0;  ///< the server's clock, read after INTRODUCE had come
+  /* 100 */ uint64_t now_ns = 0;  ///< the server's clock, read after INTRODUCE had arrived
 };
 /// CONSUMED: all payload bytes that have been copied out of the socket since the connection began. Never less than was
 /// said before, never more than was sent.
@@ -343,56 +354,60 @@ struct Consumed {
 };
 /// PONG.
 struct Pong {
-  /*  0 */ uint64_t now_ns = 0;  ///< the sender's clock, read after the PING that it answers had come
+  /*  0 */ uint64_t now_ns = 0;  ///< the sender's clock, read after the PING had arrived that it answers
 };
 /// CANCEL and CANCELED.
 struct Cancel {
   /*  0 */ uint64_t request_id = 0;
   /*  8 */ uint16_t op_index = 0;
 };
-/// WINDOWS: the rings of a shm connection (docs/shm.md). Comes with their two descriptors.
+/// WINDOWS: the rings of a shm connection (docs/shm.md). Its two descriptors come along.
 struct Windows {
   /*  0 */ uint64_t get_ring_bytes = 0;  ///< server to client; a power of two
   /*  8 */ uint64_t put_ring_bytes = 0;  ///< client to server; a power of two
 };
 inline constexpr uint64_t kRingBytesMin = 4096, kRingBytesMax = 1u << 30;
+/// WORKER_MAP: which worker has which shard now.
 struct WorkerMap {
   /*  0 */ uint16_t worker_count = 1;
   /*  2 */ uint8_t shard_count = 1;
   /*  3 */ std::array<uint8_t, 32> worker_of_shard{};
 };
+/// GOODBYE: why the sender closes the connection.
 struct Goodbye {
   /*  0 */ Status status = Status::kOk;
-  /*  1 */ std::string_view text;  ///< up to the body's end; any bytes: clean before it is shown
+  /*  1 */ std::string_view text;  ///< up to the body's end; any bytes, so make it printable before showing it
 };
-/// RDMA_CONNECT and RDMA_ACCEPT: one end of a queue pair. 40 bytes.
+/// RDMA_CONNECT and RDMA_ACCEPT: describes one end of a queue pair. 40 bytes.
 struct RdmaEnd {
-  /*  0 */ uint16_t rail = 0;      ///< the client's number of it
-  /*  2 */ uint16_t receives = 0;  ///< posted at once, each of message_bytes
+  /*  0 */ uint16_t rail = 0;      ///< number that the client gave the rail
+  /*  2 */ uint16_t receives = 0;  ///< receives that are posted from the start, each of message_bytes
   /*  4 */ uint32_t queue_pair = 0;
-  /*  8 */ uint32_t first_packet = 0;  ///< sequence number, 24 bits, random
+  /*  8 */ uint32_t first_packet = 0;  ///< first sequence number, 24 random bits
   /* 12 */ uint32_t message_bytes = 0;
   /* 16 */ std::array<uint8_t, 16> gid{};
   /* 32 */ uint16_t lid = 0;
   /* 34 */ uint8_t mtu = 1;  ///< 1 = 256 bytes ... 5 = 4096
   /* 35 */ uint8_t ethernet = 1;
-  /* 36 */ uint8_t reads = 1;  ///< that may be under way at a time
+  /* 36 */ uint8_t reads = 1;  ///< RDMA READs that may be under way at a time
 };
-/// TAKEN: how many OFFERs since the beginning need their memory no more.
+/// TAKEN: for how many OFFERs, counted since the connection began, the memory is not needed any more.
 struct Taken {
   /*  0 */ uint64_t offers = 0;
 };
+/// LIST: asks for `limit` blocks from `cursor` on (0 = the beginning).
 struct List {
   /*  0 */ uint64_t cursor = 0;
   /*  8 */ uint32_t limit = 0;
 };
+/// One block of a LIST_REPLY.
 struct ListItem {
   /*  0 */ uint64_t generation = 0;
   /*  8 */ uint64_t block_bytes = 0;
   /* 16 */ std::string_view key;
 };
 
-/// Bytes written; 0 if `out` is too small.
+/// Encodes a message. Returns the bytes written; 0 if `out` is too small.
 size_t encode(const Hello&, std::span<std::byte> out);
 size_t encode(const HelloReply&, std::span<std::byte> out);
 size_t encode(const Proof&, std::span<std::byte> out);
@@ -408,7 +423,7 @@ size_t encode(const Goodbye&, std::span<std::byte> out);
 size_t encode(const List&, std::span<std::byte> out);
 size_t encode(const RdmaEnd&, std::span<std::byte> out);
 size_t encode(const Taken&, std::span<std::byte> out);
-/// OFFER: u32 count, then remote pieces: where the payload of the next frame lies.
+/// OFFER: u32 count, then the remote pieces in which the payload of the next frame stands.
 size_t encode_offer(std::span<const RemotePiece> remote_pieces, std::span<std::byte> out);
 void store(const RemotePiece& remote_piece, std::byte* at);
 RemotePiece load_remote_piece(const std::byte* at);
@@ -425,12 +440,13 @@ Result<Windows> decode_windows(std::span<const std::byte> body);
 Result<WorkerMap> decode_worker_map(std::span<const std::byte> body);
 Result<Goodbye> decode_goodbye(std::span<const std::byte> body);
 Result<List> decode_list(std::span<const std::byte> body);
-/// kInvalid: a queue pair that nobody could talk to, by its numbers.
+/// kInvalid: the numbers cannot be those of a queue pair that one could talk to.
 Result<RdmaEnd> decode_rdma_end(std::span<const std::byte> body);
 Result<Taken> decode_taken(std::span<const std::byte> body);
-/// Checked: 1 to kRemotePiecesPerOfferMax remote pieces, none empty or wrapping. Returns how many are in `out`.
+/// Checks that there are 1 to kRemotePiecesPerOfferMax pieces, none of them empty or wrapping. Returns how many are in
+/// `out`.
 Result<uint16_t> decode_offer(std::span<const std::byte> body, std::span<RemotePiece, kRemotePiecesPerOfferMax> out);
-/// LIST_REPLY: u64 next cursor, u32 count, items. Encoder appends like the others.
+/// LIST_REPLY: u64 next cursor, u32 count, items. The encoder appends as the others do.
 class ListReplyEncoder {
  public:
   explicit ListReplyEncoder(std::span<std::byte> body);
@@ -442,6 +458,7 @@ class ListReplyEncoder {
   size_t used_;
   uint32_t count_ = 0;
 };
+/// Walks over the items of a LIST_REPLY. validate() first.
 class ListReplyDecoder {
  public:
   explicit ListReplyDecoder(std::span<const std::byte> body);
@@ -455,6 +472,7 @@ class ListReplyDecoder {
   uint32_t left_ = 0;
 };
 
+/// The shard that a key belongs to. `shard_count` is a power of two. Client and server compute it alike.
 uint32_t shard_of(std::string_view key, uint64_t shard_seed, uint64_t namespace_id, uint32_t shard_count);
 
 }  // namespace memkv::wire

@@ -1,5 +1,5 @@
-/// Every decoder of a frame's body, chosen by the frame's own opcode. What a decoder accepts is walked, read to its
-/// last byte, and the encoder's own bytes are read back the same.
+/// Fuzzes the decoder of every frame's body; the opcode of the frame chooses it. What a decoder accepts is read to its
+/// last byte, encoded anew, and must decode to the same.
 
 #include <cstring>
 #include <vector>
@@ -14,13 +14,13 @@ namespace {
 
 using Body = std::span<const std::byte>;
 
-uint64_t seen = 0;  // so that no read is optimized away
+uint64_t seen = 0;  // uses what was read, so that no read is optimized away
 void see(uint64_t value) { seen ^= value; }
 void see(std::string_view text) {
   for (const char c : text) see(static_cast<uint64_t>(c));
 }
 
-/// The ops of a valid body, written anew; empty: the body is not valid.
+/// The ops of a valid body, encoded anew. Empty: the body is not valid.
 std::vector<std::byte> rewrite_ops(Body body, uint32_t payload_bytes) {
   OpsDecoder decoder(body);
   const auto count = decoder.validate(payload_bytes);
@@ -88,7 +88,8 @@ void see_list_reply(Body body) {
   MEMKV_ASSERT(items == *count);
 }
 
-/// Messages of a fixed layout. What is unknown to this version (a status, say) may change on the way, but only once.
+/// Messages of a fixed layout. A value that this version does not know (a status, say) may change when it is encoded
+/// anew, but only the first time.
 template <typename Decoded>
 void see_plain(const Decoded& decoded, Decoded (*decode)(Body)) {
   if (!decoded) return;
@@ -162,7 +163,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::array<std::byte, kHeaderBytes> again;
   encode(*header, again);
   MEMKV_ASSERT(std::memcmp(again.data(), data, kHeaderBytes) == 0, "a header that is accepted is written the same");
-  // A copy of its own size: a read past the end is seen.
+  // The body in memory of exactly its size, so that a sanitizer sees a read past the end.
   const std::vector<std::byte> body(bytes.begin() + kHeaderBytes, bytes.end());
   see_body(*header, body);
   return 0;

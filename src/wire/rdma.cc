@@ -1,4 +1,4 @@
-/// What two NICs need to know of each other, and of each other's memory.
+/// The messages by which two NICs learn of each other, and of each other's memory.
 
 #include "wire/codec.h"
 #include "wire/messages.h"
@@ -6,7 +6,7 @@
 namespace memkv::wire {
 namespace {
 
-constexpr uint32_t kNumberMax = 0xffffff;  // queue pairs and packets are counted in 24 bits
+constexpr uint32_t kNumberMax = 0xffffff;  // numbers of queue pairs and packets have 24 bits
 constexpr uint8_t kMtuMax = 5;
 constexpr uint32_t kMessageBytesLeast = 1024, kMessageBytesMost = 1 << 20;
 constexpr uint16_t kReceivesLeast = 4;

@@ -1,5 +1,6 @@
 #pragma once
-/// One frame of every message with fixed contents: for golden files, tests of the decoders and seeds of the fuzzers.
+/// One frame of every message, with fixed contents: for golden files, for tests of the decoders, and as seeds of the
+/// fuzzers.
 
 #include <array>
 #include <cstring>
@@ -13,7 +14,7 @@ namespace memkv::wire {
 
 struct Sample {
   std::string name;
-  std::vector<std::byte> frame;  ///< header and body
+  std::vector<std::byte> frame;  ///< header and body, without payload
   std::span<const std::byte> body() const { return std::span(frame).subspan(kHeaderBytes); }
 };
 
@@ -108,7 +109,7 @@ inline Welcome sample_welcome() {
   return welcome;
 }
 
-/// Bytes of a message in a buffer of its own.
+/// The bytes of a message, in a buffer of their own.
 template <typename Message>
 std::vector<std::byte> encoded(const Message& message) {
   std::vector<std::byte> body(4096);
@@ -116,7 +117,7 @@ std::vector<std::byte> encoded(const Message& message) {
   return body;
 }
 
-/// What both sides get from the sample HELLO and HELLO_REPLY.
+/// What both sides compute from the sample HELLO and HELLO_REPLY.
 inline Agreement sample_agreement() {
   const auto reply = encoded(sample_hello_reply());
   return agree(kSampleSecret, encoded(sample_hello()), std::span(reply).first(reply.size() - 32));
@@ -159,7 +160,7 @@ inline constexpr std::array<RemotePiece, 2> kSampleRemotePieces = {
     RemotePiece{.address = 0x7f0011223344, .length = 65536, .key = 0x8899aabb},
     RemotePiece{.address = 0x7f0055667788, .length = 4464, .key = 0xccddeeff}};
 
-/// A get that says where its bytes go, and one that does not.
+/// A frame with two gets: one says where its bytes go, the other does not.
 inline std::vector<std::byte> sample_placed_ops() {
   std::vector<std::byte> body(4096);
   OpsEncoder encoder(body, {.made_us = kMadeUsMax, .epoch = 1});

@@ -1,4 +1,4 @@
-/// The child's side: one process that changes its own blocks and reports each change before and after.
+/// The child's side: a process that changes its own blocks, and reports each change before and after.
 
 #include "tests/crash/client.h"
 
@@ -24,8 +24,8 @@ using Run = std::function<std::vector<Outcome>(Batch&, Deadline)>;
 
 constexpr uint64_t kSmallSizes[] = {0, 1, 100, 4096, 40'000, 65'536, 65'537};
 constexpr uint64_t kLargeSizes[] = {562'176, 1'048'576, 2'097'152, 2'097'153, kBlockBytesMax};
-constexpr uint64_t kCheapBytes = 4096;  ///< what is written once the budget is spent
-constexpr int kGivenUpMax = 3;          ///< of a block: the model looks at every order of them
+constexpr uint64_t kCheapBytes = 4096;  ///< size of writes once the budget is spent
+constexpr int kGivenUpMax = 3;          ///< for each block: the model looks at every order of them
 constexpr int kAwayMs = 30;             ///< between two tries while the server is away
 constexpr auto kLongDeadline = std::chrono::seconds(10);
 
@@ -38,7 +38,7 @@ bool asked_to_end() {
   return poll(&fd, 1, 0) != 0;
 }
 
-/// Makes random changes, a batch at a time, no two of a batch to one block.
+/// Makes random changes in batches. A batch never has two changes of one block.
 class Changer {
  public:
   Changer(const ClientPlan& plan, Run run)
@@ -66,11 +66,11 @@ class Changer {
   }
 
  private:
-  /// What this process knows of a block by its own changes.
+  /// What this process knows of a block from its own changes.
   struct Block {
     std::optional<Change> whole;  ///< the block is as this put left it
-    int given_up = 0;             ///< changes of unknown outcome
-    bool left_alone = false;      ///< not changed any more, so that one that comes late is not covered up
+    int given_up = 0;             ///< changes whose outcome is unknown
+    bool left_alone = false;      ///< it is not changed any more, so that a late change is not covered up
   };
 
   void tell(Report::Kind kind, const Change& change, Status status = Status::kOk) {
@@ -86,8 +86,8 @@ class Changer {
 
   static void rest(int ms = 1) { usleep(static_cast<useconds_t>(ms) * 1000); }
 
-  /// A block that the batch does not change yet; often one with a given-up change, for that may come late and undo what
-  /// follows.
+  /// Chooses a block that the batch does not change yet. Often it takes one with a given-up change, since that may come
+  /// late and undo what follows.
   std::optional<uint32_t> choose(const std::vector<Change>& taken) {
     const bool wants_uncertain = gave_up_ || below(2) == 0;
     const auto first = static_cast<uint32_t>(below(kBlocksPerClient));
@@ -141,8 +141,8 @@ class Changer {
     if (!gives_up_soon && is_failure(outcomes.front().status)) rest(kAwayMs);
   }
 
-  /// In a hurry until something is given up; what follows it waits until it is acknowledged. So a change that comes
-  /// late has something to undo. Where it may do that, it costs a block until the round ends.
+  /// In a hurry, deadlines are so short that something is given up. What follows waits until it is acknowledged, so
+  /// that a late change has something to undo. Where that is allowed it costs a block until the round ends.
   bool is_hasty() { return plan_.ordered ? !gave_up_ && below(4) != 0 : below(16) == 0; }
 
   void add(Batch& batch, const Change& change, const Bytes& bytes) const {
@@ -178,15 +178,16 @@ class Changer {
     if (is_whole && block.given_up == 0) block.whole = change;
   }
 
-  /// Half of the blocks whose given-up change has been followed by an acknowledged one, while others are left to
-  /// change.
+  /// From now on leaves half of those blocks alone whose given-up change was followed by an acknowledged one, as long
+  /// as others are left to change.
   void leave_alone_some(Block& block) {
     if (left_alone_ >= static_cast<int>(kBlocksPerClient) / 2 || below(2) != 0) return;
     block.left_alone = true;
     ++left_alone_;
   }
 
-  /// A block whose last change was an acknowledged put, nothing given up since, reads as that put left it.
+  /// Checks a block whose last change was an acknowledged put, with nothing given up since: it must read as that put
+  /// left it.
   void read_back(uint32_t key) {
     const std::optional<Change> whole = blocks_[key].whole;
     if (!whole) return;
@@ -223,7 +224,7 @@ int run_client(const ClientPlan& plan) {
   options.servers = {plan.address};
   options.namespace_key = plan.credential;
   options.shm_dir = plan.shm_dir;
-  setenv("MEMKV_TRANSPORT", plan.transport.c_str(), /*overwrite=*/1);  // kAuto in the options would leave it alone
+  setenv("MEMKV_TRANSPORT", plan.transport.c_str(), /*overwrite=*/1);  // kAuto in the options would not override it
   if (plan.session) {
     auto session = Session::connect(options);
     if (!session) return 1;

@@ -15,7 +15,7 @@
 namespace memkv::test {
 namespace {
 
-constexpr auto kGrace = std::chrono::milliseconds(500);  ///< for a client to end when asked
+constexpr auto kGrace = std::chrono::milliseconds(500);  ///< how long a client may take to end when asked
 
 struct Pipe {
   base::UniqueFd read, write;
@@ -31,7 +31,7 @@ Pipe make_pipe() {
 }
 
 [[noreturn]] void become_client(const std::vector<std::string>& arguments, int reports, int stop, int log) {
-  // Out of the way of the two numbers first: one of the pipes may have either.
+  // First both move out of the way of the two fixed numbers, since one of the pipes may have either.
   reports = fcntl(reports, F_DUPFD_CLOEXEC, 16);
   stop = fcntl(stop, F_DUPFD_CLOEXEC, 16);
   dup2(log, 1);
@@ -125,7 +125,7 @@ void ClientProcess::finish() {
   if (reader_.joinable()) reader_.join();
 }
 
-/// Ends when the process is gone: nobody else has the writing end.
+/// Ends when the process is gone, since nobody else has the writing end.
 void ClientProcess::read_reports() {
   Report report;
   for (size_t have = 0;;) {

@@ -14,7 +14,7 @@ namespace {
 using base::kSectorBytes;
 using Extent = NewestSegment::Extent;
 
-/// The extent at `block` of a segment, if there is a whole one of this epoch.
+/// The extent at `block` of a segment, if a whole one of this epoch lies there.
 std::optional<Extent> extent_at(const std::vector<std::byte>& segment, uint32_t block, uint64_t epoch, uint64_t seed) {
   const base::Bytes bytes = base::Bytes(segment).subspan(uint64_t{block} * base::kSectorBytes);
   const auto peeked = format::peek_extent(bytes);
@@ -31,7 +31,7 @@ std::optional<Extent> extent_at(const std::vector<std::byte>& segment, uint32_t 
   return extent;
 }
 
-/// All extents of this epoch, also those of a tail that was abandoned.
+/// All extents of this epoch, including those of an abandoned tail.
 std::vector<Extent> all_extents(const std::vector<std::byte>& segment, uint64_t epoch, uint64_t seed) {
   std::vector<Extent> extents;
   for (uint32_t block = 1; block < segment.size() / base::kSectorBytes; ++block) {
@@ -64,7 +64,7 @@ bool DriveImage::read(uint64_t offset, std::vector<std::byte>& bytes) const {
   return pread(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset)) == static_cast<ssize_t>(bytes.size());
 }
 
-/// By the segment's header, or where that is lost by its first extent; 0: neither.
+/// The epoch by the segment's header, or by its first extent if the header is lost. 0: neither is there.
 uint64_t DriveImage::epoch_at(uint64_t start) const {
   std::vector<std::byte> bytes(2 * base::kSectorBytes);
   format::SegmentHeader header;
@@ -78,7 +78,7 @@ uint64_t DriveImage::epoch_at(uint64_t start) const {
   return good ? extent->epoch : epoch;
 }
 
-/// Up to where the anchors say that a segment was complete.
+/// How far the anchors say that a segment was complete.
 uint64_t DriveImage::anchored_block(uint32_t shard, uint64_t epoch) const {
   uint64_t block = 0;
   for (uint64_t copy = 0; copy < 2; ++copy) {
@@ -121,7 +121,7 @@ std::optional<NewestSegment> DriveImage::newest_segment(uint32_t shard) const {
   uint64_t chain = 0;  // 0: not known
   for (const Extent& e : all) {
     const bool follows = e.block == end && (chain == 0 || e.header.previous_checksum == chain);
-    if (!follows && (e.block < end || end >= vouched)) continue;  // of an abandoned tail
+    if (!follows && (e.block < end || end >= vouched)) continue;  // it belongs to an abandoned tail
     chain = e.header.checksum;
     end = e.end();
     newest.extents.push_back(e);
@@ -145,7 +145,7 @@ std::vector<engine::Digest> may_be_older(const NewestSegment& segment, uint64_t 
   });
   std::vector<engine::Digest> digests;
   if (hit == segment.extents.end() || hit->block < segment.vouched_block) return digests;
-  // Those behind it were in flight together with it.
+  // The extents behind it were in flight together with it.
   for (auto e = hit; e != segment.extents.end(); ++e)
     digests.insert(digests.end(), e->digests.begin(), e->digests.end());
   return digests;

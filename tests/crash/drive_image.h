@@ -1,5 +1,5 @@
 #pragma once
-/// Reads a drive of a store at rest by docs/data-file.md: an own reading, apart from the recovery that it judges.
+/// Reads a drive of a store at rest, following docs/data-file.md. It shares no code with the recovery that it judges.
 
 #include <cstdint>
 #include <optional>
@@ -16,16 +16,16 @@ namespace memkv::test {
 /// The newest segment of a log, as far as it was written.
 struct NewestSegment {
   struct Extent {
-    uint32_t block = 0;  ///< of the segment
+    uint32_t block = 0;  ///< place in the segment, in sectors
     format::ExtentHeader header{};
     std::vector<engine::Digest> digests;  ///< of its records that commit, replace or kill a block
 
     uint32_t end() const { return block + header.extent_bytes / base::kSectorBytes; }
   };
-  uint64_t start = 0;  ///< place on the drive
+  uint64_t start = 0;  ///< place on the drive, in bytes
   uint64_t epoch = 0;
   std::vector<Extent> extents;
-  uint32_t vouched_block = 0;  ///< of all extents before it something says that they are complete
+  uint32_t vouched_block = 0;  ///< something says that all extents before it are complete
 };
 
 class DriveImage {
@@ -38,7 +38,7 @@ class DriveImage {
   uint64_t slice_of(uint32_t shard) const { return format::kSlicesOffset + shard * superblock_.slice_bytes; }
   /// Nothing: no segment was begun.
   std::optional<NewestSegment> newest_segment(uint32_t shard) const;
-  /// What a key is on the drives of this store. Nothing: it has no such namespace.
+  /// The digest of a key on the drives of this store. Nothing: there is no such namespace.
   std::optional<engine::Digest> digest_of(std::string_view name_space, std::string_view key) const;
 
  private:
@@ -50,11 +50,11 @@ class DriveImage {
 
   base::UniqueFd fd_;
   format::Superblock superblock_{};
-  uint64_t seed_ = 0;  ///< of all that lies in the drive's logs
+  uint64_t seed_ = 0;  ///< for all that lies in the drive's logs
 };
 
-/// The digests of blocks of which an older version may appear once the sector at `place` is lost: the one exception of
-/// docs/data-file.md, "What is lost".
+/// The digests of blocks whose older version may appear when the sector at `place` is lost. This is the one exception
+/// of docs/data-file.md, "What is lost".
 std::vector<engine::Digest> may_be_older(const NewestSegment& segment, uint64_t place);
 
 }  // namespace memkv::test

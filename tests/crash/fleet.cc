@@ -13,10 +13,10 @@ namespace memkv::test {
 namespace {
 
 constexpr size_t kBlocksPerCheck = 8;
-constexpr auto kCheckDeadline = std::chrono::seconds(60);  ///< of a busy machine, or an emulated one
+constexpr auto kCheckDeadline = std::chrono::seconds(60);  ///< long enough for a busy machine or an emulated one
 
-/// Runs gets of a server that was reached all the while: of one that is taken for away every block is a miss. Nothing:
-/// it was not reached in time.
+/// Runs gets at a server that was reached all the time. (If the client takes a server for away, every block is a miss.)
+/// Nothing: it was not reached in time.
 std::vector<Outcome> run_reached(Client& reader, Batch& batch) {
   const auto end = std::chrono::steady_clock::now() + kCheckDeadline;
   while (std::chrono::steady_clock::now() < end) {

@@ -1,5 +1,5 @@
 #pragma once
-/// The client processes of the torture and the models of all their blocks.
+/// The client processes of the torture, and the models of all their blocks.
 
 #include <memory>
 #include <string>
@@ -11,12 +11,12 @@
 
 namespace memkv::test {
 
-/// The figures of the verdict.
+/// The numbers of the verdict.
 struct Totals {
   int kills = 0, stops = 0, stores = 0;
   uint64_t hits = 0, misses = 0;
-  uint64_t findings[5] = {};  ///< by Finding
-  uint64_t broken = 0;        ///< servers that did not start, or did not end as asked; gets that failed
+  uint64_t findings[5] = {};  ///< counted by Finding
+  uint64_t broken = 0;        ///< servers that did not start or did not end as asked, and gets that failed
   ClientCounts changes;
 
   bool good() const;
@@ -25,19 +25,19 @@ struct Totals {
   std::string figures() const;
 };
 
-/// Where the server is, and how its tenants get in.
+/// Where the server is, and the credentials of its tenants.
 struct Access {
   std::string address;
   std::string shm_dir;
   std::string credentials[kTenants];
 };
 
-/// How a run of the clients differs from the others.
+/// How this run of the clients differs from others.
 struct FleetPlan {
   uint64_t seed = 0;
-  int run = 0;           ///< counts up: versions of one run are above those of the run before
-  uint64_t budget = 0;   ///< bytes that all clients together may write
-  std::string journals;  ///< not empty: each client keeps its reports in a file that begins so, too
+  int run = 0;           ///< counts up: versions of a run are larger than those of the run before
+  uint64_t budget = 0;   ///< how many bytes all clients together may write
+  std::string journals;  ///< if not empty, each client also keeps its reports in a file that begins so
 };
 
 class Fleet {
@@ -46,15 +46,15 @@ class Fleet {
 
   void start(const Access& access, const FleetPlan& plan);
   void kill_first();
-  /// Asks all to end, kills who does not, and waits for the last report.
+  /// Asks all clients to end, kills those that do not, and waits for the last report.
   void finish();
-  /// Server and clients are gone.
+  /// Tells the models that server and clients are gone.
   void at_rest();
-  /// An older version of the block may appear in the next check.
+  /// Allows an older version of the block in the next check.
   void allow_older(const BlockId& block) { blocks_[static_cast<size_t>(block.client)][block.key].allow_older(); }
-  /// Reads every block and compares it. Server and clients are at rest.
+  /// Reads every block and compares it. Server and clients must be at rest.
   void check(const Access& access);
-  /// Replays what the clients of an earlier run, ended by a reset of the machine, reported.
+  /// Replays the reports of an earlier run's clients, which a reset of the machine ended.
   void load_journals(const std::string& journals);
   Rules& rules() { return rules_; }
 
@@ -65,7 +65,7 @@ class Fleet {
 
   Rules rules_;
   Totals& totals_;
-  std::vector<std::vector<BlockModel>> blocks_;  ///< by client, by key
+  std::vector<std::vector<BlockModel>> blocks_;  ///< by client, then by key
   std::vector<std::unique_ptr<ClientProcess>> clients_;
 };
 

@@ -87,7 +87,7 @@ void BlockModel::ended(Status status, const Rules& rules) {
   previous_ = before;
   base_.clear();
   for (const Content& content : before) {
-    // Who was told that put_if_absent stored the block knows that it was absent.
+    // A client that was told that put_if_absent stored the block knows that it was absent.
     add_once(base_, after(change, change.kind == ChangeKind::kPutIfAbsent ? Content{} : content));
   }
   if (rules.ordered) given_up_.clear();
@@ -100,7 +100,7 @@ void BlockModel::at_rest() {
   given_up_.clear();
 }
 
-/// Everything that the base becomes by any of the given-up changes in any order.
+/// All contents that the base can become when any of the given-up changes are applied in any order.
 std::vector<Content> BlockModel::possible() const {
   struct State {
     Content content;
@@ -153,7 +153,7 @@ Finding BlockModel::check(const Found& found, const Rules& rules) {
   return Finding::kAllowed;
 }
 
-/// Bytes that should not be there: by whether some version of this block wrote the first of them.
+/// Judges bytes that should not be there: did some version of this block write the first of them?
 Finding BlockModel::finding_of(const Found& found) const {
   const uint64_t length = std::min<uint64_t>(found.bytes, 64);
   const bool known = std::any_of(events_.begin(), events_.end(), [&](const Event& event) {

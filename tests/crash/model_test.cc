@@ -17,7 +17,7 @@ void change(BlockModel& block, const Change& change, Status status, const Rules&
   block.ended(status, rules);
 }
 
-/// What a get of `bytes` answers where the whole block is of `version`.
+/// Checks the answer to a get of `bytes` when the whole block is of `version`.
 Finding check(BlockModel& block, uint64_t version, uint64_t bytes = 100, const Rules& rules = kStrict) {
   const auto data = pattern(block.name(), version, bytes);
   return block.check({true, data.data(), bytes}, rules);

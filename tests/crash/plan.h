@@ -1,5 +1,5 @@
 #pragma once
-/// What the torture does, drawn from its seed: the stores, and for each the rounds of lives that a server gets.
+/// What the torture does, drawn from its seed: the stores, and for each store the rounds of a server's lives.
 
 #include <cstdint>
 #include <random>
@@ -8,16 +8,16 @@
 
 namespace memkv::test {
 
-/// What can be left out (--without) or put in (--with).
+/// Things that can be left out (--without) or put in (--with).
 enum class Feature : uint8_t { kOrder, kStalls, kStops, kStarts, kClients, kDrives, kEviction, kRot };
 inline constexpr size_t kFeatureCount = 8;
 
 class Features {
  public:
   bool has(Feature feature) const { return on_[static_cast<size_t>(feature)]; }
-  /// Switches those of a comma list; false: one of them has no such name.
+  /// Switches those of a comma list on or off. False: one of the names is unknown.
   bool set(const std::string& names, bool on);
-  /// One line for each: name, whether it is on without being asked for, what it does.
+  /// One line for each feature: its name, whether it is on by default, and what it does.
   static std::string help();
   Features();
 
@@ -25,17 +25,17 @@ class Features {
   bool on_[kFeatureCount];
 };
 
-/// How one life of the server goes: clients write for a while, then it ends.
+/// One life of the server: clients write for a while, then it ends.
 struct LifePlan {
   enum class End : uint8_t { kKill, kFreezeAndKill, kTerminate };
   int load_ms = 0;
-  int stalls = 0;  ///< times that the server is stopped by SIGSTOP meanwhile
+  int stalls = 0;  ///< how often the server is stopped by SIGSTOP meanwhile
   int stall_ms = 0;
   bool kills_client = false;
   End end = End::kKill;
 };
 
-/// From one check of all blocks to the next. Clients live through all lives of a round.
+/// The time between two checks of all blocks. Clients live through all lives of a round.
 struct RoundPlan {
   enum class Damage : uint8_t { kNone, kRot, kDriveLeaves };
   Damage damage = Damage::kNone;  ///< done while the server is down, before the round
@@ -44,7 +44,7 @@ struct RoundPlan {
   const char* io = "uring";
   bool killed_while_starting = false;
   int starting_ms = 0;
-  bool clients_end_first = false;  ///< the last end comes when nothing is under way
+  bool clients_end_first = false;  ///< clients end before the last life does, so nothing is under way then
   std::vector<LifePlan> lives;
 
   int kills() const;
@@ -57,7 +57,8 @@ struct StorePlan {
   bool evicts = false;  ///< so small that its logs wrap
 };
 
-/// Draws plans. The same seed gives the same plans whatever features are on: what is off is drawn and dropped.
+/// Draws plans. A seed gives the same plans whatever features are on: features that are off are drawn, too, and
+/// ignored.
 class Planner {
  public:
   Planner(uint64_t seed, const Features& features, int drives) : random_(seed), features_(features), drives_(drives) {}

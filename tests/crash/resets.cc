@@ -16,11 +16,12 @@ namespace memkv::test {
 namespace {
 
 constexpr uint64_t kBytesPerBoot = uint64_t{24} << 20;
-constexpr uint64_t kAcknowledgedMin = 20;  ///< before the reset
+constexpr uint64_t kAcknowledgedMin = 20;  ///< how many changes at least before the reset
 constexpr int kLoadSecondsMax = 90;
-constexpr int kReadySeconds = 200;  ///< of an emulated machine
+constexpr int kReadySeconds = 200;  ///< long enough for an emulated machine
 
-/// All journals reach the folder with each write (9p without a cache); the drives get nothing that is under way.
+/// Resets the machine at once. Journals are written through to the folder (9p without a cache); what is under way to
+/// the drives is lost.
 [[noreturn]] void reset_machine() {
   const base::UniqueFd trigger(open("/proc/sysrq-trigger", O_WRONLY | O_CLOEXEC));
   if (write(trigger.get(), "b", 1) == 1) sleep(60);
@@ -59,7 +60,7 @@ int run_until_reset(const std::vector<std::string>& arguments) {
   std::printf("reset: boot %d: %lu changes acknowledged, now the reset\n", boot,
               static_cast<unsigned long>(totals.changes.acknowledged));
   std::fflush(stdout);
-  tcdrain(STDOUT_FILENO);  // a console gives its bytes away slowly
+  tcdrain(STDOUT_FILENO);  // a console is slow
   reset_machine();
 }
 

@@ -17,27 +17,27 @@
 namespace memkv::test {
 namespace {
 
-constexpr int kReadySeconds = 300;  ///< of a busy machine
+constexpr int kReadySeconds = 300;  ///< long enough for a busy machine
 constexpr const char* kNamespaceNames[kTenants] = {"default", "second"};
 
 void append_second_tenant(const std::string& config) {
   std::ofstream(config, std::ios::app) << "namespaces:\n  - name: second\n    auth_key: " << kSecondCredential << "\n";
 }
 
-/// A sector that is to rot.
+/// A sector that will rot.
 struct Target {
   const char* what;
   uint64_t place;
 };
 
-/// One kind of sector as often as the others: most bytes of a drive tell nothing that recovery needs.
+/// Chooses each kind of sector equally often, since recovery does not need most of a drive's bytes.
 Target choose_target(const DriveImage& image, uint32_t shard, const std::optional<NewestSegment>& segment,
                      uint64_t random) {
   const uint64_t kind = random % 8, drawn = mix(random + 1);
   const uint64_t slice = image.slice_of(shard);
   if (kind == 0) return {"superblock", format::kSuperblockOffsets[0]};
   if (kind == 1) return {"anchor", slice + drawn % 2 * base::kSectorBytes};
-  // Logs are written from the front: most of the second half is empty.
+  // Logs are written from the front, so most of the second half is empty.
   const Target any = {"sector", slice + drawn % (image.slice_bytes() / 2) / base::kSectorBytes * base::kSectorBytes};
   if (kind == 2 || !segment) return any;
   if (kind == 3) return {"header of the newest segment", segment->start};
@@ -88,7 +88,7 @@ DamageDone TortureStore::damage(const RoundPlan& round) {
   if (away_ >= 0) {
     std::filesystem::rename(drive_path(away_) + ".away", drive_path(away_));
     away_ = -1;
-    return {};  // it comes back empty: its blocks are misses already
+    return {};  // the drive comes back empty: its blocks are misses already
   }
   switch (round.damage) {
     case RoundPlan::Damage::kNone:
@@ -105,7 +105,7 @@ DamageDone TortureStore::damage(const RoundPlan& round) {
 
 std::string TortureStore::drive_path(int drive) const { return dir_ / ("store-d" + std::to_string(drive) + ".memkv"); }
 
-/// One sector each of some drives, of one at least.
+/// Damages one sector each on some drives, at least on one.
 DamageDone TortureStore::rot(uint64_t seed) {
   std::mt19937_64 random(seed);
   DamageDone done{.may_miss = true, .may_be_older = {}};
@@ -117,7 +117,7 @@ DamageDone TortureStore::rot(uint64_t seed) {
   return done;
 }
 
-/// Flips one bit of a sector, or zeroes it.
+/// Flips one bit of a sector, or zeroes the sector.
 void TortureStore::rot_drive(int drive, uint64_t random, DamageDone& done) const {
   const auto image = DriveImage::open(drive_path(drive));
   if (!image) return;

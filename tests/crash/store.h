@@ -1,5 +1,5 @@
 #pragma once
-/// A store of the torture in a folder of its own: its drives, its server, and what is done to them.
+/// A store of the torture in a folder of its own: its drives, its server, and damage to them.
 
 #include <memory>
 #include <set>
@@ -13,27 +13,27 @@
 
 namespace memkv::test {
 
-/// Of the second tenant.
+/// The credential of the second tenant.
 inline constexpr const char* kSecondCredential = "6ab1c5e0f4d7927b38a05c1f6e9d2b84730fd18ea96c5b42e7081d3fa4c69e57";
 
-/// What a store may show at its next start, and not later, of what was done to its drives.
+/// What the damage done to its drives may cause at the store's next start, and not later.
 struct DamageDone {
-  bool may_miss = false;           ///< some of its blocks may be missing
-  std::set<BlockId> may_be_older;  ///< an older version of these may appear
+  bool may_miss = false;           ///< some blocks may be missing
+  std::set<BlockId> may_be_older;  ///< of these an older version may appear
 };
 
 class TortureStore {
  public:
   explicit TortureStore(const StorePlan& plan);
 
-  /// Starts the server; false: it did not get ready, `why` says what it logged. All lives of a round have one address.
+  /// Starts the server. False: it did not get ready; `why` holds its log. All lives of a round have the same address.
   bool start(const RoundPlan& round, bool same_address, std::string& why);
-  /// Starts the server and kills it `round.starting_ms` later, ready or not.
+  /// Starts the server, and kills it `round.starting_ms` later, ready or not.
   void kill_while_starting(const RoundPlan& round);
   ServerProcess& server() { return *server_; }
 
-  /// Done while no server runs. Gives back the drive that was away; then no other one leaves: the store has to run with
-  /// all drives in between.
+  /// Call it while no server runs. It also gives back the drive that was away. In that case no other drive leaves:
+  /// between two such losses the store must run with all drives.
   DamageDone damage(const RoundPlan& round);
 
   std::string credential(int tenant) const;
@@ -50,7 +50,7 @@ class TortureStore {
   TempDir dir_;
   std::string config_;
   std::unique_ptr<ServerProcess> server_;
-  int away_ = -1;  ///< the drive that is not there; -1: none
+  int away_ = -1;  ///< the drive that is away; -1: none
 };
 
 }  // namespace memkv::test

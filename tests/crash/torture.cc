@@ -23,9 +23,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kKillsPerStore = 7;     ///< then a fresh one
-constexpr uint64_t kBudgetShare = 6;  ///< where nothing may be evicted, clients write this part of the drives in all
-constexpr uint64_t kAcknowledgedPerLife = 50;  ///< a busy machine gets more time for its load, up to kLoadMax
+constexpr int kKillsPerStore = 7;     ///< then a fresh store is made
+constexpr uint64_t kBudgetShare = 6;  ///< where nothing may be evicted, clients write at most 1/6 of the drives
+constexpr uint64_t kAcknowledgedPerLife = 50;  ///< on a busy machine the load goes on until then, up to kLoadMax
 constexpr auto kLoadMax = std::chrono::seconds(4);
 
 volatile sig_atomic_t interrupted = 0;
@@ -54,7 +54,7 @@ class Torture {
                 ul(plan_.drive_bytes >> 20), plan_.shards, plan_.evicts ? ", evicts" : "");
   }
 
-  /// Rounds until `kills_wanted` kills are done in all, or this store has had its share.
+  /// Runs rounds until `kills_wanted` kills are done in all, or this store has had its share.
   void run(int kills_wanted, Clock::time_point end) {
     int kills = 0;
     while (totals_.good() && kills < kKillsPerStore && totals_.kills < kills_wanted && Clock::now() < end &&
@@ -74,7 +74,7 @@ class Torture {
 
  private:
   bool broken(const std::string& what) {
-    if (interrupted != 0) return false;  // Ctrl-C goes to servers and clients as well
+    if (interrupted != 0) return false;  // Ctrl-C reaches servers and clients as well
     std::printf("%s\n", what.c_str());
     ++totals_.broken;
     return false;
@@ -113,7 +113,7 @@ class Torture {
       ++totals_.kills;
     }
     if (!start(round, false) || !check()) return false;
-    fleet_.rules().may_miss = plan_.evicts;  // what the damage took is known now, and stays away
+    fleet_.rules().may_miss = plan_.evicts;  // from now on it is known what the damage took, and that stays away
     fleet_.start(access(), {.seed = round.damage_seed, .run = round_, .budget = budget(), .journals = ""});
     for (size_t i = 0; i < round.lives.size(); ++i) {
       const bool last = i + 1 == round.lives.size();
@@ -133,7 +133,7 @@ class Torture {
     if (start(plain, false) && check()) stop_server();
   }
 
-  /// Bytes of one round: so few that a store that is not to evict never has to.
+  /// How many bytes a round may write: so few that a store that must not evict never has to.
   uint64_t budget() const {
     const uint64_t bytes = plan_.drive_bytes * static_cast<uint64_t>(plan_.drives);
     return plan_.evicts ? bytes : bytes / kBudgetShare / kKillsPerStore;

@@ -46,7 +46,7 @@ void hash_block(base::Bytes block, uint64_t seed) {
   uint64_t sums[base::kGrainsPerChunk];
   for (size_t at = 0; at < block.size(); at += base::kChunkBytes) {
     base::grain_sums(block.subspan(at, std::min<size_t>(base::kChunkBytes, block.size() - at)), seed, sums);
-    asm volatile("" : : "m"(sums));  // the sums are wanted
+    asm volatile("" : : "m"(sums));  // keeps the sums from being optimized away
   }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-/// What the bare server and its client share: the protocol, blocking transfers, checksums as MemKV makes them.
-/// The protocol: 16 bytes, then the block of a put; a get is answered by 16 bytes and the block.
+/// What the bare server and its client share: the protocol, blocking transfers, and checksums as MemKV makes them.
+/// Protocol: a request of 16 bytes, followed by the block if it is a put. A get is answered by 16 bytes and the block.
 
 #include <sys/uio.h>
 
@@ -17,11 +17,11 @@ struct BareHeader {
   uint64_t number;
 };
 
-/// Sends, or receives, exactly what the pieces hold; they are used up. False: the connection is gone.
+/// Sends, or receives, exactly the bytes of the pieces, and uses the pieces up. False: the connection is gone.
 bool send_all(int fd, std::span<iovec> pieces);
 bool receive_all(int fd, std::span<iovec> pieces);
 
-/// A sum for each 64 KiB grain of each chunk, thrown away.
+/// Makes a sum for each 64 KiB grain of each chunk, and throws the sums away.
 void hash_block(base::Bytes block, uint64_t seed);
 
 }  // namespace memkv::bench

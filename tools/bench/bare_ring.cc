@@ -30,7 +30,7 @@ struct RingShared {
 
 namespace {
 
-constexpr size_t kPart = base::kGrainBytes;  // shown to the other end, and hashed, at a time
+constexpr size_t kPart = base::kGrainBytes;  // size of a part that is shown to the other end, and hashed
 constexpr uint64_t kColdBytes = 256 << 20;
 constexpr uint64_t kPageBytes = 4096;
 
@@ -42,10 +42,11 @@ uint64_t now_ns() {
 
 void hash_part(const std::byte* data, size_t bytes) {
   uint64_t sum = base::xxh3({data, bytes}, 1);
-  asm volatile("" : : "r"(sum));  // the sum is wanted
+  asm volatile("" : : "r"(sum));  // keeps the sum from being optimized away
 }
 
-/// One direction, as the writer or as the reader. Waits by polling; after a long while without work it naps.
+/// One direction, from the writer's or the reader's side. It waits by polling, and naps after a long while without
+/// work.
 class Ring {
  public:
   Ring(RingIndex& index, std::byte* memory, uint64_t bytes, int read_fd)
@@ -136,8 +137,8 @@ RingPeer::~RingPeer() {
   if (put_fd_ >= 0) close(put_fd_);
 }
 
-/// Moves blocks through the bare ring for the time of the test, with `depth` of them under way. This is the ceiling of
-/// the shm transport: the same copies and hashes, and nothing else.
+/// Moves blocks through the bare ring for the time of the test, with `depth` of them under way. It does the same copies
+/// and hashes as the shm transport and nothing else, so its rate is the ceiling of that transport.
 Result<Best, Message> RingPeer::measure(const Test& test) {
   auto window = io::HugeMemory::make(std::max(test.window_bytes, test.block_bytes), true);
   void* put = mmap(nullptr, ring_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, put_fd_, 0);

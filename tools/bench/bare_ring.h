@@ -1,6 +1,6 @@
 #pragma once
-/// The least that two processes with shared memory can do: a ring each way, the protocol of the bare server. What the
-/// shm transport is measured against.
+/// The least that two processes with shared memory have to do: a ring each way, with the bare server's protocol. The
+/// shm transport is measured against it.
 
 #include <cstdint>
 #include <memory>
@@ -15,11 +15,11 @@ namespace memkv::bench {
 
 struct RingShared;
 
-/// A process that serves one client over rings. A get is copied from cold memory into a ring and out of it; a put is
+/// A process that serves one client over rings. A get is copied from cold memory into a ring and out of it. A put is
 /// copied into a ring and read out of it by pread, as MemKV's server does. Both ends poll, and yield the CPU.
 class RingPeer {
  public:
-  /// Start it before threads.
+  /// Start it before any thread, since it forks.
   static Result<std::unique_ptr<RingPeer>, Message> start(uint64_t ring_bytes);
   ~RingPeer();
   RingPeer(const RingPeer&) = delete;
@@ -27,7 +27,7 @@ class RingPeer {
 
   struct Test {
     bool put = false;
-    bool hash = false;  ///< both ends of a put, the client of a get, each 64 KiB as it is copied
+    bool hash = false;  ///< hash each 64 KiB as it is copied: a put at both ends, a get at the client
     uint64_t block_bytes = 0;
     uint64_t window_bytes = 0;
     uint32_t depth = 8;
@@ -43,7 +43,7 @@ class RingPeer {
   std::unique_ptr<Child> child_;
 };
 
-/// The best over rings of several sizes.
+/// Takes the best over rings of several sizes.
 class RingPeers {
  public:
   static Result<RingPeers, Message> start();

@@ -1,4 +1,4 @@
-/// The least a server can do: what MemKV's numbers are measured against. And the peers, started.
+/// The least that a server has to do: MemKV's numbers are measured against it. Also starts the peers.
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -25,7 +25,7 @@ namespace {
 
 constexpr uint64_t kColdBytes = 256 << 20;  // more than any cache holds
 
-/// Blocks lie in cold memory: a thread a connection, blocking calls, nothing else.
+/// Blocks lie in cold memory. Each connection has a thread with blocking calls, and there is nothing else.
 class MemoryServer {
  public:
   explicit MemoryServer(const BareOptions& options) : options_(options) {
@@ -59,7 +59,7 @@ class MemoryServer {
   std::atomic<uint64_t> next_{0};
 };
 
-/// Blocks go from the drive to the socket and back: a reactor a connection.
+/// Blocks go from the drive to the socket and back. Each connection has a reactor.
 class DriveConnection {
  public:
   DriveConnection(const BareOptions& options, io::DriveFile& file, int fd) : options_(options), fd_(fd) {
@@ -96,7 +96,7 @@ class DriveConnection {
     if (at_ < sizeof header_) {
       incoming_ = {reinterpret_cast<char*>(&header_) + at_, sizeof header_ - at_};
     } else {
-      if (free_.empty()) return;  // a slot that comes back goes on
+      if (free_.empty()) return;  // the next slot that comes back goes on
       Slot& slot = *free_.back();
       slot.header = header_;
       const size_t in_block = at_ - sizeof header_;
@@ -174,7 +174,7 @@ class DriveConnection {
   std::vector<Slot*> free_;
   std::deque<Slot*> to_send_;
   BareHeader header_{};
-  size_t at_ = 0;  // bytes of the present request that are here
+  size_t at_ = 0;  // bytes of this request that have arrived
   iovec incoming_{};
   std::vector<iovec> outgoing_;
   size_t outgoing_at_ = 0, sending_ = 0;
@@ -182,8 +182,8 @@ class DriveConnection {
   bool receiving_ = false, ended_ = false;
 };
 
-/// The child process of the bare servers: a thread a connection, each sending or taking blocks from memory or from one
-/// drive. Ends when the listener is closed.
+/// The child process of the bare servers. Each connection has a thread, which sends blocks from memory or from one
+/// drive, or takes them. Ends when the listener is closed.
 int serve(const BareOptions& options, int listener) {
   std::unique_ptr<MemoryServer> memory;
   std::unique_ptr<io::DriveFile> file;
@@ -195,7 +195,7 @@ int serve(const BareOptions& options, int listener) {
     if (!opened) return 1;
     file = std::move(*opened);
   }
-  fcntl(listener, F_SETFL, 0);  // blocking: this process does nothing else
+  fcntl(listener, F_SETFL, 0);  // blocking, since this process does nothing else
   while (true) {
     const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     if (fd < 0) return 1;

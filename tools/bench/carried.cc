@@ -7,12 +7,12 @@
 namespace memkv::bench {
 namespace {
 
-constexpr uint64_t kShare = 100;  // what is less than one in so many is not named
+constexpr uint64_t kShare = 100;  // a part of less than 1 in 100 is not named
 constexpr std::chrono::seconds kAskFor{10};
 
 uint64_t number(const Json& object, const char* name) { return object.value(name, uint64_t{0}); }
 
-void subtract(uint64_t& from, uint64_t what) { from -= std::min(from, what); }  // a server that started anew
+void subtract(uint64_t& from, uint64_t what) { from -= std::min(from, what); }  // the server may have started anew
 
 }  // namespace
 

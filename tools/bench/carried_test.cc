@@ -8,7 +8,7 @@ namespace {
 using testing::ElementsAre;
 using testing::Pair;
 
-/// A server's status, as far as it counts.
+/// The part of a server's status that is counted.
 std::string status_of(uint64_t tcp, uint64_t rdma, uint64_t first, uint64_t second, bool emulated = false) {
   Json status;
   status["service"]["payload_bytes_by_transport"] = {{"tcp", {{"in", tcp}, {"out", 0}}},

@@ -17,7 +17,7 @@ namespace {
 constexpr uint64_t kColdBytes = 256 << 20;
 constexpr double kSeconds = 0.5;
 
-/// Calls `once(i)` for half a second over blocks of cold memory; GiB/s.
+/// Calls `once(i)` for half a second, over blocks of cold memory. Returns GiB/s.
 template <typename Once>
 double rate(uint64_t block_bytes, Once&& once) {
   const double started = monotonic_seconds();
@@ -28,7 +28,7 @@ double rate(uint64_t block_bytes, Once&& once) {
   return static_cast<double>(i * block_bytes) / (monotonic_seconds() - started) / (1 << 30);
 }
 
-/// Keeps `depth` ops on a device.
+/// Keeps `depth` ops under way on a device.
 class DriveLoop {
  public:
   DriveLoop(io::BlockDevice& device, std::span<std::byte> memory, uint64_t file_bytes, uint64_t block, bool write)

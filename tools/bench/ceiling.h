@@ -1,5 +1,5 @@
 #pragma once
-/// What this machine can do at most, measured now.
+/// Measures what this machine can do at most now.
 
 #include <optional>
 #include <string>
@@ -23,31 +23,32 @@ struct PeerTest {
   uint64_t block_bytes = 0;
   uint64_t keys = 4096;
   uint64_t window_bytes = 0;
-  double seconds = 0.4;  ///< of each setting
+  double seconds = 0.4;  ///< for each setting
   std::vector<uint32_t> depths = {8, 32};
   std::vector<uint32_t> connections = {1, 2};
   std::string congestion;
 };
 
-/// The best of all settings of depth and connections.
+/// The best over all depths and numbers of connections.
 Result<Best, Message> best_of_peer(const PeerTest& test);
 
-/// Bare TCP servers of this machine, without hashing and with.
+/// Bare TCP servers on this machine, with hashing and without.
 struct BareServers {
   Peer plain, hashing;
 };
 Result<BareServers, Message> start_bare_servers(const std::string& congestion);
 
 double memcpy_gib_per_s(uint64_t block_bytes);
-/// One block to 15 others: what a coalesced read of 16 descriptors does after its one fetch. Bytes written a second.
+/// How many others one block is copied to: as for a read of 16 descriptors, which fetches the block once. Returns bytes
+/// written in a second.
 inline constexpr uint64_t kFanOut = 15;
 double fan_out_gib_per_s(uint64_t block_bytes);
-/// XXH3 over 64 KiB grains, as MemKV checks blocks.
+/// XXH3 over grains of 64 KiB, as MemKV checks blocks.
 double hash_gib_per_s(uint64_t block_bytes);
-/// Direct I/O at a depth on a file that exists.
+/// Direct I/O at a given depth, on a file that exists.
 Result<double, Message> drive_gib_per_s(const std::string& path, uint64_t file_bytes, uint64_t block_bytes, bool write,
                                         uint32_t depth, double seconds);
-/// A file full of data for drive tests.
+/// Makes a file full of data, for tests of a drive.
 Result<void, Message> make_drive_file(const std::string& path, uint64_t bytes);
 
 }  // namespace memkv::bench

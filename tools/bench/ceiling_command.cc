@@ -19,8 +19,8 @@ class Ceiling {
  public:
   explicit Ceiling(const CeilingOptions& options) : options_(options) {}
 
-  /// Measures for each block size what this machine can do without a store: memcpy, checksums, bare TCP, a bare ring and
-  /// the drive. What MemKV reaches is read against these numbers.
+  /// Measures for each block size what this machine can do without a store: memcpy, checksums, bare TCP, a bare ring
+  /// and the drive. MemKV's numbers are compared with these.
   Result<void, Message> run(const std::vector<uint64_t>& sizes) {
     auto dir = WorkDir::make(options_.dir);
     if (!dir) return dir.error();

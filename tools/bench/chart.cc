@@ -15,7 +15,7 @@ constexpr double kWidth = 860, kHeight = 360, kLeft = 64, kRight = 16, kTop = 16
 
 struct Axes {
   double x_low, x_high;  // log2
-  double y_low, y_high;  // as drawn: log10 where log_y
+  double y_low, y_high;  // as drawn: log10 if log_y is set
   bool log_y;
   double x(double bytes) const {
     const double span = std::max(1e-9, x_high - x_low);
@@ -27,7 +27,7 @@ struct Axes {
   }
 };
 
-/// 1, 2 or 5 times a power of ten: about five lines up to `high`.
+/// The step between lines: 1, 2 or 5 times a power of ten, so that about five lines fit below `high`.
 double nice_step(double high) {
   const double rough = high / 5, power = std::pow(10, std::floor(std::log10(rough)));
   for (const double factor : {1.0, 2.0, 5.0}) {

@@ -11,7 +11,7 @@ struct Series {
   std::string name;
   std::string color;
   bool dashed = false;
-  std::vector<std::pair<double, double>> points;  ///< x = bytes of a block, y
+  std::vector<std::pair<double, double>> points;  ///< x is the size of a block in bytes
 };
 
 struct Chart {
@@ -20,10 +20,10 @@ struct Chart {
   std::vector<Series> series;
 };
 
-/// x runs over powers of two; y from 0, or by powers of ten.
+/// Draws the chart. x runs over powers of two; y starts at 0, or runs over powers of ten.
 std::string svg_of(const Chart& chart);
 
-/// For text between tags and in attributes.
+/// Escapes text for HTML, between tags and in attributes.
 std::string escape_html(const std::string& text);
 
 }  // namespace memkv::bench

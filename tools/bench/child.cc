@@ -88,8 +88,8 @@ WorkDir::~WorkDir() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-/// Starts a server of the benchmark's own in a child process, in memory or on a file in `dir` that it formats first,
-/// and waits until it is ready.
+/// Starts a server of the benchmark's own in a child process, in memory or on a file in `dir` that it formats first.
+/// Waits until the server is ready.
 Result<OwnServer, Message> start_own_server(const OwnServerOptions& options, const std::string& dir) {
   OwnServer server;
   const std::string log = dir + "/server.log", ready = dir + "/ready", config = dir + "/memkv.yaml";

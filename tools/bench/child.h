@@ -12,10 +12,11 @@
 
 namespace memkv::bench {
 
-/// Ended (SIGTERM, then SIGKILL) and reaped at destruction; dies with the benchmark. Start children before threads.
+/// Its destructor ends the process (SIGTERM, then SIGKILL) and reaps it. The process also dies with the benchmark.
+/// Start children before threads, since they are forked.
 class Child {
  public:
-  /// `body`'s return value is the exit code. Its stdout and stderr go to `log` unless that is empty.
+  /// The exit code is what `body` returns. stdout and stderr go to the file `log`, unless that is empty.
   static std::unique_ptr<Child> fork(const std::string& log, const std::function<int()>& body);
   static std::unique_ptr<Child> exec(const std::string& log, const std::vector<std::string>& command);
   ~Child();
@@ -29,10 +30,10 @@ class Child {
   pid_t pid_;
 };
 
-/// A directory that goes with its owner.
+/// A folder that is removed with its owner.
 class WorkDir {
  public:
-  /// In `parent`, or TMPDIR, or /tmp.
+  /// Makes it in `parent`, TMPDIR or /tmp.
   static Result<std::unique_ptr<WorkDir>, Message> make(const std::string& parent);
   ~WorkDir();
   const std::string& path() const { return path_; }
@@ -43,14 +44,14 @@ class WorkDir {
 };
 
 struct OwnServerOptions {
-  bool memory = false;      ///< else a file-backed drive in `dir`
-  uint64_t size_bytes = 0;  ///< of the drive, or of the memory
+  bool memory = false;      ///< false: on a file in `dir`
+  uint64_t size_bytes = 0;  ///< size of the drive or of the memory
   uint32_t workers = 0;
   std::string congestion;
-  std::string drive;  ///< a path to be formatted instead of a file in `dir`
+  std::string drive;  ///< a path to format, instead of a file in `dir`
 };
 
-/// A MemKV server of this benchmark on loopback.
+/// A MemKV server of this benchmark, on loopback.
 struct OwnServer {
   std::unique_ptr<Child> child;
   std::string address;

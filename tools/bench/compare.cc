@@ -1,4 +1,4 @@
-/// memkv-bench compare: MemKV, the bare ceilings, memcached and redis, by turns, with the same blocks, depths and
+/// memkv-bench compare: MemKV, the bare ceilings, memcached and redis by turns, with the same blocks, depths and
 /// connections.
 
 #include <fmt/core.h>
@@ -23,10 +23,10 @@ namespace memkv::bench {
 namespace {
 
 constexpr uint64_t kWindow = 128 << 20;
-constexpr uint64_t kKeyBytes = 256 << 20;  // what all keys of a size hold together: cold on both sides
+constexpr uint64_t kKeyBytes = 256 << 20;  // all keys of a size together hold this much: cold on both sides
 constexpr double kSeconds = 0.4;
 
-/// One thing that is measured, several times; the median counts.
+/// One thing that is measured. It is measured several times, and the median counts.
 struct Contender {
   std::string name;
   std::function<Result<Best, Message>()> measure;
@@ -38,11 +38,11 @@ struct Contender {
   }
 };
 
-/// Sets the congestion control of peers, which have no option for it: by the route of loopback, in a network namespace
-/// of our own.
+/// Peers have no option for congestion control. So it is set by the route of loopback, in a network namespace of our
+/// own.
 bool own_network(const std::string& congestion) {
   const bool plain_word = congestion.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string::npos;
-  const bool can = std::system("ip -V > /dev/null 2>&1") == 0;  // before the way back is closed
+  const bool can = std::system("ip -V > /dev/null 2>&1") == 0;  // look now: later there is no way back
   if (!plain_word || !can || unshare(CLONE_NEWNET) != 0) return false;
   std::string commands = "ip link set lo up";
   for (const char* route : {"127.0.0.0/8", "127.0.0.1"}) {
@@ -224,7 +224,7 @@ class Compare {
     return {};
   }
 
-  /// All contenders for one block size and direction: MemKV, and beside it what may be compared with it.
+  /// All contenders for one block size and direction: MemKV, and what may be compared with it.
   Result<void, Message> run_op(KeySpace& keys, bool put, const Peer& pipeline) {
     const uint64_t size = keys.block_bytes;
     std::vector<Contender> all;
@@ -255,7 +255,7 @@ class Compare {
     return {};
   }
 
-  /// Measures them in turns, so that other load on the machine slows all of them alike.
+  /// Measures the contenders by turns, so that other load on the machine slows all of them alike.
   Result<void, Message> measure_all(std::vector<Contender>& all) {
     for (uint32_t round = 0; round < options_.repeat; round++) {
       for (Contender& one : all) {
@@ -294,7 +294,7 @@ class Compare {
     fflush(stdout);
   }
 
-  /// One 4 KiB get at a time: the round trip.
+  /// The round trip: one 4 KiB get at a time.
   Result<void, Message> latency() {
     depths_ = {1}, connections_ = {1};
     KeySpace keys;

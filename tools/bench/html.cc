@@ -1,4 +1,4 @@
-/// The report that one shows to a colleague: one file, no network.
+/// The report as one HTML file, which needs no network.
 
 #include <fmt/core.h>
 
@@ -30,7 +30,7 @@ th,td{padding:6px 8px;border-bottom:1px solid var(--line);text-align:right;white
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;font-size:13px}dt{color:var(--soft)}dd{margin:0}
 </style>)";
 
-/// One hue an op, one shade a way.
+/// Each op has a hue, each way has a shade.
 const char* color_of(const std::string& way, const std::string& op) {
   const bool rails = way.starts_with("rdma:") && way != "rdma:1";
   const size_t shade = rails ? 3 : way == "shm" ? 1 : way.starts_with("rdma") ? 2 : way == "auto" ? 4 : 0;
@@ -40,7 +40,7 @@ const char* color_of(const std::string& way, const std::string& op) {
   return op == "read" ? kRead[shade] : op == "write" ? kWrite[shade] : kMixed[shade];
 }
 
-/// Lists of words read as one writes them.
+/// Lists become text such as one would write.
 std::string text_of(const Json& value) {
   const auto is_text = [](const Json& item) { return item.is_string(); };
   if (value.is_string()) return value.get<std::string>();

@@ -4,7 +4,7 @@
 
 namespace memkv::bench {
 
-/// Of reports: fields stand in the order in which they were written.
+/// Reports as JSON. Fields stand in the order in which they were added.
 using Json = nlohmann::ordered_json;
 
 }  // namespace memkv::bench

@@ -1,4 +1,5 @@
-/// memkv-bench lists: one long list of gets against the same keys in short batches, and a get of one block beside both.
+/// memkv-bench lists: one long list of gets, against the same keys in short batches, and a get of one block beside
+/// each.
 
 #include <fmt/core.h>
 
@@ -18,7 +19,7 @@ constexpr std::chrono::seconds kDeadline{600};
 struct ListRun {
   double ops_per_s = 0;
   uint64_t retries = 0, misses = 0;
-  double single_us_p50 = 0, single_us_p99 = 0;  ///< of the get of one block beside it; 0: none
+  double single_us_p50 = 0, single_us_p99 = 0;  ///< of the get of one block beside it; 0: there is none
   uint64_t singles = 0;
 };
 
@@ -48,8 +49,7 @@ class Lists {
     session_.run(batch, kDeadline);
   }
 
-  /// Runs all gets, `step` of them a batch, one batch after the other. `beside`: one block is read over and over
-  /// meanwhile.
+  /// Runs all gets in batches of `step`, one after the other. `beside`: meanwhile one block is read over and over.
   ListRun run(uint64_t step, bool beside) {
     ListRun run;
     std::vector<double> single_us;
@@ -112,7 +112,7 @@ double median(std::vector<double> values) {
 
 }  // namespace
 
-/// `memkv-bench lists`: one long list of keys beside the same keys in batches, and how a single get fares meanwhile.
+/// `memkv-bench lists`: one long list of keys, the same keys in batches, and how a single get fares meanwhile.
 int run_lists(const ListsOptions& options) {
   const auto block = base::parse_size(options.block);
   if (!block || *block == 0 || *block > kChunkBytesMax || options.keys == 0 || options.batch == 0 ||
@@ -125,7 +125,7 @@ int run_lists(const ListsOptions& options) {
   if (!session) return complain(session.error());
   Lists lists(options, std::move(*session), *block);
   lists.fill();
-  (void)lists.run(options.batch, false);  // connections open, caches warm
+  (void)lists.run(options.batch, false);  // opens connections and warms caches
   Json report = {
       {"count", options.count}, {"block_bytes", *block}, {"batch", options.batch}, {"rounds", Json::array()}};
   std::vector<double> rate, p50, retries;

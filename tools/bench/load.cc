@@ -17,9 +17,9 @@ namespace {
 
 constexpr int kPoison = 0xA5;
 constexpr uint64_t kSampleEvery = 16;
-constexpr uint64_t kSlotsMax = 1 << 16;  // of a thread and round: small blocks end in many short rounds
+constexpr uint64_t kSlotsMax = 1 << 16;  // for each thread and round: with small blocks a run has many short rounds
 
-/// Numbers 0..n-1 in an order that looks random and visits each once before any comes again.
+/// The numbers 0..n-1 in an order that looks random. Each comes once before any comes again.
 class Shuffle {
  public:
   Shuffle(uint64_t n, uint64_t seed) : n_(n), at_(n == 0 ? 0 : seed % n) {
@@ -32,7 +32,7 @@ class Shuffle {
   uint64_t n_, at_, step_;
 };
 
-/// Zipf with theta 0.99, as YCSB draws it (Gray et al., SIGMOD 1994); rank 0 is the most frequent.
+/// Zipf with theta 0.99, drawn as YCSB does (Gray et al., SIGMOD 1994). Rank 0 is the most frequent.
 class Zipf {
  public:
   explicit Zipf(uint64_t n) : n_(n) {
@@ -82,8 +82,8 @@ class LoadThread final : public Worker {
     return used_ > 0;
   }
 
-  /// Waits until half of the flights are over and then refills them, so that requests leave together, as the peers'
-  /// driver does it.
+  /// Waits until half of the ops under way are done, then starts as many new ones. Requests then leave together, as
+  /// with the peers' driver.
   void go() override {
     uint64_t next = 0, under_way = 0;
     while (next < used_ || under_way > 0) {
@@ -107,7 +107,7 @@ class LoadThread final : public Worker {
       result.verified++;
       const std::byte* data = memory_.data() + i * size_;
       const uint32_t generation = plan_.keys->generations[slot.number];
-      // In a mixed round the same key may be replaced while it is read: then the version before is right too.
+      // In a mixed round a key may be replaced while it is read; the version before is right then, too.
       const bool right =
           matches_pattern(data, size_, pattern_seed(slot.number, generation)) ||
           (generation != slot.generation && matches_pattern(data, size_, pattern_seed(slot.number, slot.generation)));
@@ -126,7 +126,7 @@ class LoadThread final : public Worker {
  private:
   struct Slot {
     uint64_t number = 0;
-    uint32_t generation = 0;  // that a write brings; that a read expects, or one older than now
+    uint32_t generation = 0;  // the one that a write brings; for a read the one that it expects, or one less
     bool write = false, hit = false;
     std::string key;
   };
@@ -137,7 +137,7 @@ class LoadThread final : public Worker {
     double started = 0;
   };
 
-  /// Connections are made now, not under the clock.
+  /// Makes connections now, and not while time is taken.
   void warm_up() {
     warm_ = true;
     Batch batch;
@@ -145,8 +145,8 @@ class LoadThread final : public Worker {
     session_->run(batch);
   }
 
-  /// Draws the next op of a place: its key, whether it reads or writes, and for a write the bytes that only this
-  /// version of the block has.
+  /// Draws the next op of a place: its key, read or write, and for a write the bytes that only this version of the
+  /// block has.
   void choose(Slot& slot, uint64_t place) {
     slot.hit = false;
     slot.write = plan_.first_fill || (plan_.read_share < 1 && random_.next_double() >= plan_.read_share);
@@ -162,7 +162,7 @@ class LoadThread final : public Worker {
     uint32_t& generation = plan_.keys->generations[slot.number];
     if (slot.write) {
       for (uint64_t i = 0; i < place && plan_.order == Order::kZipf; i++) {
-        // Two writes of one key under way at once would leave open which one is last.
+        // Two writes of one key at once would leave open which one comes last.
         if (slots_[i].write && slots_[i].number == slot.number) slot.write = false;
       }
     }
@@ -228,11 +228,11 @@ class LoadThread final : public Worker {
   const uint32_t index_;
   const std::span<std::byte> memory_;
   std::optional<Session> session_;
-  Region region_;  // of memory_
+  Region region_;  // covers memory_
   bool warm_ = false;
   const uint64_t size_;
   base::Random random_;
-  const uint64_t first_, count_;  // this thread's keys
+  const uint64_t first_, count_;  // the keys of this thread
   Shuffle shuffle_;
   std::vector<Zipf> zipf_;
   uint64_t sequential_ = 0;

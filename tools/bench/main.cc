@@ -31,8 +31,8 @@ constexpr const char* kFooter =
     "report that could not be written.\n"
     "Environment: MEMKV_SERVERS, MEMKV_AUTH_KEY, MEMKV_TRANSPORT, MEMKV_RDMA_DEVICES, MEMKV_LOG_LEVEL, MEMKV_CONFIG.\n";
 
-/// Runs a command with the congestion control that is to be had here: `congestion` becomes its name, or empty for the
-/// system's.
+/// Runs a command with the congestion control that can be had here. `congestion` becomes its name, or empty for the
+/// system's default.
 template <typename Run>
 int with_congestion(std::string& congestion, Run&& run) {
   auto chosen = io::choose_congestion(congestion, "--congestion");
@@ -78,7 +78,7 @@ void add_rails(CLI::App* command, TargetOptions& target) {
       ->group("Servers");
 }
 
-/// The options that describe a load, which several subcommands share.
+/// The options of a load, which several commands share.
 void add_load(CLI::App* command, LoadOptions& load) {
   const char* group = "Load";
   add_list(command, "--sizes", load.sizes, "block sizes; default 4KiB to 16MiB, doubling");
@@ -186,7 +186,7 @@ void add_lists(CLI::App& app, Chosen& chosen) {
   command->callback([options, &chosen] { chosen = [options] { return run_lists(*options); }; });
 }
 
-/// `memkv-bench nixl`: its options have the names of nixlbench's, so that a command line can be taken over.
+/// `memkv-bench nixl`: its options are named like those of nixlbench, so that a command line can be reused.
 void add_nixl(CLI::App& app, Chosen& chosen) {
   CLI::App* command =
       app.add_subcommand("nixl", "The NIXL plugin as nixlbench drives it, logical and wire bytes apart");
@@ -264,7 +264,7 @@ int run(int argc, char** argv) {
     if (!err.str().empty()) tools::say("{}", err.str());
     return code;
   }
-  base::set_log_level(base::LogLevel::kWarn);  // lines of the table say what went which way
+  base::set_log_level(base::LogLevel::kWarn);  // the table says what went over which way
   try {
     return chosen();
   } catch (const std::system_error& error) {

@@ -21,7 +21,7 @@ constexpr const char* kLibrary = "libnixl_capi.so";
 
 fs::path own_folder() { return fs::read_symlink("/proc/self/exe").parent_path(); }
 
-/// The newest wheel of the tree's own test environments.
+/// The newest wheel in the test environments of this source tree.
 std::vector<fs::path> wheels_of_tree() {
   std::vector<fs::path> found;
   std::error_code ignored;
@@ -31,7 +31,7 @@ std::vector<fs::path> wheels_of_tree() {
   return found;
 }
 
-/// Where the active python3 looks for packages; none without one.
+/// Where the active python3 looks for packages. Empty if there is none.
 std::vector<fs::path> python_path() {
   std::vector<fs::path> found;
   FILE* python = popen("python3 -c 'import sys; print(*filter(None, sys.path), sep=chr(10))' 2>/dev/null", "r");
@@ -42,7 +42,7 @@ std::vector<fs::path> python_path() {
   return found;
 }
 
-/// In a wheel the libraries lie in a hidden folder.
+/// Finds the library, which lies in a hidden folder of the wheel.
 fs::path library_in(const fs::path& folder) {
   std::error_code ignored;
   if (fs::exists(folder / kLibrary, ignored)) return folder / kLibrary;
@@ -52,7 +52,7 @@ fs::path library_in(const fs::path& folder) {
   return {};
 }
 
-/// `folder`, or MEMKV_NIXL_WHEEL, or wherever one is installed.
+/// Looks in `folder`, then in MEMKV_NIXL_WHEEL, then wherever a wheel is installed.
 Result<fs::path, Message> find_library(const std::string& folder) {
   const char* variable = getenv("MEMKV_NIXL_WHEEL");
   const std::string named = !folder.empty() ? folder : variable != nullptr ? variable : "";
@@ -69,7 +69,7 @@ Result<fs::path, Message> find_library(const std::string& folder) {
                              kLibrary, named.empty() ? "the packages of python3" : named)};
 }
 
-/// Resolves all functions; the name of the first that is missing, or empty.
+/// Resolves all functions. Returns the name of the first one that is missing, or empty.
 std::string resolve(void* library, NixlApi& api) {
   std::string missing;
   const auto get = [&](auto& function, const char* name) {

@@ -1,5 +1,5 @@
 #pragma once
-/// NIXL's C interface (libnixl_capi.so of an installed NIXL wheel), found at run time. Source: docs/nixl.md.
+/// NIXL's C interface (libnixl_capi.so of an installed NIXL wheel), loaded at run time. Source: docs/nixl.md.
 
 #include <cstddef>
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace memkv::bench {
 
-/// The functions that the benchmark calls. Handles are opaque; every function returns 0 (done), 1 (under way) or a
+/// The functions that the benchmark calls. Handles are opaque. Each function returns 0 (done), 1 (under way) or a
 /// negative code.
 struct NixlApi {
   using Handle = void*;
@@ -43,14 +43,14 @@ struct NixlApi {
   int (*destroy_xfer_req)(Handle request);
 };
 
-/// Looks in `folder`, MEMKV_NIXL_WHEEL, and in .venv-nixl of the tree that this program was built in. Sets
-/// NIXL_PLUGIN_DIR to a folder with `plugin` as the MEMKV backend. The library stays loaded.
+/// Looks for the library in `folder`, in MEMKV_NIXL_WHEEL, and in .venv-nixl of the source tree. Sets NIXL_PLUGIN_DIR
+/// to a folder that holds `plugin` as the MEMKV backend. The library stays loaded.
 Result<const NixlApi*, Message> load_nixl(const std::string& folder, const std::string& plugin_folder);
 
 /// The plugin beside this program (build tree or installation), or empty.
 std::string find_plugin();
 
-/// One agent with a MEMKV backend and the memory and objects that it moves between. Thread: one.
+/// One agent with a MEMKV backend, and the memory and objects that it moves bytes between. Thread: one.
 class NixlAgent {
  public:
   using Params = std::map<std::string, std::string>;
@@ -62,22 +62,22 @@ class NixlAgent {
   static Result<std::unique_ptr<NixlAgent>, Message> make(const NixlApi& api, const std::string& name,
                                                           const Params& params, std::byte* memory, size_t bytes,
                                                           const std::vector<Object>& objects);
-  ~NixlAgent();  ///< after its requests
+  ~NixlAgent();  ///< end its requests first
   NixlAgent(const NixlAgent&) = delete;
   NixlAgent& operator=(const NixlAgent&) = delete;
 
   struct Desc {
     std::byte* address;
-    uint64_t device;  ///< of the object
+    uint64_t device;  ///< device number of the object
   };
-  /// One transfer of `descs`, each `bytes` at the object's beginning. Posted any number of times.
+  /// One transfer of `descs`, each of `bytes` at the object's beginning. It can be posted any number of times.
   class Request {
    public:
     Request(NixlAgent& agent, bool write, const std::vector<Desc>& descs, size_t bytes);
     ~Request();
     Request(const Request&) = delete;
     Request& operator=(const Request&) = delete;
-    /// Posts and polls to the end. False: it failed.
+    /// Posts it and polls to its end. False: it failed.
     bool run();
 
    private:

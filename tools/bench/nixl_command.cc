@@ -1,4 +1,4 @@
-/// memkv-bench nixl: the plugin as nixlbench drives it, through the agent of an installed NIXL wheel.
+/// memkv-bench nixl: drives the plugin as nixlbench does, through the agent of an installed NIXL wheel.
 
 #include <fmt/core.h>
 
@@ -40,7 +40,7 @@ Result<uint64_t, Message> size_of(const char* option, const std::string& text, u
   return *size;
 }
 
-/// As nixlbench counts: what a request of each thread takes.
+/// Checks the buffers as nixlbench does: what a request of each thread takes.
 Result<void, Message> check_buffers(const NixlOptions& options, uint64_t block_bytes) {
   auto most = size_of("--total_buffer_size", options.total_buffer_size, kBuffersMax);
   if (!most) return most.error();
@@ -51,7 +51,7 @@ Result<void, Message> check_buffers(const NixlOptions& options, uint64_t block_b
                                                base::format_bytes(needed), base::format_bytes(*most))};
 }
 
-/// What the plugin is told; the rest it takes from the environment as any user of it would.
+/// The plugin's parameters. For everything else it uses the environment, as with any user.
 NixlAgent::Params params_of(const Target& target) {
   NixlAgent::Params params;
   std::string servers;
@@ -63,7 +63,7 @@ NixlAgent::Params params_of(const Target& target) {
   return params;
 }
 
-/// A folder in which NIXL finds our plugin and no other.
+/// Makes a folder in which NIXL finds our plugin and no other.
 Result<std::string, Message> plugin_folder(const NixlOptions& options, const std::string& dir) {
   namespace fs = std::filesystem;
   const std::string plugin = options.plugin.empty() ? find_plugin() : options.plugin;
@@ -82,7 +82,7 @@ struct Asked {
   NixlPlan plan;
 };
 
-/// What was typed of sizes and times.
+/// Reads the sizes and times that were typed.
 Result<Asked, Message> read(const NixlOptions& options) {
   auto first = size_of("--start_block_size", options.start_block_size);
   auto last = size_of("--max_block_size", options.max_block_size);
@@ -104,10 +104,10 @@ Result<Asked, Message> read(const NixlOptions& options) {
   return asked;
 }
 
-/// With servers, our own where none is named.
+/// Measures with the servers that were named, or with one of our own.
 int measure(const NixlOptions& options, Asked& asked, std::vector<Way> ways, const Peer& bare) {
   TargetOptions servers = options.target;
-  servers.transport.clear();  // each is tried in its turn
+  servers.transport.clear();  // each transport is tried in its turn
   auto target = open_target(servers, 6 * asked.last_block * options.max_batch_size * options.num_threads);
   if (!target) return complain(target.error());
   if (auto found = find_devices(ways, target->client); !found) return complain(found.error());
@@ -131,7 +131,7 @@ int run_nixl_command(const NixlOptions& options) {
   if (!dir) return complain(dir.error());
   auto folder = plugin_folder(options, (*dir)->path());
   if (!folder) return complain(folder.error());
-  auto bare = start_bare({.congestion = options.target.congestion});  // a fork: before there are threads
+  auto bare = start_bare({.congestion = options.target.congestion});  // it forks, so it comes before any thread
   if (!bare) return complain(bare.error());
   auto api = load_nixl(options.wheel, *folder);
   if (!api) return complain(api.error());

@@ -35,7 +35,7 @@ std::string svg(const Json& report, Chart chart) {
   return chart.series.empty() ? "" : svg_of(chart);
 }
 
-/// Its columns as lines.
+/// The table's columns as lines of a chart.
 Chart chart_of(const Json& table) {
   Chart chart{table["title"], "GiB/s", false, {}};
   for (size_t i = 0; i < table["columns"].size(); i++) {
@@ -69,7 +69,7 @@ std::string tables(const Json& report) {
   return out;
 }
 
-/// One way: all that was run over it.
+/// Adds everything that was run over a single way.
 void add_whole(const Json& report, const std::string& way, Chart& written, Chart& read, Chart& latency) {
   const uint32_t batch = report["settings"]["max_batch_size"];
   const std::string b = fmt::format("batch {}", batch);
@@ -90,7 +90,7 @@ void add_whole(const Json& report, const std::string& way, Chart& written, Chart
                     series_of(single, "bare round trip", kGreen, "bare_us_p50", true)};
 }
 
-/// Several ways: of each what distinguishes it.
+/// With several ways: adds only what tells this way from the others.
 void add_way(const Json& report, const std::string& way, size_t index, Chart& read, Chart& latency) {
   const uint32_t batch = report["settings"]["max_batch_size"];
   const std::string b = fmt::format("{}, batch {} of one block", way, batch);

@@ -22,7 +22,7 @@ constexpr uint64_t kRequestsPerRoundMax = 64;
 
 std::string object_key(const std::string& tag, uint64_t number) { return fmt::format("{}{:06}", tag, number); }
 
-/// The sums of the plugins' counters, by name without prefix.
+/// Sums of the plugins' counters, by name without the prefix.
 class PluginCounters {
  public:
   void add_file(const std::string& path) {
@@ -46,8 +46,8 @@ class PluginCounters {
   std::map<std::string, double> sums_;
 };
 
-/// One thread with an agent (or session) of its own, as many objects as descriptors of a batch (or one), and a buffer
-/// for each.
+/// A thread with an agent (or session) of its own. It has an object and a buffer for each descriptor of a batch (or one
+/// object for all).
 class NixlThread final : public Worker {
  public:
   NixlThread(const NixlPlan& plan, std::string tag, uint32_t index, std::span<std::byte> memory)
@@ -113,7 +113,7 @@ class NixlThread final : public Worker {
 
   void leave() override {
     reposted_.reset();
-    mover_.reset();  // the plugin writes the last of its counters
+    mover_.reset();  // the plugin writes its last counters now
   }
   uint64_t bytes_done() const override { return result.bytes; }
 
@@ -128,7 +128,7 @@ class NixlThread final : public Worker {
     return make_nixl_mover(*plan_.api, fmt::format("memkv-bench-{}", index_), params, memory_, objects_);
   }
   std::unique_ptr<Transfer> fresh() { return mover_->transfer(plan_.write, descs_, plan_.block_bytes); }
-  /// One source an object.
+  /// One source for each object.
   std::vector<NixlAgent::Desc> distinct_descs() const {
     return plan_.distinct ? descs_ : std::vector<NixlAgent::Desc>{descs_[0]};
   }
@@ -136,7 +136,8 @@ class NixlThread final : public Worker {
   void fill() {
     for (uint32_t i = 0; i < plan_.batch; i++) fill_pattern(descs_[i].address, plan_.block_bytes, seed_of(i));
   }
-  /// Several writes of one object at once: it ends as one of them whole. A read object holds the first's content.
+  /// Checks several writes of one object at once: it must end as one of them, whole. When read, an object holds the
+  /// first buffer's content.
   void compare(const std::vector<NixlAgent::Desc>& descs) {
     for (uint32_t i = 0; i < plan_.batch; i++) {
       const uint32_t first = plan_.distinct ? i : 0;
@@ -166,14 +167,15 @@ void add_counters(const NixlPlan& plan, const PluginCounters& counters, NixlResu
   const std::string requests = op + "_requests_total";
   result.wire_share = counters.ratio(op + "_wire_bytes_total", op + "_bytes_total", 1);
   result.wire_ops_per_request = counters.ratio(op + "_wire_operations_total", requests, 0);
-  // What was written is read back, with copies, outside the clock.
+  // Here what was written is read back, with copies and without taking the time.
   if (!plan.write) result.copies_per_request = counters.ratio("copies_total", "read_requests_total", 0);
-  // Known where all requests are planned once and are of one kind: what is written is read back by others.
+  // Where all requests are planned once and are of one kind the ratio is known. What is written is read back by other
+  // requests.
   const bool known = plan.recreate && !plan.write;
   result.plan_seconds_per_request = known ? counters.ratio("plan_nanoseconds_total", requests, 0) / 1e9 : 0;
 }
 
-/// The objects of one measurement: they leave the servers with it, however it ends.
+/// The objects of one measurement. They are removed from the servers when it ends, however that happens.
 class Objects {
  public:
   Objects(const ClientOptions& client, uint64_t count)
@@ -204,7 +206,7 @@ Result<io::HugeMemory, Message> buffers(uint64_t bytes) {
 }  // namespace
 
 Result<void, Message> run_nixl(const NixlPlan& plan, NixlResult& result) {
-  const uint64_t share = 2 * plan.batch * plan.block_bytes;  // to move, and to read back
+  const uint64_t share = 2 * plan.batch * plan.block_bytes;  // bytes to move and to read back
   auto memory = buffers(share * plan.threads);
   if (!memory) return memory.error();
   const Objects objects(plan.client, uint64_t{plan.threads} * plan.batch);

@@ -9,15 +9,15 @@
 
 namespace memkv::bench {
 
-/// One transfer between buffers and the beginnings of objects, run any number of times.
+/// One transfer between buffers and the beginnings of objects. It can run any number of times.
 class Transfer {
  public:
   virtual ~Transfer() = default;
-  /// To its end. False: it failed.
+  /// Runs it to its end. False: it failed.
   virtual bool run() = 0;
 };
 
-/// Thread: one. Outlives its transfers.
+/// Makes transfers, and must outlive them. Thread: one.
 class Mover {
  public:
   virtual ~Mover() = default;

@@ -34,7 +34,7 @@ std::string text_of(const Json& table, bool emulated) {
   return out;
 }
 
-/// Reads of one block over one way: alone, and a batch of them.
+/// Reads of one block over one way: one at a time, and a batch of them.
 std::string coalesced(const Json& report, const std::string& way, const std::string& heading) {
   const uint32_t batch = report["settings"]["max_batch_size"];
   const Lines reads = lines_of(report, way, "read", "one", batch), single = lines_of(report, way, "read", "one", 1);

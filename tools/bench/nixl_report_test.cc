@@ -38,7 +38,7 @@ Json run_of(const char* op, const char* keys, uint32_t batch, double logical, do
           {"failures", 0}};
 }
 
-/// Over rdma: asked for `asked` rails, carried by `rails`.
+/// A run over rdma, for which `asked` rails were asked and `rails` carried bytes.
 Json over_rails(Json run, uint32_t asked, uint32_t rails) {
   run["way"] = asked == 1 ? "rdma, single rail" : "rdma, dual rail";
   run["asked"] = "rdma:" + std::to_string(asked);

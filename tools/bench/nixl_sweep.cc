@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint64_t kTurns = 4;
 
-/// Things that are compared are measured in turns, so that other load on the machine slows all of them alike.
+/// How often each is measured. Things that are compared are measured by turns, so that other load slows all alike.
 uint64_t turns_of(const NixlPlan& plan, bool several) {
   if (!several) return 1;
   return plan.iterations > 0 ? std::min(kTurns, plan.iterations) : kTurns;
@@ -96,7 +96,7 @@ Result<void, Message> NixlSweep::run_point(bool write, uint32_t batch, bool dist
   for (uint64_t turn = 0; turn < turns; turn++) {
     const NixlPlan part = part_of(plan, turn, turns);
     for (size_t i = 0; i < ways_.size(); i++) {
-      const size_t way = (turn + i) % ways_.size();  // none is always the first
+      const size_t way = (turn + i) % ways_.size();  // the order changes, so that none is always first
       if (auto run = run_turn(part, ways_[way], beside, measured[way]); !run) return run;
     }
   }
@@ -115,7 +115,7 @@ Result<void, Message> NixlSweep::run_turn(const NixlPlan& plan, const Way& way, 
   return {};
 }
 
-/// What the plugin and our client are told of the way.
+/// The plan with what the plugin and our client must know of the way.
 NixlPlan NixlSweep::plan_of(NixlPlan plan, const Way& way) const {
   way.choose_in(plan.client);
   plan.params["transport"] = to_string(way.transport);
@@ -170,7 +170,7 @@ Json NixlSweep::json_of(const NixlPlan& plan, size_t way, const Measured& measur
   return run;
 }
 
-/// A batch that reads one block: once over the wire, the rest copied at this machine's fan-out rate.
+/// What to expect of a batch that reads one block: once over the wire, the rest copied at this machine's fan-out rate.
 double NixlSweep::expected(const NixlPlan& plan, size_t way) const {
   if (plan.batch < 2 || single_gib_per_s_[way] == 0) return 0;
   const double copies = plan.batch - 1;

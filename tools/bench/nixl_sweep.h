@@ -1,5 +1,5 @@
 #pragma once
-/// The measured points of `memkv-bench nixl`, block sizes one after the other.
+/// The measured points of `memkv-bench nixl`, one block size after the other.
 
 #include <vector>
 
@@ -11,15 +11,15 @@
 
 namespace memkv::bench {
 
-/// At each point all ways, and our client beside, by turns. Prints lines and summary, writes the reports.
+/// Measures all ways and our client by turns at each point. Prints lines and the summary, and writes the reports.
 class NixlSweep {
  public:
   NixlSweep(const NixlOptions& options, NixlPlan plan, const Target& target, std::vector<Way> ways, const Peer& bare);
-  /// Returns the exit code.
+  /// Runs the sweep. Returns the exit code.
   int run(uint64_t block, uint64_t last);
 
  private:
-  /// One way's share of a point.
+  /// One way's part of a point.
   struct Measured {
     NixlResult plugin, client;
   };
@@ -44,7 +44,7 @@ class NixlSweep {
   std::vector<uint32_t> batches_;
   Json report_;
   double bare_us_ = 0;
-  std::vector<double> single_gib_per_s_;  ///< by way: reads of one block, of the size that is run
+  std::vector<double> single_gib_per_s_;  ///< by way: reads of one block, for the size that runs now
   uint64_t wrong_ = 0, failures_ = 0, verified_ = 0, sentinel_blocks_ = 0, sentinel_wrong_ = 0;
 };
 

@@ -8,7 +8,7 @@
 namespace memkv::bench {
 namespace {
 
-/// A column for each way, a row for each block size that one of them ran. Null: none ran.
+/// A column for each way, a row for each block size that at least one way ran. Null: none ran.
 Json table_of(const Json& report, const std::string& title, const std::string& op, const std::string& keys,
               uint32_t batch) {
   const std::vector<std::string> ways = ways_in(report);
@@ -33,7 +33,7 @@ Json table_of(const Json& report, const std::string& title, const std::string& o
 
 std::string transport_of(const std::string& word) { return word.substr(0, word.find(':')); }
 
-/// Auto is content with any one transport.
+/// True if what carried the bytes fits what was asked for. Auto accepts any one transport.
 bool as_asked(const std::string& asked, const std::string& carried) {
   return asked == "auto" ? carried.find_first_of("+?") == std::string::npos : carried == asked;
 }

@@ -1,5 +1,5 @@
 #pragma once
-/// What the command line of `memkv-bench` was told. One struct a command.
+/// The parsed command line of `memkv-bench`: one struct for each command.
 
 #include <cstdint>
 #include <string>
@@ -7,14 +7,14 @@
 
 namespace memkv::bench {
 
-/// Texts are as typed: sizes "64KiB", durations "2s".
+/// Texts are as they were typed: sizes "64KiB", durations "2s".
 struct TargetOptions {
-  std::vector<std::string> servers;  ///< empty and no MEMKV_SERVERS: an own server
+  std::vector<std::string> servers;  ///< empty, and no MEMKV_SERVERS: a server of its own
   std::string auth_key, config, transport, congestion;
-  std::string rails;  ///< of rdma, a list; empty: not asked
+  std::string rails;  ///< a list, for rdma; empty: not asked
   std::string put_checksum = "client";
-  std::string own = "file";  ///< file, memory: of the own server
-  std::string dir;           ///< for own files; empty: TMPDIR
+  std::string own = "file";  ///< where its own server stores: file or memory
+  std::string dir;           ///< for files of its own; empty: TMPDIR
   uint32_t own_workers = 0;
 };
 
@@ -22,7 +22,7 @@ struct LoadOptions {
   std::vector<std::string> sizes;
   std::string bytes = "512MiB", window = "256MiB", deadline, verify = "full", order = "uniform", seconds = "30s";
   uint32_t threads = 2, batch = 1, depth = 8;
-  double mix = 0;  ///< read share of a third, mixed run; 0: none
+  double mix = 0;  ///< share of reads in a third, mixed run; 0: no such run
 };
 
 struct SweepOptions {
@@ -51,7 +51,7 @@ struct CompareOptions {
   bool no_peers = false;
 };
 
-/// Names of the command line are nixlbench's where it has them.
+/// Options are named like nixlbench's where it has them.
 struct NixlOptions {
   TargetOptions target;
   std::string op_type = "both", keys = "both", start_block_size = "4KiB", max_block_size = "64MiB";
@@ -69,7 +69,7 @@ struct ListsOptions {
   uint32_t repeat = 3;
 };
 
-/// Return the exit code: 0 done, 1 wrong bytes or failed ops, 2 bad command line, 3 no server.
+/// The commands. They return the exit code: 0 done, 1 wrong bytes or failed ops, 2 bad command line, 3 no server.
 int run_sweep(const SweepOptions& options);
 int run_scaling(const ScalingOptions& options);
 int run_ceiling(const CeilingOptions& options);

@@ -1,6 +1,6 @@
 #pragma once
-/// What a block of the benchmark holds: every 8 bytes follow from (key, generation, position), so that a wrong block,
-/// an old version, a shift or a hole shows.
+/// The content of the benchmark's blocks. Every 8 bytes follow from key, generation and position, so that a wrong
+/// block, an old version, a shift or a hole is noticed.
 
 #include <cstddef>
 #include <cstdint>

@@ -1,5 +1,6 @@
 #pragma once
-/// What MemKV is measured against: bare request and response over TCP, memcached, redis; all through one client.
+/// What MemKV is measured against: a bare request and response over TCP, memcached, and redis. One client drives all of
+/// them.
 
 #include <cstdint>
 #include <functional>
@@ -14,11 +15,11 @@ namespace memkv::bench {
 
 enum class PeerKind : uint8_t { kBare, kMemcached, kRedis };
 
-/// What the bare server does with blocks. Empty path: they lie in cold memory.
+/// Where the bare server has its blocks. With an empty path they lie in cold memory.
 struct BareOptions {
-  std::string drive;  ///< a file of at least `drive_bytes`, read and written with direct I/O
+  std::string drive;  ///< a file of at least `drive_bytes` for direct I/O
   uint64_t drive_bytes = 0;
-  uint64_t block_bytes = 0;  ///< of the run, for the slots
+  uint64_t block_bytes = 0;  ///< of the run; decides the size of slots
   bool hash = false;
   std::string congestion;
 };

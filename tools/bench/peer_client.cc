@@ -1,4 +1,5 @@
-/// The one client for bare servers, memcached and redis: pipelined, a thread a connection, blocking sockets.
+/// The one client for bare servers, memcached and redis. It pipelines requests, with a thread and a blocking socket for
+/// each connection.
 
 #include <arpa/inet.h>
 #include <fmt/core.h>
@@ -23,7 +24,7 @@
 namespace memkv::bench {
 namespace {
 
-/// Requests and responses of fixed size, once the block's size is known.
+/// The protocol of a peer: requests and responses have a fixed size once the block's size is known.
 class Protocol {
  public:
   Protocol(PeerKind kind, uint64_t block) : kind_(kind), block_(block) {

@@ -22,7 +22,7 @@ namespace {
 constexpr double kGiB = 1 << 30;
 constexpr double kLineEverySeconds = 3;
 
-/// The rest of the first line of `path` that starts with `name`, behind the colon.
+/// Reads the value of the first line of `path` that starts with `name`: what stands behind the colon.
 std::string field_of(const char* path, std::string_view name) {
   std::istringstream lines(read_file(path));
   for (std::string line; std::getline(lines, line);) {
@@ -33,7 +33,7 @@ std::string field_of(const char* path, std::string_view name) {
   return "";
 }
 
-/// Drops progress that nobody reads: it must not hold up what is measured.
+/// Shows progress. If nobody reads it, it is dropped: it must not hold up what is measured.
 void show(const std::string& text) { (void)base::write_stderr(text); }
 
 double us(uint64_t ns) { return static_cast<double>(ns) / 1e3; }

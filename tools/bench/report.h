@@ -1,5 +1,5 @@
 #pragma once
-/// What a benchmark says: a table, JSON, and one HTML file.
+/// The output of a benchmark: a table, JSON, and one HTML file.
 
 #include <string>
 #include <vector>
@@ -16,7 +16,7 @@ struct Run {
   std::string way;  ///< as asked for: "tcp", "rdma:2"
   Carried carried;
   bool emulated = false;
-  std::string op;  ///< read, write, mixed
+  std::string op;  ///< read, write or mixed
   uint64_t block_bytes = 0;
   uint32_t threads = 0, batch = 0, depth = 0;
   uint64_t keys = 0;
@@ -25,24 +25,24 @@ struct Run {
   LoadResult result;
 };
 
-/// Machine, kernel, program, date: what the numbers belong to.
+/// Machine, kernel, program and date: without them the numbers mean nothing.
 Json describe_machine();
 /// `servers`: their names.
 Json json_of(const Run& run, const std::vector<std::string>& servers);
 std::string table_head();
 std::string table_line(const Json& run);
 
-/// `report` has `machine`, `settings`, `runs` (json_of), perhaps `scaling`.
+/// `report` has `machine`, `settings` and `runs` (json_of), and perhaps `scaling`.
 std::string html_of(const Json& report);
-/// A page around `body`: head, machine, settings and servers of the report.
+/// A page around `body`, with the head, machine, settings and servers of the report.
 std::string page_of(const Json& report, const std::string& title, const std::string& body);
-/// Peaks of the field `rate`, and what was verified.
+/// Cards with the highest `rate`, and with what was verified.
 std::string cards_of(const Json& runs, const char* rate, const std::string& read_name);
 Result<void, Message> write_text(const std::string& path, const std::string& text);
-/// Nothing where no path was given.
+/// Writes nothing if the path is empty.
 Result<void, Message> write_json(const std::string& path, const Json& report);
 
-/// A progress bar on a terminal, else a line every few seconds. On stderr.
+/// Progress on stderr: a bar on a terminal, otherwise a line every few seconds.
 class Progress {
  public:
   Progress(std::string what, uint64_t total_bytes);

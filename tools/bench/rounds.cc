@@ -35,11 +35,11 @@ double cpu_seconds_of(int pid) {
 
 namespace {
 
-/// Threads that begin together once all of them exist. If one cannot be made, none does anything.
+/// Threads that begin together once all of them exist. If one cannot be started, none does anything.
 class TogetherOrNot {
  public:
   ~TogetherOrNot() { end(kNever); }
-  /// Throws std::system_error: the rounds count on every thread.
+  /// Throws std::system_error, since the rounds need every thread.
   template <typename Body>
   void add(Body body) {
     auto thread = base::start_thread("memkv-bench", [this, body] {
@@ -72,7 +72,7 @@ RoundTimes run_rounds(std::vector<std::unique_ptr<Worker>>& workers, const Round
   double started = 0, cpu = 0, extra = 0;
   const auto extra_cpu = [&] { return options.extra_cpu ? options.extra_cpu() : 0.0; };
   enum { kPrepare, kGo, kCheck } step = kPrepare;
-  // Runs in one thread while the others wait: the steps of a round one after the other.
+  // One thread runs this while the others wait: it takes a round through its steps.
   const auto next_step = [&]() noexcept {
     switch (step) {
       case kPrepare:

@@ -1,4 +1,4 @@
-/// memkv-bench scaling: the same load per server on the first 1, 2, ... N servers; what each adds.
+/// memkv-bench scaling: the same load for each server, on the first 1, 2, ... N servers. Shows what each one adds.
 
 #include <fmt/core.h>
 
@@ -17,7 +17,8 @@ struct Peak {
   uint64_t wrong = 0, failures = 0;
 };
 
-/// Key `n` lives on server `n` modulo their count: a run of seconds ends on all servers at once, as a long one goes on.
+/// Puts key `n` on server `n` modulo their number. So a short run ends on all servers at once, and behaves like a long
+/// one.
 void place_in_turn(KeySpace& keys, const Client& client) {
   keys.salts.assign(keys.generations.size(), 0);
   for (uint64_t n = 0; n < keys.salts.size(); n++) {
@@ -25,8 +26,8 @@ void place_in_turn(KeySpace& keys, const Client& client) {
   }
 }
 
-/// The best write and read rate over the block sizes, with the keys dealt to the servers in turn, so that each server
-/// has equally much to do.
+/// The best rates of writing and reading over the block sizes. Keys are dealt to the servers in turn, so that each
+/// server has the same load.
 Result<Peak, Message> peak_of(LoadPlan plan, const std::vector<uint64_t>& sizes, size_t servers) {
   Peak peak;
   auto client = Client::connect(plan.client);
@@ -59,7 +60,7 @@ Result<Peak, Message> peak_of(LoadPlan plan, const std::vector<uint64_t>& sizes,
 
 }  // namespace
 
-/// `memkv-bench scaling`: the same load on one server, two, and so on, each beside N times the first.
+/// `memkv-bench scaling`: the same load on one server, on two, and so on, each beside N times the first.
 int run_scaling(const ScalingOptions& options) {
   auto plan = plan_of(options.load);
   if (!plan) return complain(plan.error());

@@ -1,4 +1,4 @@
-/// memkv-bench sweep: block sizes, one after the other; write, then read; every byte verified.
+/// memkv-bench sweep: one block size after the other is written, then read, and every byte is verified.
 
 #include <fmt/core.h>
 
@@ -127,8 +127,8 @@ class Sweep {
     return best ? best->gib_per_s : 0;
   }
 
-  /// One line of the sweep: runs one kind of op over all keys of a size, with the carriers' counters read before and
-  /// after, and keeps the result beside its ceiling.
+  /// One line of the sweep: runs one kind of op over all keys of a size. The carriers' counters are read before and
+  /// after it, and the result is kept beside its ceiling.
   Result<void, Message> run_op(const std::string& op, bool fill, double read_share, double ceiling) {
     const uint64_t size = plan_.keys->block_bytes;
     LoadPlan plan = plan_;
@@ -188,7 +188,7 @@ class Sweep {
   LoadPlan plan_;
   Target target_;
   const std::vector<Way> ways_;
-  const Way* way_ = nullptr;  ///< that is run now
+  const Way* way_ = nullptr;  ///< the way that runs now
   std::unique_ptr<CarriedMeter> meter_;
   Peer bare_;
   RingPeers rings_;
@@ -196,7 +196,7 @@ class Sweep {
   uint64_t wrong_ = 0, failures_ = 0, misses_ = 0, verified_ = 0;
 };
 
-/// The transports of a server of the benchmark's own, when none are named: all that reach it.
+/// The transports of the benchmark's own server when none are named: all that reach it.
 std::vector<Transport> usual_transports(bool own) {
   return own ? std::vector<Transport>{Transport::kTcp, Transport::kShm} : std::vector<Transport>{Transport::kAuto};
 }
@@ -210,7 +210,7 @@ int run_sweep(const SweepOptions& options) {
   if (!sizes) return complain(sizes.error());
   if (auto typed = ways_of(options.target, {}); !typed) return complain(typed.error());
   TargetOptions asked = options.target;
-  asked.transport.clear();  // each is tried in its turn
+  asked.transport.clear();  // each transport is tried in its turn
   auto target = open_target(asked, 3 * plan->bytes);
   if (!target) return complain(target.error());
   auto ways = ways_of(options.target, usual_transports(target->own.has_value()));

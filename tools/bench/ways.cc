@@ -39,7 +39,7 @@ Result<std::vector<uint32_t>, Message> rails_of(const std::string& list) {
 
 bool over_rdma(const Way& way) { return way.transport == Transport::kRdma; }
 
-/// Devices that can be used, in order, and why others cannot.
+/// The devices that can be used, in order, and why others cannot.
 struct Usable {
   std::vector<std::string> names;
   std::vector<bool> emulated;

@@ -49,7 +49,7 @@ CLI::App* add_command(CLI::App& app, const char* name, const char* what, const c
   return command;
 }
 
-/// Repeated with one value each, or one comma list.
+/// The option can be repeated with one value each, or given once with a comma list.
 CLI::Option* add_list(CLI::App* command, const char* name, std::vector<std::string>& into, const char* type,
                       const char* what) {
   return command->add_option(name, into, what)->delimiter(',')->allow_extra_args(false)->type_name(type);
@@ -59,7 +59,7 @@ CLI::Option* add_word(CLI::App* command, const char* name, std::string& into, co
   return command->add_option(name, into, what)->type_name(type);
 }
 
-/// Commas are looked at later: a path may have some.
+/// Commas are looked at later, since a path may have some.
 void add_drives(CLI::App* command, std::vector<std::string>& into, const char* type, const char* what) {
   command->add_option("--drive,--drives", into, what)->allow_extra_args(false)->type_name(type);
 }
@@ -278,7 +278,7 @@ void add_version(CLI::App& app, Chosen& chosen) {
   command->callback([&chosen] { chosen = run_version; });
 }
 
-/// Empty if the first word is an option or a command.
+/// The first word if it is neither an option nor a command; else empty.
 std::string unknown_command(const CLI::App& app, int argc, char** argv) {
   if (argc < 2) return {};
   std::vector<std::string> names;

@@ -1,4 +1,4 @@
-/// `memkv doctor`: what of MemKV works on this host, and what to do about the rest. Changes nothing.
+/// `memkv doctor`: which parts of MemKV work on this host, and what to do about the others. It changes nothing.
 
 #include <dlfcn.h>
 #include <fmt/core.h>
@@ -144,7 +144,7 @@ Finding check_gpu_direct() {
           "GPU memory goes through host memory unless the driver exports it as dma-buf (docs/rdma.md)"};
 }
 
-/// What Python finds, of the environment that is on the path.
+/// Which engines Python finds, in the environment that is on the path.
 std::vector<Finding> check_engines() {
   constexpr const char* kCommand =
       "timeout 20 python3 -c 'import importlib.metadata as m\n"

@@ -1,4 +1,4 @@
-/// get: a block becomes a file or goes to stdout, piece by piece.
+/// get: writes a block to a file or to stdout, piece by piece.
 
 #include <fcntl.h>
 #include <fmt/core.h>
@@ -17,7 +17,7 @@ namespace memkv::cli {
 namespace {
 
 constexpr uint64_t kPieceBytes = uint64_t{32} << 20;
-constexpr int kAttempts = 3;  ///< a block that is replaced while it is read is read again
+constexpr int kAttempts = 3;  ///< if a block is replaced while it is read, it is read again, so often
 
 struct Range {
   uint64_t offset = 0;
@@ -45,7 +45,8 @@ Result<Range, Message> parse_range(const GetOptions& options) {
   return range;
 }
 
-/// Where the bytes go. A named file appears whole or not at all: it is written beside and renamed.
+/// Where the bytes go. A named file appears whole or not at all: the bytes go into another file, which is renamed at
+/// the end.
 class Sink {
  public:
   static Result<Sink, Message> open_at(const std::string& file);
@@ -64,7 +65,7 @@ class Sink {
   }
 
   std::string file_ = "stdout";
-  std::string partial_;  ///< empty: written in place
+  std::string partial_;  ///< empty: the file is written in place
   base::UniqueFd owned_;
   int fd_ = STDOUT_FILENO;
 };
@@ -94,7 +95,7 @@ Result<void, Message> Sink::write_all(const std::byte* data, size_t size) {
   return {};
 }
 
-/// Some file systems tell of a full disk or a quota only when a file is closed.
+/// Closes the file. Some file systems report a full disk or a quota only then.
 Result<void, Message> Sink::finish() {
   if (owned_ && ::close(owned_.release()) != 0 && errno != EINTR) return error("write");
   if (partial_.empty()) return {};
@@ -103,12 +104,12 @@ Result<void, Message> Sink::finish() {
   return {};
 }
 
-/// One reading of the block from front to back. Returns kChanged untouched if nothing was written yet.
+/// Reads the block once from front to back. If the block changed before anything was written, run() returns kChanged.
 class Reading {
  public:
   Reading(Connected& connected, const std::string& key, Sink& sink) : connected_(connected), key_(key), sink_(sink) {}
 
-  /// 0 when all is written; else the exit code, told.
+  /// Returns 0 when all is written, else the exit code; the failure has been printed then.
   int run(const Range& range) {
     for (int attempt = 1;; ++attempt) {
       const Status status = once(range);
@@ -157,7 +158,7 @@ class Reading {
   Sink& sink_;
   std::vector<std::byte> buffer_;
   uint64_t wrote_ = 0;
-  int told_ = 0;  ///< exit code of a failure that has been printed
+  int told_ = 0;  ///< exit code of a failure that was printed
 };
 
 }  // namespace

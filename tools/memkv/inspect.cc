@@ -1,4 +1,4 @@
-/// stat, ls, status: what is there, as text or JSON.
+/// stat, ls, status: show what is there, as text or JSON.
 
 #include <fmt/core.h>
 
@@ -62,7 +62,7 @@ bool is_flat(const Json& value) {
                       [](const Json& inner) { return inner.is_structured() && !inner.empty(); });
 }
 
-/// "name value  name value" of an object without depth.
+/// An object of plain values as "name value  name value".
 std::string one_line(const Json& object) {
   std::string line;
   for (const auto& [name, value] : object.items()) {
@@ -72,7 +72,7 @@ std::string one_line(const Json& object) {
   return line;
 }
 
-/// Any JSON as indented lines: names to the left, flat objects on one line each.
+/// Prints any JSON as indented lines: names at the left, flat objects in one line each.
 void print_tree(const std::string& name, const Json& value, int depth) {
   const std::string indent(static_cast<size_t>(depth) * 2, ' ');
   if (depth > 0 && is_nothing(value)) return;
@@ -162,8 +162,8 @@ int run_stat(const StatOptions& options) {
   return kExitDone;
 }
 
-/// `memkv list`: the blocks of each chosen server. A server that does not answer is told, and the others go on; the exit
-/// status is that of the worst answer.
+/// `memkv list`: the blocks of each chosen server. A server that does not answer is reported, and the others go on. The
+/// exit status is that of the worst answer.
 int run_list(const ListOptions& options) {
   auto connected = connect(options.common);
   if (!connected) return fail(connected.error());

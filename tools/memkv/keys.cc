@@ -1,4 +1,4 @@
-/// exists and rm: lists of keys, one batch.
+/// exists and rm: run a list of keys as one batch.
 
 #include <fmt/core.h>
 
@@ -21,11 +21,11 @@ Result<std::vector<std::string>, Message> parse_keys(const KeysOptions& options)
   return keys;
 }
 
-/// Knows which servers do not answer: asks each once, and reports each once.
+/// Remembers which servers do not answer. It asks each one once, and reports each one once.
 class Troubles {
  public:
   explicit Troubles(Connected& connected) : connected_(connected) {}
-  /// The exit code of the trouble; 0: the server answers.
+  /// The exit code for the server's trouble. 0: it answers.
   int of(size_t server) {
     auto [known, first] = codes_.try_emplace(server, kExitDone);
     if (!first) return known->second;
@@ -39,8 +39,8 @@ class Troubles {
   std::map<size_t, int> codes_;
 };
 
-/// Runs the batch that `add` fills and hands each key's outcome to `tell`, with whether its server is away, so that
-/// nothing is known of the key. The worst exit code wins.
+/// Runs the batch that `add` fills. Calls `tell` with each key's outcome, and with whether its server is away, in which
+/// case nothing is known of the key. Returns the worst exit code.
 template <typename Add, typename Tell>
 int for_each_key(const KeysOptions& options, std::string_view doing, Add add, Tell tell) {
   auto keys = parse_keys(options);

@@ -1,5 +1,6 @@
 #pragma once
-/// What the command line of `memkv` was told. One struct a command; `cli.cc` fills them, the command files run them.
+/// The parsed command line of `memkv`: one struct for each command. `cli.cc` fills them, the files of the commands run
+/// them.
 
 #include <cstdint>
 #include <string>
@@ -9,14 +10,14 @@
 
 namespace memkv::cli {
 
-/// Options of every command that talks to servers. Empty = environment, configuration file, default.
+/// Options of every command that talks to servers. Empty: environment, configuration file or default.
 struct Common {
   std::vector<std::string> servers;
   std::string auth_key;   ///< 64 hex characters or @FILE
   std::string config;     ///< the client's YAML
   std::string timeout;    ///< "5s"; empty: the client's defaults
   std::string transport;  ///< auto, tcp
-  std::string log_level;  ///< of the client library; empty: error, for the command itself tells what goes wrong
+  std::string log_level;  ///< of the client library; empty: error, since the command itself reports failures
   bool hex = false;       ///< keys are hex digits
 };
 

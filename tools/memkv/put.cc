@@ -1,4 +1,4 @@
-/// put: a file or stdin becomes a block.
+/// put: stores a file or stdin as a block.
 
 #include <fcntl.h>
 #include <fmt/core.h>
@@ -21,7 +21,7 @@ Message io_error(const std::string& file, const char* doing) {
   return {Status::kInvalid, fmt::format("{}: cannot {}: {}", file, doing, std::strerror(errno))};
 }
 
-/// The bytes to be stored: a mapped file, or what a pipe gave. Owns them.
+/// The bytes to store: a mapped file, or what came out of a pipe. Owns them.
 class Content {
  public:
   static Result<Content, Message> of(const std::string& file);

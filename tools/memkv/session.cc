@@ -43,7 +43,7 @@ Result<ClientOptions, Message> client_options(const Common& common, Deadline tim
   return options;
 }
 
-/// What the status means to whoever typed the command, beyond its name.
+/// What a status means to the person who typed the command, beyond its name.
 std::string_view hint(Status status) {
   switch (status) {
     case Status::kExists:
@@ -149,7 +149,7 @@ Result<Connected, Message> connect(const Common& common) {
     if (*parsed == 0) return invalid("--timeout is 0: give it some time, such as 5s");
     timeout = Deadline(*parsed);
   }
-  base::set_log_level(base::LogLevel::kError);  // what goes wrong is told once, by the command; else as one asks
+  base::set_log_level(base::LogLevel::kError);  // the command reports a failure itself, once
   auto options = client_options(common, timeout);
   if (!options) return options.error();
   auto client = Client::connect(std::move(options).value());

@@ -11,7 +11,7 @@
 
 namespace memkv::cli {
 
-/// Part of the interface: scripts rely on them (docs/operating.md, `memkv --help`).
+/// Exit codes. They are part of the interface: scripts rely on them (docs/operating.md, `memkv --help`).
 enum ExitCode : int {
   kExitDone = 0,          ///< done, or a hit
   kExitMiss = 1,          ///< a miss, or one key of several is missing
@@ -30,7 +30,7 @@ int fail(const Message& message);
 /// The bytes of a key given on the command line. Checks its length.
 Result<std::string, Message> parse_key(const std::string& text, bool hex);
 
-/// Printable keys as they are, others with \xNN escapes.
+/// Shows a key: printable keys as they are, others with \xNN escapes.
 std::string show_key(std::string_view key);
 std::string key_hex(std::string_view key);
 
@@ -41,8 +41,8 @@ struct Connected {
 };
 Result<Connected, Message> connect(const Common& common);
 
-/// One line for an op that did not do what was asked, and the exit code. A miss is asked after: a server that is away
-/// answers nothing, and that is not a miss to a human.
+/// Prints one line for an op that did not do what was asked. Returns the exit code. After a miss it asks the server:
+/// one that is away gives no answer, which a person should not read as a miss.
 int explain(Connected& connected, std::string_view doing, std::string_view key, Status status);
 
 /// Why the server does not answer; nothing if it does.

@@ -1,4 +1,5 @@
-/// `memkv settings ENGINE`: the command line, or the file, that brings an engine onto this store (docs/engines.md).
+/// `memkv settings ENGINE`: prints the command line, or the file, that connects an engine to this store
+/// (docs/engines.md).
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -19,7 +20,7 @@ constexpr Deadline kServerPatience = std::chrono::seconds(2);
 constexpr uint64_t kFirstTierBytes = uint64_t{8} << 30;
 constexpr uint64_t kFirstTierGib = kFirstTierBytes >> 30;
 
-/// What the engine has to be told of the store: nothing for the server of `memkv start` on this host.
+/// What an engine must be told of the store. For the server of `memkv start` on this host that is nothing.
 struct Store {
   std::string servers;
   std::string auth_key;     ///< "@FILE", or empty
@@ -28,7 +29,7 @@ struct Store {
   std::string model;
 };
 
-/// For who gave the credential itself.
+/// Printed when the credential itself was given, and not a file.
 constexpr const char* kNoFile = "@FILE";
 
 std::string environment(const char* name) {
@@ -46,7 +47,7 @@ std::string absolute(const std::string& path) {
   return error || path.empty() ? path : found.lexically_normal().string();
 }
 
-/// A credential itself is not for command lines, which every user of a host can read.
+/// How to name the credential. It never appears itself on a command line, which every user of a host can read.
 std::string credential_reference(const std::string& given) {
   if (given.empty()) return "";
   return given[0] == '@' ? "@" + absolute(given.substr(1)) : kNoFile;
@@ -62,7 +63,7 @@ Store store_of(const SettingsOptions& options) {
           .model = options.model.empty() ? "MODEL" : options.model};
 }
 
-/// In one pair of a shell's quotes.
+/// The text in one pair of shell quotes.
 std::string quoted(const std::string& text) {
   std::string out = "'";
   for (const char c : text) out += c == '\'' ? "'\\''" : std::string(1, c);
@@ -127,7 +128,7 @@ void print_sglang(const Store& store) {
       quoted(store.model), quoted(extra));
 }
 
-/// Where this program's plugin lies: in the wheel, an installation, or a build.
+/// Where the plugin of this program lies: in the wheel, an installation, or a build.
 std::string plugin_folder() {
   std::error_code error;
   const auto here = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
@@ -156,13 +157,13 @@ void print_nixl(const Store& store) {
   print_export("MEMKV_CONFIG", store.config_file);
   const bool told = !store.servers.empty() || !store.config_file.empty();
   print_export("MEMKV_SERVERS", told ? store.servers : "127.0.0.1:9900");
-  // A credential in the environment stays there.
+  // If the credential came by the environment, it stays there.
   if (store.auth_key != kNoFile) print_export("MEMKV_AUTH_KEY", store.auth_key);
   print_export("MEMKV_TRANSPORT", store.transport);
   fmt::print("# agent = nixl_agent(\"me\", nixl_agent_config(backends=[])); agent.create_backend(\"MEMKV\", {{}})\n");
 }
 
-/// Of a store that cannot be had now, and what is left to do: to stderr, so that stdout stays what can be run.
+/// Says on stderr that the store cannot be reached now, and what is left to do. stdout holds only what can be run.
 void warn_of_the_store(Connected& connected, const Store& store) {
   if (store.auth_key == kNoFile) {
     fmt::print(stderr,
@@ -179,7 +180,7 @@ void warn_of_the_store(Connected& connected, const Store& store) {
 }  // namespace
 
 int run_settings(const SettingsOptions& options) {
-  auto connected = connect(options.common);  // what is wrong in the options is found here
+  auto connected = connect(options.common);  // this finds what is wrong in the options
   if (!connected) return fail(connected.error());
   const Store store = store_of(options);
   if (options.engine == "vllm") {

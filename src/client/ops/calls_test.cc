@@ -193,7 +193,7 @@ TEST_F(CallsTest, AServerThatWritesByItselfGetsLongerToLetGo) {
   add(Kind::kPut, "key", 100);
   submit(10 * kMs);
   pass(10 * kMs);
-  cancel();  // changes nothing any more
+  cancel();  // has no effect any more
   pass(199 * kMs);
   EXPECT_EQ(remote.closed, 0u);
   pass(kMs);

@@ -16,7 +16,8 @@ namespace memkv::client {
 
 constexpr uint64_t kUs = 1'000, kMs = 1'000'000;
 
-/// Units that are pumped stand in a frame each, in the order of their routing, until the test answers or loses them.
+/// Each unit that is pumped gets a frame of its own, in the order of routing. It waits until the test answers or loses
+/// it.
 class FakeRemote final : public Remote {
  public:
   explicit FakeRemote(size_t index) : index_(index), name_("fake" + std::to_string(index)) {}
@@ -64,7 +65,7 @@ class FakeRemote final : public Remote {
   bool confirms_release(const Request&) const override { return one_sided; }
   void close_holders(const Request&) override { closed++; }
 
-  /// The first unit that waits for an answer, which is now out of its frame.
+  /// The first unit that waits for an answer. Its frame has left by now.
   Unit& take() {
     Unit& unit = *asked.front();
     forget(unit);
@@ -76,7 +77,7 @@ class FakeRemote final : public Remote {
   }
   void answer(Status status, Generation generation = 0) { answer({.status = status, .generation = generation}); }
   void lose(bool sent) { owner->on_lost(take(), sent); }
-  /// All frames leave the link, which then holds no memory.
+  /// All frames leave the link; no memory is held any more.
   void leave() {
     for (RequestFrame& frame : frames_) {
       if (frame.step == RequestFrame::Step::kOnLink) frame.step = RequestFrame::Step::kLeft;
@@ -110,7 +111,7 @@ class FakeRemote final : public Remote {
   std::deque<RequestFrame> frames_;
 };
 
-/// One call after another, to one server.
+/// Runs one call after another, against one server.
 class CallsTest : public ::testing::Test {
  protected:
   CallsTest() : placement_(std::vector<std::string>{"fake0"}) {

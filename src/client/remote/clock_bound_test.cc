@@ -11,7 +11,8 @@ namespace {
 
 constexpr uint64_t kUs = 1000, kMs = 1'000'000, kSecond = 1'000'000'000;
 
-/// A server whose clock has another start, runs up to 500 ppm fast or slow (as ours may), and can be suspended.
+/// A server whose clock has another start and runs up to 500 ppm fast or slow, as ours may. Its machine can be
+/// suspended.
 struct FarClock {
   int64_t start = 0;
   int64_t ppm = 0;
@@ -59,7 +60,7 @@ TEST(CaseA1ClockBound, OneSlowAnswerIsMendedByTheNext) {
   EXPECT_FALSE(clock.should_ask(4 * kSecond)) << "it is asked already";
   clock.heard(server.read(4 * kSecond + 10 * kUs), 4 * kSecond, 4 * kSecond + 30 * kUs);
   EXPECT_GE(clock.on_server(4 * kSecond + 30 * kUs), server.read(4 * kSecond));
-  // A slow one afterwards takes nothing away.
+  // A slow answer afterwards does not make the bound worse.
   clock.heard(server.read(5 * kSecond), 5 * kSecond - kMs, 9 * kSecond);
   EXPECT_LE(clock.slack_ns(9 * kSecond), 31 * kUs + 2 * (5 * kSecond >> ClockBound::kDriftShift));
 }
@@ -68,7 +69,7 @@ TEST(CaseA1ClockBound, AClockThatStoodStillIsNoticed) {
   FarClock server{.start = 50 * static_cast<int64_t>(kSecond)};
   ClockBound clock;
   clock.heard(server.read(kSecond), kSecond - 10 * kUs, kSecond + 10 * kUs);
-  server.start -= 10 * static_cast<int64_t>(kSecond);  // its machine was suspended
+  server.start -= 10 * static_cast<int64_t>(kSecond);  // the server's machine was suspended
   const uint64_t now = 12 * kSecond;
   clock.heard(server.read(now - 10 * kUs), now - 20 * kUs, now);
   EXPECT_LE(clock.on_server(now), server.read(now));

@@ -1,4 +1,4 @@
-/// A connection without a server: the link is a stand-in that keeps what it is given, and the test says what comes.
+/// A connection without a server. Its link is a stand-in that keeps what it is given; the test says what arrives.
 
 #include "client/remote/connection.h"
 
@@ -51,7 +51,7 @@ class FakeLink final : public transport::Link {
   int redirected = 0;
 };
 
-/// The connection's two owners at once: they write down what they hear.
+/// Stands for both owners of the connection, and records what they are told.
 class ConnectionTest : public ::testing::Test, public UnitOwner, public ConnectionOwner {
  protected:
   ConnectionTest()
@@ -74,7 +74,7 @@ class ConnectionTest : public ::testing::Test, public UnitOwner, public Connecti
     auto made = std::make_unique<FakeLink>();
     link = made.get();
     connection->adopt(std::move(made), {});
-    link->leave();  // INTRODUCE
+    link->leave();  // the INTRODUCE frame
     wire::Welcome welcome;
     welcome.worker_count = welcome.shard_count = 1;
     welcome.credit.puts = welcome.credit.gets = 64;
@@ -107,7 +107,7 @@ class ConnectionTest : public ::testing::Test, public UnitOwner, public Connecti
     };
     return hear(Opcode::kReply, request_id, encode, payload);
   }
-  /// A request of one unit, queued.
+  /// A request of one unit, queued at the connection.
   Unit& ask(Kind kind, wire::OpKind wire_kind, uint32_t bytes = 0) {
     auto& asked = asked_.emplace_back();
     asked.spec.kind = kind;

@@ -1,4 +1,4 @@
-/// The choice of a transport: the best that works, left at once, taken back.
+/// How a transport is chosen: the best one that works; it is left at once when it fails, and taken again later.
 
 #include "client/remote/transport_choice.h"
 

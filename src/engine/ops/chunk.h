@@ -18,7 +18,12 @@ class Chunk final : public PooledOp, private RangeWriter::Job {
       : parts_(parts), writer_(writer), upload_(upload), chunk_(op), record_(parts) {}
 
  private:
-  enum class Step : uint8_t { kStarted, kAppending, kQueued, kStaging };
+  enum class Step : uint8_t {
+    kStarted,
+    kAppending,  ///< begins at the chunk's start: its record is on its way into a log
+    kQueued,     ///< begins behind it: waits for its turn with the merge buffers
+    kStaging,    ///< the range writer appends it as a chunk whose beginning is a hole
+  };
 
   static bool is_valid(const OpenUpload& upload, const ChunkOp& op);
   void append();

@@ -22,7 +22,14 @@ class Commit final : public Change, private RangeWriter::Job {
       : Change(parts, op), writer_(writer), commit_(op), burial_(parts) {}
 
  private:
-  enum class Step : uint8_t { kWaiting, kQueued, kMerging, kAppendingHead, kBurying };
+  /// A put of usual size goes kWaiting, kAppendingHead, kBurying. All others go kWaiting, kQueued, kMerging.
+  enum class Step : uint8_t {
+    kWaiting,        ///< for its turn on the key
+    kQueued,         ///< for its turn with the merge buffers
+    kMerging,        ///< the range writer makes the chunks and the head
+    kAppendingHead,  ///< the head is on its way into a log; until it is durable the old block is the block
+    kBurying,        ///< head and chunks are in the index; the old record gets its tombstone if it lies in another log
+  };
 
   void on_locked() override;
   void refuse(OpenUpload* upload, Status status);

@@ -18,7 +18,12 @@ class Put final : public Change {
   Put(Parts& parts, PutOp& op) : Change(parts, op), put_(op), record_(parts), burial_(parts) {}
 
  private:
-  enum class Step : uint8_t { kWaiting, kAppending, kBurying, kDone };
+  enum class Step : uint8_t {
+    kWaiting,    ///< for its turn on the key
+    kAppending,  ///< the record is on its way into a log; the old version is still the block
+    kBurying,    ///< the new record is the block; the old one gets its tombstone if it lies in another log
+    kDone,       ///< the outcome is known; the acknowledgement may be held until drives that failed are out
+  };
 
   void on_locked() override;
   void on_drives_left() override;

@@ -25,7 +25,11 @@ class Read final : public PooledOp {
  private:
   friend class OpPool;
   friend Lookup look_up(Parts&, const BlockKey&, uint64_t, uint32_t, Generation);
-  enum class Step : uint8_t { kStarted, kLoading, kLoaded };
+  enum class Step : uint8_t {
+    kStarted,  ///< the record is found; nothing is pinned yet
+    kLoading,  ///< its segment is pinned, so that reclaim cannot reuse it; the drive is read (memory mode: at once)
+    kLoaded,   ///< the bytes are there; memory mode keeps the pin until release()
+  };
 
   /// What a range of a block means for the record behind it.
   struct Target {

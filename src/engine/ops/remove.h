@@ -21,7 +21,11 @@ class Remove final : public Change {
       : Change(parts, op), remove_(op), if_generation_(if_generation), burial_(parts) {}
 
  private:
-  enum class Step : uint8_t { kWaiting, kKillingRecord, kKillingLeftovers };
+  enum class Step : uint8_t {
+    kWaiting,           ///< for its turn on the key
+    kKillingRecord,     ///< a tombstone goes into the record's log; the block leaves the index when it is durable
+    kKillingLeftovers,  ///< a miss, but an evicted record could come back at a restart: all logs get a tombstone
+  };
 
   void on_locked() override;
   void remove_missing();

@@ -17,7 +17,11 @@ class Write final : public Change, private RangeWriter::Job {
   Write(Parts& parts, RangeWriter& writer, WriteOp& op) : Change(parts, op), writer_(writer), write_(op) {}
 
  private:
-  enum class Step : uint8_t { kWaiting, kQueued, kMerging };
+  enum class Step : uint8_t {
+    kWaiting,  ///< for its turn on the key
+    kQueued,   ///< for its turn with the merge buffers
+    kMerging,  ///< the range writer joins old and new bytes, and appends them
+  };
 
   void on_locked() override;
   MergeNeeds needs() const override { return needs_of_write(parts_, write_); }

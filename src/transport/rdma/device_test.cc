@@ -1,4 +1,4 @@
-/// Choice of addresses; in the guest also the devices themselves.
+/// The choice of addresses; in the guest also the devices themselves.
 
 #include "transport/rdma/device.h"
 
@@ -39,7 +39,7 @@ TEST(RdmaGid, NetworksAreComparedByTheirBits) {
 TEST(RdmaHost, SaysWhyThereIsNone) {
   if (in_guest()) return;
   auto host = Devices::open({});
-  if (host) return;  // a machine with NICs
+  if (host) return;  // this machine has NICs
   EXPECT_NE(host.error().text.find("host has no"), std::string::npos) << host.error().text;
 }
 
@@ -93,7 +93,7 @@ TEST_P(RdmaGuest, QueuePairsConnectAndPassAMessage) {
   EXPECT_EQ(seen[1].byte_len, 0u);
 }
 
-/// On any host.
+/// Works on any host.
 TEST(QueuePair, TellsWhatIsNoMessage) {
   ibv_wc message{};
   message.opcode = IBV_WC_RECV;

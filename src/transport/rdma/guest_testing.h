@@ -1,6 +1,6 @@
 #pragma once
-/// For tests: RDMA is there inside the guest (tools/guest.sh) and only there. Suites take their parameters from here,
-/// so that outside of it they have no tests at all, and inside nothing is skipped.
+/// For tests: RDMA exists inside the guest (tools/guest.sh) and only there. Suites take their parameters from here:
+/// outside they then have no tests at all, and inside nothing is skipped.
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-/// What ends a queue pair ends its link, once, with all frames given back. In the guest only.
+/// What ends a queue pair ends its link, once, and all frames are given back. In the guest only.
 
 #include <atomic>
 #include <cstring>
@@ -54,7 +54,7 @@ TEST_P(RdmaLinkFaults, AQueuePairInErrorEndsBothEnds) {
 TEST_P(RdmaLinkFaults, ABadKeyEndsTheLinkAndIsCounted) {
   ASSERT_TRUE(run_until(*reactor, [&] { return static_cast<RdmaLink&>(*server).fd() >= 0; }));
   const uint64_t before = test_host().rail(0).counters.access_errors.load();
-  // The server's payload lies in registered memory, so that it is written and not sent along.
+  // The server's payload lies in registered memory, so it is written by RDMA and not sent along.
   const io::Slot slot = server_poller->staging().take(100'000);
   ASSERT_TRUE(slot);
   const wire::RemotePiece nowhere{0x1000, 100'000, 0xdead};
@@ -138,7 +138,7 @@ TEST_P(RdmaLinkFaults, MemoryKeepsItsKeysAndIsTheDevicesNoMoreOnceItIsRemoved) {
   ASSERT_TRUE(both_end());
 }
 
-/// A frame whose payload the peer READs; `exposed`: by its owner, as GPU memory is.
+/// A frame whose payload the peer reads by RDMA. `exposed`: its owner exposed the memory, as with GPU memory.
 struct OfferedFrame : TestFrame {
   explicit OfferedFrame(uint64_t id, size_t body_bytes = 4)
       : TestFrame(wire::Opcode::kOps, id, pattern(body_bytes, 1), pattern(100'000, 3)) {
@@ -197,7 +197,7 @@ TEST_P(RdmaGivenUp, PayloadsThatWaitAreFreeAndTheLinkLives) { give_up(false); }
 TEST_P(RdmaGivenUp, PayloadsOfTheirOwnersThatWaitAreFreeAndTheLinkLives) { give_up(true); }
 
 TEST_P(RdmaLinkFaults, AServerThatTakesWhatIsStillLeavingLosesTheLink) {
-  server_owner.mode = PayloadTarget::Kind::kPause;  // reads nothing more, so the credits run out
+  server_owner.mode = PayloadTarget::Kind::kPause;  // it reads nothing more, so credits run out
   std::vector<std::unique_ptr<OfferedFrame>> frames;
   for (uint64_t i = 1; i <= 3; i++) {
     frames.push_back(std::make_unique<OfferedFrame>(i, i == 1 ? 4 : 200'000));

@@ -24,7 +24,7 @@ inline std::unique_ptr<Poller> make_test_poller(io::Reactor& reactor, Devices& h
   return poller ? std::move(*poller) : nullptr;
 }
 
-/// Blocks, as only a test may.
+/// It blocks, which only a test may do.
 inline LinkPair make_rdma_links(Poller& client_poller, Poller& server_poller, size_t rail,
                                 const wire::SessionKeys& keys, LinkOwner& client_owner, LinkOwner& server_owner) {
   auto device = client_poller.host().rail(rail).device.load();

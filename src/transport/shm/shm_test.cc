@@ -1,4 +1,4 @@
-/// A shm connection against a peer that lies, changes what was sent, truncates, punches holes, hangs or dies.
+/// A shm connection against a peer that lies, changes what it sent, truncates, punches holes, hangs or dies.
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -18,7 +18,7 @@ namespace {
 
 using wire::Opcode;
 
-/// A server's link, and a client that is nothing but memory and a socket. Both descriptors are kept.
+/// A server's link, and a client that is only memory and a socket. The test keeps both descriptors.
 class Hostile : public testing::TestWithParam<Carrier> {
  protected:
   void SetUp() override {
@@ -141,7 +141,8 @@ TEST_P(Hostile, WhatIsChangedAfterItWasReadChangesNothing) {
 }
 
 TEST_P(Hostile, BitsThatFlipDuringTrafficAreNoticedOrHarmless) {
-  // A payload may be anything (its sums tell, above the link), headers and bodies are MACed: what is heard is genuine.
+  // A payload may be anything: its sums are checked above the link. Headers and bodies have a MAC, so what is heard is
+  // genuine.
   std::atomic<bool> stop{false};
   std::thread flipper([&] {
     uint32_t x = 1;
@@ -154,7 +155,8 @@ TEST_P(Hostile, BitsThatFlipDuringTrafficAreNoticedOrHarmless) {
     TestFrame frame(Opcode::kOps, i, "genuine", pattern(3000, i));
     put(bytes_of({&frame}));
     publish();
-    // A length that grew before it was read is not noticed before so many bytes are there: it waits for them in vain.
+    // A length that was changed before it was read is noticed only when that many bytes are there. So the link waits
+    // for them in vain.
     const bool done = run_until(
         *reactor, [&] { return !server || owner.complete == i + 1; }, 1'000'000'000);
     if (!done) break;
@@ -173,7 +175,7 @@ TEST_P(Hostile, SealsHold) {
     EXPECT_NE(ftruncate(fd, 1 << 30), 0);
     EXPECT_NE(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0) << "no more seals";
   }
-  // The client cannot write what it reads, nor punch holes into it.
+  // The client can neither write to what it reads nor punch holes into it.
   EXPECT_EQ(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, get_fd.get(), 0), MAP_FAILED);
   EXPECT_NE(fallocate(get_fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0);
   EXPECT_LT(pwrite(get_fd.get(), "x", 1, 0), 0);
@@ -185,7 +187,7 @@ TEST_P(Hostile, HolesAreZerosAndEndTheConnection) {
   publish();
   ASSERT_TRUE(run([&] { return owner.complete == 1; }));
   put(bytes_of({&second}));
-  // The whole file: the ring, and the page with the indices.
+  // The whole file: the ring and the page with the indices.
   ASSERT_EQ(fallocate(put_fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
                       static_cast<off_t>(kTestWindows.put_ring_bytes + ShmPage::kBytes)),
             0);
@@ -196,7 +198,7 @@ TEST_P(Hostile, HolesAreZerosAndEndTheConnection) {
 }
 
 TEST_P(Hostile, APeerThatHangsHoldsNothingButItsWindow) {
-  // It reads nothing: the ring fills, the rest waits, and all comes back when the owner has enough of it.
+  // The client reads nothing: the ring fills, the rest waits, and all frames come back when the owner closes the link.
   std::vector<std::unique_ptr<TestFrame>> frames;
   for (uint32_t i = 0; i < 10; i++) {
     frames.push_back(std::make_unique<TestFrame>(Opcode::kReply, i, "r", pattern(200'000, i)));
@@ -219,7 +221,7 @@ TEST_P(Hostile, AClientKilledInTheMiddleIsNoticedAtOnce) {
   publish();
   ASSERT_TRUE(run([&] { return owner.heard.size() == 1; }));
   const uint64_t before = reactor->now_ns();
-  socket.reset();  // what its death does
+  socket.reset();  // what the client's death does
   ASSERT_TRUE(run([&] { return !server; }));
   EXPECT_LT(reactor->now_ns() - before, 1'000'000'000u);
   EXPECT_EQ(owner.closed.status, Status::kUnavailable);
@@ -239,7 +241,7 @@ TEST_P(Hostile, WhatWasWrittenBeforeTheEndIsStillRead) {
 TEST_P(Hostile, ASleeperIsWokenByOneByte) {
   std::atomic<bool> heard{false};
   std::thread writer([&] {
-    usleep(50'000);  // the loop sleeps by then
+    usleep(50'000);  // by then the loop sleeps
     TestFrame frame(Opcode::kPing, 1, "late", "");
     ASSERT_EQ(window->peer().sleep.load() & 1, 1u);
     put(bytes_of({&frame}));
@@ -255,7 +257,7 @@ TEST_P(Hostile, ASleeperIsWokenByOneByte) {
 INSTANTIATE_TEST_SUITE_P(Reactors, Hostile, testing::Values(Carrier::kShmEpoll, Carrier::kShmUring),
                          [](const auto& param_info) { return name_of(param_info.param); });
 
-// Both ends in threads of their own, sleeping and waking.
+// Both ends run in threads of their own, and sleep and wake.
 
 TEST(ShmThreads, TwoLoopsPingAndPong) {
   const auto [a, b] = unix_pair();
@@ -321,7 +323,7 @@ TEST(ShmOffer, HugePagesOfAPoolAreRefused) {
   auto window = ShmWindow::make(kTestWindows, nullptr);
   ASSERT_TRUE(window);
   base::UniqueFd pool(memfd_create("pool", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB));
-  if (!pool) return;  // a kernel without them
+  if (!pool) return;  // the kernel has none
   ASSERT_EQ(ftruncate(pool.get(), 2 << 20), 0);
   ASSERT_EQ(fcntl(pool.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
   EXPECT_FALSE(ShmWindow::take(kTestWindows, base::UniqueFd(dup((*window)->get_fd())), std::move(pool)));
