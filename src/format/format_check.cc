@@ -14,7 +14,7 @@ namespace {
 
 Error corrupt(const char* what) { return {Status::kCorrupt, 0, what}; }
 
-/// XXH3-64 of a structure with its checksum field (8 bytes at `field`) taken as zero.
+/// XXH3-64 of a structure, with its checksum field (8 bytes at offset `field`) taken as zero.
 uint64_t sum_without(base::Bytes bytes, size_t field, uint64_t seed) {
   static constexpr std::byte kZero[8] = {};
   base::Xxh3Stream stream(seed);
@@ -40,7 +40,7 @@ bool has_payload(RecordKind kind) {
   return kind == RecordKind::kWhole || kind == RecordKind::kChunk || kind == RecordKind::kHead;
 }
 
-/// What holds for every record header, in extents and footers.
+/// What must hold for every record header, in extents and in footers. Returns what is wrong, or null.
 const char* record_flaw(const RecordHeader& header) {
   if (header.kind < RecordKind::kWhole || header.kind > RecordKind::kFlush) return "record of unknown kind";
   if (header.sequence == 0 || header.sequence > kSequenceMax) return "record sequence out of bounds";
@@ -57,7 +57,7 @@ const char* record_flaw(const RecordHeader& header) {
   return nullptr;
 }
 
-/// The payload lies in [begin, end) of what payload_place counts from. Records without payload have no place.
+/// True if the payload lies in [begin, end), counted as payload_place is. A record without payload must have place 0.
 bool payload_inside(const RecordHeader& header, uint64_t begin, uint64_t end) {
   if (header.payload_bytes == 0) return true;
   const uint64_t place = uint64_t{header.payload_place} * kPackBytes;
@@ -201,6 +201,7 @@ ExtentBuilder::ExtentBuilder(base::MutBytes buffer) : buffer_(buffer) {
 
 bool ExtentBuilder::append(const RecordHeader& header, std::string_view key, std::span<const uint64_t> grain_sums,
                            std::span<const PresentRange> ranges) {
+  MEMKV_ASSERT(note_words_ == 0, "the note comes last: it takes the end of the room that records grow into");
   const uint32_t size = record_header_bytes(key.size(), grain_sums.size(), ranges.size());
   if (size > buffer_.size() - used_ || records_ == UINT16_MAX) return false;
   MEMKV_ASSERT(key.size() <= kKeyBytesMax && grain_sums.size() <= base::kGrainsPerChunk && ranges.size() <= kRangesMax);
@@ -226,6 +227,7 @@ bool ExtentBuilder::append(const RecordHeader& header, std::string_view key, std
 }
 
 bool ExtentBuilder::note(uint32_t sector, std::span<const NoteEntry> entries) {
+  MEMKV_ASSERT(sector > 0 && note_words_ == 0, "one note, of an extent: sector 0 is the segment's header");
   const size_t bytes = sizeof(ExtentNote) + entries.size_bytes();
   if (bytes > buffer_.size() - used_) return false;
   std::byte* to = buffer_.data() + buffer_.size() - bytes;

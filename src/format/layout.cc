@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/assert.h"
 #include "base/bytes.h"
 
 namespace memkv::format {
 
 std::optional<Layout> choose_layout(uint64_t drive_bytes, uint32_t shards) {
+  MEMKV_ASSERT(std::has_single_bit(shards) && shards <= kShardsMax);
   if (drive_bytes < drive_bytes_min(shards)) return std::nullopt;
   const uint64_t slice_bytes = base::align_down((drive_bytes - kSlicesOffset) / shards, base::kSectorBytes);
   uint64_t chunks = kSegmentChunksMax;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/assert.h"
 #include "base/thread.h"
 
 namespace memkv::io {
@@ -36,6 +37,7 @@ DeviceThreads::~DeviceThreads() {
 }
 
 void DeviceThreads::submit(IoOp& op) {
+  MEMKV_ASSERT(!threads_.empty(), "without a thread nobody would ever do it");
   op.place = IoOp::Place::kReady;
   {
     std::lock_guard lock(mutex_);
@@ -58,8 +60,8 @@ void DeviceThreads::take_done(OpQueue& into) {
   into.swap(done_);
 }
 
-/// The first op in the queue whose file does not yet have all threads but one. The last thread is kept for other files,
-/// so that a drive that hangs cannot stop them all.
+/// Takes the first op whose file is not yet served by all threads but one. The last thread stays free for other files,
+/// so that one drive that hangs cannot stop all of them.
 IoOp* DeviceThreads::take() {
   const size_t a_file_max = std::max<size_t>(serving_.size() - 1, 1);
   for (IoOp* op = queued_.front(); op != nullptr; op = op->next) {

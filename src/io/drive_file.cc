@@ -1,4 +1,4 @@
-/// Files and raw block devices.
+/// Files and raw block devices as drives.
 
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -28,8 +28,8 @@
 namespace memkv::io {
 namespace {
 
-constexpr uint32_t kOpsMax = 1024;        ///< in flight per device and reactor
-constexpr uint32_t kKeptForWrites = 128;  ///< of them: a put that is acknowledged late holds more than a get does
+constexpr uint32_t kOpsMax = 1024;        ///< limit of ops in flight, for each device and reactor
+constexpr uint32_t kKeptForWrites = 128;  ///< of these, for writes only: a waiting put holds more than a get
 constexpr size_t kFillBytes = size_t{8} << 20;
 constexpr size_t kBounceBytes = size_t{1} << 20;
 constexpr uint64_t kLockRetryMs = 50;
@@ -43,17 +43,17 @@ bool aligned(uint64_t offset, std::span<const iovec> pieces) {
   return all;
 }
 
-/// One op on its way through the device: stands between the caller's op and the reactor's, and carries on after a short
-/// transfer.
+/// One op on its way through the device. It stands between the caller's op and the reactor's, and continues after a
+/// short transfer.
 struct Passage {
   IoOp inner;
   IoOp* outer = nullptr;
   const iovec* pieces = nullptr;
   size_t count = 0;
   uint64_t offset = 0;
-  size_t done = 0;   // bytes moved so far
+  size_t done = 0;   // bytes that were moved so far
   size_t total = 0;  // bytes asked
-  iovec rest{};      // what a continued transfer moves: the remainder of one piece at a time
+  iovec rest{};      // the rest of one piece, when a transfer is continued
   bool dsync = false;
   DriveLoad::Flight flight;
   class FileDevice* device = nullptr;
@@ -94,8 +94,8 @@ class FileDevice final : public BlockDevice {
   size_t in_flight_ = 0;
 };
 
-/// Takes an op in, or refuses it: the range must lie on the device, and reads leave some of the ops to writes, so that
-/// many readers cannot keep a write from starting.
+/// Takes an op in, or refuses it. The range must lie on the device. Reads leave some of the ops to writes, so that many
+/// readers cannot keep a write from starting.
 Result<void> FileDevice::start(IoOp& op, IoOp::Kind kind, uint64_t offset, std::span<const iovec> pieces, bool dsync) {
   MEMKV_ASSERT(!op.pending() && op.on_done != nullptr && aligned(offset, pieces));
   const size_t total = pieces_bytes(pieces);
@@ -104,6 +104,7 @@ Result<void> FileDevice::start(IoOp& op, IoOp::Kind kind, uint64_t offset, std::
   }
   const uint32_t ops_max = kind == IoOp::Kind::kRead ? kOpsMax - kKeptForWrites : kOpsMax;
   if (in_flight_ >= ops_max) return Error{Status::kBusy, 0, "drive: too many ops in flight"};
+  MEMKV_ASSERT(free_ != nullptr, "there are as many as ops may be in flight");
   Passage& passage = *std::exchange(free_, free_->next_free);
   passage = Passage{};
   passage.outer = &op;
@@ -141,8 +142,9 @@ Result<void> FileDevice::submit(Passage& passage, std::span<const iovec> pieces)
   }
 }
 
-/// The part of the piece that the transfer stopped in.
+/// The rest of the piece in which the transfer stopped.
 std::span<const iovec> FileDevice::remainder(Passage& passage) {
+  MEMKV_ASSERT(passage.done < passage.total, "a transfer that is whole has no rest");
   size_t skip = passage.done;
   size_t index = 0;
   while (skip >= passage.pieces[index].iov_len) skip -= passage.pieces[index++].iov_len;
@@ -153,16 +155,18 @@ std::span<const iovec> FileDevice::remainder(Passage& passage) {
 
 void FileDevice::on_result(Passage& passage, int32_t result) {
   if (result > 0) passage.done += static_cast<size_t>(result);
+  MEMKV_ASSERT(passage.done <= passage.total, "the reactor reports more bytes than it was asked to move");
   const bool again = result == -EINTR || result == -EAGAIN;
   if (passage.outer->kind == IoOp::Kind::kSync && !again) return finish(passage, result);
   if (result < 0 && !again) return finish(passage, result);
   if (passage.done == passage.total && passage.total > 0) return finish(passage, static_cast<int32_t>(passage.total));
-  if (result == 0) return finish(passage, -EIO);  // the file is shorter than it was when opened
+  if (result == 0) return finish(passage, -EIO);  // the file has become shorter since it was opened
   const auto pieces = passage.done == 0 ? std::span(passage.pieces, passage.count) : remainder(passage);
   if (!submit(passage, pieces)) finish(passage, -EIO);
 }
 
 void FileDevice::finish(Passage& passage, int32_t result) {
+  MEMKV_ASSERT(in_flight_ > 0 && passage.outer->pending(), "finished twice");
   IoOp& op = *passage.outer;
   load_.end(passage.flight, result >= 0);
   release(passage);
@@ -171,7 +175,7 @@ void FileDevice::finish(Passage& passage, int32_t result) {
   op.on_done(op, result);
 }
 
-/// What an errno of open(), flock() or format means to who typed the path: a sentence that says what to do about it.
+/// Turns an errno of open(), flock() or format into a sentence that tells whoever typed the path what to do.
 Message message_of(const std::string& path, int error) {
   const auto text = [&](const char* rest) { return Message{Status::kInvalid, path + ": " + rest}; };
   switch (error) {
@@ -244,15 +248,15 @@ std::string read_line(const std::string& path) {
   return line;
 }
 
-/// True if a power loss can take writes that the drive has acknowledged. When that cannot be found out, it is true.
+/// True if a loss of power can take writes that the drive has acknowledged. True also where that cannot be found out.
 bool has_volatile_cache(dev_t device) {
   const std::string base = "/sys/dev/block/" + std::to_string(major(device)) + ":" + std::to_string(minor(device));
   std::string cache = read_line(base + "/queue/write_cache");
-  if (cache.empty()) cache = read_line(base + "/../queue/write_cache");  // a partition: the whole drive has the queue
+  if (cache.empty()) cache = read_line(base + "/../queue/write_cache");  // a partition: its drive has the queue
   return cache != "write through";
 }
 
-/// Fills in what a block device says of itself. Returns an errno.
+/// Fills in what a block device says about itself. Returns an errno.
 int describe_raw(int fd, const struct stat& status, DeviceInfo& info) {
   uint64_t size = 0;
   int sector = 0;
@@ -289,7 +293,7 @@ Result<void> OpenDrive::check(uint64_t offset, size_t bytes) const {
   return {};
 }
 
-/// Moves all bytes with `call(at, length)`; `call` returns what preadv or pwritev would.
+/// Moves all bytes with `call(at, length)`, which returns what preadv or pwritev would.
 template <typename Call>
 Result<void> move_all(size_t bytes, const char* what, Call&& call) {
   for (size_t done = 0; done < bytes;) {
@@ -336,7 +340,7 @@ Result<DeviceInfo, Message> describe(int fd, const std::string& path, const stru
     if (const int error = describe_raw(fd, status, info); error != 0) return message_of(path, error);
   } else {
     info.size_bytes = static_cast<uint64_t>(status.st_size);
-    info.volatile_cache = true;  // nobody says what lies below the file system
+    info.volatile_cache = true;  // nothing tells what drive lies below the file system
   }
   info.size_bytes = base::align_down(info.size_bytes, base::kSectorBytes);
   if (options.power_loss_protected) info.volatile_cache = false;
@@ -359,7 +363,7 @@ Result<std::unique_ptr<DriveFile>, Message> DriveFile::open(const std::string& p
   if (!S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
     return Message{Status::kInvalid, path + ": is neither a file nor a block device"};
   }
-  // O_EXCL without O_CREAT: a block device that is mounted or part of an array is refused by the kernel.
+  // With O_EXCL and without O_CREAT the kernel refuses a block device that is mounted or part of an array.
   const int flags = O_RDWR | (S_ISBLK(status.st_mode) && options.lock ? O_EXCL : 0);
   Opened opened;
   const int failed = retry_while_busy(options.lock_wait_ms, EBUSY, [&] {
@@ -373,7 +377,8 @@ Result<std::unique_ptr<DriveFile>, Message> DriveFile::open(const std::string& p
     return flock(fd, LOCK_EX | LOCK_NB) < 0 ? errno : 0;
   });
   if (locked != 0) return with_status(message_of(path, locked), Status::kBusy);
-  // Again, of what was really opened. It may have been removed while this waited for the lock.
+  // The status is read again, now of the file that is really open: while we waited for the lock somebody may have
+  // removed it.
   if (fstat(fd, &status) < 0) return message_of(path, errno);
   if (S_ISREG(status.st_mode) && status.st_nlink == 0) return message_of(path, ENOENT);
   auto info = describe(fd, path, status, opened.direct, options);
@@ -383,12 +388,12 @@ Result<std::unique_ptr<DriveFile>, Message> DriveFile::open(const std::string& p
 
 namespace {
 
-/// Returns an errno; ECANCELED: `progress` said so.
+/// Returns an errno; ECANCELED if `progress` stopped it.
 int fill_with_zeros(int fd, uint64_t size, FillProgress progress, void* context) {
   auto zeros = HugeMemory::make(kFillBytes, true);
   if (!zeros) return ENOMEM;
-  // Fails early when a quota or the file system has no room. Some file systems cannot do this: the writes below will
-  // fail.
+  // fallocate() fails early where a quota or the file system has no room. Some file systems do not have it; there the
+  // writes below fail.
   if (fallocate(fd, 0, 0, static_cast<off_t>(size)) < 0 && (errno == ENOSPC || errno == EDQUOT)) return errno;
   for (uint64_t done = 0; done < size;) {
     const size_t length = std::min<uint64_t>(kFillBytes, size - done);
@@ -401,9 +406,10 @@ int fill_with_zeros(int fd, uint64_t size, FillProgress progress, void* context)
   return fdatasync(fd) < 0 ? errno : 0;
 }
 
-/// Tells a file system that writes each block to a new place (btrfs) to write this file in place. Otherwise an
-/// overwrite needs room that a full file system does not have, and without a flush it is found again only after the
-/// next commit, up to 30 s later. Works on an empty file only; other file systems know no such flag, and need none.
+/// Asks a file system that writes each block to a new place (btrfs) to write this file in place. Otherwise an overwrite
+/// would need free room, which a full file system does not have; and after a crash the new bytes would be found only
+/// from the next commit on, up to 30 s later. This works on an empty file only. Other file systems have no such flag
+/// and need none.
 void ask_for_writes_in_place(int fd) {
   int flags = 0;
   if (ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0) return;
@@ -411,7 +417,7 @@ void ask_for_writes_in_place(int fd) {
   (void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
 }
 
-/// The name is durable only with its directory.
+/// Syncs the directory: a new name is durable only with it.
 int sync_directory_of(const std::string& path) {
   const auto parent = std::filesystem::path(path).parent_path();
   base::UniqueFd directory(::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -426,7 +432,8 @@ Result<void, Message> create_drive_file(const std::string& path, uint64_t size_b
     return Message{Status::kInvalid, path + ": the size must be a positive multiple of 4096 bytes"};
   }
   if (auto room = check_room({{path, size_bytes}}); !room && ::access(path.c_str(), F_OK) != 0) return room;
-  // O_EXCL first and apart: the retry without O_DIRECT must not take the half-made file for somebody else's.
+  // First it is made with O_EXCL, and opened with O_DIRECT afterwards: a second try without O_DIRECT must not take our
+  // own half-made file for somebody else's.
   base::UniqueFd created(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!created) return message_of(path, errno);
   ask_for_writes_in_place(created.get());

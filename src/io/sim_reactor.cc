@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/assert.h"
+
 namespace memkv::io {
 
 void SimReactor::cancel(IoOp& op) {
@@ -25,6 +27,7 @@ size_t SimReactor::run_until_idle() {
 
 void SimReactor::advance(uint64_t ns) {
   const uint64_t target = now_ns_ + ns;
+  MEMKV_ASSERT(target >= now_ns_, "time does not wrap");
   run_until_idle();
   while (timers_.next_deadline() <= target) {
     now_ns_ = std::max(now_ns_, timers_.next_deadline());

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/assert.h"
 #include "base/units.h"
 
 namespace memkv::server {
@@ -15,11 +16,11 @@ constexpr uint64_t kSlotBytesPerWorker = 256 * base::kMiB;
 constexpr uint64_t kSlotBytesPerWorkerMemory = 64 * base::kMiB;
 constexpr uint64_t kSlotBytesMin = 16 * base::kMiB;
 constexpr uint64_t kShmBytes = 512 * base::kMiB;
-constexpr uint32_t kConnectionsMax = 1024, kConnectionsMin = 128;  // a worker
+constexpr uint32_t kConnectionsMax = 1024, kConnectionsMin = 128;  // of a worker
 constexpr uint32_t kThreadsBeside = 4;                             // the door, and what the kernel and RDMA start
-constexpr uint32_t kDeviceThreads = 4;                             // a worker on epoll
+constexpr uint32_t kDeviceThreads = 4;                             // of a worker on epoll
 
-/// A part of the memory, and the key that makes it smaller (empty: none does).
+/// A part of the memory, and the configuration key that makes it smaller. Empty: no key does.
 struct Part {
   uint64_t bytes;
   std::string what, key;
@@ -44,7 +45,7 @@ Message too_much(const std::vector<Part>& parts, const io::Limit& limit) {
                       base::format_bytes(sum(parts)), limit.source, base::format_bytes(limit.value), keys)};
 }
 
-/// Slots of all workers: as told, or what the limit has room for beside the rest.
+/// Memory for the slots of all workers: what the configuration says, or what the limit leaves beside the rest.
 uint64_t choose_slot_bytes(const Options& options, const Needs& needs, uint64_t limit, uint64_t left) {
   const uint64_t least = kSlotBytesMin * needs.workers;
   if (needs.memory_mode) {
@@ -85,6 +86,7 @@ Result<uint32_t, Message> choose_workers(const Options& options, const io::Limit
 uint64_t default_store_bytes(const io::Limits& limits) { return limits.memory_bytes.value / 4; }
 
 Result<Budget, Message> plan_budget(const Options& options, const Needs& needs, const io::Limits& limits) {
+  MEMKV_ASSERT(needs.workers > 0 && limits.memory_bytes.is_set(), "the machine's own memory is a limit, too");
   const uint64_t limit = limits.memory_bytes.value;
   std::vector<Part> parts = {
       {needs.store_bytes, "blocks", "memory.max_size"},
@@ -96,13 +98,13 @@ Result<Budget, Message> plan_budget(const Options& options, const Needs& needs, 
   const auto left = [&] { return limit - std::min(limit, sum(parts)); };
 
   Budget budget;
-  // A sixteenth of the limit for connections, within reason: the rest of them find no room and are told so.
+  // A sixteenth of the limit goes to connections, within bounds. Clients beyond that are told that there is no room.
   const uint64_t each = needs.connection_bytes * needs.workers;
   budget.connections_max = static_cast<uint32_t>(
       std::clamp<uint64_t>(limit / 16 / std::max<uint64_t>(each, 1), kConnectionsMin, kConnectionsMax));
   parts.push_back({budget.connections_max * each, "connections", ""});
   budget.slot_bytes = choose_slot_bytes(options, needs, limit, left());
-  const bool set_aside = limits.huge_bytes >= budget.slot_bytes;  // then they are taken from the pool of huge pages
+  const bool set_aside = limits.huge_bytes >= budget.slot_bytes;  // slots then come out of huge pages
   parts.push_back({set_aside ? 0 : budget.slot_bytes, "buffers", needs.memory_mode ? "" : "memory.max_size"});
   budget.shm_bytes = choose_shm_bytes(options, needs, limit, left());
   parts.push_back({budget.shm_bytes, "shared memory", "shm.max_size"});

@@ -35,6 +35,7 @@ Result<std::unique_ptr<Door>, Message> Door::make(const DoorOptions& options, st
   MEMKV_ASSERT(std::none_of(credentials.begin(), credentials.end(), is_none) ||
                    (credentials.size() == 1 && is_loopback(options.host)),
                "no credential is for this machine alone, and never one among others");
+  MEMKV_ASSERT(!workers.empty() && options.half_open_max >= 2, "listen() keeps one place free for the next guest");
   io::ListenOptions listen{.congestion = options.congestion};
   auto fd = io::listen_tcp(options.host, options.port, listen);
   if (!fd) return fd.error();
@@ -91,7 +92,7 @@ void Door::stop() {
 void Door::listen() {
   if (stop_.load(std::memory_order_acquire)) return;
   const auto accept = [this](io::IoOp& op, int fd) {
-    if (fd < 0 || op.pending() || guests_.free() < 2) return;  // whoever leaves opens the door again
+    if (fd < 0 || op.pending() || guests_.free() < 2) return;  // the guest that leaves next opens the door again
     if (!reactor_->accept(op, fd)) reactor_->start(retry_timer_, reactor_->now_ns() + kRetryNs);
   };
   accept(accept_tcp_, tcp_.get());
@@ -103,17 +104,17 @@ void Door::on_accepted(io::IoOp& op, int32_t result) {
     admit(result, &op == &accept_shm_);
     return listen();
   }
-  if (result == -ECANCELED) return listen();  // or the socket was replaced
+  if (result == -ECANCELED) return listen();  // or the socket was replaced by a new one
   if (result == -EMFILE || result == -ENFILE || result == -ENOBUFS || result == -ENOMEM) {
     MEMKV_LOG_EVERY(10, kWarn, "cannot accept connections ({}): raise the limit of open files", std::strerror(-result));
     cut_oldest();
     return reactor_->start(retry_timer_, reactor_->now_ns() + kRetryNs);
   }
-  listen();  // that one connection was gone before it was taken
+  listen();  // that one connection ended before it was accepted
 }
 
-/// Begins the handshake with one accepted connection. The door shakes hands with a bounded number at a time: when
-/// places run out, the connection that has been at it longest is cut.
+/// Begins the handshake with a connection that was accepted. The door shakes hands with a limited number at a time.
+/// When all places are taken, the connection that has been at it longest is cut.
 void Door::admit(int fd, bool shm) {
   if (stop_.load(std::memory_order_acquire)) {
     ::close(fd);
@@ -142,7 +143,7 @@ void Door::admit(int fd, bool shm) {
   if (guests_.free() < 2) cut_oldest();
 }
 
-/// Shuts its socket down. Its acceptor then sees the end of the stream and fails as usual.
+/// Shuts its socket down. Its acceptor then sees the end of the stream, and fails as it usually would.
 void Door::cut_oldest() {
   Guest* oldest = shaking_.front();
   if (oldest == nullptr) return;
@@ -151,6 +152,7 @@ void Door::cut_oldest() {
 }
 
 void Door::on_shaken(Guest& guest, Result<transport::Acceptor::Accepted> accepted) {
+  MEMKV_ASSERT(guest.door == this && guest.acceptor != nullptr);
   shaking_.remove(guest);
   half_open_.store(static_cast<uint32_t>(shaking_.size()), std::memory_order_relaxed);
   if (accepted) {
@@ -164,8 +166,8 @@ void Door::on_shaken(Guest& guest, Result<transport::Acceptor::Accepted> accepte
   listen();
 }
 
-/// Counts a refused credential. A client with another credential notices first, by our reply, and leaves without a
-/// proof. So the key that it named decides, and not the error that its connection ended with.
+/// Counts a refused credential. A client with a wrong credential sees that first, by our reply, and leaves without a
+/// proof. So we judge by the key id that it named, not by the error with which its connection ended.
 void Door::tell_refused(const Guest& guest, const Error& why) {
   const bool foreign_key = guest.named_a_key && (!guest.key_is_known || why.status == Status::kUnauthorized);
   if (foreign_key) {
@@ -206,11 +208,13 @@ void Door::hand_over(const transport::Acceptor::Accepted& accepted, bool shm) {
   ::close(accepted.fd);
 }
 
-/// Makes a client's window in this thread, since that faults memory in. The client is told why it gets none.
+/// Makes a client's shm window. That faults memory in, so the door does it and not a worker. If it fails the client is
+/// told why.
 bool Door::add_window(const transport::Acceptor::Accepted& accepted, shard::WorkerMessage& message) {
+  MEMKV_ASSERT(options_.shm_budget != nullptr, "a shm socket needs a budget for its windows");
   ucred peer{};
   socklen_t size = sizeof peer;
-  (void)getsockopt(accepted.fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);  // else all such are one process
+  (void)getsockopt(accepted.fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);  // else they count as one process
   const transport::ShmHolder holder{message.namespace_id, peer.pid};
   auto window = transport::ShmWindow::make(options_.windows, options_.shm_budget, holder);
   if (!window) {
@@ -223,14 +227,14 @@ bool Door::add_window(const transport::Acceptor::Accepted& accepted, shard::Work
   return transport::send_windows(accepted.fd, accepted.keys, *message.window).ok();
 }
 
-/// Makes the socket again if somebody has removed it: folders of temporary files are cleaned now and then.
+/// Makes the shm socket again if somebody has removed it: systems clean their folders of temporary files now and then.
 void Door::look_after_shm() {
   reactor_->start(shm_timer_, reactor_->now_ns() + kShmLookNs);
   if (options_.shm_budget != nullptr) options_.shm_budget->collect();
   if (shm_.there()) return;
   if (!shm_.open_again()) return;
   MEMKV_LOG(kWarn, "{} was gone and is there again", shm_.path());
-  if (accept_shm_.pending()) return reactor_->cancel(accept_shm_);  // its end listens anew
+  if (accept_shm_.pending()) return reactor_->cancel(accept_shm_);  // its completion listens on the new socket
   listen();
 }
 

@@ -9,6 +9,7 @@ namespace memkv::server {
 
 void DriveLosses::on_drive_out(void* context, uint8_t drive_index, const char* why) {
   auto& losses = *static_cast<DriveLosses*>(context);
+  MEMKV_ASSERT(drive_index < losses.sources_.drives.size() && why != nullptr);
   MEMKV_LOG(kError, "drive {} is given up: {}", losses.sources_.drives[drive_index].path, why);
   losses.sources_.drive_reasons[drive_index].store(why, std::memory_order_relaxed);
   losses.failed_.fetch_or(uint64_t{1} << drive_index);
@@ -16,7 +17,8 @@ void DriveLosses::on_drive_out(void* context, uint8_t drive_index, const char* w
   (void)!::write(losses.wake_.get(), &one, sizeof one);
 }
 
-/// Takes drives out of the membership. A drive that fails to record that is out as well; the workers are told of both.
+/// Takes drives out of the membership. A drive that fails to record the new membership is out as well. The workers are
+/// told of all of them.
 void DriveLosses::take_out(Storage& storage, const std::vector<std::unique_ptr<shard::Worker>>& workers) {
   const uint64_t failed = failed_.exchange(0);
   if (failed == 0) return;

@@ -1,4 +1,4 @@
-/// `memkv start`: the one place that wires everything together.
+/// `memkv start`: wires all parts of the server together. Nothing else in the program does.
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -46,20 +46,20 @@ namespace memkv::server {
 namespace {
 
 constexpr int kExitConfig = 2;  // what the user wrote is wrong
-constexpr int kExitFailed = 5;  // the machine did not do it
+constexpr int kExitFailed = 5;  // the machine could not do it
 constexpr uint64_t kProgressNs = 3 * base::kNsPerSecond;
 constexpr uint64_t kStopNsMax = 25 * base::kNsPerSecond;
 constexpr int kPollMs = 200;
 constexpr int kPollMsReady = 1000;  // what happens wakes it; each look without need is CPU time of an idle server
 
 int fail(int code, const std::string& text) {
-  constexpr uint32_t kPatienceMs = 1000;  // a reader that is gone must not hold the end up
+  constexpr uint32_t kPatienceMs = 1000;  // how long a message waits for its reader at the end
   (void)base::write_stderr(fmt::format("memkv start: {}\n", text), kPatienceMs);
   return code;
 }
 
-/// The credential of the local server. All zero (none) when it listens at another address than the usual one, and where
-/// there is no folder to keep one in.
+/// The credential of the local server. All zero (none) if the server does not listen at the usual address, or there is
+/// no folder to keep a credential in.
 wire::Secret local_credential(const Options& options, uint16_t port) {
   if (port != kPortDefault) return {};
   auto dir = choose_runtime_dir(options.shm.dir);
@@ -72,7 +72,7 @@ wire::Secret local_credential(const Options& options, uint16_t port) {
   return {};
 }
 
-/// `epoll_told`: that at least one worker runs without io_uring.
+/// Makes a worker's reactor. `epoll_told`: the log already says that a worker runs without io_uring.
 Result<std::unique_ptr<io::Reactor>, Message> make_reactor(io::ReactorKind kind, bool& epoll_told) {
   std::string why_not;
   const io::ReactorOptions options{.kind = kind, .ops_max = 16384, .device_threads = 4};
@@ -87,7 +87,10 @@ Result<std::unique_ptr<io::Reactor>, Message> make_reactor(io::ReactorKind kind,
   return std::move(reactor).value();
 }
 
-/// The running server. Thread: main, but for the static callbacks.
+/// The running server: owns all parts, starts them in order and stops them in the opposite order.
+/// start: storage, memory plan, RDMA, workers (no thread yet), the sockets; then worker threads, and the door last.
+/// stop: the door first; then the workers drain, for a limited time.
+/// Thread: main, except the static callbacks.
 class Server {
  public:
   Server(Options options, const StartOptions& start) : options_(std::move(options)), start_(start) {}
@@ -126,15 +129,15 @@ class Server {
   shard::Identity identity_;
   StatusSources sources_;
   DriveLosses losses_{sources_, events_};
-  std::unique_ptr<transport::rdma::Devices> rdma_;    // null: not here; the workers use it
+  std::unique_ptr<transport::rdma::Devices> rdma_;    // null: no RDMA here; the workers use it, so it outlives them
   std::unique_ptr<transport::ShmBudget> shm_budget_;  ///< outlives the workers and the door
   std::vector<std::unique_ptr<shard::Worker>> workers_;
   std::vector<Credential> credentials_;
   std::unique_ptr<Door> door_;
-  std::vector<std::thread> threads_;  ///< of the workers
+  std::vector<std::thread> threads_;  ///< one for each worker
   std::thread door_thread_;
   bool stop_wanted_ = false;
-  bool drive_is_new_ = false;  ///< the embedded default's file is of this start
+  bool drive_is_new_ = false;  ///< this start made the file of the embedded default
   uint64_t next_progress_ns_ = 0;
   base::SystemClock clock_;
 };
@@ -156,7 +159,8 @@ int Server::open() {
   if (const int code = make_workers(); code != 0) return code;
   if (const int code = open_door(); code != 0) return code;
   if (const auto started = start_threads(); !started) {
-    // Nothing has been acknowledged yet, and the workers that run would wait for the ones that are missing.
+    // Nothing was acknowledged yet, and the workers that already run would wait for those that are missing, so the
+    // process ends here.
     const int code =
         fail(kExitFailed, fmt::format("{}: {}", std::strerror(started.error().sys_errno), started.error().what));
     if (!sources_.shm_socket.empty()) ::unlink(sources_.shm_socket.c_str());
@@ -178,16 +182,17 @@ int Server::make_drive() {
   return 0;
 }
 
-/// A file of this start that no client has reached: nobody misses it. While this server still holds its lock, so that
-/// none takes it that starts just now.
+/// Removes the file that this start made, if no client has reached it: nobody misses it. It does so while this server
+/// still holds its lock, so that no other server can have opened the file.
 void Server::remove_unused_drive() {
   uint64_t ops = 0;
   for (const auto& worker : workers_) ops += worker->stats().ops.load(std::memory_order_relaxed);
   if (drive_is_new_ && ops == 0) remove_default_drive();
 }
 
-/// The door comes last: who is let in finds its worker.
+/// Starts the workers' threads, then the door: whoever is let in finds a worker that runs.
 Result<void> Server::start_threads() {
+  MEMKV_ASSERT(threads_.empty() && door_ != nullptr && !workers_.empty(), "open() makes them before");
   for (auto& worker : workers_) {
     auto thread =
         base::start_thread(fmt::format("memkv-worker-{}", worker->index()).c_str(), [&w = *worker] { w.run(); });
@@ -200,8 +205,8 @@ Result<void> Server::start_threads() {
   return {};
 }
 
-/// What must stand before the first thread starts: blocked signals, which all threads inherit, and the address. One
-/// that other machines can reach needs a credential. Returns an exit code, 0 to go on.
+/// What must be done before the first thread starts: block signals, since threads inherit that, and settle the address.
+/// An address that other machines can reach needs a credential. Returns an exit code; 0: go on.
 int Server::prepare() {
   base::set_log_level(options_.log_level.value_or(base::LogLevel::kInfo));
   ::signal(SIGPIPE, SIG_IGN);
@@ -210,7 +215,7 @@ int Server::prepare() {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);  // before any thread, so that all inherit it
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);  // before the first thread, since threads inherit it
   signals_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   events_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!signals_ || !events_) return fail(kExitFailed, fmt::format("no signalfd or eventfd: {}", std::strerror(errno)));
@@ -251,7 +256,7 @@ int Server::open_storage() {
   return 0;
 }
 
-/// Opens RDMA for all workers together. Without it clients come over the other transports.
+/// Opens RDMA, once for all workers. If that fails, clients come over the other transports.
 void Server::open_rdma() {
   if (!options_.rdma) return;
   auto host = transport::rdma::Devices::open(options_.rdma_devices);
@@ -265,8 +270,8 @@ void Server::open_rdma() {
   sources_.rdma = rdma_.get();
 }
 
-/// Deals the shards to the workers in turn, divides the memory among them, and makes each with its reactor. No worker
-/// runs yet. Returns an exit code, 0 to go on.
+/// Deals the shards to the workers in turn, divides the memory among them, and makes each with its reactor. The workers
+/// do not run yet. Returns an exit code; 0: go on.
 int Server::make_workers() {
   const uint32_t shards = storage_->shard_count();
   const uint32_t count = std::min(workers_wanted_, shards);
@@ -329,8 +334,8 @@ int Server::make_workers() {
   return 0;
 }
 
-/// Works out all memory before any of it is touched. What is too much now is a message; what is too much later gets the
-/// process killed by the kernel.
+/// Works out all memory before any of it is touched. If it is too much, that is a message now; later, the kernel would
+/// kill the process.
 Result<void, Message> Server::plan(uint32_t workers) {
   const shard::WorkerOptions each;
   Needs needs;
@@ -348,8 +353,8 @@ Result<void, Message> Server::plan(uint32_t workers) {
   return {};
 }
 
-/// Listens on TCP and shared memory, and then fills in what the status will tell of this server. Returns an exit code,
-/// 0 to go on.
+/// Listens on TCP and shared memory, then fills in what the status tells of this server. Returns an exit code; 0: go
+/// on.
 int Server::open_door() {
   DoorOptions options;
   options.host = bind_.host;
@@ -398,7 +403,7 @@ bool Server::all(shard::Worker::State state) const {
   return std::all_of(workers_.begin(), workers_.end(), [&](const auto& worker) { return worker->state() == state; });
 }
 
-/// Waits for a signal, an event, or `timeout_ms`.
+/// Waits for a signal, an event, or `timeout_ms`, whichever comes first.
 void Server::read_signals(int timeout_ms) {
   pollfd polled[] = {{signals_.get(), POLLIN, 0}, {events_.get(), POLLIN, 0}};
   if (::poll(polled, 2, timeout_ms) <= 0) return;
@@ -460,8 +465,10 @@ int Server::serve() {
   return stop(0);
 }
 
-/// Door first, then the workers drain. Bounded: what does not end in time is left to the kernel.
+/// Stops the door, then drains the workers. The time for this is limited; ops that have not ended by then are left to
+/// the kernel.
 int Server::stop(int code) {
+  MEMKV_ASSERT(threads_.size() == workers_.size() && door_thread_.joinable(), "start_threads() comes first");
   door_->stop();
   door_thread_.join();
   shard::WorkerMessage message;

@@ -27,7 +27,8 @@ uint64_t random_u64() {
   return value;
 }
 
-/// True if the drive was pulled or is dead. The membership decides whether the store starts without it.
+/// True if the drive is pulled or dead, so that it counts as missing. The membership then decides whether the store
+/// starts.
 bool is_gone(const std::string& path, const Message& error) {
   return error.status == Status::kIo || ::access(path.c_str(), F_OK) != 0;
 }
@@ -35,6 +36,7 @@ bool is_gone(const std::string& path, const Message& error) {
 }  // namespace
 
 uint64_t index_entries(uint64_t bytes, uint64_t index_block_bytes) {
+  MEMKV_ASSERT(index_block_bytes > 0);
   return std::max(bytes / index_block_bytes, std::min(bytes / kSmallestBlockBytes, kSmallIndexEntries));
 }
 
@@ -43,7 +45,7 @@ Result<std::unique_ptr<Storage>, Message> Storage::open(const Options& options, 
 }
 
 /// Opens the drives that the options name, and the store on them. A drive that is not there counts as missing, and the
-/// rest goes on without it; one that is there and cannot be opened is an error.
+/// store starts without it if it can. A drive that is there but cannot be opened is an error.
 Result<std::unique_ptr<Storage>, Message> Storage::open_drives(const Options& options) {
   std::unique_ptr<Storage> storage(new Storage);
   std::vector<io::DriveFile*> borrowed;
@@ -83,8 +85,8 @@ Result<std::unique_ptr<Storage>, Message> Storage::open_drives(const Options& op
   return storage;
 }
 
-/// Memory instead of drives: takes it all now, and lays it out as one drive would be. Where the memory is too small for
-/// as many shards as wanted, there are fewer.
+/// Uses memory instead of drives: takes all of it now, and divides it like one drive. If it is too small for the wanted
+/// number of shards, there are fewer.
 Result<std::unique_ptr<Storage>, Message> Storage::open_memory(const Options& options, uint32_t shards_wanted) {
   std::unique_ptr<Storage> storage(new Storage);
   storage->memory_bytes_ =
@@ -120,8 +122,9 @@ uint64_t Storage::raw_bytes() const {
   return bytes;
 }
 
-/// Of one shard on one drive.
+/// Size of one shard's slice on one drive.
 uint64_t Storage::shard_bytes(uint32_t drive_index) const {
+  MEMKV_ASSERT(drive_index < drives_.size());
   if (memory_mode()) return slice_bytes_;
   return drives_[drive_index].present ? volume_->superblock_of(drive_index).slice_bytes : 0;
 }
@@ -171,6 +174,7 @@ void Storage::plan(shard::Worker& worker, const std::vector<uint32_t>& shards, u
     if (device != nullptr) worker.stores().keep(std::move(device));
   }
   for (const uint32_t number : shards) {
+    MEMKV_ASSERT(number < shard_count_);
     shard::ShardPlan plan;
     plan.number = number;
     engine::StoreOptions& store = plan.options;

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kBufferBytes = 64 * 1024;
 constexpr size_t kBufferBytesGrown = wire::kHeaderBytes + wire::kBodyBytesMax;
-/// A payload above this is worth a receive of its own; below, copying it is cheaper than a system call.
+/// A payload above this size gets a receive of its own. Below, copying it is cheaper than a system call.
 constexpr size_t kLargePayload = 16 * 1024;
 constexpr size_t kSmallReadAhead = wire::kHeaderBytes + 256;
 
@@ -26,7 +26,7 @@ FrameReader::FrameReader(Link& link, LinkOwner& owner, const base::SipKey& key, 
       buffer_(std::make_unique_for_overwrite<std::byte[]>(kBufferBytes)),
       capacity_(kBufferBytes) {}
 
-/// Bytes to receive into the buffer when none go into the owner's memory. Makes room for a whole frame first.
+/// How many bytes to receive into the buffer when none go into the owner's memory. Grows the buffer for a large body.
 size_t FrameReader::ask() {
   if (in_payload_) return payload_left_ + (shape_.reads_ahead ? kSmallReadAhead : 0);
   const size_t whole = wire::kHeaderBytes + (have_header_ ? header_.body_bytes : 0);
@@ -51,7 +51,7 @@ std::span<const iovec> FrameReader::room() {
   direct_bytes_ = 0;
   if (in_payload_ && into_) {
     count = target_.rest({pieces_.data(), kPiecesPerPayloadMax}, shape_.part_bytes, direct_bytes_);
-    // What follows the payload comes along, unless there is more payload than pieces fit one receive.
+    // The last receive of a payload also takes what follows it, into the buffer.
     if (!shape_.reads_ahead || direct_bytes_ != payload_left_) return {pieces_.data(), count};
     pieces_[count++] = {buffer_.get() + end_, std::min(expect_large_ ? kSmallReadAhead : capacity_, capacity_ - end_)};
     return {pieces_.data(), count};
@@ -63,8 +63,10 @@ std::span<const iovec> FrameReader::room() {
 
 void FrameReader::filled(size_t bytes) {
   const size_t into_pieces = std::min(bytes, std::exchange(direct_bytes_, 0));
+  MEMKV_ASSERT(into_pieces <= payload_left_, "more than the payload went into the owner's memory");
+  MEMKV_ASSERT(bytes - into_pieces <= capacity_ - end_, "more came than room() had");
   payload_left_ -= into_pieces;
-  if (into_) target_.advance(into_pieces);  // not so if redirect() came in between
+  if (into_) target_.advance(into_pieces);  // redirect() may have come in between
   end_ += bytes - into_pieces;
 }
 
@@ -84,6 +86,7 @@ bool FrameReader::fail(const Error& error) {
 
 /// False: more must be received first.
 bool FrameReader::take_payload() {
+  MEMKV_ASSERT(in_payload_ && !paused_);
   const size_t bytes = std::min(buffered(), payload_left_);
   if (into_ && bytes > 0) target_.put({buffer_.get() + begin_, bytes});
   begin_ += bytes;
@@ -101,6 +104,7 @@ bool FrameReader::take_payload() {
 
 /// False: more must be received first, or the frame is bad.
 bool FrameReader::take_frame() {
+  MEMKV_ASSERT(!in_payload_ && payload_left_ == 0, "a frame begins behind the payload of the one before");
   const std::byte* at = buffer_.get() + begin_;
   if (!have_header_) {
     if (buffered() < wire::kHeaderBytes) return false;
@@ -129,6 +133,7 @@ bool FrameReader::take_frame() {
 }
 
 void FrameReader::set_target(PayloadTarget target) {
+  MEMKV_ASSERT(payload_left_ > 0, "a target is for a payload");
   paused_ = target.kind == PayloadTarget::Kind::kPause;
   into_ = target.kind == PayloadTarget::Kind::kInto;
   if (!into_) return;

@@ -57,6 +57,7 @@ Result<void> check_header(const wire::FrameHeader& header, uint64_t expected_seq
 
 void report(FrameQueue& queue, bool sent) {
   while (SendFrame* frame = queue.pop()) {
+    MEMKV_ASSERT(frame->queued, "on_done runs once");
     frame->queued = false;
     frame->on_done(*frame, sent);
   }
@@ -70,6 +71,7 @@ void check_holds(std::span<const iovec> pieces, size_t payload_bytes) {
 
 void PieceCursor::put(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
+    MEMKV_ASSERT(index_ < pieces_.size(), "more bytes than the target holds");
     const iovec& piece = pieces_[index_];
     const size_t n = std::min(piece.iov_len - offset_, bytes.size());
     if (n > 0) std::memcpy(static_cast<std::byte*>(piece.iov_base) + offset_, bytes.data(), n);
@@ -81,6 +83,7 @@ void PieceCursor::put(std::span<const std::byte> bytes) {
 
 void PieceCursor::advance(size_t bytes) {
   while (bytes > 0) {
+    MEMKV_ASSERT(index_ < pieces_.size(), "more bytes than the target holds");
     const size_t n = std::min(pieces_[index_].iov_len - offset_, bytes);
     offset_ += n;
     bytes -= n;

@@ -61,11 +61,13 @@ void HandshakeIo::read_frame(uint8_t version) {
 }
 
 void HandshakeIo::submit_read() {
+  MEMKV_ASSERT(!failing_ && have_ < want_ && want_ <= buffer_.size(), "on_read() checks what a frame announces");
   piece_ = {buffer_.data() + have_, want_ - have_};
   if (auto r = reactor_.recv(op_, fd_.get(), {&piece_, 1}); !r) fail(r.error());
 }
 
 void HandshakeIo::write(std::span<const std::byte> bytes) {
+  MEMKV_ASSERT(!bytes.empty() && !op_.pending(), "the op does one thing at a time");
   step_ = Step::kWrite;
   out_ = bytes;
   submit_write();
@@ -131,6 +133,7 @@ void HandshakeIo::on_op(int32_t result) {
     case Step::kBody:
       return on_read(bytes);
     case Step::kWrite:
+      MEMKV_ASSERT(bytes <= out_.size());
       out_ = out_.subspan(bytes);
       return out_.empty() ? on_written() : submit_write();
     default:

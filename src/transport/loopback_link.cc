@@ -1,4 +1,4 @@
-/// Two links in memory: the same rules as over a socket, without one.
+/// Two links in memory, for tests. They follow the same rules as links over a socket.
 
 #include <algorithm>
 #include <utility>
@@ -10,10 +10,10 @@
 namespace memkv::transport {
 namespace {
 
-/// Payload moves in steps, a step a turn, so that an owner sees payloads that are only partly there.
+/// Payload moves in steps, one in each turn, so that owners see payloads that have arrived in part.
 constexpr size_t kStepBytes = 64 * 1024;
 
-/// One end. Its turn moves its frames into the other end's owner. Thread: the reactor's.
+/// One end. In its turn it moves its frames to the owner of the other end. Thread: the reactor's.
 class LoopbackLink final : public Link {
  public:
   LoopbackLink(io::Reactor& reactor, const base::SipKey& send_key, const base::SipKey& receive_key, LinkOwner& owner);
@@ -115,7 +115,7 @@ Result<void> LoopbackLink::send(SendFrame& frame) {
 }
 
 void LoopbackLink::on_turn() {
-  // Neither end can be destroyed in here: that takes a turn of its own.
+  // Neither end is destroyed in here: on_closed comes in a turn of its own.
   while (connected()) {
     if (started_.empty() && !start_frame()) break;
     if (!connected()) break;
@@ -136,6 +136,7 @@ bool LoopbackLink::start_frame() {
   SendFrame* frame = plain_.empty() ? loaded_.pop() : plain_.pop();
   if (!frame) return false;
   encode_header(*frame, send_sequence_++, send_key_);
+  MEMKV_ASSERT(started_.empty() && peer_->payload_left_ == 0, "one frame at a time is on its way");
   started_.push(*frame);
   piece_ = offset_ = 0;
   bytes_queued_ -= wire_bytes(*frame) - frame->payload_bytes;
@@ -160,6 +161,7 @@ void LoopbackLink::receive_frame(SendFrame& frame) {
 
 /// Moves a step; false: more is left.
 bool LoopbackLink::move_payload() {
+  MEMKV_ASSERT(!started_.empty() && peer_->in_payload_ && !peer_->paused_);
   const SendFrame& frame = *started_.front();
   for (size_t left = std::min(kStepBytes, peer_->payload_left_); left > 0;) {
     const iovec& piece = frame.payload[piece_];
@@ -175,7 +177,7 @@ bool LoopbackLink::move_payload() {
   return peer_->payload_left_ == 0;
 }
 
-/// Tells the sender first that a frame is gone, then the receiver that it came: the order over a socket.
+/// First tells the sender that the frame has left, then the receiver that it is there: as over a socket.
 void LoopbackLink::finish_frame() {
   SendFrame* frame = started_.pop();
   LoopbackLink* peer = peer_;

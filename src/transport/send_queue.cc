@@ -7,7 +7,7 @@
 namespace memkv::transport {
 namespace {
 
-/// No frame with payload joins a batch that has this much: what is in a batch cannot be overtaken any more.
+/// No frame with payload joins a batch of this size, since what is in a batch cannot be overtaken any more.
 constexpr uint64_t kBatchBytes = 256 * 1024;
 
 /// Pieces that a frame takes at most: header, body, and of each piece of its payload the pages, and what is around them.
@@ -48,6 +48,7 @@ void SendQueue::add_piece(const void* data, size_t bytes, bool lent) {
 }
 
 void SendQueue::add(SendFrame& frame) {
+  MEMKV_ASSERT(frame.queued && end_ + 2 + frame.payload.size() <= kPiecesMax, "fill() looks for room first");
   encode_header(frame, sequence_++, key_);
   add_piece(frame.header.data(), frame.header.size(), false);
   add_piece(frame.body.data(), frame.body.size(), false);
@@ -115,9 +116,11 @@ std::span<const iovec> SendQueue::next_run() const {
 }
 
 void SendQueue::drop(size_t bytes) {
+  MEMKV_ASSERT(bytes <= batch_bytes_ && batch_bytes_ <= bytes_, "more left than fill() gave");
   bytes_ -= bytes;
   batch_bytes_ -= bytes;
   while (bytes > 0) {
+    MEMKV_ASSERT(begin_ < end_);
     iovec& piece = pieces_[begin_];
     const size_t n = std::min(bytes, piece.iov_len);
     piece.iov_base = static_cast<std::byte*>(piece.iov_base) + n;
@@ -150,6 +153,7 @@ void SendQueue::sent(size_t bytes) {
     }
     first_left_ = batch_.empty() ? 0 : wire_bytes(*batch_.front());
   }
+  MEMKV_ASSERT(bytes <= first_left_, "what is left of the count belongs to the oldest unsent frame");
   first_left_ -= bytes;
   report_done(done);
 }

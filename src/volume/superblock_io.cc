@@ -2,6 +2,7 @@
 
 #include <span>
 
+#include "base/assert.h"
 #include "base/bytes.h"
 #include "format/format_check.h"
 
@@ -9,7 +10,7 @@ namespace memkv::volume {
 
 namespace {
 
-/// How one copy looks, worst first.
+/// The state of one copy, from worst to best.
 Status judge(const format::Superblock& superblock) {
   if (superblock.magic != format::kSuperblockMagic) return Status::kMiss;
   if (!valid(superblock)) return Status::kCorrupt;
@@ -19,7 +20,8 @@ Status judge(const format::Superblock& superblock) {
 
 bool usable(Status status) { return status == Status::kOk || status == Status::kVersion; }
 
-/// True if both copies agree in all that may change: losing either of them then takes nothing back.
+/// True if both copies hold the same values in all fields that may change. Then the loss of either one brings nothing
+/// old back.
 bool say_the_same(const format::Superblock& a, const format::Superblock& b) {
   return a.membership_epoch == b.membership_epoch && a.members_in == b.members_in && a.life == b.life &&
          a.namespace_count == b.namespace_count && a.format_version == b.format_version;
@@ -51,6 +53,10 @@ Result<void> read_superblock(io::DriveFile& file, MemberDrive& out) {
 }
 
 Result<void> write_superblock(MemberDrive& drive, format::Superblock next) {
+  MEMKV_ASSERT(drive.file != nullptr && (drive.copy == 0 || drive.copy == 1));
+  // A drive that is being formatted has no superblock yet: its counter is 0.
+  MEMKV_ASSERT(drive.superblock.write_counter == 0 || next.drive_index == drive.superblock.drive_index,
+               "the superblock of another drive");
   next.write_counter = drive.superblock.write_counter + 1;
   seal(next);
   const int copy = 1 - drive.copy;

@@ -28,7 +28,7 @@ bool same_id(const uint8_t (&a)[16], const uint8_t (&b)[16]) { return std::memcm
 uint64_t bit(uint32_t index) { return uint64_t{1} << index; }
 Message message(Status status, std::string text) { return {status, std::move(text)}; }
 
-/// How messages and --accept-loss call a member: the first 8 hex digits of its id.
+/// The name that messages and --accept-loss use for a member: the first 8 hex digits of its id.
 std::string name_of(const format::SuperblockMember& member) { return hex(member.drive_id).substr(0, 8); }
 
 class OpenVolume final : public Volume {
@@ -47,7 +47,7 @@ class OpenVolume final : public Volume {
   Result<void> take_out(uint32_t index) override;
   Result<uint64_t> namespace_id(std::string_view name) override;
 
-  /// The steps of open, in this order.
+  /// open() takes these steps, in this order.
   Result<void, Message> read(const std::vector<io::DriveFile*>& drives);
   Result<void, Message> agree(const std::vector<std::string>& accept_loss);
   Result<void, Message> settle();
@@ -60,12 +60,12 @@ class OpenVolume final : public Volume {
   Result<void> write_everywhere();
   Result<void> write_member(uint32_t index);
 
-  format::Superblock store_{};           // store-wide fields; of the first drive until agree()
-  std::vector<MemberDrive> members_;     // by index; file is null: missing or out
-  std::vector<std::string> unreadable_;  // paths
+  format::Superblock store_{};           // fields that all drives share; until agree() those of the first drive
+  std::vector<MemberDrive> members_;     // by index; `file` is null where a member is missing or out
+  std::vector<std::string> unreadable_;  // paths of drives that could not be read
   std::string first_path_;
   Membership membership_;
-  bool dirty_ = false;  // a change of store_ is not yet on all members
+  bool dirty_ = false;  // a change of store_ is not on all members yet
 };
 
 // --- reading ---------------------------------------------------------------------------------------------------------
@@ -104,8 +104,8 @@ Result<void, Message> OpenVolume::read(const std::vector<io::DriveFile*>& drives
                  fmt::format("{}: cannot be read, and no other drive is there: check the drives", unreadable_.front()));
 }
 
-/// Takes one drive into the store that is being opened. The first one says what store it is; each other one must belong
-/// to it, agree on its members, and be none that is there already.
+/// Takes one drive into the store that is being opened. The first drive says which store that is. Each further drive
+/// must belong to the same store, name the same members, and not be there already.
 Result<void, Message> OpenVolume::admit(MemberDrive drive) {
   const std::string& path = drive.file->info().path;
   const format::Superblock& superblock = drive.superblock;
@@ -149,6 +149,7 @@ Result<void, Message> OpenVolume::agree(const std::vector<std::string>& accept_l
     if (members_[i].file != nullptr)
       states.push_back({i, members_[i].superblock.membership_epoch, members_[i].superblock.members_in});
   }
+  MEMKV_ASSERT(!states.empty(), "read() leaves at least one member");
   const auto decided = decide_membership(states);
   if (!decided) {
     return message(
@@ -162,8 +163,8 @@ Result<void, Message> OpenVolume::agree(const std::vector<std::string>& accept_l
   return {};
 }
 
-/// Refuses to start when half of the members or more are missing, unless the owner names each of them as lost. The
-/// message lists the options that would say so.
+/// Refuses to start when half of the members or more are missing, unless the owner has named each missing one as lost.
+/// The message lists the options that do so.
 Result<void, Message> OpenVolume::check_loss(const std::vector<std::string>& accept_loss) const {
   uint32_t present = 0;
   std::string missing, options;
@@ -195,7 +196,7 @@ Result<void, Message> OpenVolume::check_loss(const std::vector<std::string>& acc
   return message(Status::kUnavailable, std::move(text));
 }
 
-/// Namespaces are only ever appended, so the longest table of a member holds all others.
+/// Namespaces are only ever appended, so the longest table of any member contains all others.
 void OpenVolume::adopt_namespaces() {
   const format::Superblock* longest = nullptr;
   for (uint32_t i = 0; i < members_.size(); ++i) {
@@ -209,8 +210,8 @@ void OpenVolume::adopt_namespaces() {
 
 // --- settling --------------------------------------------------------------------------------------------------------
 
-/// Empties a drive that comes back after it was out, by giving it a new life: its old logs are not valid in it. Writes
-/// both superblock copies, so that no copy is left that knows the former life.
+/// Empties a drive that comes back after it was out: it gets a new life, in which its old logs are not valid. Both
+/// superblock copies are written, so that no copy is left with the former life.
 Result<void> begin_life(MemberDrive& drive) {
   format::Superblock next = drive.superblock;
   base::os_random(base::mut_bytes_of(&next.life, sizeof next.life));
@@ -220,7 +221,8 @@ Result<void> begin_life(MemberDrive& drive) {
   return {};
 }
 
-/// True if all members are present and agree, in both copies and in this version of the format.
+/// True if all members are present and agree, in both copies and in this version of the format: nothing needs to be
+/// written.
 bool OpenVolume::settled() const {
   return std::all_of(members_.begin(), members_.end(), [this](const MemberDrive& member) {
     const bool in = (membership_.in & bit(static_cast<uint32_t>(&member - members_.data()))) != 0;
@@ -231,7 +233,7 @@ bool OpenVolume::settled() const {
   });
 }
 
-/// Brings all drives that are there to one membership before anything is acknowledged under it: those missing are out,
+/// Brings all present drives to one membership, before anything is acknowledged under it. Missing members are out;
 /// those that were out come back empty.
 Result<void, Message> OpenVolume::settle() {
   const auto failed = [](const MemberDrive& member, const Error& error) {
@@ -257,6 +259,7 @@ Result<void, Message> OpenVolume::settle() {
               member.superblock.membership_epoch, membership_.epoch);
     if (auto begun = begin_life(member); !begun) return failed(member, begun.error());
   }
+  MEMKV_ASSERT(in != 0, "check_loss() starts no store without a member");
   store_.members_in = in;
   store_.membership_epoch = unchanged ? membership_.epoch : membership_.epoch_seen + 1;
   if (unchanged) return {};
@@ -269,9 +272,10 @@ Result<void, Message> OpenVolume::settle() {
 
 // --- changes ---------------------------------------------------------------------------------------------------------
 
-/// Writes both copies, one after another. If one of them is lost later, the drive does not fall back to a former
-/// membership in which a drive that is out would still be in.
+/// Writes both copies, one after another. If one of them is lost later, the drive then does not fall back to an earlier
+/// membership, in which a drive that is out would still be in.
 Result<void> OpenVolume::write_member(uint32_t index) {
+  MEMKV_ASSERT(index < members_.size() && members_[index].file != nullptr, "a missing member cannot be written");
   format::Superblock next = members_[index].superblock;
   next.format_version = format::kFormatVersion;
   next.membership_epoch = store_.membership_epoch;
@@ -304,8 +308,8 @@ std::vector<std::string> OpenVolume::missing() const {
   return names;
 }
 
-/// Takes a drive out. If another drive fails to record the new epoch, it goes out as well, with one more epoch: its own
-/// superblock then stays behind the others'.
+/// Takes a drive out. If another drive fails to record the new epoch it goes out too, with one more epoch: then its own
+/// superblock is behind those of the others.
 Result<void> OpenVolume::take_out(uint32_t index) {
   MEMKV_ASSERT(index < drive_count());
   uint64_t out = bit(index);
@@ -325,8 +329,8 @@ Result<void> OpenVolume::take_out(uint32_t index) {
   return {};
 }
 
-/// The id of a namespace. A new name gets a random one, which is on all drives before it is given out: blocks of an id
-/// that a crash forgot would belong to nobody.
+/// The id of a namespace. A new name gets a random id, which is durable on all drives before it is returned. Otherwise
+/// a crash could forget the id, and the blocks stored under it would belong to nobody.
 Result<uint64_t> OpenVolume::namespace_id(std::string_view name) {
   if (name.empty() || name.size() >= sizeof(format::SuperblockNamespace::name) ||
       name.find('\0') != std::string_view::npos) {

@@ -1,4 +1,4 @@
-/// Volume::format: makes a store out of drives. Set-up code, main thread.
+/// Volume::format(): makes a store out of drives. Set-up code. Thread: main.
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/assert.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/hex.h"
@@ -28,7 +29,7 @@ const std::string& path_of(const io::DriveFile* drive) { return drive->info().pa
 
 Message message(Status status, std::string text) { return {status, std::move(text)}; }
 
-/// One file under two names, or twice in the list.
+/// True if both are one file, under two names or twice in the list.
 bool same_file(const io::DriveFile& a, const io::DriveFile& b) {
   if (a.info().path == b.info().path) return true;
   struct stat at_a {};
@@ -101,13 +102,15 @@ Result<uint32_t, Message> choose_shards(const Drives& drives, uint32_t asked) {
 
 /// The fields that all drives of a new store share.
 format::Superblock new_store(const Drives& drives, uint32_t shards, uint32_t stripe_width) {
+  MEMKV_ASSERT(!drives.empty() && drives.size() <= format::kDrivesMax && stripe_width > 0);
   format::Superblock superblock{};
   superblock.format_version = format::kFormatVersion;
   superblock.shard_count = shards;
   base::os_random(base::mut_bytes_of(superblock.store_id, sizeof superblock.store_id));
   base::os_random(base::mut_bytes_of(&superblock.shard_seed, sizeof superblock.shard_seed));
   base::os_random(base::mut_bytes_of(superblock.digest_key, sizeof superblock.digest_key));
-  // Clients know the store id: with this they cannot put into a block what looks like a structure of the log.
+  // Clients know the store id, but not the life. So they cannot put bytes into a block that pass for a structure of the
+  // log.
   base::os_random(base::mut_bytes_of(&superblock.life, sizeof superblock.life));
   superblock.membership_epoch = 1;
   superblock.member_count = static_cast<uint32_t>(drives.size());
@@ -122,6 +125,7 @@ format::Superblock new_store(const Drives& drives, uint32_t shards, uint32_t str
 }
 
 format::Superblock superblock_for(const format::Superblock& store, uint32_t index) {
+  MEMKV_ASSERT(index < store.member_count);
   format::Superblock superblock = store;
   superblock.drive_index = index;
   std::copy_n(store.members[index].drive_id, sizeof superblock.drive_id, superblock.drive_id);
@@ -131,7 +135,7 @@ format::Superblock superblock_for(const format::Superblock& store, uint32_t inde
   return superblock;
 }
 
-/// Erases the superblocks of a former store first: a format that is cut short must leave no store.
+/// Erases the superblocks of a former store first: if the format is interrupted, no store must be left that opens.
 Result<void> wipe(io::DriveFile& drive) {
   static constexpr format::Superblock kNothing{};
   for (const uint64_t offset : format::kSuperblockOffsets) {

@@ -28,7 +28,7 @@ void store_sums(std::byte* at, std::span<const uint64_t> sums) {
   for (const uint64_t sum : sums) store_u64(at, sum), at += sizeof sum;
 }
 
-/// False: the op reaches beyond the body.
+/// Reads one op. False: it reaches beyond the body.
 bool read_op(base::Bytes body, size_t& at, Op& op) {
   if (body.size() - at < kOpBytes) return false;
   const std::byte* p = body.data() + at;
@@ -78,15 +78,15 @@ bool needs_key(OpKind kind) {
   return kind != OpKind::kChunk && kind != OpKind::kCommit && kind != OpKind::kAbort && kind != OpKind::kFlush;
 }
 
-/// Pieces of a range when cut at the chunk's grain boundaries.
+/// How many pieces a range has when it is cut at the chunk's grain boundaries.
 uint64_t piece_count(uint64_t offset_in_chunk, uint64_t length) {
   if (length == 0) return 0;
   return (offset_in_chunk + length - 1) / kGrainBytes - offset_in_chunk / kGrainBytes + 1;
 }
 
-/// Null: the range is one that an op of this kind may have, inside one chunk.
+/// What is wrong with the op's range; null if an op of this kind may have it. The range must lie inside one chunk.
 const char* check_range(const Op& op) {
-  // So that chunk numbers are 32 bits and no sum of offset and length wraps.
+  // With this limit chunk numbers fit into 32 bits, and no sum of offset and length wraps.
   if (op.offset > kOffsetMax) return "ops: offset out of range";
   switch (op.kind) {
     case OpKind::kGet:
@@ -107,7 +107,7 @@ uint64_t sums_wanted(const Op& op) {
   return piece_count(op.kind == OpKind::kPut ? 0 : op.offset % kChunkBytesMax, op.length);
 }
 
-/// Null: they say where all of a get's range goes, or there are none.
+/// What is wrong with the remote pieces; null if there are none, or they take the whole range of a get.
 const char* check_remote_pieces(const Op& op) {
   if (op.remote_piece_count == 0) return nullptr;
   if (op.kind != OpKind::kGet || op.remote_piece_count > kRemotePiecesPerOpMax)
@@ -121,7 +121,7 @@ const char* check_remote_pieces(const Op& op) {
   return bytes == op.length ? nullptr : "ops: remote pieces of another length";
 }
 
-/// Null: the server may rely on the op.
+/// What is wrong with the op; null if the server may rely on it.
 const char* check(const Op& op) {
   if (op.kind < OpKind::kGet || op.kind > OpKind::kPin) return "ops: unknown kind";
   if ((op.flags & ~kOpFlagsKnown) != 0) return "ops: unknown flags";
@@ -138,32 +138,41 @@ const char* check(const OpReply& reply) {
   return reply.sum_count > kSumsMax ? "reply: too many sums" : nullptr;
 }
 
-/// Null: not seen before.
+/// What is wrong; null if the index was not seen before.
 const char* check_unique(IndexSet& seen, uint16_t index) {
   if (seen[index]) return "an op index twice in a frame";
   seen[index] = true;
   return nullptr;
 }
 
-/// Of a batch: 0 if there is none.
+/// The count at the beginning of a batch; 0 if the body is too short.
 uint16_t count_of(base::Bytes body) { return body.size() < kCountBytes ? uint16_t{0} : load_u16(body.data()); }
 bool sane_count(uint16_t count) { return count > 0 && count <= kOpsPerFrameMax; }
 
 }  // namespace
 
-uint64_t Op::sum(size_t i) const { return load_u64(sums + sizeof(uint64_t) * i); }
-RemotePiece Op::remote_piece(size_t i) const { return load_remote_piece(remote_pieces + kRemotePieceBytes * i); }
-uint64_t OpReply::sum(size_t i) const { return load_u64(sums + sizeof(uint64_t) * i); }
+uint64_t Op::sum(size_t i) const {
+  MEMKV_ASSERT(i < sum_count);
+  return load_u64(sums + sizeof(uint64_t) * i);
+}
+RemotePiece Op::remote_piece(size_t i) const {
+  MEMKV_ASSERT(i < remote_piece_count);
+  return load_remote_piece(remote_pieces + kRemotePieceBytes * i);
+}
+uint64_t OpReply::sum(size_t i) const {
+  MEMKV_ASSERT(i < sum_count);
+  return load_u64(sums + sizeof(uint64_t) * i);
+}
 
 OpsEncoder::OpsEncoder(std::span<std::byte> body, const OpsHeader& header) : body_(body), used_(kOpsHeaderBytes) {
   MEMKV_ASSERT(body.size() >= kOpsHeaderBytes && header.made_us <= kMadeUsMax);
-  store_u64(body.data(), header.made_us << 16);  // the count comes with finish()
+  store_u64(body.data(), header.made_us << 16);  // finish() adds the count
   store_u64(body.data() + 8, header.epoch);
 }
 uint16_t OpsEncoder::count() const { return count_; }
 uint64_t OpsEncoder::payload_bytes() const { return payload_; }
 
-/// Writes the op as the byte table of wire::Op says. False, with nothing written, when the frame is full: send it and
+/// Writes the op as the byte table of wire::Op says. False: the frame is full and nothing was written; send it and
 /// begin another.
 bool OpsEncoder::add(const Op& op, std::span<const uint64_t> sums, std::span<const RemotePiece> remote_pieces) {
   MEMKV_ASSERT(op.key.size() <= kKeyBytesMax && sums.size() <= kSumsMax && op.length <= kPayloadBytesMax);

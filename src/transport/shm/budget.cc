@@ -76,6 +76,7 @@ void ShmBudget::give_back(const ShmHolder& holder, uint64_t bytes) {
 }
 
 void ShmBudget::retire(std::unique_ptr<ShmRemains> remains) {
+  MEMKV_ASSERT(remains != nullptr);
   ShmRemains* added = remains.release();
   added->next_ = retired_.load(std::memory_order_relaxed);
   while (!retired_.compare_exchange_weak(added->next_, added, std::memory_order_release, std::memory_order_relaxed)) {

@@ -221,6 +221,7 @@ void ShmLink::begin_close(const Error& why) {
 }
 
 void ShmLink::finish_close() {
+  MEMKV_ASSERT(closing_ && !bell_op_.pending(), "the kernel may still write to this");
   reactor_.remove(*this);
   queue_.fail_all();
   fd_.reset();

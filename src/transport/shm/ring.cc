@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/assert.h"
+
 namespace memkv::transport {
 namespace {
 
@@ -93,6 +95,7 @@ Result<size_t> ShmRings::read(std::span<const iovec> pieces, size_t bytes_max) {
 }
 
 size_t ShmRings::write(std::span<const iovec> pieces, size_t bytes_max) {
+  MEMKV_ASSERT(bytes_max <= window_->out().size() - (written_ - peer_read_), "writable() comes first");
   std::byte* ring = window_->out().data();
   const size_t moved =
       for_stretches(pieces, bytes_max, written_, window_->out().size(),

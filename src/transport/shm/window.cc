@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <new>
 
+#include "base/assert.h"
 #include "base/bytes.h"
 #include "io/huge_memory.h"
 #include "transport/shm/reopen.h"
@@ -52,6 +53,7 @@ Result<std::byte*> ShmWindow::map(int fd, size_t bytes, uint64_t offset, bool wr
   void* at = mmap(nullptr, bytes, protection, MAP_SHARED | MAP_POPULATE, fd, static_cast<off_t>(offset));
   if (at == MAP_FAILED) return Error{Status::kBusy, errno, "shm: mmap"};
   Mapping& mapping = mappings_[mappings_[0].data == nullptr ? 0 : 1];
+  MEMKV_ASSERT(mapping.data == nullptr, "a window has two mappings");
   mapping = {static_cast<std::byte*>(at), bytes};
   return mapping.data;
 }
@@ -76,6 +78,7 @@ uint64_t ShmWindow::bytes(const wire::Windows& sizes) {
 
 Result<std::shared_ptr<ShmWindow>> ShmWindow::make(const wire::Windows& sizes, ShmBudget* budget,
                                                    const ShmHolder& holder) {
+  MEMKV_ASSERT(std::has_single_bit(sizes.get_ring_bytes) && std::has_single_bit(sizes.put_ring_bytes));
   std::shared_ptr<ShmWindow> window(new ShmWindow);
   const uint64_t bytes = ShmWindow::bytes(sizes);
   if (budget != nullptr) {
