@@ -8,6 +8,7 @@
 #include <ctime>
 
 #include "base/log_line.h"
+#include "base/log_testing.h"
 #include "base/standard_streams.h"
 
 namespace memkv::base {
@@ -18,11 +19,11 @@ constexpr std::array<const char*, 4> kLabels = {"DEBUG", "INFO ", "WARN ", "ERRO
 
 std::atomic<LogLevel> threshold{LogLevel::kInfo};
 std::atomic<LogSink> sink{nullptr};
-std::array<std::atomic<uint64_t>, 5> counts{};
 std::atomic<uint64_t> lines_lost{0};
-std::atomic<uint64_t> lines_untold{0};  ///< lost, and not yet reported by a line
+std::atomic<uint64_t> lines_untold{0};  ///< lines that were lost and that no later line has reported yet
 
-/// What a pipe takes whole or not at all, so that lines of several threads and programs stay apart.
+/// The size up to which a pipe takes a write whole or not at all. Longer lines could be mixed with those of other
+/// threads or programs.
 constexpr size_t kLineBytesMax = PIPE_BUF;
 
 /// A line that is being made, on the stack.
@@ -110,14 +111,11 @@ bool parse_log_level(std::string_view name, LogLevel* out) {
   return false;
 }
 
-uint64_t log_count(LogLevel level) { return counts[static_cast<size_t>(level)].load(std::memory_order_relaxed); }
-
 uint64_t log_lines_lost() { return lines_lost.load(std::memory_order_relaxed); }
 
 void set_log_sink(LogSink to) { sink.store(to, std::memory_order_release); }
 
 void log_record(LogLevel level, uint64_t dropped, fmt::string_view format, fmt::format_args args) {
-  counts[static_cast<size_t>(level)].fetch_add(1, std::memory_order_relaxed);
   Line line;
   line.add_time();
   line.add("{} ", kLabels[static_cast<size_t>(level)]);

@@ -1,4 +1,4 @@
-#include "base/log.h"
+#include "base/log_testing.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -84,13 +84,6 @@ TEST_F(Log, a_line_under_another_name_has_no_level) {
   log_line("name: ", 3, "{} and {}", fmt::make_format_args("a\nb", 7));
   set_log_level(LogLevel::kInfo);
   EXPECT_EQ(lines.at(0), "name: a?b and 7 (and 3 more like it)\n");
-}
-
-TEST_F(Log, counts_by_level) {
-  const uint64_t before = log_count(LogLevel::kError);
-  MEMKV_LOG(kError, "bad");
-  MEMKV_LOG(kInfo, "good");
-  EXPECT_EQ(log_count(LogLevel::kError), before + 1);
 }
 
 TEST_F(Log, every_holds_back_and_says_how_many) {

@@ -23,8 +23,4 @@ size_t Placement::server_of(std::string_view key) const {
   return best;
 }
 
-uint64_t placement_weight(std::string_view name, std::string_view key) {
-  return base::xxh3(base::as_bytes(key), base::xxh3(base::as_bytes(name), 0));
-}
-
 }  // namespace memkv::client

@@ -26,6 +26,4 @@ class Placement {
   std::vector<Entry> servers_;
 };
 
-uint64_t placement_weight(std::string_view name, std::string_view key);
-
 }  // namespace memkv::client

@@ -6,6 +6,9 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/bytes.h"
+#include "base/hash.h"
+
 namespace memkv::client {
 namespace {
 
@@ -17,8 +20,8 @@ std::vector<std::string> names_of(size_t count) {
 
 std::string key_of(int i) { return "prefix/" + std::to_string(i); }
 
-/// "key server" by line, for clients in other languages. After a wanted change:
-///   client_test --gtest_also_run_disabled_tests --gtest_filter='*DISABLED_RegeneratePlacement'
+/// Lines "key server", for clients in other languages. After a wanted change:
+/// client_test --gtest_also_run_disabled_tests --gtest_filter='*DISABLED_RegeneratePlacement'
 constexpr const char* kGolden = "tests/golden/placement/five_servers.txt";
 std::string golden_text() {
   const auto names = names_of(5);
@@ -74,6 +77,11 @@ TEST(Placement, ANewServerTakesItsShareAndMovesNothingElse) {
     EXPECT_LT(moved, share * 1.03);
     EXPECT_GT(moved, share * 0.97);
   }
+}
+
+/// The weight of a server for a key. The server with the highest weight has the key.
+uint64_t placement_weight(std::string_view name, std::string_view key) {
+  return base::xxh3(base::as_bytes(key), base::xxh3(base::as_bytes(name), 0));
 }
 
 TEST(Placement, TheHighestWeightWins) {

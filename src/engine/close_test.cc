@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "base/log.h"
+#include "base/log_testing.h"
 #include "engine/crawl_testing.h"
 
 namespace memkv::engine {

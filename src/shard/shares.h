@@ -83,7 +83,6 @@ class Share {
     MEMKV_ASSERT(common_used_ > 0);
     common_used_--;
   }
-  uint32_t guaranteed() const { return guaranteed_; }
   uint32_t most() const { return guaranteed_ + common_; }  ///< that one tenant may hold
 
  private:

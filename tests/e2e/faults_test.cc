@@ -1,5 +1,5 @@
-/// A server that is killed, frozen or unplugged in the middle of batches: deadlines hold, memory is quiet, others go
-/// on, and it is used again.
+/// A server is killed, frozen or unplugged in the middle of batches: deadlines hold, memory is not touched any more,
+/// others go on, and the server is used again later.
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -30,7 +30,7 @@ using Clock = std::chrono::steady_clock;
 using Bytes = std::vector<unsigned char>;
 constexpr auto kGrace = MEMKV_SANITIZED ? 500ms : 50ms;
 
-/// A thread that only sleeps: how late it wakes is how late this machine makes anybody.
+/// Measures how late a thread wakes that only sleeps: nothing else can be expected to be less late on this machine.
 class LatenessGauge {
  public:
   LatenessGauge() : thread_([this] { run(); }) {}
@@ -54,7 +54,7 @@ class LatenessGauge {
   std::thread thread_;
 };
 
-/// While it lives, nothing gets to a port of loopback or comes from it, as with a cable that is out. Needs root.
+/// While it lives, nothing reaches a port of loopback or comes from it, as if its cable were out. Needs root.
 class Unplugged {
  public:
   explicit Unplugged(const std::string& address) : table_("memkv_test_" + std::to_string(getpid())) {
@@ -121,7 +121,7 @@ TEST_P(FaultsThreads, DeadlinesHoldMemoryIsQuietAndOthersGoOn) {
           if (!on_sick && faulty) ++well_hits;
           if (on_sick && back) ++sick_hits_after;
         }
-        std::fill(buffers[i].begin(), buffers[i].end(), 0x5A);  // a completed op leaves this alone
+        std::fill(buffers[i].begin(), buffers[i].end(), 0x5A);  // the completed op must not change this any more
       }
       std::this_thread::sleep_for(3ms);
       for (const Bytes& b : buffers) {
@@ -199,7 +199,7 @@ TEST(Faults, TheChildOfAForkIsToldAndTheParentGoesOn) {
     told = told && client->submit(std::move(more)).wait()[0].status == Status::kForked;
     const auto region = client->register_memory(&told, sizeof told);
     told = told && !region && region.error().status == Status::kForked;
-    client.reset();  // ends neither the parent's threads nor its connections
+    client.reset();  // the child ends neither the parent's threads nor its connections
     session.reset();
     _exit(told ? 0 : 1);
   }

@@ -1,5 +1,5 @@
-/// Three times the capacity goes in: no put fails, memory stays flat, what is read again and again survives, the books
-/// are right.
+/// Three times the capacity is put: no put fails, memory does not grow, blocks that are read again and again survive,
+/// and the counters add up.
 
 #include <gtest/gtest.h>
 
@@ -46,7 +46,7 @@ TEST(Fill, ThreeTimesTheCapacityEvictsAndNeverFails) {
   Client client = Client::connect(options).value();
   const std::vector<size_t> sizes = {4096, 65536, 549 * 1024, 1 << 20, 5'000'000};
   std::vector<std::string> hot;
-  // Together less than half a segment: reclaim may move that much (docs/data-file.md).
+  // Together they are less than half a segment, which is how much reclaim may move (docs/data-file.md).
   for (int i = 0; i < 8; ++i) {
     hot.push_back("hot" + std::to_string(i));
     ASSERT_EQ(client.put(hot.back(), pattern(hot.back(), 1, 100'000)).status, Status::kOk);

@@ -1,5 +1,5 @@
-/// A whole server against a map: 100,000 random ops in batches through the client, with kill -9 in the middle of
-/// batches, restarts, and a drain. The seed is printed on failure; MEMKV_TEST_SEED names another.
+/// A whole server against a map: tens of thousands of random ops in batches through the client, with kill -9 in the
+/// middle of batches, restarts, and a drain. The seed is printed on failure; MEMKV_TEST_SEED names another one.
 
 #include <gtest/gtest.h>
 
@@ -21,7 +21,7 @@ namespace memkv::test {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kOps = 30'000;  // three lives and a bit
+constexpr int kOps = 30'000;  // enough for three lives and more
 #else
 constexpr int kOps = 100'000;
 #endif
@@ -30,11 +30,11 @@ constexpr int kOpsPerLife = 9'000;
 
 using Content = std::optional<std::string>;  ///< nothing: the key is not there
 
-/// One op of a batch, and what the key holds if it is done.
+/// One op of a batch, and what the key holds when it is done.
 struct Step {
   enum class Kind { kGet, kPut, kPutIfAbsent, kWrite, kRemove, kExists, kStat } kind;
   std::string key;
-  std::string bytes;  // to be put or written, or room for a get
+  std::string bytes;  // what is put or written; for a get the room for its result
   uint64_t offset = 0;
 };
 
@@ -53,7 +53,7 @@ class Model {
   }
   void disconnect() { client_.reset(); }
 
-  /// Random steps on keys that differ, so that their order does not matter.
+  /// Random steps on different keys, so that their order does not matter.
   std::vector<Step> plan() {
     std::vector<Step> steps;
     std::set<std::string> used;
@@ -71,7 +71,7 @@ class Model {
     return client_->submit(std::move(batch));
   }
 
-  /// `killed`: the server may have gone at any moment.
+  /// `killed`: the server may have been killed at any moment of the batch.
   void check(std::vector<Step>& steps, const std::vector<Outcome>& outcomes, bool killed) {
     ASSERT_EQ(outcomes.size(), steps.size());
     for (size_t i = 0; i < steps.size(); i++) {
@@ -88,7 +88,7 @@ class Model {
       check_step(step, client_->run(batch)[0], false);
       if (testing::Test::HasFatalFailure()) return;
     }
-    // Keys are read from the drive one after the other: on a busy machine a page takes its time.
+    // Keys are read from the drive one after another, so on a busy machine a page may take long.
     const auto listed = client_->list(0, 0, std::chrono::seconds(60));
     ASSERT_TRUE(listed.ok());
     size_t present = 0;
@@ -134,7 +134,7 @@ class Model {
       case 3:
         step.kind = Step::Kind::kPut, step.bytes = random_bytes();
         if (!known || step.bytes.empty()) break;
-        step.kind = Step::Kind::kWrite, step.offset = below(may_be[0]->size() + 1);  // no holes
+        step.kind = Step::Kind::kWrite, step.offset = below(may_be[0]->size() + 1);  // without holes
         break;
       case 4:
       case 5:
@@ -181,7 +181,7 @@ class Model {
     }
   }
 
-  /// What the key holds once the step is done to `before`.
+  /// What the key holds after the step, if it held `before`.
   static Content after(const Step& step, const Content& before) {
     switch (step.kind) {
       case Step::Kind::kPut:
@@ -209,7 +209,7 @@ class Model {
     auto& may_be = contents(step.key);
     const std::string what = step.key + ": " + std::string(to_string(outcome.status));
     if (changes(step)) return check_change(step, outcome, killed, may_be, what);
-    if (killed && outcome.status != Status::kOk) return;  // a server that is away has nothing
+    if (killed && outcome.status != Status::kOk) return;  // a server that is away answers misses
     if (step.kind == Step::Kind::kGet) return check_get(step, outcome, may_be, what);
     ASSERT_TRUE(outcome.ok()) << what;
     const bool there = outcome.exists;
@@ -225,7 +225,7 @@ class Model {
     std::vector<Content> done;
     for (const Content& before : may_be) {
       if (outcome.status == Status::kExists && !before) continue;
-      if (outcome.status == Status::kMiss && before) continue;  // remove
+      if (outcome.status == Status::kMiss && before) continue;  // the remove found nothing
       if (outcome.status == Status::kOk && step.kind == Step::Kind::kRemove && !before) continue;
       if (outcome.status == Status::kOk && step.kind == Step::Kind::kPutIfAbsent && before) continue;
       done.push_back(after(step, before));
@@ -253,7 +253,7 @@ class Model {
     ASSERT_FALSE(may_be.empty()) << what << ": not what was put, offset " << step.offset << ", " << outcome.bytes
                                  << " bytes of " << outcome.block_bytes;
     const auto first = may_be.front();
-    std::erase_if(may_be, [&](const Content& content) { return content == first; });  // a change may change nothing
+    std::erase_if(may_be, [&](const Content& content) { return content == first; });  // it may have changed nothing
     may_be.insert(may_be.begin(), first);
   }
 

@@ -1,5 +1,5 @@
-/// Real server processes, real client: every size, range, worker and connection count gives back the bytes that were
-/// put.
+/// Real servers and a real client: the bytes that were put come back for every size, range, worker count and connection
+/// count.
 
 #include <gtest/gtest.h>
 
@@ -57,11 +57,11 @@ void round_trip(Client& client, const std::vector<uint64_t>& sizes) {
     const Outcome stat = client.stat(key);
     ASSERT_EQ(stat.block_bytes, size);
     if (size < 4) continue;
-    expect_get(client, key, 1, size, size / 3, size / 2);  // middle
-    expect_get(client, key, 1, size, size - 1, 100);       // clipped at the end
+    expect_get(client, key, 1, size, size / 3, size / 2);  // in the middle
+    expect_get(client, key, 1, size, size - 1, 100);       // clipped at the block's end
     if (size > 2 * kMi)
-      expect_get(client, key, 1, size, 2 * kMi - 5, 10);           // over a chunk border (or clipped behind it)
-    if (size > 70000) expect_get(client, key, 1, size, 65535, 3);  // over a grain border
+      expect_get(client, key, 1, size, 2 * kMi - 5, 10);           // across a chunk boundary, or clipped behind it
+    if (size > 70000) expect_get(client, key, 1, size, 65535, 3);  // across a grain boundary
   }
 }
 
@@ -192,7 +192,7 @@ TEST(RoundTripWrite, RangesHolesAndConcurrentWritersOfOneKey) {
   Client client = connect({server->address()}, credential_of(dir));
   const std::string key = "ranged";
   const uint64_t seed = pattern_seed(key, 1);
-  // Pieces that overlap in time, in random sizes, from several threads, cover 9 MiB whole.
+  // Range writes that overlap in time, with random sizes and from several threads, together cover all of the 9 MiB.
   constexpr uint64_t kSize = 9 * kMi + 12345;
   constexpr int kThreads = 4;
   const uint64_t cut = 333'333;
@@ -211,7 +211,7 @@ TEST(RoundTripWrite, RangesHolesAndConcurrentWritersOfOneKey) {
   for (auto& t : threads) t.join();
   ASSERT_EQ(failures, 0);
   expect_get(client, key, 1, kSize, 0, kSize);
-  // Holes are absent, never zeros.
+  // A read of a hole is a miss; it never gives zeros.
   ASSERT_EQ(client.write("holey", pattern("holey", 1, 1000, 3 * kMi), 3 * kMi).status, Status::kOk);
   Bytes buffer(1000);
   ASSERT_EQ(client.get("holey", buffer, 0).status, Status::kMiss);
@@ -219,14 +219,14 @@ TEST(RoundTripWrite, RangesHolesAndConcurrentWritersOfOneKey) {
   expect_get(client, "holey", 1, 3 * kMi + 1000, 3 * kMi, 1000);
   ASSERT_EQ(client.write("holey", pattern("holey", 1, 3 * kMi, 0), 0).status, Status::kOk);
   expect_get(client, "holey", 1, 3 * kMi + 1000, 0, 3 * kMi + 1000);
-  // A small block grows over the chunk border.
+  // A small block grows beyond one chunk.
   ASSERT_EQ(client.put("grows", pattern("grows", 1, 500'000)).status, Status::kOk);
   ASSERT_EQ(client.write("grows", pattern("grows", 1, 4 * kMi, 500'000), 500'000).status, Status::kOk);
   expect_get(client, "grows", 1, 4 * kMi + 500'000, 0, 4 * kMi + 500'000);
   ASSERT_EQ(server->stop(), 0);
 }
 
-/// Again while the server could not be asked: on a busy machine a handshake among many takes its time.
+/// Tries again while the server could not be asked: on a busy machine a handshake among many may take long.
 std::vector<Outcome> run_reached(Session& session, Batch& batch) {
   std::vector<Outcome> outcomes = session.run(batch);
   for (int tries = 0; tries < 100 && outcomes[0].unreachable; tries++) {

@@ -1,4 +1,4 @@
-/// A Session that several threads drive in turn, and one that is waited for from outside.
+/// A Session that several threads drive in turn, and one whose caller waits outside of it.
 
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -90,7 +90,7 @@ TEST_F(SessionTest, questions_that_touch_and_others_go_in_one_batch) {
   EXPECT_EQ(there, (std::vector<bool>{true, false, true, false, true, true}));
 }
 
-/// Memory of which only the front can be read so far: to look at the rest is fatal.
+/// Memory of which only the front is readable so far. Reading the rest ends the process.
 class FedMemory {
  public:
   explicit FedMemory(size_t bytes)
@@ -100,7 +100,7 @@ class FedMemory {
   FedMemory& operator=(const FedMemory&) = delete;
   const char* data() const { return data_; }
   size_t size() const { return bytes_; }
-  /// The next `bytes` are there, each `value`. Returns how many there are now.
+  /// Makes the next `bytes` readable, each with `value`. Returns how many are readable now.
   uint64_t add(size_t bytes, char value) {
     EXPECT_EQ(mprotect(data_ + ready_, bytes, PROT_READ | PROT_WRITE), 0);
     std::memset(data_ + ready_, value, bytes);

@@ -1,5 +1,5 @@
-/// Shared memory with real processes: chosen by itself, left at once, taken back; clients that are killed; quiet
-/// memory.
+/// Shared memory with real processes: the client chooses it by itself, leaves it at once, and takes it again; clients
+/// are killed; and memory stays quiet.
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -28,7 +28,7 @@ namespace fs = std::filesystem;
 using Bytes = std::vector<unsigned char>;
 constexpr size_t kBlock = 300'000;
 
-/// Sockets of its own folder, so that a test may move them away.
+/// The sockets lie in a folder of the test's own, so that a test may move them away.
 class Shm : public testing::Test {
  protected:
   void SetUp() override {
@@ -49,7 +49,7 @@ class Shm : public testing::Test {
     }
     return {};
   }
-  /// Ops go on meanwhile, and each succeeds.
+  /// Runs ops until the client says `text`. Meanwhile each must succeed, if `all_succeed`.
   static bool comes_to(Client& client, const std::string& text, bool all_succeed = true) {
     for (int i = 0; i < 400; i++) {
       const Outcome outcome = client.put("k", pattern("k", 1, kBlock));
@@ -82,7 +82,7 @@ TEST_F(Shm, AutoTakesItAndTellsSo) {
 TEST_F(Shm, WithoutTheSocketTcpAndBackWhenItIsThere) {
   const auto server = start_memory_server(dir_, "128MiB");
   const std::string path = socket();
-  // The server makes a socket that was removed again: it is put where nobody looks, and a folder in its place.
+  // The server makes a socket again if it was removed. So this one is moved away, and a folder takes its name.
   fs::rename(path, path + ".away");
   fs::create_directory(path);
   Client client = connect(server->address());
@@ -122,7 +122,7 @@ TEST_F(Shm, AnExplicitOneNeverUsesTcp) {
       << client.describe();
 }
 
-/// A session moves only while it is driven, and learns of the new process without an op.
+/// A session moves bytes only while it is driven. It learns of the new process without an op.
 TEST_F(Shm, ASessionComesBackWhenItsServerIsRepaired) {
   ServerProcess::Options options{.args = {"--mode", "memory", "--memory", "128MiB", "--no-shm"}, .dir = dir_.path()};
   auto server = ServerProcess::start(options);
@@ -167,7 +167,7 @@ TEST_F(Shm, OnlyDeadSocketsOfServersAreRemoved) {
   EXPECT_TRUE(fs::exists(other));
 }
 
-/// The child of a fork has the socket, and does nothing with it.
+/// The child of a fork inherits the socket, and does nothing with it.
 TEST_F(Shm, AClientThatEndsWhileAChildLivesIsGone) {
   const auto server = start_memory_server(dir_, "128MiB");
   Client watcher = connect(server->address(), Transport::kTcp);

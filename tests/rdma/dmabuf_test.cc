@@ -1,4 +1,4 @@
-/// GPU memory as a dma-buf, by the stand-in for the CUDA driver.
+/// Exports GPU memory as a dma-buf, with the stand-in for the CUDA driver.
 
 #include "transport/rdma/dmabuf.h"
 
@@ -79,7 +79,7 @@ TEST_F(DmaBufTest, OtherMemoryIsInvalid) {
   expect_failure(export_gpu_memory(memory_, kBytes, 1), Status::kInvalid, "is memory of CUDA device 0, not of 1");
 }
 
-/// In a process of its own, which has no stand-in loaded.
+/// Runs in a process of its own, which has no stand-in loaded.
 TEST(DmaBufDeathTest, WithoutADriverItSaysSo) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(

@@ -1,7 +1,7 @@
-/// For machines with a GPU; no test runs it. Exports memory of the CUDA device as a dma-buf, as a client that registers
-/// it does, and says what came of it.
-///   memkv-gpu-export-check [DEVICE]      0 unless told
-/// Exit code 1: a range was not exported, or memory that is not the device's was.
+/// For machines with a GPU; no test runs it. Exports memory of the CUDA device as a dma-buf, as a client does that
+/// registers it, and reports the result.
+/// Usage: memkv-gpu-export-check [DEVICE], where DEVICE is 0 if it is not given.
+/// Exit code 1: a range could not be exported, or memory was exported that is not the device's.
 
 #include <dlfcn.h>
 #include <sys/stat.h>
@@ -21,7 +21,7 @@ namespace {
 
 using transport::rdma::export_gpu_memory;
 
-/// What cudaMalloc does, by the driver: memory in the device's primary context.
+/// Allocates as cudaMalloc does, but by the driver: memory in the device's primary context.
 class DeviceMemory {
  public:
   explicit DeviceMemory(int device) {

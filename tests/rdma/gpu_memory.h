@@ -41,7 +41,7 @@ class DeviceMemory {
   const size_t bytes_;
 };
 
-/// The mapping stays to the end of the process, as who registers it is not told when the registration ends.
+/// The mapping stays until the process ends, since nobody tells us when the registration ends.
 inline ibv_mr* register_elsewhere(ibv_pd* pd, uint64_t offset, size_t length, uint64_t iova, int fd, int access) {
   const uint64_t begin = base::align_down(offset, 4096);
   void* mapped =
@@ -52,7 +52,7 @@ inline ibv_mr* register_elsewhere(ibv_pd* pd, uint64_t offset, size_t length, ui
   return reg(pd, static_cast<std::byte*>(mapped) + (offset - begin), length, iova, access);
 }
 
-/// What clients of this process register a dma-buf with.
+/// The function with which clients of this process register a dma-buf.
 inline auto& dmabuf_registration() {
   return const_cast<transport::rdma::Verbs*>(transport::rdma::load_verbs().value())->reg_dmabuf_mr;
 }

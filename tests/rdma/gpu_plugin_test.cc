@@ -1,4 +1,4 @@
-/// The NIXL plugin with VRAM that NICs reach, in the guest: as gpu_test.cc.
+/// The NIXL plugin with VRAM that NICs can reach. In the guest, like gpu_test.cc.
 
 #include "engine.h"
 #include "engine_rig_testing.h"
@@ -20,7 +20,7 @@ std::vector<std::byte> block(const std::string& key) {
   return out;
 }
 
-/// VRAM and what the agent knows of it.
+/// VRAM, and what the agent knows of it.
 struct Tensor {
   explicit Tensor(Agent& owner) : agent(owner), memory(kBytes) {
     registered = agent.add({{reinterpret_cast<uintptr_t>(memory.data()), kBytes, 0}, ""}, Memory::kVram);
@@ -77,7 +77,7 @@ TEST_F(GpuPluginTest, without_a_rail_they_are_staged_and_directly_again_when_it_
   Tensor from(*agent_), into(*agent_);
   from.memory.write(0, block("rail"));
   ASSERT_EQ(run(Operation::kWrite, {&from}, "rail"), Status::kSuccess);
-  ASSERT_EQ(std::system("rdma link delete rxe1 &"), 0);  // waits for us to let go of the device
+  ASSERT_EQ(std::system("rdma link delete rxe1 &"), 0);  // it waits until we let go of the device
   const auto until = [&](auto&& reached) {
     for (const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10); !reached();) {
       if (std::chrono::steady_clock::now() > end) return false;

@@ -16,7 +16,7 @@
 #include "tests/rdma/gpu_memory.h"
 
 namespace memkv {
-/// For gtest, which would print a byte.
+/// gtest would print a byte.
 void PrintTo(Status status, std::ostream* out) { *out << to_string(status); }
 }  // namespace memkv
 
@@ -58,7 +58,7 @@ class GpuTest : public testing::Test {
   static Outcome run(Session& session, Batch batch, milliseconds deadline = seconds(10)) {
     return session.run(batch, deadline).front();
   }
-  /// True: it becomes so within ten seconds, in which the session is driven.
+  /// Drives the session for at most ten seconds, until `fn` is true. Returns whether it became true.
   template <typename Fn>
   static bool soon(Session& session, Fn&& fn) {
     const auto end = std::chrono::steady_clock::now() + seconds(10);
@@ -74,7 +74,7 @@ class GpuTest : public testing::Test {
 };
 
 TEST_F(GpuTest, a_device_that_takes_no_dma_buf_says_so) {
-  dmabuf_registration() = real_;  // soft-RoCE's own answer
+  dmabuf_registration() = real_;  // the answer of soft-RoCE itself
   Session session = open(Transport::kRdma);
   const auto region = session.register_memory(memory_.data(), memory_.size(), MemoryKind::kCuda, 0);
   ASSERT_FALSE(region.ok());
@@ -88,7 +88,7 @@ TEST_F(GpuTest, a_device_that_takes_no_dma_buf_says_so) {
 
 TEST_F(GpuTest, blocks_of_all_sizes_go_both_ways) {
   Session session = open(Transport::kRdma);
-  Session other = open(Transport::kTcp);  // sees with its own eyes what is in the store
+  Session other = open(Transport::kTcp);  // looks into the store over another transport
   const Region region = registered(session);
   for (const size_t bytes : {size_t{1}, size_t{4096}, size_t{8192}, size_t{8193}, size_t{65536}, kMiB - 5, 2 * kMiB,
                              2 * kMiB + 1, 5 * kMiB + 4097, 16 * kMiB}) {
@@ -150,7 +150,7 @@ TEST_F(GpuTest, many_at_once_and_a_region_that_goes_under_them) {
   for (const Outcome& outcome : session.run(batch, seconds(20))) EXPECT_TRUE(outcome.hit());
   for (size_t i = 0; i < 16; i++) EXPECT_TRUE(memory_.read(i * kMiB, kMiB) == block) << i;
   const Session::Ticket ticket = session.submit(batch, seconds(20));
-  region.reset();  // waits for what the server may still write
+  region.reset();  // waits until the server cannot write any more
   memory_.fill(kPoison);
   while (!session.done(ticket)) session.poll(milliseconds(100));
   for (const Outcome& outcome : session.collect(ticket)) {
@@ -180,7 +180,7 @@ TEST_F(GpuTest, pieces_that_cannot_go_together_are_refused) {
   EXPECT_EQ(run(session, std::move(Batch().exists("nine"))).status, Status::kMiss) << "nothing was done";
 }
 
-/// Flips a bit of the bytes where the server has them. False: they are nowhere.
+/// Flips a bit of these bytes where the server keeps them. False: the server does not have them.
 bool rot(std::span<const std::byte> bytes) {
   const std::string proc = std::string("/proc/") + std::getenv("GPU_TEST_SERVER_PID");
   const int fd = ::open((proc + "/mem").c_str(), O_RDWR | O_CLOEXEC);
@@ -228,7 +228,7 @@ TEST_F(GpuTest, no_rail_means_unsupported_and_a_rail_that_is_back_serves_again) 
   ASSERT_EQ(run(session, std::move(Batch().put("rail", block))).status, Status::kOk);
   const auto get = [&] { return run(session, std::move(Batch().get("rail", memory_.part(0, kMiB)))).status; };
   ASSERT_EQ(get(), Status::kOk) << "it waits for the first probe";
-  ASSERT_TRUE(shell("rdma link delete rxe1 &"));  // waits for us to let go of the device
+  ASSERT_TRUE(shell("rdma link delete rxe1 &"));  // it waits until we let go of the device
   memory_.fill(kPoison);
   ASSERT_TRUE(soon(session, [&] { return get() == Status::kUnsupported; }));
   memory_.fill(kPoison);

@@ -14,7 +14,7 @@ constexpr size_t kLargeBytes = 1 << 20;
 
 transport::rdma::Verbs real;
 std::mutex mutex;
-std::vector<ibv_qp*> in_use;  // under the mutex, and so not destroyed meanwhile
+std::vector<ibv_qp*> in_use;  // guarded by the mutex, so none of them is destroyed meanwhile
 std::atomic<bool> bad_keys{false};
 std::atomic<uint64_t> given{0};
 

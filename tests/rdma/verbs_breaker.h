@@ -1,18 +1,18 @@
 #pragma once
-/// Breaks what a client has on its NICs, beneath the client: its queue pairs, and the keys of its memory.
+/// Breaks queue pairs and memory keys of a client's NICs, beneath the client.
 
 #include <cstdint>
 
 namespace memkv::test {
 
-/// Puts stand-ins for ibv_modify_qp, ibv_destroy_qp and ibv_reg_mr before the real ones. Before the process uses RDMA;
-/// false where it cannot.
+/// Replaces ibv_modify_qp, ibv_destroy_qp and ibv_reg_mr by stand-ins. Call it before the process uses RDMA. False:
+/// that is not possible here.
 bool watch_verbs();
 
-/// Moves one of the queue pairs in use to error. False: there is none.
+/// Moves one of the queue pairs in use into the error state. False: there is none.
 bool break_queue_pair(uint64_t random);
 
-/// Memory of a MiB or more that is registered from here on has a key that the NIC does not know.
+/// From now on memory of a MiB or more is registered with a key that the NIC does not know.
 void give_bad_keys(bool bad);
 uint64_t bad_keys_given();
 

@@ -1,5 +1,5 @@
-/// The ten rules of docs/data-file.md, each at the moment that it is for. `--take-out=N` takes rule N out: then a test
-/// of suite RuleNN fails (tools/rules.py).
+/// The ten rules of docs/data-file.md, each in the situation that it is for. `--take-out=N` takes rule N out; then a
+/// test of suite RuleNN must fail (tools/rules.py).
 
 #include <gtest/gtest.h>
 #include <sys/file.h>
@@ -27,14 +27,14 @@ using OpKind = io::FaultyDevice::OpKind;
 
 constexpr uint64_t kDriveBytes = 64 * kMi;
 constexpr uint64_t kMs = 1'000'000;
-constexpr size_t kLone = 200'000;  ///< a record alone in its extent
+constexpr size_t kLone = 200'000;  ///< the record is alone in its extent
 constexpr uint64_t kLoneBlocks = 1 + (kLone + base::kSectorBytes - 1) / base::kSectorBytes;
 
 std::string numbered(const char* name, uint64_t n) { return name + std::to_string(n); }
 
-using Put = PreparedPut;  // runs beside others
+using Put = PreparedPut;  // a put that runs beside others
 
-/// Sequence of a new record.
+/// Puts a new record and returns its sequence.
 uint64_t put_now(Rig& rig, const std::string& name, uint64_t version, size_t size) {
   Put put(rig, name, version, size);
   EXPECT_EQ(rig.run(put.op, [&] { put.start(); }), Status::kOk) << name;
@@ -43,7 +43,7 @@ uint64_t put_now(Rig& rig, const std::string& name, uint64_t version, size_t siz
 
 bool is_write(const OpView& view) { return view.kind == OpKind::kWrite; }
 
-/// A rig whose devices fault from this seed.
+/// A rig whose devices draw their faults from this seed.
 std::unique_ptr<Rig> seeded_rig(int drives, uint64_t seed) {
   auto rig = std::make_unique<Rig>(drives, kDriveBytes);
   rig->seed_ = seed * 1000;
@@ -51,7 +51,7 @@ std::unique_ptr<Rig> seeded_rig(int drives, uint64_t seed) {
   return rig;
 }
 
-/// The drive that this key's whole records go to while all drives are there.
+/// The drive that whole records of this key go to while all drives are there.
 size_t home_of(int drives, const std::string& name) {
   Rig rig(drives, kDriveBytes);
   std::vector<uint64_t> before;
@@ -78,7 +78,7 @@ uint64_t block_offset(uint64_t epoch, uint64_t block) {
 
 // --- 1: acknowledged in log order ------------------------------------------------------------------------------------
 
-/// Two extents are in flight; the second one completes first.
+/// Two extents are in flight, and the second one completes first.
 struct TwoInFlight {
   explicit TwoInFlight(Rig& rig) : first(rig, "first", 1, kLone), second(rig, "second", 1, kLone) {
     put_now(rig, "before", 1, kLone);
@@ -133,7 +133,7 @@ TEST(Rule01InOrder, BothGoToTheNextSegmentWhenTheFirstFails) {
 
 // --- 2: own place and chain ------------------------------------------------------------------------------------------
 
-/// The ring came round: behind the newest extent lie whole extents of the segment's former life, at the very places
+/// The ring has come round. Behind the newest extent lie whole extents of the segment's former life, at the very places
 /// where the next ones would be. Their blocks were evicted, then removed.
 TEST(Rule02OwnPlace, AFormerLifeStaysDead) {
   for (uint64_t more = 0; more < 20; ++more) {
@@ -156,7 +156,8 @@ TEST(Rule02OwnPlace, AFormerLifeStaysDead) {
   }
 }
 
-/// Another drive's extent lies where this drive's next extent would be: same epoch, same block, only the chain tells.
+/// Where this drive's next extent would be lies an extent of another drive: same epoch, same sector, so only the chain
+/// tells them apart.
 TEST(Rule02OwnPlace, AMisdirectedWriteIsNotTakenForLive) {
   const std::string here = key_at_home(2, 0, "here"), there = key_at_home(2, 1, "there");
   const std::string gone = key_at_home(2, 1, "gone");
@@ -170,8 +171,8 @@ TEST(Rule02OwnPlace, AMisdirectedWriteIsNotTakenForLive) {
   for (const std::string& k : {here, there}) rig.expect(k, bytes_of(k, 1, kLone));
 }
 
-/// The power went with the first of two extents, and the second one landed. The next extent is laid over the first, and
-/// the second lies behind it: same epoch, right block, another chain.
+/// Of two extents the first was lost with the power, the second landed. The next extent is written over the first, so
+/// the second lies behind it: same epoch, right sector, but another chain.
 TEST(Rule02OwnPlace, AnAbandonedTailStaysDead) {
   uint64_t abandoned = 0;
   for (uint64_t seed = 1; seed <= 16; ++seed) {
@@ -190,8 +191,8 @@ TEST(Rule02OwnPlace, AnAbandonedTailStaysDead) {
   EXPECT_GT(abandoned, 0u);
 }
 
-/// A write failed, though some of it landed; its records and those behind it are in the next segment, too. The footer
-/// that would say where the segment ends is lost.
+/// A write failed although a part of it landed. Its records, and those behind it, are also in the next segment. The
+/// footer that would say where the segment ends is lost.
 TEST(Rule02OwnPlace, WhatWasAppendedAgainDiesOnce) {
   for (uint64_t seed = 1; seed <= 16; ++seed) {
     SCOPED_TRACE(seed);
@@ -213,7 +214,7 @@ TEST(Rule02OwnPlace, WhatWasAppendedAgainDiesOnce) {
 
 // --- 3: complete up to -----------------------------------------------------------------------------------------------
 
-/// Bad before the mark: the newer version had been acknowledged, so the older one must not come back.
+/// Damage before the mark: the newer version was acknowledged, so the older one must not come back.
 TEST(Rule03CompleteUpTo, RotIsAMissAndTheOlderVersionStaysDead) {
   Rig rig(1, kDriveBytes);
   put_now(rig, "k", 1, kLone);
@@ -228,7 +229,7 @@ TEST(Rule03CompleteUpTo, RotIsAMissAndTheOlderVersionStaysDead) {
   }
 }
 
-/// What a header held nobody knows, but the log goes on behind it.
+/// Nobody knows what the damaged header held, but the log goes on behind it.
 TEST(Rule03CompleteUpTo, RotOfAHeaderIsNotTheEnd) {
   Rig rig(1, kDriveBytes);
   for (const char* k : {"before", "k", "after", "last"}) put_now(rig, k, 1, kLone);
@@ -240,7 +241,7 @@ TEST(Rule03CompleteUpTo, RotOfAHeaderIsNotTheEnd) {
   }
 }
 
-/// Bad behind the mark: never acknowledged, so the older version lives.
+/// Damage behind the mark: the newer version was never acknowledged, so the older one lives.
 TEST(Rule03CompleteUpTo, TornIsDroppedAndTheOlderVersionLives) {
   uint64_t torn = 0;
   for (uint64_t seed = 1; seed <= 16; ++seed) {
@@ -278,8 +279,8 @@ TEST(Rule04DiesWhereItLies, WhatWasRemovedStaysAway) {
   }
 }
 
-/// A block was put while its home was away, and again when the home was back: the old record is in another log. Then
-/// the home goes away with the new one.
+/// A block was put while its home drive was away, and again when that was back, so its old record is in another log.
+/// Then the home drive goes away with the new record.
 TEST(Rule04DiesWhereItLies, TheOldRecordInAnotherLogDoesNotOutliveTheNew) {
   const size_t home = home_of(2, "k");
   Rig rig(2, kDriveBytes);
@@ -324,7 +325,7 @@ TEST(Rule04DiesWhereItLies, RecoveryWritesTheTombstoneThatACrashKept) {
 
 // --- 5: a freed segment waits ----------------------------------------------------------------------------------------
 
-/// Puts until one has to wait, or twice the drive is written.
+/// Puts until one has to wait, or twice the size of the drive is written.
 std::unique_ptr<Put> fill_until_stuck(Rig& rig) {
   for (uint64_t n = 0; n * kLone < 2 * kDriveBytes; ++n) {
     auto put = std::make_unique<Put>(rig, numbered("fill", n), 1, kLone);
@@ -336,7 +337,7 @@ std::unique_ptr<Put> fill_until_stuck(Rig& rig) {
   return nullptr;
 }
 
-/// A read is still under way when its segment's turn comes.
+/// A read is still under way when its segment is due to be reclaimed.
 TEST(Rule05FreedWaits, ASegmentIsNotWrittenUnderARead) {
   Rig rig(1, kDriveBytes);
   put_now(rig, "read", 1, kLone);
@@ -373,10 +374,10 @@ TEST(Rule05FreedWaits, ASegmentIsNotWrittenUnderARead) {
   EXPECT_TRUE(stuck == nullptr || stuck->acknowledged());
 }
 
-/// A block that was read lies in the oldest segment and is moved; the move fails, or the power goes while it is in
+/// A block that was read lies in the oldest segment and is moved. The move fails, or the power goes while it is in
 /// flight.
 TEST(Rule05FreedWaits, AMoveIsDurableBeforeItsSegmentIsWritten) {
-  const size_t size = kLone + 5 * base::kSectorBytes;  // tells the move's write from the others
+  const size_t size = kLone + 5 * base::kSectorBytes;  // so that the move's write differs in size from all others
   const std::string hot = bytes_of("hot", 1, size);
   const uint64_t extent_bytes = base::kSectorBytes + base::align_up(size, base::kSectorBytes);
   for (uint64_t seed = 1; seed <= 8; ++seed) {
@@ -405,7 +406,7 @@ TEST(Rule05FreedWaits, AMoveIsDurableBeforeItsSegmentIsWritten) {
 
 // --- 6: sequences never repeat ---------------------------------------------------------------------------------------
 
-/// Records that took a sequence and were lost with the power.
+/// Records took sequences, and were lost with the power.
 TEST(Rule06Sequences, LostRecordsKeepTheirSequences) {
   for (uint64_t seed = 1; seed <= 8; ++seed) {
     SCOPED_TRACE(seed);
@@ -429,7 +430,8 @@ TEST(Rule06Sequences, LostRecordsKeepTheirSequences) {
   }
 }
 
-/// A number is used once both copies of the reservation are above it: with either of them lost none comes twice.
+/// A sequence is used only when both copies of the reservation are above it. So if either copy is lost, none is used
+/// twice.
 TEST(Rule06Sequences, ALostAnchorTakesNoReservationBack) {
   for (const uint64_t copy : {0, 1}) {
     Rig rig(1, kDriveBytes);
@@ -493,7 +495,7 @@ class Members {
     EXPECT_TRUE(volume.ok()) << (volume.ok() ? "" : volume.error().text);
     return volume.ok() ? std::move(volume).value() : nullptr;
   }
-  /// A start of the store on what the volume says.
+  /// Starts the store on what the volume says.
   void start(const volume::Volume& volume) {
     rig.missing_ = 0;
     for (uint32_t d = 0; d < volume.drive_count(); ++d) {
@@ -509,7 +511,7 @@ class Members {
   std::vector<std::unique_ptr<RigDrive>> drives_;
 };
 
-/// A drive goes out; the store goes on, changes and removes what the drive held; the drive comes back.
+/// A drive goes out. The store goes on, and changes and removes what the drive held. Then the drive comes back.
 TEST(Rule07Membership, AStaleMemberComesBackEmpty) {
   const size_t home = home_of(3, "k");
   for (const bool put_again : {false, true}) {
@@ -539,8 +541,8 @@ TEST(Rule07Membership, AStaleMemberComesBackEmpty) {
   }
 }
 
-/// A drive comes back and is written again, but not yet as far as before: what its former life left behind the new tail
-/// has the same epochs and places, and says of itself that it is complete.
+/// A drive comes back and is written again, but not as far as before. Behind its new tail lies what its former life
+/// wrote: it has the same epochs and places, and says of itself that it is complete.
 TEST(Rule07Membership, AFormerLifeStaysAwayFromANewOne) {
   constexpr uint64_t kKeys = 40;
   Members members(3);
@@ -575,8 +577,8 @@ TEST(Rule07Membership, AFormerLifeStaysAwayFromANewOne) {
 
 // --- 8: namespaces ---------------------------------------------------------------------------------------------------
 
-/// The same names in stores of their own, and in one store formatted anew: no id comes twice, so that no bytes of one
-/// verify in the other.
+/// The same names, in stores of their own and in one store that is formatted again. No id may come twice, so that bytes
+/// of one never verify in the other.
 TEST(Rule08Namespaces, NoIdComesTwice) {
   std::set<uint64_t> ids;
   size_t made = 0;
@@ -692,7 +694,7 @@ TEST(Rule10Durable, AcknowledgedIsPastTheDrivesCache) {
   }
 }
 
-/// Reclaim's moves, too: the segment that they came from is written again.
+/// Moves of reclaim must be durable as well, since the segment that they came from is written again.
 TEST(Rule10Durable, MovedIsPastTheDrivesCache) {
   Rig rig(1, kDriveBytes);
   rig.plan_.volatile_cache = true;

@@ -1,6 +1,6 @@
 #pragma once
-/// Bytes that tell where they belong: every 8 bytes follow from (key, version, position), so a wrong key, version,
-/// offset or order shows.
+/// Bytes that tell where they belong. Every 8 bytes follow from key, version and position, so that a wrong key,
+/// version, offset or order is noticed.
 
 #include <cstddef>
 #include <cstdint>
@@ -25,7 +25,7 @@ inline uint64_t pattern_seed(std::string_view key, uint64_t version) {
   return seed;
 }
 
-/// Fills `out` with the pattern's bytes [offset, offset + size).
+/// Fills `out` with the bytes [offset, offset + size) of the pattern.
 inline void fill_pattern(void* out, size_t size, uint64_t seed, uint64_t offset = 0) {
   auto* bytes = static_cast<unsigned char*>(out);
   for (size_t i = 0; i < size;) {
@@ -44,7 +44,7 @@ inline std::vector<unsigned char> pattern(std::string_view key, uint64_t version
   return bytes;
 }
 
-/// Place of the first wrong byte, or -1.
+/// Place of the first wrong byte; -1 if there is none.
 inline int64_t first_mismatch(const void* data, size_t size, uint64_t seed, uint64_t offset = 0) {
   unsigned char expected[4096];
   const auto* bytes = static_cast<const unsigned char*>(data);

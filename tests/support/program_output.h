@@ -1,5 +1,5 @@
 #pragma once
-/// What programs such as nm and readelf say of a file.
+/// Runs programs such as nm and readelf, and reads what they say of a file.
 
 #include <gtest/gtest.h>
 

@@ -17,7 +17,7 @@
 namespace memkv::test {
 namespace {
 
-/// Clients of tests go over tcp unless they are told otherwise: on one host `auto` would take shm.
+/// Clients of tests use tcp unless the test says otherwise; on one host `auto` would take shm.
 [[maybe_unused]] const int default_transport = setenv("MEMKV_TRANSPORT", "tcp", /*overwrite=*/0);
 
 std::string slurp(const std::string& path) {
@@ -32,7 +32,7 @@ std::string slurp(const std::string& path) {
   std::abort();
 }
 
-/// fork + exec with stdout and stderr into files.
+/// fork and exec, with stdout and stderr going into files.
 pid_t spawn(const std::vector<std::string>& argv, const std::string& out, const std::string& err,
             const std::string& dir) {
   std::vector<char*> args;
@@ -168,9 +168,9 @@ void ServerProcess::kill_now() {
 }
 
 void ServerProcess::freeze() {
-  if (pid_ <= 0) return;  // kill(-1) would stop every process there is
+  if (pid_ <= 0) return;  // kill(-1) would kill every process
   kill(pid_, SIGSTOP);
-  waitpid(pid_, nullptr, WUNTRACED);  // the signal alone leaves it time for an answer
+  waitpid(pid_, nullptr, WUNTRACED);  // the signal alone would leave the server time for an answer
 }
 void ServerProcess::thaw() {
   if (pid_ > 0) kill(pid_, SIGCONT);

@@ -1,5 +1,5 @@
 #pragma once
-/// A real `memkv start` in a process of its own, on a free port, always reaped.
+/// A real `memkv start` in a process of its own, on a free port. It is always reaped.
 
 #include <sys/types.h>
 
@@ -9,7 +9,7 @@
 
 namespace memkv::test {
 
-/// A folder of its own under $TMPDIR or /tmp, removed at the end.
+/// A folder of its own under $TMPDIR or /tmp, which is removed at the end.
 class TempDir {
  public:
   TempDir();
@@ -17,44 +17,45 @@ class TempDir {
   TempDir(const TempDir&) = delete;
   const std::string& path() const { return path_; }
   std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  void keep() { is_kept_ = true; }  ///< evidence: it stays
+  void keep() { is_kept_ = true; }  ///< keeps the folder as evidence
 
  private:
   std::string path_;
   bool is_kept_ = false;
 };
 
-/// The folder of the programs built beside this test.
+/// The folder of the programs that were built beside this test.
 std::string bin_dir();
 
-/// Runs a program to its end; stdout lands in `out`, stderr in `err` (may be null).
+/// Runs a program to its end. stdout goes to `out`, stderr to `err` (each may be null).
 int run_program(const std::vector<std::string>& argv, std::string* out, std::string* err);
 
-/// `memkv setup` of `drives` file drives of `size` each in `dir`; returns the config's path.
+/// Runs `memkv setup` with `drives` file drives of `size` each in `dir`. Returns the path of the configuration.
 std::string setup_file_drives(const TempDir& dir, int drives, const std::string& size, int shards,
                               const std::string& name = "store");
 
 class ServerProcess {
  public:
   struct Options {
-    std::vector<std::string> args;  ///< of `memkv start`, beside --address and --ready-file
+    std::vector<std::string> args;  ///< for `memkv start`, in addition to --address and --ready-file
     std::string address = "127.0.0.1:0";
-    std::string dir;  ///< working folder; log and ready file land there
+    std::string dir;  ///< working folder, with the log and the ready file
     int ready_timeout_s = 60;
   };
-  /// Starts and waits until ready; aborts the test with the server's log when it does not come up.
+  /// Starts the server and waits until it is ready. If it does not get ready, the test is aborted with the server's
+  /// log.
   static std::unique_ptr<ServerProcess> start(const Options& options);
-  /// Starts and does not wait; address() is known once wait_until_ready() says true.
+  /// Starts the server and does not wait. address() is known once wait_until_ready() has returned true.
   static std::unique_ptr<ServerProcess> launch(const Options& options);
-  /// False: it ended, or did not get ready in time; `why` then says so, with its log.
+  /// False: the server ended, or did not get ready in time; `why` says so, with its log.
   bool wait_until_ready(std::string& why);
-  ~ServerProcess();  ///< SIGKILL if still there
+  ~ServerProcess();  ///< sends SIGKILL if it still runs
 
   const std::string& address() const { return address_; }  ///< "127.0.0.1:PORT"
   pid_t pid() const { return pid_; }
-  int stop();       ///< SIGTERM; the exit code (a leak at rest aborts the server: not 0)
-  void kill_now();  ///< SIGKILL, reaped
-  void freeze();    ///< stopped when this returns
+  int stop();       ///< SIGTERM; returns the exit code, which is not 0 if something leaked
+  void kill_now();  ///< SIGKILL; it is reaped
+  void freeze();    ///< it is stopped when this returns
   void thaw();
   std::string log() const;
 
@@ -67,7 +68,7 @@ class ServerProcess {
   int ready_timeout_s_ = 0;
 };
 
-/// RAM-mode server of `memory` bytes ("256MiB").
+/// A server in memory mode with `memory` bytes ("256MiB").
 std::unique_ptr<ServerProcess> start_memory_server(const TempDir& dir, const std::string& memory,
                                                    std::vector<std::string> more = {});
 /// The credential that setup_file_drives made, for ClientOptions::namespace_key ("@FILE").

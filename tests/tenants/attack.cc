@@ -1,5 +1,5 @@
-/// memkv-attack: one attacker. Prepares, says "ready", waits for a line, attacks until its input ends, says what it
-/// did.
+/// memkv-attack: one attacker. It prepares, says "ready", waits for a line, attacks until its input ends, and reports
+/// what it did.
 
 #include <arpa/inet.h>
 #include <poll.h>
@@ -40,7 +40,7 @@ void wait_for_line() {
   }
 }
 
-/// Ready, a line, then `turn` until the input ends.
+/// Says ready, waits for a line, then calls `turn` until the input ends.
 template <typename Turn>
 void attack(Turn&& turn) {
   say("ready");

@@ -22,7 +22,7 @@ constexpr uint64_t kWindowsWanted = 1500;
 
 std::string key_of(std::string_view what, uint64_t number) { return std::string(what) + " " + std::to_string(number); }
 
-/// One OPS frame of `count` ops that `op_of(i, key)` makes; only the announcement of their payloads.
+/// Builds one OPS frame with `count` ops that `op_of(i, key)` makes. It only announces their payloads.
 template <typename OpOf>
 void queue_ops(RawClient& client, uint16_t count, OpOf&& op_of) {
   std::vector<std::byte> body(64 * 1024);
@@ -37,7 +37,7 @@ void queue_ops(RawClient& client, uint16_t count, OpOf&& op_of) {
   client.queue(wire::Opcode::kOps, encoder.finish(), static_cast<uint32_t>(encoder.payload_bytes()));
 }
 
-/// B1: 200 connections with one 2 MiB put each, one byte per 5 s.
+/// B1: 200 connections, each with one put of 2 MiB, of which it sends a byte every 5 s.
 class Trickle final : public Attack {
  public:
   size_t connections() const override { return 200; }
@@ -56,7 +56,7 @@ class Trickle final : public Attack {
   uint64_t next_ = 0;
 };
 
-/// B2: 40 readers that ask for much and read 4 KiB a second.
+/// B2: 40 readers that ask for much, and read 4 KiB a second.
 class Readers final : public Attack {
  public:
   size_t connections() const override { return 40; }
@@ -79,7 +79,7 @@ class Readers final : public Attack {
  private:
   static constexpr uint16_t kGets = 32;
 
-  /// The block that all of them read.
+  /// Puts the block that all of them read.
   static void put(RawClient& client) {
     queue_ops(client, 1, [&](uint16_t, std::string& key) {
       key = "large";
@@ -104,7 +104,7 @@ class Idle final : public Attack {
   size_t connections() const override { return 1024; }
 };
 
-/// B4: 8 connections with 64 uploads each that never end.
+/// B4: 8 connections, each with 64 uploads that never end.
 class Uploads final : public Attack {
  public:
   size_t connections() const override { return 8; }
@@ -142,7 +142,7 @@ class Lists final : public Attack {
   }
 };
 
-/// B6: 4 connections that ask for 16,000 keys at a time and never read.
+/// B6: 4 connections that ask for 16,000 keys at a time and never read the answers.
 class Questions final : public Attack {
  public:
   Questions() : body_(wire::kBodyBytesMax) {
@@ -211,7 +211,7 @@ void Herd::open_more() {
   }
 }
 
-/// False: the connection is over.
+/// False: the connection has ended.
 bool Herd::serve(Peer& peer, short events) {
   if ((events & (POLLERR | POLLHUP | POLLRDHUP)) != 0) return false;
   if ((events & POLLIN) != 0 && !peer.client.pull(SIZE_MAX)) return false;
@@ -257,7 +257,7 @@ void Windows::keep(const base::UniqueFd& fd, bool writable) {
   if (data != MAP_FAILED) mappings_.push_back({data, bytes, writable});
 }
 
-/// What the server has had back is written anew.
+/// Writes to pages again that the server has taken back.
 void Windows::touch_all() {
   constexpr size_t kPage = 4096;
   for (const Mapping& mapping : mappings_) {

@@ -1,5 +1,5 @@
 #pragma once
-/// What a tenant may do to the others: the rows B1 to B7 and A4 of the case table, each as one class.
+/// What a tenant may do to the others: rows B1 to B7 and A4 of the case table, one class each.
 
 #include <chrono>
 #include <memory>
@@ -15,8 +15,8 @@ using Clock = std::chrono::steady_clock;
 /// One connection of an attacker.
 struct Peer {
   RawClient client;
-  Clock::time_point due{};  ///< when it does the next thing
-  uint32_t in_flight = 0;   ///< ops without a reply
+  Clock::time_point due{};  ///< when it does its next thing
+  uint32_t in_flight = 0;   ///< ops that have no reply yet
 };
 
 /// What all connections of an attacker do. Thread: one.
@@ -24,16 +24,16 @@ class Attack {
  public:
   virtual ~Attack() = default;
   virtual size_t connections() const = 0;
-  virtual bool reads() const { return true; }  ///< what the server sends
-  virtual void begin(Peer&) {}                 ///< it has been welcomed
-  virtual void go_on(Peer&) {}                 ///< all is sent, and its time has come
+  virtual bool reads() const { return true; }  ///< whether it reads what the server sends
+  virtual void begin(Peer&) {}                 ///< the connection has been welcomed
+  virtual void go_on(Peer&) {}                 ///< everything queued is sent, and its time has come
   virtual void take(Peer&, const RawClient::Frame&) {}
 };
 
 /// Null: no attack of this name goes over ordinary connections.
 std::unique_ptr<Attack> make_attack(std::string_view name);
 
-/// Puts blocks of one byte as fast as they are acknowledged.
+/// Puts blocks of one byte, as fast as they are acknowledged.
 class Fill final : public Attack {
  public:
   size_t connections() const override { return 4; }
@@ -51,7 +51,7 @@ class Fill final : public Attack {
 class Herd {
  public:
   Herd(const Target& target, Attack& attack) : target_(target), attack_(attack) {}
-  /// Everything that can be done now; waits a little where that is nothing.
+  /// Does everything that can be done now. If that is nothing, it waits a little.
   void turn();
   std::string summary() const;
 
@@ -67,7 +67,7 @@ class Herd {
   std::string last_refusal_ = "none";
 };
 
-/// Reconnects over shm and keeps each window that it was given (row A4).
+/// Connects over shm again and again, and keeps each window that it is given (row A4).
 class Windows {
  public:
   explicit Windows(const Target& target) : target_(target) {}

@@ -1,5 +1,5 @@
-/// memkv-honest: a tenant that keeps to the rules, through the public client. For each line of its input it works for
-/// some seconds and says, by kind of op, how many there were, how many failed, and how long they took.
+/// memkv-honest: a tenant that keeps to the rules, with the public client. For each line of its input it works for some
+/// seconds. Then it says for each kind of op how many there were, how many failed, and how long they took.
 
 #include <unistd.h>
 
@@ -23,8 +23,8 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kRound = std::chrono::milliseconds(8);
 constexpr int kSmallBlocks = 2000, kLargeBlocks = 16;
 constexpr size_t kSmall = 4096, kLarge = kChunkBytesMax, kTwoChunks = kChunkBytesMax + 65536;
-constexpr int kConnectEvery = 2;  ///< rounds
-/// Rounds between two puts of two chunks: so little is written that no log turns over, which drops what nobody read.
+constexpr int kConnectEvery = 2;  ///< in rounds
+/// Rounds between two puts of two chunks. So little is written that no log wraps, which would drop what nobody read.
 constexpr int kPutEvery = 8;
 
 std::string small_key(uint64_t i) { return "small " + std::to_string(i % kSmallBlocks); }
@@ -52,12 +52,12 @@ struct Kind {
   double percentile(double part) const { return us[static_cast<size_t>(part * static_cast<double>(us.size() - 1))]; }
 };
 
-/// Thread: one. Its Session is driven by that.
+/// Owns a Session and drives it. Thread: one.
 class Tenant {
  public:
   explicit Tenant(ClientOptions options) : options_(std::move(options)), session_(connected()), buffer_(kTwoChunks) {}
 
-  /// Stores what is read later. Empty: all is well.
+  /// Stores the blocks that are read later. Empty: all is well.
   std::string prepare() {
     std::vector<std::vector<unsigned char>> blocks;
     Batch batch;
@@ -120,7 +120,7 @@ class Tenant {
     kinds_[name].count(std::chrono::duration<double, std::micro>(Clock::now() - begin).count(), failure);
   }
 
-  /// Empty: the block was there, and right.
+  /// Empty: the block was there, and it was right.
   std::string get(Session& session, const std::string& key, size_t bytes) {
     Batch batch;
     batch.get(key, Scatter(buffer_.data(), bytes));

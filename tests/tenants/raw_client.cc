@@ -23,7 +23,7 @@ wire::FrameHeader header_of(std::string_view frame) {
   return header ? *header : wire::FrameHeader{};
 }
 
-/// Why a connection that should have been welcomed was not.
+/// Why a connection was not welcomed.
 std::string refusal(const std::string& frame) {
   if (frame.empty()) return "closed without a word";
   if (header_of(frame).opcode != wire::Opcode::kGoodbye) return "something else than WELCOME";
@@ -31,7 +31,7 @@ std::string refusal(const std::string& frame) {
   return goodbye ? "GOODBYE: " + std::string(goodbye->text) : "a bad GOODBYE";
 }
 
-/// The one socket in the folder.
+/// The address of the only socket in the folder.
 sockaddr_un shm_address(const std::string& folder) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -60,7 +60,7 @@ bool RawClient::send_all(std::span<const std::byte> bytes) {
   return send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
 }
 
-/// Empty: the connection is over, or nothing came in time.
+/// Empty: the connection has ended, or nothing came in time.
 std::string RawClient::receive_frame() {
   std::string frame(wire::kHeaderBytes, '\0');
   if (recv(fd_.get(), frame.data(), frame.size(), MSG_WAITALL) != static_cast<ssize_t>(frame.size())) return {};
@@ -70,7 +70,7 @@ std::string RawClient::receive_frame() {
   return got == static_cast<ssize_t>(body) ? frame : std::string();
 }
 
-/// HELLO, HELLO_REPLY, PROOF.
+/// Runs HELLO, HELLO_REPLY and PROOF.
 bool RawClient::shake_hands(const Target& target, uint8_t transport, std::string& why) {
   wire_version_ = target.wire_version;
   wire::Hello hello;

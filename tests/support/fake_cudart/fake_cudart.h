@@ -21,10 +21,10 @@
 namespace memkv::test {
 
 struct FakeCudartCounts {
-  int contexts[8];              ///< made so far, by device
-  uint64_t copies;              ///< asked for
-  uint64_t bytes;               ///< asked for
-  uint64_t largest_copy_bytes;  ///< of one call
+  int contexts[8];              ///< contexts made so far, by device
+  uint64_t copies;              ///< copies that were asked for
+  uint64_t bytes;               ///< bytes that were asked to be copied
+  uint64_t largest_copy_bytes;  ///< in a single call
   uint64_t pageable_copies;     ///< asynchronous copies whose host side was not registered
   uint64_t captures_broken;     ///< calls that would have spoiled a capture under way
   uint64_t registered_bytes;    ///< now
@@ -43,11 +43,11 @@ struct FakeCudart {
   void (*counts)(FakeCudartCounts* out);
   void (*read)(void* to, const void* device_from, size_t bytes);
   void (*write)(void* device_to, const void* from, size_t bytes);
-  void (*fail)(const char* call, int status);  ///< status 0: works again
-  void (*delay_us)(uint64_t delay);            ///< of every copy
-  void (*hold)(int on);                        ///< streams stand still while on
-  void (*let)(uint64_t copies);                ///< while held: so many copies run, and no more
-  void (*capturing)(int on);                   ///< some other thread captures a graph, in global mode
+  void (*fail)(const char* call, int status);  ///< makes this call fail with `status` from now on; 0: it works again
+  void (*delay_us)(uint64_t delay);            ///< of each copy
+  void (*hold)(int on);                        ///< while on, streams stand still
+  void (*let)(uint64_t copies);                ///< while held, lets so many copies run, and no more
+  void (*capturing)(int on);                   ///< another thread captures a graph in global mode
 
   /// Loads the library named by MEMKV_CUDART, as the plugin does.
   static const FakeCudart& get();

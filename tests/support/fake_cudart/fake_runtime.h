@@ -1,6 +1,6 @@
 #pragma once
-/// What the stand-in CUDA runtime is inside: its devices' memory, streams and events, and what it checks. The C names
-/// stand in fake_cudart.cc.
+/// The inside of the stand-in CUDA runtime: memory, streams and events of its devices, and its checks. The C names are
+/// in fake_cudart.cc.
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -54,7 +54,7 @@ struct Allocation {
   size_t bytes;
   std::byte* hidden;
   int device;
-  int fd;  ///< of the memory
+  int fd;  ///< holds the memory
 };
 
 struct Event {
@@ -63,12 +63,12 @@ struct Event {
   uint64_t reached = 0;
 };
 
-/// A copy, or (event != nullptr) the mark of one.
+/// A copy, or the mark of an event (event != nullptr).
 struct Step {
   std::byte* to = nullptr;
   const std::byte* from = nullptr;
   size_t bytes = 0;
-  std::vector<std::byte> staged;  ///< of pageable memory: its bytes as they were
+  std::vector<std::byte> staged;  ///< of pageable memory: its bytes when the copy was asked for
   Event* event = nullptr;
 };
 
@@ -81,17 +81,17 @@ inline thread_local int current_device = 0;
 inline thread_local int capture_mode = 0;
 constexpr int kRelaxed = 2;
 
-/// All of the fake's state. One lock; the bytes of a copy move outside of it.
+/// All state of the fake, under one lock. The bytes of a copy move outside of it.
 class Fake {
  public:
   static Fake& get() {
-    static Fake* fake = new Fake;  // never destroyed: its thread runs to the end
+    static Fake* fake = new Fake;  // never destroyed, since its thread runs to the end
     return *fake;
   }
 
   int devices() const { return devices_; }
 
-  /// The status to fail with, or 0. Makes the current device's context.
+  /// Returns the status to fail with, or 0. Makes the context of the current device.
   int enter(const char* call, bool unsafe_in_capture) {
     const std::lock_guard lock(mutex_);
     if (const int status = forced(call)) return status;
@@ -206,7 +206,7 @@ class Fake {
     return event->reached == event->recorded ? kSuccess : kNotReady;
   }
 
-  /// `to_device`, `from_device`: -1 unless it is a peer copy.
+  /// `to_device` and `from_device` are -1, except for a peer copy.
   int copy(void* to, const void* from, size_t bytes, int kind, Stream* stream, int to_device = -1,
            int from_device = -1) {
     std::unique_lock lock(mutex_);
@@ -293,7 +293,7 @@ class Fake {
   using Allocations = std::map<std::byte*, Allocation>;
   /// One end of a copy.
   struct Side {
-    std::byte* bytes;  ///< where they really are
+    std::byte* bytes;  ///< where the bytes really are
     bool device;
     bool pageable;
   };
