@@ -14,7 +14,7 @@ def wrong(case):
 
 
 def told(stage, case):
-    """What a reader of a log's end needs: the test, its message, and the end of its output."""
+    """For a reader who sees only the end of a log: the test, its message, and the end of its output."""
     found = wrong(case)
     texts = [found.get("message") or "", found.text or "", case.findtext("system-out") or ""]
     lines = "\n".join(text for text in texts if text.strip()).strip().splitlines()

@@ -88,9 +88,7 @@ Result<std::unique_ptr<io::Reactor>, Message> make_reactor(io::ReactorKind kind,
 }
 
 /// The running server: owns all parts, starts them in order and stops them in the opposite order.
-/// start: storage, memory plan, RDMA, workers (no thread yet), the sockets; then worker threads, and the door last.
-/// stop: the door first; then the workers drain, for a limited time.
-/// Thread: main, except the static callbacks.
+/// open() says the order. Thread: main, except the static callbacks.
 class Server {
  public:
   Server(Options options, const StartOptions& start) : options_(std::move(options)), start_(start) {}
@@ -159,8 +157,7 @@ int Server::open() {
   if (const int code = make_workers(); code != 0) return code;
   if (const int code = open_door(); code != 0) return code;
   if (const auto started = start_threads(); !started) {
-    // Nothing was acknowledged yet, and the workers that already run would wait for those that are missing, so the
-    // process ends here.
+    // Nothing was acknowledged yet, and workers that run would wait for the missing ones: the process ends here.
     const int code =
         fail(kExitFailed, fmt::format("{}: {}", std::strerror(started.error().sys_errno), started.error().what));
     if (!sources_.shm_socket.empty()) ::unlink(sources_.shm_socket.c_str());
@@ -182,8 +179,7 @@ int Server::make_drive() {
   return 0;
 }
 
-/// Removes the file that this start made, if no client has reached it: nobody misses it. It does so while this server
-/// still holds its lock, so that no other server can have opened the file.
+/// Removes the file that this start made, if no client has used it. The server still holds the file's lock meanwhile.
 void Server::remove_unused_drive() {
   uint64_t ops = 0;
   for (const auto& worker : workers_) ops += worker->stats().ops.load(std::memory_order_relaxed);
@@ -465,8 +461,7 @@ int Server::serve() {
   return stop(0);
 }
 
-/// Stops the door, then drains the workers. The time for this is limited; ops that have not ended by then are left to
-/// the kernel.
+/// Stops the door, then drains the workers for a limited time. Ops that have not ended by then are left to the kernel.
 int Server::stop(int code) {
   MEMKV_ASSERT(threads_.size() == workers_.size() && door_thread_.joinable(), "start_threads() comes first");
   door_->stop();

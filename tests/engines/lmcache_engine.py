@@ -13,7 +13,7 @@ BLOCK_TOKENS = 32
 
 
 def step_over_cffi():
-    """vLLM's start looks into all modules that are loaded, and cffi's, which LMCache loads, have a __dict__ that is none."""
+    """vLLM's start looks into all loaded modules. LMCache loads cffi, whose modules have a __dict__ that is not a dict."""
     from collections.abc import Mapping
 
     from vllm.triton_utils import dispatcher

@@ -37,7 +37,7 @@ class Stage:
         return Agent(name, backend, chosen, sync=sync, progress=progress)
 
     def ask(self, name):
-        """The test does what it calls `name`; returns when it has."""
+        """Asks the test to do what it calls `name`, and returns when that is done."""
         say(ask=name)
         sys.stdin.readline()
 

@@ -6,7 +6,7 @@ from conftest import RAILS, Server, freeze, start_place
 
 
 def parameters_of(stage, timeout_ms=700):
-    """As OBJ; the deadline by the environment, since engines do not pass it."""
+    """The parameters of OBJ. The deadline goes into the environment, since engines do not pass it."""
     import os
 
     os.environ["MEMKV_TIMEOUT_MS"] = str(timeout_ms)

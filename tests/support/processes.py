@@ -20,7 +20,7 @@ def clean_environment(**more):
 
 
 def freeze(pid):
-    """Every thread of the process stands still when this returns."""
+    """Stops the process. Every one of its threads stands still when this returns."""
     os.kill(pid, signal.SIGSTOP)
     deadline = time.monotonic() + 30
     while {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in pathlib.Path(f"/proc/{pid}/task").iterdir()} != {"T"}:

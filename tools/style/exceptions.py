@@ -35,7 +35,7 @@ def is_allowed(entries, found):
 
 
 def apply(entries, findings):
-    """What is above a limit and not allowed, and entries that nothing needs, as lines for a reader."""
+    """Lines for a reader: what is above a limit without an exception, and exceptions that nothing needs."""
     allowed = {(e.rule, e.what): e for e in entries}
     left = []
     for found in findings:
@@ -70,7 +70,7 @@ def tighten(file, findings):
         if found is None:
             continue
         if parts[2] != "-":
-            now = math.floor(found.value * 2 - 0.2) / 2 if found.is_floor else found.value  # shares move by themselves
+            now = math.floor(found.value * 2 - 0.2) / 2 if found.is_floor else found.value  # shares move with every commit
             limit = max(float(parts[2]), now) if found.is_floor else min(float(parts[2]), now)
             line = line.replace(f" {parts[2]} ", f" {limit:g} ", 1)
         kept.append(line)

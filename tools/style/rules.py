@@ -96,14 +96,14 @@ def asserts(tree):
 
 
 def idle_asserts(tree):
-    """Those of constants alone; what else cannot fail only a reader can tell."""
+    """Asserts of constants. Only a reader can find other asserts that cannot fail."""
     for s in tree.product:
         for line in s.idle_asserts:
             yield Finding("idle_assert", s.path, f"{s.path}:{line}", "this assert cannot fail; the compiler can check it")
 
 
 def unexplained(tree):
-    """By folder, since a list of all functions would be longer than it is useful."""
+    """One finding for each folder, since a list of all functions would be too long to be useful."""
     by_folder = {}
     for s, function in tree.unexplained():
         by_folder.setdefault(folder_of(s.path), []).append((s, function))

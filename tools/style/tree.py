@@ -77,7 +77,7 @@ def name_of(scope):
 
 
 def circle_of(edges, start):
-    """What start reaches and what reaches it, or None."""
+    """The circle through start: what it reaches and what reaches it. None if there is no circle."""
     def reached(name):
         seen, todo = set(), [name]
         while todo:
@@ -104,5 +104,5 @@ def asserts_per_1000(sources):
 
 
 def percentile(values, part):
-    """Of sorted values; 0 of none."""
+    """The value below which `part` of the values lie; 0 if there are none."""
     return sorted(values)[min(len(values) - 1, int(len(values) * part))] if values else 0

@@ -46,8 +46,8 @@ _LAZY = {"Batch": "_client", "Client": "_client", "ListedBlock": "_client", "Reg
 
 
 def __getattr__(name: str) -> Any:
-    """What needs libmemkv.so is loaded when it is asked for: the commands of the wheel, and who looks at entry points, do
-    not wait for it."""
+    """Loads what needs libmemkv.so only when it is asked for: commands of the wheel and programs that look at entry points
+    do not wait for it."""
     if name == "aio":
         return importlib.import_module(".aio", __name__)
     if name == "__version__":

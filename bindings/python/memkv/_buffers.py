@@ -42,7 +42,7 @@ _release.restype = None
 
 
 class _Exported:
-    """A buffer that its object keeps in place as long as this lives."""
+    """A buffer. Its object keeps it in place as long as this lives."""
 
     __slots__ = ("view",)
 
@@ -54,7 +54,7 @@ class _Exported:
 
 
 class Piece:
-    """`address` and `size` in bytes, as long as `keep` lives. `cuda`: memory of a GPU."""
+    """`address` and `size` in bytes; both are valid as long as `keep` lives. `cuda`: it is memory of a GPU."""
 
     __slots__ = ("address", "size", "keep", "cuda")
 
@@ -77,14 +77,14 @@ def _not_contiguous(data: Any) -> InvalidError:
 
 
 def _of_buffer(data: Any, writable: bool) -> Piece:
-    """By a memoryview, which lets go of its buffer in C, where no ^C comes in between."""
+    """Uses a memoryview: it releases its buffer in C, where no ^C can come in between."""
     try:
         view = memoryview(data)
     except TypeError:
         if _dlpack.speaks(data):
             return Piece(*_dlpack.memory_of(data, writable))
         raise TypeError(f"expected bytes, an array, a tensor or a list of such pieces, not {type(data).__name__}") from None
-    except (BufferError, ValueError):  # numpy has types that memoryview has no letter for (bfloat16)
+    except (BufferError, ValueError):  # memoryview has no letter for some types of numpy (bfloat16)
         return _of_raw_buffer(data, writable)
     if not view.c_contiguous:
         raise _not_contiguous(data)

@@ -18,7 +18,7 @@ from ._ops import Flight, Key, Ops, Outcome, key_bytes
 from ._state import Call, State
 from .errors import InvalidError, UnsupportedError
 
-_GUESS_BYTES = 256 << 10  # of a block whose size nobody told
+_GUESS_BYTES = 256 << 10  # for a block whose size is not known
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Batch:
     neither copied nor to be changed before the block has ended."""
 
     def __init__(self, client: "Client", timeout: float | None) -> None:
-        _parameters.nanoseconds("timeout", timeout)  # where it was given, not where the block ends
+        _parameters.nanoseconds("timeout", timeout)  # complain here, and not where the block ends
         self._client, self._timeout, self._ops = client, timeout, Ops()
         self._chain = 0
         self.outcomes: list[Outcome] = []
@@ -82,7 +82,7 @@ class Batch:
         return self._ops.add(_library.OP_GET, key, into, True, offset, generation, self._flags())
 
     def exists(self, key: Key, *, touch: bool = False) -> int:
-        """Asks; with `touch` what is found counts as used."""
+        """Asks whether the block is there. With `touch` a block that is found counts as used."""
         return self._ops.add(_library.OP_EXISTS, key, flags=self._flags() | (_library.FLAG_TOUCH if touch else 0))
 
     def remove(self, key: Key) -> int:
@@ -190,7 +190,7 @@ class ClientBase:
             self._state.leave(call)
 
     def _check_cuda(self, ops: Ops) -> None:
-        """Memory of a GPU that no region covers would be read by the CPU."""
+        """Refuses GPU memory that no region covers: the CPU would read it."""
         for address, size in ops.cuda:
             if not any(start <= address and address + size <= start + length for start, length in self._cuda):
                 raise UnsupportedError("the tensor is on a GPU and not registered: register() it, or pass tensor.cpu()")
@@ -212,7 +212,7 @@ class ClientBase:
         return names
 
     def server_of(self, key: Key) -> int:
-        """Where a key lives: its server's place in the list."""
+        """The server that has this key, as its place in the list."""
         encoded = key_bytes(key)
         with self._inside() as handle:
             return int(lib.memkv_server_of(handle, encoded, len(encoded)))
@@ -303,7 +303,7 @@ class Client(ClientBase):
         return outcome if outcome.hit else None
 
     def exists(self, key: Key, *, timeout: float | None = None) -> bool:
-        """It is there now. A server that cannot be asked counts as no.
+        """Whether the block is there now. If its server cannot be asked, the answer is False.
 
         >>> kv.exists("doc/1")
         True
@@ -313,7 +313,7 @@ class Client(ClientBase):
         return self._one(ops, timeout).hit
 
     def exists_many(self, keys: Iterable[Key], *, touch: bool = False, timeout: float | None = None) -> list[bool]:
-        """One answer a key, in one round; what could not be asked is False."""
+        """One answer for each key, in one round. A key that could not be asked about is False."""
         flight = self._fly(Ops.of_keys(_library.OP_EXISTS, keys, _library.FLAG_TOUCH if touch else 0), timeout)
         return [status == _library.OK for status in flight.statuses] if flight else []
 
@@ -334,7 +334,7 @@ class Client(ClientBase):
         return [status == _library.OK for status in flight.statuses] if flight else []
 
     def remove(self, key: Key, *, timeout: float | None = None) -> bool:
-        """True = it was there.
+        """Removes the block. True = it was there.
 
         >>> kv.remove("doc/1"), kv.remove("doc/1")
         (True, False)
@@ -344,7 +344,7 @@ class Client(ClientBase):
         return self._one(ops, timeout).hit
 
     def touch(self, key: Key, *, timeout: float | None = None) -> bool:
-        """Counts as used, as if it had been read. True = it is there."""
+        """Counts the block as used, as if it had been read. True = it is there."""
         ops = Ops()
         ops.add(_library.OP_TOUCH, key)
         return self._one(ops, timeout).hit

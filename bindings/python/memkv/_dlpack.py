@@ -59,7 +59,7 @@ class Memory(NamedTuple):
 
 
 def speaks(data: Any) -> bool:
-    """A class itself has the method too, and no memory."""
+    """False for a class: it has the method too, but no memory."""
     return hasattr(type(data), "__dlpack__")
 
 
@@ -88,7 +88,7 @@ def memory_of(data: Any, writable: bool) -> Memory:
 def _capsule_of(data: Any) -> Any:
     try:
         return data.__dlpack__(max_version=(1, 0))
-    except TypeError:  # from before there were versions
+    except TypeError:  # older than the versions of DLPack
         return data.__dlpack__()
 
 

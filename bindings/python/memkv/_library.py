@@ -152,7 +152,7 @@ _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
 def _load() -> ctypes.CDLL:
     path = _path()
     try:
-        library = ctypes.CDLL(path)  # calls let go of the GIL
+        library = ctypes.CDLL(path)  # calls release the GIL
     except OSError as e:
         raise ImportError(f"memkv: {path} cannot be loaded: {e}; set MEMKV_LIBRARY to libmemkv.so.1") from e
     library.memkv_abi_version.restype = c_uint32
@@ -169,7 +169,7 @@ lib = _load()
 
 
 def check(status: int) -> int:
-    """An outcome as it is; a failure of a whole call as an exception with the library's own message."""
+    """Returns an outcome as it is. Raises the failure of a whole call, with the library's message."""
     if status < 16:
         return status
     raise errors.of(status, lib.memkv_last_message().decode(errors="replace"))

@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
     exists: bool
     """exists, stat"""
     unreachable: bool
-    """the server could not be asked, or said nothing: why it is a miss, refused, or late"""
+    """the server could not be asked or did not answer; that is why the status is miss, refused or deadline"""
 
     @property
     def name(self) -> str:
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """It is a failure, and no outcome such as a miss."""
+        """True for failures, False for outcomes such as a miss."""
         return self.status >= 16
 
 
@@ -98,7 +98,7 @@ class Ops:
 
     @classmethod
     def of_keys(cls, kind: int, keys: Iterable[Key], flags: int = 0) -> "Ops":
-        """One op a key, without memory: in columns at once, for it is Python that costs."""
+        """One op for each key, without memory. Whole columns are made at once, since a loop in Python is slow."""
         ops = cls()
         ops.keys = [key.encode() if isinstance(key, str) else key_bytes(key) for key in keys]
         count = len(ops.keys)
@@ -133,7 +133,7 @@ _KIND_NAMES = ["", "get", "put", "put_if_absent", "write", "exists", "remove", "
 
 
 def _address(column: Any) -> int:
-    """Of an array's or a bytearray's first entry; it must not grow from here on."""
+    """The address of the first entry of an array or bytearray. It must not grow any more."""
     if not len(column):
         return 0
     return ctypes.addressof(ctypes.c_char.from_buffer(column))
@@ -143,14 +143,14 @@ _NOT_YET = -1
 
 
 class Flight:
-    """One submit of at least an op, from before it leaves until its outcomes are here. Whoever began it keeps it until it
-    is quiet: the library writes into memory that it holds."""
+    """A submit of at least one op, from before it leaves until its outcomes are here. The code that began it must keep it
+    until it is quiet, since the library writes into memory that it holds."""
 
     def __init__(self, ops: Ops, timeout: float | None) -> None:
         count = len(ops)
         self.ops = ops
         self.pending = c_void_p()
-        self.thread = 0  # that waits for it in a call of the library
+        self.thread = 0  # the thread that waits for it in a call of the library
         self._key_sizes = array("Q", map(len, ops.keys))
         self._key_text = b"".join(ops.keys)
         first = ctypes.cast(c_char_p(self._key_text), c_void_p).value or 0
@@ -188,16 +188,16 @@ class Flight:
             unreachable=_address(self.unreachable) or None,
         )
         _library.check(_library.lib.memkv_collect(self.pending, ctypes.byref(results)))
-        self.ops.kept.clear()  # also where a traceback holds this: a bytearray may be resized again
+        self.ops.kept.clear()  # a traceback may still hold this, and the bytearray must be free to be resized
 
     @property
     def collected(self) -> bool:
-        """Written by the library itself: a ^C right behind its call changes nothing."""
+        """The library itself writes this, so a ^C right after its call changes nothing."""
         return self.statuses[0] != _NOT_YET
 
     @property
     def quiet(self) -> bool:
-        """Nothing touches its memory: it never left, or is collected."""
+        """True if nothing touches its memory: it never left, or it is collected."""
         return not self.pending.value or self.collected
 
     def cancel(self) -> None:
@@ -205,7 +205,7 @@ class Flight:
             _library.lib.memkv_cancel(self.pending)
 
     def end(self) -> None:
-        """Given up: canceled, and waited for."""
+        """Gives it up: cancels it and waits for its end."""
         if not self.quiet:
             self.cancel()
             self.collect()
@@ -215,7 +215,7 @@ class Flight:
         return list(map(Outcome._make, zip(*columns)))
 
     def outcome(self) -> Outcome:
-        """Of the only op, which has not failed."""
+        """The outcome of the only op, which has not failed."""
         if self.statuses[0] >= 16:
             raise self.failure(0)
         return self.outcomes()[0]

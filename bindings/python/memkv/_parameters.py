@@ -27,7 +27,7 @@ _SHOWN_MAX = 100  # characters of a value
 
 
 def _wrong(name: str, value: Any, expected: str) -> InvalidError:
-    """A credential is not shown."""
+    """The error; a credential in the value is not shown."""
     shown = repr(value) if name != "auth_key" else f"of type {type(value).__name__}"
     return InvalidError(f"{name} is {shown if len(shown) <= _SHOWN_MAX else shown[:_SHOWN_MAX] + '…'}: it must be {expected}")
 
@@ -44,7 +44,7 @@ def seconds(name: str, value: Any) -> float:
 
 
 def nanoseconds(name: str, value: Any) -> int:
-    """Of a timeout in seconds, as the library takes it: 0 = the default of each op's kind, for None."""
+    """A timeout in seconds as the library takes it. None becomes 0, the default of each kind of op."""
     if value is None:
         return 0
     return max(1, int(_number(name, value, "seconds", otherwise=", or None for the default") * 1e9))
@@ -89,7 +89,7 @@ def optional_text(name: str, value: Any) -> str | None:
 
 
 def prefix(name: str, value: Any) -> str:
-    """Text in front of an engine's keys, which leaves them room."""
+    """Checks the text in front of an engine's keys: it must leave room for them."""
     size, most = len(text(name, value).encode()), KEY_BYTES_MAX - _ENGINE_KEY_BYTES
     if size > most:
         raise _wrong(name, value, f"at most {most} bytes, not {size}: keys have {KEY_BYTES_MAX}, and the engine's own need room")

@@ -13,8 +13,8 @@ from ._ops import Flight, Ops
 
 
 class QueuedClient:
-    """Submits batches at once and hands back what is complete. No thread of its own; nothing blocks but wait() and close().
-    What it was given with a batch (`what`) comes back with its outcomes.
+    """Submits batches at once, and hands back those that are complete. It has no thread, and only wait() and close() block.
+    The `what` given with a batch comes back with its outcomes.
 
     Thread: any, one at a time."""
 
@@ -57,7 +57,7 @@ class QueuedClient:
         return done
 
     def wait(self, seconds: float) -> None:
-        """Until something is complete, or so long."""
+        """Waits until a batch is complete, at most so long."""
         self._readable.poll(seconds * 1000)
 
     def close(self) -> None:

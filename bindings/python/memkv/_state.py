@@ -1,4 +1,4 @@
-"""The life of a client: who is inside, how it is closed, what a fork and a ^C leave."""
+"""The life of a client: which threads are inside a call, how it is closed, and what a fork or a ^C leaves behind."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ._library import BUSY, lib
 from ._ops import Flight
 from .errors import ClosedError
 
-_SLICE_NS = 50_000_000  # between two looks at signals
-_CLOSE_S = 5.0  # for threads to leave that were told to; a thread that is stopped for good does not
+_SLICE_NS = 50_000_000  # between two checks for signals
+_CLOSE_S = 5.0  # how long to wait for threads to leave; one that is stopped for good never does
 
 
 class Call:
-    """A thread inside a call that is no op."""
+    """A thread inside a call that is not an op."""
 
     collected = False
 
@@ -26,7 +26,7 @@ class Call:
 
 
 class State:
-    """A client's handle and who uses it. Outlives the Client object, so that the end of that one can close it."""
+    """A client's handle, and the threads that use it. It outlives the Client object, whose end closes it."""
 
     def __init__(self, handle: c_void_p) -> None:
         self.handle = handle
@@ -50,7 +50,7 @@ class State:
                 self.changed.notify_all()
 
     def fly(self, flight: Flight) -> None:
-        """Submits and waits, a slice at a time, so that a signal is heard. Whatever ends it, its memory is quiet then."""
+        """Submits, and waits in slices, so that signals are handled. However it ends, its memory is quiet then."""
         flight.thread = threading.get_ident()
         try:
             flight.submit(self.enter(flight), None, 0)
@@ -63,12 +63,12 @@ class State:
             raise
         finally:
             flight.thread = 0
-            if flight.quiet:  # else it stays, and what it holds with it, until close()
+            if flight.quiet:  # else it stays until close(), with what it holds
                 self.leave(flight)
 
     def close(self) -> None:
-        """Threads cancel their ops themselves, within a slice: nobody else knows whether one is being collected. The rest is
-        canceled by the library. When this returns, no memory of an op is touched any more."""
+        """Each thread cancels its own ops within a slice, since no other thread knows whether one is being collected. The
+        library cancels the rest. When this returns, no memory of an op is touched any more."""
         with self.changed:
             if self.closed:
                 return

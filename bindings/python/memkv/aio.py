@@ -74,7 +74,7 @@ class AsyncClient(ClientBase):
         return loop
 
     def _drain(self) -> None:
-        """Hands out what is complete."""
+        """Hands out the batches that are complete."""
         while pending := lib.memkv_queue_next(self._queue):
             flight, future = self._waiting.pop(lib.memkv_pending_tag(pending))
             flight.collect()

@@ -8,15 +8,15 @@ _KEYS_MAX = 1 << 20
 
 
 class Accounts:
-    """Bounded: of the oldest keys beyond that the size is forgotten, and counted again when they are stored again.
-    Thread: any."""
+    """Bounded: beyond the limit the sizes of the oldest keys are forgotten. A forgotten key counts as new when it is stored
+    again. Thread: any."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sizes: dict[bytes, int] = {}
 
     def stored(self, keys: list[bytes], sizes: list[int]) -> list[int]:
-        """What is new of each, in bytes: a block that is stored again takes its own place."""
+        """How many bytes each key adds. A block that is stored again replaces itself and adds only what it grew."""
         with self._lock:
             news = [size - self._sizes.pop(key, 0) for key, size in zip(keys, sizes)]
             self._sizes.update(zip(keys, sizes))
@@ -25,6 +25,6 @@ class Accounts:
             return news
 
     def removed(self, keys: list[bytes]) -> list[int]:
-        """What each took, in bytes."""
+        """How many bytes each key took."""
         with self._lock:
             return [self._sizes.pop(key, 0) for key in keys]

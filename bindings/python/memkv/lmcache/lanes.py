@@ -21,7 +21,7 @@ from ..errors import MemKVError, UnauthorizedError
 from .keys import KeyColumns
 from .settings import Settings
 
-_BYTES_A_SECOND = 1 << 30  # what a load's deadline allows for
+_BYTES_A_SECOND = 1 << 30  # the slowest rate that a load's deadline allows for
 _LANES = {_library.OP_EXISTS: "lookup", _library.OP_GET: "load"}
 _COUNTED = {
     _library.OP_EXISTS: ("found", "not_found"),
@@ -120,7 +120,7 @@ class Lane:
         self.fd = int(lib.memkv_queue_fd(self._queue))
 
     def submit(self, tag: int, flight: KindFlight) -> None:
-        """Never fails: a flight that cannot leave is done, without a hit."""
+        """Never fails: a flight that cannot leave ends at once, without a hit."""
         with self._lock:
             if self._closed or not len(flight.keys):
                 return self._finish(tag, flight)
@@ -133,7 +133,7 @@ class Lane:
                 self._finish(tag, flight)
 
     def refuse(self, tag: int, flight: KindFlight) -> None:
-        """Done without having left."""
+        """Ends a flight that has not left."""
         with self._lock:
             self._finish(tag, flight)
 
@@ -163,7 +163,7 @@ class Lane:
             return done
 
     def _consume(self) -> None:
-        """Before the queue is emptied: what comes in between signals again."""
+        """Call it before the queue is emptied: whatever comes in between then signals again."""
         if self._closed:
             return
         try:
@@ -234,7 +234,7 @@ class Traffic:
         return tag
 
     def store(self, keys: KeyColumns, asked: Any, memory: Memory) -> int:
-        """Refused where too much is under way; a single store larger than that is not."""
+        """Refuses the store if too much is under way. A single store is let through even if it is larger than the limit."""
         flight = KindFlight(_library.OP_PUT, keys, asked, self.settings.store_timeout_s, memory=memory)
         tag, backlog = next(self._tags), self.stores.bytes_under_way()
         if backlog and backlog + flight.bytes_asked > self._backlog_bytes:
@@ -249,13 +249,13 @@ class Traffic:
         return self.settings.lookup_timeout_s if lane is self.lookups else self.settings.store_timeout_s
 
     def failed(self, lane: Lane, asked: Sequence[Any]) -> int:
-        """The tag of a task that could not be made."""
+        """Makes a tag for a task that could not be begun."""
         tag = next(self._tags)
         lane.refuse(tag, KindFlight(_library.OP_STAT, KeyColumns.of([b""] * len(asked)), asked))
         return tag
 
     def count(self, flight: KindFlight, hits: int) -> None:
-        """Of a flight that is done."""
+        """Counts a flight that is done."""
         done, not_done = _COUNTED.get(flight.columns.kind, ("not_made", "not_made"))
         self.counts[done] += hits
         self.counts[not_done] += len(flight.keys) - hits

@@ -201,7 +201,7 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
             self._warn(f"what was used is not told: {e}")
 
     def touch(self, keys: Collection[OffloadKey], req_context: ReqContext) -> None:
-        """They count as used: the store's reclaim keeps them longer. Only noted here."""
+        """Notes that the keys count as used, so that the store keeps them longer. step() tells the store."""
         self._touches.add([self._prefix + key for key in keys])
 
     def on_request_finished(self, req_context: ReqContext) -> None:
@@ -225,7 +225,7 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
         self._begin(self._stores, _library.OP_PUT, job, job_metadata, self._settings.store_timeout_s)
 
     def _begin(self, by: QueuedClient, kind: int, job: _Job, job_metadata: TransferJob, timeout: float) -> None:
-        """Whatever goes wrong is the job's result: what is raised here ends the engine."""
+        """A failure becomes the job's result: an exception here would end the engine."""
         count = len(job.keys)
         try:
             if count:
@@ -264,7 +264,7 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
         self._finish(job, loaded)
 
     def _end_store(self, job: _Job, flight: Flight) -> None:
-        """That the store refuses a block is no failure; that it is unreachable is one."""
+        """A block that the store refuses is not a failure; a store that cannot be reached is one."""
         self._backlog -= len(job.keys) * self._block_size_bytes
         failed = sum(status >= 16 or mute != 0 for status, mute in zip(flight.statuses, flight.unreachable))
         if failed:
@@ -294,7 +294,7 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
         )
 
     def drain_jobs(self) -> None:
-        """Deadlines end it; what is complete is handed out by get_finished_jobs() afterwards."""
+        """Waits until deadlines have ended all jobs. get_finished_jobs() hands them out afterwards."""
         for queued in (self._loads, self._stores):
             while len(queued):
                 self._collect()
@@ -341,7 +341,7 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
         self._counts[MemKVMetrics.FAILED_LOAD_BLOCKS if job.is_load else MemKVMetrics.FAILED_STORE_BLOCKS] += blocks
 
     def _warn(self, text: str) -> None:
-        """One line in a while: a server that is down fails every job."""
+        """Logs at most one line in a while, since a server that is down fails every job."""
         now = time.monotonic()
         if now - self._warned >= _SAY_AGAIN_S:
             self._warned = now
