@@ -30,6 +30,7 @@
 #include "server/door.h"
 #include "server/drive_losses.h"
 #include "server/options.h"
+#include "server/own_credential.h"
 #include "server/ready_file.h"
 #include "server/server.h"
 #include "server/shm_socket.h"
@@ -40,7 +41,6 @@
 #include "shard/worker.h"
 #include "transport/rdma/devices.h"
 #include "transport/shm/window.h"
-#include "wire/local_credential.h"
 
 namespace memkv::server {
 namespace {
@@ -56,20 +56,6 @@ int fail(int code, const std::string& text) {
   constexpr uint32_t kPatienceMs = 1000;  // how long a message waits for its reader at the end
   (void)base::write_stderr(fmt::format("memkv start: {}\n", text), kPatienceMs);
   return code;
-}
-
-/// The credential of the local server. All zero (none) if the server does not listen at the usual address, or there is
-/// no folder to keep a credential in.
-wire::Secret local_credential(const Options& options, uint16_t port) {
-  if (port != kPortDefault) return {};
-  auto dir = choose_runtime_dir(options.shm.dir);
-  auto kept = dir ? wire::keep_local_credential(*dir) : Result<wire::Secret, Message>(dir.error());
-  if (kept) {
-    MEMKV_LOG(kInfo, "no credential is configured: this user's commands find one in {}/local.key", *dir);
-    return *kept;
-  }
-  MEMKV_LOG(kWarn, "every user of this host may read and write, for a credential has no place: {}", kept.error().text);
-  return {};
 }
 
 /// Makes a worker's reactor. `epoll_told`: the log already says that a worker runs without io_uring.
