@@ -178,8 +178,10 @@ void Worker::run_later(Op& op) {
   ready_.push_back(op);
 }
 
+/// Half as often while nothing is under way: each tick is CPU time of an idle server.
 void Worker::tick() {
-  reactor_->start(tick_timer_, now_ns() + kTickNs);
+  const bool idle = pools_.ops.in_use() == 0 && slots_.arena().in_use() == 0 && !tenants_.anyone_waits();
+  reactor_->start(tick_timer_, now_ns() + (idle ? 2 : 1) * kTickNs);
   room_freed_ = room_freed_ || tenants_.anyone_waits();
   connections_.retry_stuck();
   // A worker that was kept from its CPU cannot say that clients were slow meanwhile.
