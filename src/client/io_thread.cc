@@ -29,6 +29,10 @@ bool Job::wait(uint64_t timeout_ns) {
   const auto in_time = [&] { return now_ns - began_ns < timeout_ns; };
   for (; !done() && in_time() && policy.polls(now_ns); now_ns = monotonic_ns()) base::relax_cpu();
   for (uint32_t phase; (phase = phase_.load(std::memory_order_acquire)) != kDone; now_ns = monotonic_ns()) {
+    if (phase == kTelling) {
+      base::nap();
+      continue;
+    }
     if (!in_time()) return false;
     if (phase == kUnderWay && !phase_.compare_exchange_strong(phase, kAwaited, std::memory_order_acq_rel)) continue;
     const uint64_t left = timeout_ns - (now_ns - began_ns);
@@ -42,8 +46,9 @@ bool Job::wait(uint64_t timeout_ns) {
 /// From kDone on the job may be gone: the wake-up names its address and touches nothing there. Whoever waits at the same
 /// address for something else by then wakes in vain, which a futex allows.
 void Job::finish() {
+  const uint32_t before = phase_.exchange(kTelling, std::memory_order_acq_rel);
   if (on_done.fn) on_done.fn(on_done.context);
-  const uint32_t before = phase_.exchange(kDone, std::memory_order_acq_rel);
+  phase_.store(kDone, std::memory_order_release);
   if (before == kAwaited) syscall(SYS_futex, &phase_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
 }
 

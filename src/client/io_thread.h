@@ -27,7 +27,8 @@ class Job {
 
   bool done() const { return phase_.load(std::memory_order_acquire) == kDone; }
   static constexpr uint64_t kForever = ~uint64_t{0};
-  /// Polls for a moment, then sleeps. False: the time is over, and it is not done. Thread: any.
+  /// Polls for a moment, then sleeps. False: the time is over, and it is not done. Who was told by on_done waits for the
+  /// end of that call, whatever the time: it gets true. Thread: any, but not inside on_done.
   bool wait(uint64_t timeout_ns = kForever);
 
   Kind kind = Kind::kBatch;
@@ -43,8 +44,9 @@ class Job {
   void finish();
 
  private:
-  /// kAwaited: under way, and somebody sleeps. kDone: the I/O thread touches this job no more.
-  enum Phase : uint32_t { kUnderWay, kAwaited, kDone };
+  /// kAwaited: under way, and somebody sleeps. kTelling: its outcome is there, and on_done is called. kDone: the I/O
+  /// thread touches this job no more.
+  enum Phase : uint32_t { kUnderWay, kAwaited, kTelling, kDone };
   std::atomic<uint32_t> phase_{kUnderWay};
 };
 

@@ -37,6 +37,39 @@ TEST(JobThreads, every_wait_ends_and_the_job_goes_at_once) {
   ends.join();
 }
 
+/// Such as a reader of a queue's event descriptor: what it is told of is done, so it does not wait.
+TEST(JobThreads, who_is_told_by_the_callback_finds_the_job_done) {
+  constexpr int kJobs = 5'000;
+  std::atomic<Job*> handed{nullptr}, told{nullptr};
+  std::thread ends([&] {
+    for (int i = 0; i < kJobs; i++) {
+      Job* job = nullptr;
+      while ((job = handed.exchange(nullptr, std::memory_order_acquire)) == nullptr) {
+      }
+      job->finish();
+    }
+  });
+  struct Told {
+    std::atomic<Job*>& to;
+    Job* job;
+  };
+  int not_done = 0;
+  for (int i = 0; i < kJobs; i++) {
+    Job job;
+    Told context{told, &job};
+    job.on_done = {[](void* at) { static_cast<Told*>(at)->to.store(static_cast<Told*>(at)->job); }, &context};
+    handed.store(&job, std::memory_order_release);
+    while (told.exchange(nullptr) == nullptr) {
+    }
+    if (!job.wait(0)) {
+      not_done++;
+      job.wait();
+    }
+  }
+  ends.join();
+  EXPECT_EQ(not_done, 0);
+}
+
 TEST(JobThreads, a_wait_ends_by_the_clock_and_a_later_one_sees_the_end) {
   Job job;
   EXPECT_FALSE(job.wait(0));
