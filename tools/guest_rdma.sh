@@ -53,7 +53,7 @@ test_sweep2() {
   "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB --bytes "${BYTES:-16MiB}" --threads 4 --depth 4 --window 64MiB --no-ceiling --deadline 60s --verify full
   "$bin/memkv-bench" sweep --sizes 4KiB,64KiB,1MiB --bytes "${BYTES:-8MiB}" --threads 16 --depth 2 --window 64MiB --no-ceiling --deadline 60s --verify full
   # Under load, from when both are open: until then the first takes all.
-  start_load 30
+  start_load 120   # it is ended as soon as it has been seen
   both_rails load
   sleep 8
   share in; share out

@@ -124,7 +124,7 @@ def empty_is_unset(stage):
 
 
 def from_environment(place, **more):
-    names = {"servers": "MEMKV_SERVERS", "auth_key": "MEMKV_AUTH_KEY"}
+    names = {"servers": "MEMKV_SERVERS", "auth_key": "MEMKV_AUTH_KEY", "timeout_ms": "MEMKV_TIMEOUT_MS"}
     return {**{names[k]: v for k, v in place.parameters().items()}, **more}
 
 
