@@ -1,16 +1,14 @@
 #include "driver.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <utility>
 
 #include "base/assert.h"
 #include "base/clock.h"
-#include "base/pause.h"
-#include "base/poll_policy.h"
 
 namespace memkv::nixl {
 namespace {
@@ -24,17 +22,8 @@ constexpr nanoseconds kWaitBusy{10'000'000};      // other threads may have brou
 constexpr nanoseconds kWaitIdle{100'000'000};
 constexpr nanoseconds kWaitCopies{100'000};  // copy threads do not wake this one
 constexpr nanoseconds kWaitCaller{1'000'000};
-constexpr nanoseconds kWaitPoll{100'000};  // in a poll() that found nothing
-constexpr uint64_t kPollNs = 50'000;
 constexpr double kSlowestBytesPerSecond = 64u << 20;  // as the client's own default deadlines
 constexpr int kTurnsToSend = 2;                       // until what is submitted has left
-
-/// How a thread waits that polls, and what it asked for last.
-struct Asker {
-  base::PollPolicy policy{kPollNs};
-  const void* what = nullptr;
-};
-thread_local Asker asker;
 
 }  // namespace
 
@@ -63,7 +52,6 @@ Driver::~Driver() {
 
 void Driver::start(Work& work) {
   polled_ns_.store(base::SystemClock().now_ns(), std::memory_order_relaxed);
-  asker.what = nullptr;  // the work may lie where another one was
   const std::lock_guard lock(mutex_);
   MEMKV_ASSERT(work.place_ == Work::kNotActive, "work is started once at a time");
   active_.push_back(&work);
@@ -79,27 +67,16 @@ uint64_t Driver::allowance_ns() const {
   return static_cast<uint64_t>(static_cast<double>(weight_) * (1e9 / kSlowestBytesPerSecond));
 }
 
-/// Callers poll without a pause, and the server, or whoever holds the lock, may have no CPU but theirs. So one that asks
-/// for the same work again, and has found nothing for a while, sleeps a moment here: by its policy, without the lock.
-void Driver::poll(const Work* what) {
-  const uint64_t now = base::SystemClock().now_ns();
-  polled_ns_.store(now, std::memory_order_relaxed);
-  if (std::exchange(asker.what, what) != what || what == nullptr) asker.policy.expect(now);
+/// Yields when nothing moves: callers poll without a pause, and the server, or whoever holds the lock, may
+/// have no CPU but theirs.
+void Driver::poll() {
+  polled_ns_.store(base::SystemClock().now_ns(), std::memory_order_relaxed);
   bool moved = false;
-  nanoseconds wait = asker.policy.polls(now) || what == nullptr ? nanoseconds{0} : kWaitPoll;
   if (const std::unique_lock lock(mutex_, std::try_to_lock); lock.owns_lock()) {
     if (progress_waits_) rouse();
     moved = turn();
-    if (moved) wait = nanoseconds{0};
-    if (wait.count() > 0) wait = std::min(wait, session_.arm_wait());
   }
-  if (moved) {
-    asker.policy.moved(base::SystemClock().now_ns());
-  } else if (wait.count() > 0) {
-    wait_for_sockets(wait);
-  } else {
-    base::relax_cpu();
-  }
+  if (!moved) sched_yield();
   polled_ns_.store(base::SystemClock().now_ns(), std::memory_order_relaxed);  // a turn with much to move takes long
 }
 

@@ -47,9 +47,8 @@ class Driver {
   /// What default deadlines have on top: the time that all that is under way takes at the slowest rate they allow for.
   /// Under the lock.
   uint64_t allowance_ns() const;
-  /// Moves bytes, unless another thread is at it. `what`: the work that the caller waits for, when it has asked about it
-  /// and comes again: it may sleep for up to 100 us when nothing moves. Null: it never does.
-  void poll(const Work* what = nullptr);
+  /// Moves bytes, unless another thread is at it.
+  void poll();
   /// Cancels the work. True: it has ended. False: it ends soon, poll() further.
   bool stop(Work& work);
   /// Cancels all work that `which` names and drives until it has ended. False: not by the deadline (base::SystemClock().now_ns()).

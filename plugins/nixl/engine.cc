@@ -324,7 +324,7 @@ Status Engine::checkXfer(abi::RequestHandle* handle) const {
   Request& request = *transfer->request;
   if (const Status status = request.status(); status != Status::kInProgress) return status;
   if (refuse_fork()) return Status::kBackend;
-  request.driver().poll(&request);
+  request.driver().poll();
   return request.status();
 }
 
@@ -344,7 +344,7 @@ Status Engine::releaseReqH(abi::RequestHandle* handle) const {
 bool Engine::stop(Request& request) const {
   bool quiet = request.driver().stop(request);
   for (int turn = 0; !quiet && turn < kStopTurns; turn++) {
-    request.driver().poll(&request);
+    request.driver().poll();
     quiet = request.driver().stop(request);
   }
   if (quiet) return true;
