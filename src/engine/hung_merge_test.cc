@@ -187,7 +187,8 @@ TEST_F(HungMerge, AFlushUnderALargeMergeLeavesNothingOfTheOldBlock) {
   const std::string old = bytes_of("large", 1, 2 * base::kChunkBytes);
   ASSERT_EQ(rig->put_large("large", old), Status::kOk);
   Upload upload;
-  upload.key = rig->key("large");
+  const std::string name = "large";
+  upload.key = rig->key(name);
   const uint64_t from = base::kChunkBytes - 1000;
   ASSERT_EQ(rig->store().begin(upload, from + 2000, false, true), Status::kOk);
   ASSERT_EQ(rig->put_part(upload, "large", from, std::string(1000, 'a')), Status::kOk);

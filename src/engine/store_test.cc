@@ -259,7 +259,8 @@ TEST(Store, AReadThatFailsOnAVersionThatWasReplacedMeanwhileIsToBeTriedAgain) {
     rig.device(0).set_gate([](const auto& view) { return view.kind == io::FaultyDevice::OpKind::kRead; });
     Slot slot(16384);
     ReadOp op;
-    op.key = rig.key("k");
+    const std::string name = "k";
+    op.key = rig.key(name);
     op.offset = 10;
     op.length = 1000;
     op.buffer = slot.data;
