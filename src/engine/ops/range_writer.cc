@@ -10,22 +10,10 @@ RangeWriter::RangeWriter(Parts& parts) : parts_(parts) {
     places_.push_back({std::make_unique<Merge>(parts_, static_cast<Merge::Owner&>(*this))});
 }
 
-void RangeWriter::Jobs::push(Job& job) {
-  job.next_job_ = nullptr;
-  (first == nullptr ? first : last->next_job_) = &job;
-  last = &job;
-}
-
-/// `before`: the one in front of it; null: it is the first.
-void RangeWriter::Jobs::take(Job* before, Job& job) {
-  (before == nullptr ? first : before->next_job_) = job.next_job_;
-  if (last == &job) last = before;
-}
-
 void RangeWriter::queue(Job& job, uint64_t deadline_ns) {
   job.deadline_ns_ = deadline_ns;
   job.needs_ = job.needs();
-  waiting_.push(job);
+  waiting_.push_back(job);
   start_waiting();
 }
 
@@ -47,14 +35,14 @@ void RangeWriter::start_waiting() {
   starting_ = true;
   const uint64_t now_ns = parts_.reactor.now_ns();
   uint64_t kept_free = 0;  // drives of those that were passed over
-  Job* before = nullptr;
-  for (Job* job = waiting_.first; job != nullptr; job = before == nullptr ? waiting_.first : before->next_job_) {
+  Job* before = nullptr;   // the last of them: behind it stand those to look at, new ones too
+  while (Job* job = before == nullptr ? waiting_.front() : waiting_.next(*before)) {
     if (job->needs_.buffers > parts_.buffers.free_merges()) break;
     const Busy busy = busy_drives(now_ns);
     const uint64_t taken = busy.drives | kept_free;
     if ((job->needs_.drives & taken) == 0) job->needs_ = job->needs();
     if ((job->needs_.drives & taken) == 0) {
-      waiting_.take(before, *job);
+      waiting_.remove(*job);
       start(*job);
       continue;
     }
@@ -104,24 +92,16 @@ size_t RangeWriter::left() const {
 /// again.
 void RangeWriter::tick(uint64_t now_ns) {
   for (const Place& place : places_) place.merge->end_if_late(now_ns);
-  Jobs late;
-  Job* before = nullptr;
-  for (Job* job = waiting_.first; job != nullptr;) {
-    Job* next = job->next_job_;
-    if (job->deadline_ns_ <= now_ns) {
-      waiting_.take(before, *job);
-      late.push(*job);
-    } else {
-      job->needs_ = job->needs();
-      before = job;
+  base::IntrusiveList<Job, &Job::link_> late;
+  for (Job& job : waiting_) {
+    if (job.deadline_ns_ > now_ns) {
+      job.needs_ = job.needs();
+      continue;
     }
-    job = next;
+    waiting_.remove(job);
+    late.push_back(job);
   }
-  while (late.first != nullptr) {
-    Job& job = *late.first;
-    late.take(nullptr, job);
-    job.on_range_written(Status::kDeadline);
-  }
+  while (Job* job = late.pop_front()) job->on_range_written(Status::kDeadline);
   start_waiting();
 }
 

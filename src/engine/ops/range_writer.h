@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/intrusive_list.h"
 #include "engine/ops/merge.h"
 
 namespace memkv::engine {
@@ -36,7 +37,7 @@ class RangeWriter final : private Merge::Owner {
     friend class RangeWriter;
     uint64_t deadline_ns_ = 0;
     MergeNeeds needs_;  // as of the last look
-    Job* next_job_ = nullptr;
+    base::ListLink<Job> link_;
   };
 
   explicit RangeWriter(Parts& parts);
@@ -61,13 +62,6 @@ class RangeWriter final : private Merge::Owner {
     uint64_t drives = 0;
     uint64_t late = 0;  // those of them whose merge has been under way for long
   };
-  struct Jobs {
-    Job* first = nullptr;
-    Job* last = nullptr;
-    void push(Job& job);
-    void take(Job* before, Job& job);
-  };
-
   Status refusal_of(const Merge& merge) override { return place_of(merge).job->refusal_now(); }
   void on_merged(Merge& merge, Status status) override;
   void on_merge_over(Merge&) override;
@@ -78,7 +72,7 @@ class RangeWriter final : private Merge::Owner {
 
   Parts& parts_;
   std::vector<Place> places_;  // one a buffer
-  Jobs waiting_;
+  base::IntrusiveList<Job, &Job::link_> waiting_;
   bool starting_ = false;  // start_waiting() is under way
 };
 
