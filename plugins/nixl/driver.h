@@ -51,7 +51,8 @@ class Driver {
   void poll();
   /// Cancels the work. True: it has ended. False: it ends soon, poll() further.
   bool stop(Work& work);
-  /// Cancels all work that `which` names and drives until it has ended. False: not by the deadline (base::SystemClock().now_ns()).
+  /// Cancels all work that `which` names and drives until it has ended. False: not by the deadline (time of
+  /// base::SystemClock).
   bool stop_all(const std::function<bool(const Work&)>& which, uint64_t deadline_ns);
   /// Without the lock: to pin much memory takes seconds, and others move bytes meanwhile.
   Result<Region> register_memory(void* data, size_t size, memkv::MemoryKind kind, uint32_t device = 0);

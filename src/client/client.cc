@@ -7,6 +7,7 @@
 #include <new>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/fork_guard.h"
 #include "base/log.h"
 #include "client/io_thread.h"
@@ -36,10 +37,10 @@ Batch& scratch() {
 class TimeLeft {
  public:
   explicit TimeLeft(Deadline deadline)
-      : end_ns_(deadline.count() > 0 ? client::monotonic_ns() + client::timeout_ns(deadline) : 0) {}
+      : end_ns_(deadline.count() > 0 ? base::SystemClock().now_ns() + client::timeout_ns(deadline) : 0) {}
   Deadline left() const {
     if (end_ns_ == 0) return {};  // each call has its own default
-    const uint64_t now = client::monotonic_ns();
+    const uint64_t now = base::SystemClock().now_ns();
     return Deadline(end_ns_ > now ? end_ns_ - now : 1);
   }
 

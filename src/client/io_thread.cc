@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/thread.h"
 #include "client/waiting.h"
 
@@ -23,12 +24,13 @@ constexpr uint64_t kSleepNs = 1'000'000'000;
 bool Job::wait(uint64_t timeout_ns) {
   if (done()) return true;
   static thread_local base::PollPolicy policy(poll_least_ns());
-  const uint64_t began_ns = monotonic_ns();
+  base::SystemClock clock;
+  const uint64_t began_ns = clock.now_ns();
   uint64_t now_ns = began_ns;
   policy.expect(now_ns);
   const auto in_time = [&] { return now_ns - began_ns < timeout_ns; };
-  for (; !done() && in_time() && policy.polls(now_ns); now_ns = monotonic_ns()) base::relax_cpu();
-  for (uint32_t phase; (phase = phase_.load(std::memory_order_acquire)) != kDone; now_ns = monotonic_ns()) {
+  for (; !done() && in_time() && policy.polls(now_ns); now_ns = clock.now_ns()) base::relax_cpu();
+  for (uint32_t phase; (phase = phase_.load(std::memory_order_acquire)) != kDone; now_ns = clock.now_ns()) {
     if (phase == kTelling) {
       base::nap();
       continue;

@@ -1,11 +1,10 @@
 #pragma once
 /// How a client's thread waits: it polls for a moment, then sleeps.
 
-#include <time.h>
-
 #include <chrono>
 #include <cstdint>
 
+#include "base/clock.h"
 #include "base/pause.h"
 #include "base/poll_policy.h"
 
@@ -14,12 +13,6 @@ namespace memkv::client {
 /// The least of a client's poll policies: 50 us, or 0 where a thread that polls keeps others from the CPU (one CPU, or a
 /// CPU quota).
 uint64_t poll_least_ns();
-
-inline uint64_t monotonic_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
-}
 
 inline uint64_t timeout_ns(std::chrono::nanoseconds time) {
   return time.count() > 0 ? static_cast<uint64_t>(time.count()) : 0;
@@ -30,7 +23,7 @@ class Waiter {
  public:
   Waiter(base::PollPolicy& policy, uint64_t wait_ns) : policy_(policy), wait_ns_(wait_ns) {
     if (wait_ns == 0) return;
-    started_ns_ = monotonic_ns();
+    started_ns_ = base::SystemClock().now_ns();
     policy_.expect(started_ns_);
     choose(started_ns_);
   }
@@ -39,7 +32,7 @@ class Waiter {
   /// After a turn: false when the time is over. Whatever moved may start the polling anew.
   bool go_on(bool moved) {
     if (wait_ns_ == 0) return false;
-    const uint64_t now = monotonic_ns();
+    const uint64_t now = base::SystemClock().now_ns();
     if (moved) policy_.moved(now);
     if (now - started_ns_ >= wait_ns_) return false;
     choose(now);

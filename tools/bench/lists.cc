@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/clock.h"
 #include "base/units.h"
-#include "client/waiting.h"
 #include "tools/bench/options.h"
 #include "tools/bench/target.h"
 
@@ -53,7 +53,7 @@ class Lists {
   ListRun run(uint64_t step, bool beside) {
     ListRun run;
     std::vector<double> single_us;
-    const uint64_t retries = session_.counters().retries, started = client::monotonic_ns();
+    const uint64_t retries = session_.counters().retries, started = base::SystemClock().now_ns();
     for (uint64_t at = 0; at < options_.count; at += step) {
       batch_.clear();
       for (uint64_t i = at; i < std::min(at + step, options_.count); i++) {
@@ -65,7 +65,8 @@ class Lists {
       run.misses += static_cast<uint64_t>(
           std::count_if(outcomes_.begin(), outcomes_.end(), [](const Outcome& outcome) { return !outcome.hit(); }));
     }
-    run.ops_per_s = static_cast<double>(options_.count) * 1e9 / static_cast<double>(client::monotonic_ns() - started);
+    run.ops_per_s =
+        static_cast<double>(options_.count) * 1e9 / static_cast<double>(base::SystemClock().now_ns() - started);
     run.retries = session_.counters().retries - retries;
     run.singles = single_us.size();
     if (single_us.empty()) return run;
@@ -79,10 +80,10 @@ class Lists {
   void poll() { (void)session_.poll(std::chrono::milliseconds(100)); }
   void get_one(std::vector<double>& single_us) {
     one_.clear();
-    const uint64_t started = client::monotonic_ns();
+    const uint64_t started = base::SystemClock().now_ns();
     const auto ticket = session_.submit(one_.get(keys_[0], Scatter(single_.data(), block_bytes_)), kDeadline);
     while (!session_.done(ticket)) poll();
-    single_us.push_back(static_cast<double>(client::monotonic_ns() - started) / 1e3);
+    single_us.push_back(static_cast<double>(base::SystemClock().now_ns() - started) / 1e3);
     session_.collect(ticket, single_outcome_);
   }
   char* place(uint64_t i) { return memory_.data() + i % (memory_.size() / block_bytes_) * block_bytes_; }
