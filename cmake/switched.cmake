@@ -1,8 +1,5 @@
 # src/io, format, volume and engine once more, with the switches of base/test_rules.h, for those who take rules out: tests/rules and
 # sim. Compiled once for both, and only if one of them is built.
-if(MEMKV_FUZZ)
-  return()
-endif()
 foreach(folder io format volume engine)
   memkv_split_sources(${PROJECT_SOURCE_DIR}/src/${folder} ${folder})
 endforeach()
