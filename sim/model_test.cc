@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "sim/model.h"
@@ -10,6 +11,19 @@ namespace memkv::sim {
 namespace {
 
 using Kind = Change::Kind;
+
+TEST(Content, of_a_piece_is_that_of_the_whole) {
+  std::vector<std::byte> whole(100), piece(100);
+  fill_content(whole, 3, 4, 0);
+  for (size_t from = 0; from < 20; from++) {
+    for (size_t to = from; to <= whole.size(); to++) {
+      fill_content({piece.data(), to - from}, 3, 4, from);
+      ASSERT_TRUE(std::equal(whole.begin() + static_cast<ptrdiff_t>(from), whole.begin() + static_cast<ptrdiff_t>(to),
+                             piece.begin()))
+          << from << " to " << to;
+    }
+  }
+}
 
 /// One key of one tenant. Time goes on by one at each step.
 class ModelOfOneKey : public testing::Test {
