@@ -7,16 +7,21 @@
 
 namespace memkv::sim {
 
+inline constexpr uint64_t kManyIndexEntries = 20'000;  ///< no run has so many blocks
+
 /// The machines of a run.
 struct Setup {
   uint32_t drives = 1, shards = 1, workers = 1;
   uint64_t drive_bytes = 0;
   bool volatile_cache = false;
   uint64_t drive_latency_ns_max = 0;
-  uint64_t index_entries_max = 20'000;
+  uint64_t index_entries_max = kManyIndexEntries;
+  bool index_by_turns = false;  ///< each start has the other index, the smallest or a large one; else chance decides
   uint32_t tenants = 1, clients = 2, contexts = 2, connections_per_worker = 1;
   uint32_t keys = 16;
   bool large_blocks = false;  ///< many blocks have a chunk or more
+  uint32_t block_bytes_min = 0,
+           block_bytes_max = 0;  ///< what a put has at least and at most; max 0: all kinds of sizes
   bool slow_network = false;
   bool flushes = true;  ///< clients flush from time to time
   uint32_t window_bytes = 256 * 1024;

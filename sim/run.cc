@@ -159,7 +159,11 @@ void Run::server_goes(const char* how, uint64_t down_ns) {
   log(fmt::format("the server goes: {}", how));
   base::Random& random = world_.random();
   if (random.chance(1, 2)) spec_.workers = static_cast<uint32_t>(random.between(1, 2));
-  if (random.chance(1, 2)) spec_.index_entries_max = random.chance(1, 2) ? random.between(8, 16) : 20'000;
+  const bool by_turns = plan_.setup.index_by_turns;
+  if (by_turns || random.chance(1, 2)) {
+    const bool small = by_turns ? spec_.index_entries_max == kManyIndexEntries : random.chance(1, 2);
+    spec_.index_entries_max = small ? random.between(8, 16) : kManyIndexEntries;
+  }
   start_at_ns_ = world_.now_ns() + down_ns;
 }
 

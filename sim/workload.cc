@@ -26,6 +26,8 @@ uint64_t hash_of(const std::byte* data, uint64_t length) { return base::xxh3({da
 std::string Run::key_name(uint32_t key) const { return fmt::format("key{}", key); }
 
 uint64_t Run::draw_size(base::Random& random) const {
+  const Setup& setup = plan_.setup;
+  if (setup.block_bytes_max != 0) return random.between(setup.block_bytes_min, setup.block_bytes_max);
   const uint64_t kind = random.below(plan_.setup.large_blocks ? 12 : 100);
   if (plan_.setup.large_blocks && kind < 3) return (2 << 20) + random.below(3 << 20);
   if (plan_.setup.large_blocks && kind < 6) return (2 << 20) - random.below(2) * 8;
