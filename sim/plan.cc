@@ -12,6 +12,7 @@ namespace {
 
 using Kind = Action::Kind;
 constexpr uint64_t kMiB = 1 << 20;
+constexpr uint32_t kWindowOfLargeBlocks = 256 * 1024;  // on a slow network
 
 struct Weighted {
   Kind kind;
@@ -52,6 +53,8 @@ Setup make_setup(base::Random& random) {
   setup.large_blocks = random.chance(1, 10);
   setup.slow_network = random.chance(1, 5);
   setup.window_bytes = static_cast<uint32_t>(8192u << random.below(7));
+  // With less, a block of 5 MB would take longer than an op of the auditor may.
+  if (setup.slow_network && setup.large_blocks) setup.window_bytes = std::max(setup.window_bytes, kWindowOfLargeBlocks);
   // With op times that differ much, a drive has many ops in flight, which end in any order, when something goes wrong.
   setup.drive_latency_ns_max = random.chance(2, 3) ? 200 * kUs : random.between(1, 10) * kMs;
   return setup;
