@@ -12,5 +12,7 @@ TEST(PlantedBugs, what_a_start_had_no_room_for_comes_back) { EXPECT_TRUE(find_bu
 
 TEST(PlantedBugs, a_segments_former_round_is_taken_for_live) { EXPECT_TRUE(find_bugs(212, 1, "", "place")); }
 
+TEST(PlantedBugs, a_timer_frees_a_slot_that_a_drive_has) { EXPECT_TRUE(find_bugs(399, 1, "", "timer")); }
+
 }  // namespace
 }  // namespace memkv::sim
