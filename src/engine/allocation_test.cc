@@ -1,4 +1,5 @@
-/// Memory mode serves from memory that it took at start. The test counts what puts and gets allocate.
+/// Memory mode serves from memory that it took at start: the test counts what puts and gets allocate. And opening a
+/// store takes little memory for each block.
 
 #include <gtest/gtest.h>
 
@@ -63,6 +64,26 @@ class MemoryMode : public testing::Test {
   std::vector<BlockKey> keys_;
   size_t hits_ = 0;
 };
+
+/// The most memory that is taken at one time while a store with so many blocks is opened.
+size_t opening_bytes(size_t blocks) {
+  Rig rig(1, 64 * kMi);
+  rig.index_entries_max = 200'000;
+  rig.reopen();
+  put_many(rig, blocks);
+  rig.close();
+  const base::AllocationCounter counter;
+  rig.open();
+  const size_t bytes = counter.peak_bytes();
+  EXPECT_EQ(rig.store().counters().blocks, blocks);
+  return bytes;
+}
+
+TEST(Opening, TakesAtMost64BytesABlock) {
+  constexpr size_t kFew = 50'000, kMany = 150'000;
+  const size_t few = opening_bytes(kFew), many = opening_bytes(kMany);
+  EXPECT_LE(many - few, 64 * (kMany - kFew)) << "beside what it always takes: " << few << " and " << many;
+}
 
 TEST_F(MemoryMode, AnAllocationIsCounted) {
   const base::AllocationCounter counter;

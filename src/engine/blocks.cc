@@ -92,15 +92,13 @@ void Blocks::drop(Digest digest, Counter counter) {
   if (counter != nullptr) ++(counters_.*counter);
 }
 
-Entry* Blocks::install(Digest digest, uint64_t namespace_id, const RecordRef& ref, uint16_t flags, uint32_t expiry_s) {
-  Entry* e = index_.find(digest);
-  if (e != nullptr) {
-    counters_.bytes_used -= e->length();
-  } else {
-    auto made = index_.insert(digest, namespace_index(namespace_id));
-    if (!made) return nullptr;
-    e = *made;
-  }
+Entry* Blocks::install(Digest digest, uint16_t namespace_index, const RecordRef& ref, uint16_t flags,
+                       uint32_t expiry_s) {
+  bool fresh = false;
+  const auto found = index_.find_or_insert(digest, namespace_index, fresh);
+  if (!found) return nullptr;
+  Entry* e = *found;
+  if (!fresh) counters_.bytes_used -= e->length();
   e->set_place(ref.place);
   e->set_sequence(ref.sequence);
   e->set_checksum(ref.checksum);
@@ -116,16 +114,16 @@ Entry* Blocks::install(Digest digest, uint64_t namespace_id, const RecordRef& re
 
 bool Blocks::install_block(Digest digest, const RecordRef& ref, bool head, uint64_t namespace_id, uint32_t expiry_s,
                            uint64_t block_bytes, std::span<const ChunkRefs::value_type> chunks) {
-  if (ref.sequence < namespaces_[namespace_index(namespace_id)].flushed) return true;  // flushed on its way
+  const uint16_t ns = namespace_index(namespace_id);
+  if (ref.sequence < namespaces_[ns].flushed) return true;  // flushed on its way
   const Entry* old = find(digest);
   if (old == nullptr) ++counters_.blocks;
   if (old != nullptr) erase_chunks(digest, head ? chunk_count(block_bytes) : 0, chunks_of(*old));
   bool ok = true;
-  for (const auto& [n, c] : chunks)
-    ok = ok && install(chunk_digest(digest, n), namespace_id, c, kChunk, expiry_s) != nullptr;
+  for (const auto& [n, c] : chunks) ok = ok && install(chunk_digest(digest, n), ns, c, kChunk, expiry_s) != nullptr;
   RecordRef entry = ref;
   if (head) entry.checksum = block_bytes;
-  ok = ok && install(digest, namespace_id, entry, head ? kHead : 0, expiry_s) != nullptr;
+  ok = ok && install(digest, ns, entry, head ? kHead : 0, expiry_s) != nullptr;
   if (ok) return true;
   ++counters_.dropped_index_full;
   for (const auto& [n, c] : chunks) erase_chunks(digest, n, n + 1);
@@ -134,6 +132,17 @@ bool Blocks::install_block(Digest digest, const RecordRef& ref, bool head, uint6
   else
     drop(digest, nullptr);
   return false;
+}
+
+bool Blocks::restore_block(Digest digest, const RecordRef& ref, uint16_t namespace_index, uint32_t expiry_s) {
+  MEMKV_ASSERT(namespace_index < namespaces_.size() && namespaces_[namespace_index].flushed == 0, "nothing served yet");
+  const uint64_t before = index_.size();
+  if (install(digest, namespace_index, ref, 0, expiry_s) == nullptr) {
+    ++counters_.dropped_index_full;
+    return false;
+  }
+  counters_.blocks += index_.size() - before;
+  return true;
 }
 
 void Blocks::evict(Digest digest, Log& log) {

@@ -46,6 +46,8 @@ class Blocks {
   /// index has no room for it, and no version of the block is there any more.
   bool install_block(Digest digest, const RecordRef& ref, bool head, uint64_t namespace_id, uint32_t expiry_s,
                      uint64_t block_bytes, std::span<const ChunkRefs::value_type> chunks);
+  /// Recovery: a block of one record, which is not in the index yet. False: it has no room.
+  bool restore_block(Digest digest, const RecordRef& ref, uint16_t namespace_index, uint32_t expiry_s);
   /// From the index only. nullptr: it is not to be counted.
   void drop(Digest digest, Counter counter);
   /// Reclaim drops it, in the log that is given: a restart finds it again until its segment is known to be free.
@@ -93,7 +95,7 @@ class Blocks {
     uint64_t flushed = 0;          // sequence of its last flush in this life
     uint64_t flushed_durably = 0;  // and of the last one that is in all logs
   };
-  Entry* install(Digest digest, uint64_t namespace_id, const RecordRef& ref, uint16_t flags, uint32_t expiry_s);
+  Entry* install(Digest digest, uint16_t namespace_index, const RecordRef& ref, uint16_t flags, uint32_t expiry_s);
   void erase(Entry* entry);
   void erase_chunks(Digest block, uint32_t begin, uint32_t end);
   bool has_holes(Digest digest, const Entry& e) const;

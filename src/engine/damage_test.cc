@@ -153,8 +153,8 @@ TEST(Damage, AnExtentBehindAHoleThatCannotBeReadAgainCutsTheLog) {
   d.rig.before_open_ = [last](Rig& rig) {
     rig.device(0).set_gate([&device = rig.device(0), last, reads = 0](const auto& view) mutable {
       const bool touches = view.offset <= last && last < view.offset + view.bytes;
-      // Found in a stretch of the segment, then by itself; the third read is the one that fails.
-      if (view.kind == io::FaultyDevice::OpKind::kRead && touches && ++reads == 3)
+      // Read ahead, found in a stretch of the segment, then by itself; the fourth read is the one that fails.
+      if (view.kind == io::FaultyDevice::OpKind::kRead && touches && ++reads == 4)
         device.fail_reads(last, base::kSectorBytes);
       return false;
     });

@@ -67,12 +67,26 @@ Entry* Index::find(Digest digest) {
 }
 
 Result<Entry*> Index::insert(Digest digest, uint16_t namespace_index) {
-  if (size_ == entries_max_) return Error{Status::kNoSpace, 0, "index is full"};
+  bool fresh = false;
+  auto entry = find_or_insert(digest, namespace_index, fresh);
+  MEMKV_ASSERT(fresh || !entry, "insert of a digest that is there");
+  return entry;
+}
+
+Result<Entry*> Index::find_or_insert(Digest digest, uint16_t namespace_index, bool& fresh) {
   uint64_t slot = home(digest);
+  fresh = false;
   for (uint64_t distance = 0; slots_[slot].used() && displacement(slot) >= distance; ++distance) {
-    MEMKV_ASSERT(slots_[slot].digest_ != digest, "insert of a digest that is there");
+    if (slots_[slot].digest_ == digest) return &slots_[slot];
     slot = after(slot);
   }
+  auto entry = insert_at(slot, digest, namespace_index);
+  fresh = entry.ok();
+  return entry;
+}
+
+Result<Entry*> Index::insert_at(uint64_t slot, Digest digest, uint16_t namespace_index) {
+  if (size_ == entries_max_) return Error{Status::kNoSpace, 0, "index is full"};
   open_gap(slot);
   Entry& entry = slots_[slot];
   entry = Entry{};

@@ -96,6 +96,8 @@ class Index {
   const Entry* find(Digest digest) const { return const_cast<Index*>(this)->find(digest); }
   /// A new entry, all other fields zero. The digest is not there yet (asserted). kNoSpace at entries_max.
   Result<Entry*> insert(Digest digest, uint16_t namespace_index = 0);
+  /// The entry of the digest, or else a new one, as insert() makes it: `fresh` says which.
+  Result<Entry*> find_or_insert(Digest digest, uint16_t namespace_index, bool& fresh);
   void erase(Entry* entry);
 
   uint64_t size() const { return size_; }
@@ -122,6 +124,7 @@ class Index {
   /// How far an entry sits from its home.
   uint64_t displacement(uint64_t slot) const;
   void open_gap(uint64_t slot);
+  Result<Entry*> insert_at(uint64_t slot, Digest digest, uint16_t namespace_index);
 
   uint64_t entries_max_;
   uint64_t slot_count_;

@@ -4,39 +4,55 @@
 /// extent that is lost is missed by those behind it, a lost tail by the anchors; and what one block says nobody else
 /// does is only what may be forgotten.
 
-#include <cstdlib>
-#include <memory>
 #include <optional>
-#include <set>
 #include <vector>
 
 #include "engine/recovery.h"
+#include "engine/scan_reads.h"
 
 namespace memkv::engine {
 
-/// One use: LogScan(recovery, log).run(). Thread: worker.
+/// One use: look_ahead(), begin(), step() until it says false, end(). Logs take turns between the steps, and all drives
+/// read meanwhile. Thread: worker.
 class LogScan {
  public:
-  LogScan(Recovery& recovery, Log& log);
-  /// Hands all records to Recovery::take and says where the log goes on.
-  Log::Position run();
-  /// Too much of the drive cannot be read: what was found is not to be relied upon.
-  bool unreadable() const { return bad_.size() > kUnreadableMax; }
-
- private:
-  static constexpr size_t kUnreadableMax = 16;
   static constexpr uint64_t kWindowBytes = 2 << 20;
 
+  /// `window` is memory of that size, which several may share: nobody needs it from one call to the next.
+  LogScan(Recovery& recovery, Log& log, std::byte* window);
+  /// Begins to read. `bytes_max`: of what is read before it is looked at.
+  void look_ahead(uint64_t bytes_max);
+  /// Anchors, and which segments there are.
+  void begin();
+  /// Begins to read records, as look_ahead() does.
+  void look_ahead_at_records(uint64_t bytes_max);
+  /// About how many records footers tell of.
+  uint64_t records_told() const;
+  /// step() would not wait.
+  bool ready() const { return reads_.ahead().ready(); }
+  /// Hands the records of a segment, or of a part of the newest one, to Recovery::take. False: there are no more.
+  bool step();
+  /// Where the log goes on.
+  Log::Position end();
+  /// Too much of the drive cannot be read: what was found is not to be relied upon.
+  bool unreadable() const { return reads_.unreadable(); }
+  Log& log() const { return log_; }
+
+ private:
   struct Segment {
     uint64_t epoch = 0;
     bool has_header = false;
     format::SegmentHeader header{};
+    uint32_t footer_bytes = 0;  // as its last sector said; 0: it did not
+    uint32_t record_count = 0;  // likewise
+    bool footer_ahead = false;  // its footer is being read
   };
   struct Extent {
     uint32_t sector = 0;
     format::ExtentHeader header{};
-    std::vector<std::byte> bytes;  // of the header
+    std::vector<std::byte> bytes;  // of the header: records, and the note behind them; the zeros between are left out
     uint32_t end() const { return sector + header.extent_bytes / base::kSectorBytes; }
+    std::vector<std::byte> whole_header() const;  ///< as it was read
   };
   struct Mark {
     uint64_t epoch = 0;
@@ -60,14 +76,10 @@ class LogScan {
     bool unreadable = false;  // and there may be more: the block behind them cannot be read
     Mark mark;                // all before it had completed
   };
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
-  using Memory = std::unique_ptr<std::byte, Free>;
 
-  void read(uint64_t offset, std::byte* memory, uint64_t bytes);
   void read_anchors();
   Segment look_at(uint64_t position);
+  void look_at_footer(uint64_t position, Segment& segment);
   std::vector<Segment> find_run();
   Log::Position lost_position(uint64_t newest);
   bool tail_is_lost(uint64_t newest) const;
@@ -75,35 +87,45 @@ class LogScan {
   void lost_header(uint64_t epoch);
   void lose_all(uint64_t epoch, uint32_t sector);
   uint32_t first_sector(uint64_t epoch) const { return epoch == cut_.epoch && cut_.sector > 1 ? cut_.sector : 1; }
-  bool read_footer(uint64_t epoch, Log::Position& end);
+  void plan_footers(size_t first);
+  bool read_footer(const Segment& segment, Log::Position& end);
+  bool use_footer(uint64_t epoch, const format::FooterTrailer& trailer, base::Bytes bytes, Log::Position& end);
   bool footer_trailer(uint64_t position, format::FooterTrailer& out);
   void read_sealed(const Segment& segment, const Segment& next);
-  Log::Position read_newest(const Segment& segment);
+  bool step_newest(const Segment& segment);
+  bool has_stretch(uint64_t epoch, const Walk& walk);
+  Log::Position take_newest(const Segment& segment, const Walk& walk);
+  Walk begin_walk(const Segment& segment) const;
+  bool walk_on(uint64_t epoch, const uint64_t* chain_end, Walk& walk);
   Walk walk(const Segment& segment, const uint64_t* chain_end);
-  std::optional<Extent> read_extent(uint64_t epoch, uint32_t sector);
+  std::optional<Extent> read_extent(uint64_t epoch, uint32_t sector, bool early = false);
   uint32_t header_sectors_at(uint64_t epoch, uint32_t sector);
   std::optional<uint32_t> find_next(uint64_t epoch, uint32_t sector);
   bool verify(uint64_t epoch, const Extent& extent);
-  bool cannot_be_read(uint64_t epoch, uint32_t begin, uint32_t end) const;
   void lose_extent(uint64_t epoch, const Extent& extent);
   static std::vector<format::NoteEntry> note_of(const Extent& extent, uint32_t& sector);
   void settle_holes(uint64_t epoch, const Walk& walk);
   void take(uint64_t epoch, const Extent& extent, bool open_segment);
   std::vector<std::byte> head_payload(uint64_t offset, const format::RecordView& record);
-  uint64_t place_of(uint64_t epoch, uint32_t sector) const {
-    return log_.segments().place_of(epoch) + uint64_t{sector} * base::kSectorBytes;
-  }
 
   Recovery& recovery_;
   Log& log_;
   const uint32_t sectors_;  // of a segment
-  Memory window_;
-  std::set<uint64_t> bad_;  // blocks that cannot be read
-  bool anchored_ = false;   // an anchor could be read
-  uint64_t reserved_ = 0;   // sequences, by any life of the log
-  Mark complete_;           // as anchors say
-  Mark cut_;                // all before it was dropped
+  std::byte* const window_;
+  ScanReads reads_;
+  uint64_t ahead_bytes_max_ = 0;
+  bool anchored_ = false;  // an anchor could be read
+  uint64_t reserved_ = 0;  // sequences, by any life of the log
+  Mark complete_;          // as anchors say
+  Mark cut_;               // all before it was dropped
   uint64_t oldest_ = 1;
+  std::vector<Segment> run_;   // newest first
+  size_t next_ = 0;            // of them
+  bool nothing_ = false;       // is live: `position_` is all there is to say
+  std::optional<Walk> tail_;   // through the newest
+  bool by_stretches_ = false;  // what is read ahead are parts of the newest segment
+  uint64_t stretch_end_ = 0;   // up to there, from the segment's start
+  Log::Position position_;
 };
 
 }  // namespace memkv::engine

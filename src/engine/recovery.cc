@@ -14,11 +14,15 @@ namespace {
 
 constexpr int kWriteTries = 3;
 constexpr size_t kTombstonesAtOnce = 1024;
+constexpr uint64_t kAheadBytesMax = 8 << 20;  // that are read before they are looked at, of all logs together
+constexpr uint64_t kAheadBytesMin = 256 << 10;
+constexpr uint64_t kAheadPart = 8;  // of all footers: else a small store would be read whole before it is looked at
+
+RecordRef ref_of(const FoundRecord& f) { return {f.place(), f.sequence(), f.checksum(), f.length(), f.has_holes()}; }
 
 }  // namespace
 
 Status Recovery::run() {
-  tombs_.resize(parts_.drives.count());
   if (parts_.options.memory_mode) {
     for (const auto& log : parts_.drives.logs()) {
       if (log) log->start({});
@@ -33,16 +37,45 @@ Status Recovery::run() {
   return parts_.drives.all_out() ? Status::kIo : Status::kOk;
 }
 
-/// Reads all logs. Before anything else is done on what they say, anchors tell durably what was dropped, and up to
-/// where sequences may be used.
-Status Recovery::start_logs() {
+/// Reads all logs, which take turns: while one waits for its drive, the others go on.
+void Recovery::scan_logs() {
+  const Sectors window = make_sectors(LogScan::kWindowBytes);
+  std::vector<std::unique_ptr<LogScan>> scans;
   for (const auto& log : parts_.drives.logs()) {
-    if (!log) continue;
-    LogScan scan(*this, *log);
-    const Log::Position position = scan.run();
-    log->start(position);
-    if (scan.unreadable()) log->give_up("it cannot be read");
+    if (log) scans.push_back(std::make_unique<LogScan>(*this, *log, window.get()));
   }
+  for (const auto& scan : scans) scan->look_ahead(kAheadBytesMax / scans.size());
+  parts_.reactor.run_once(0);
+  uint64_t records = 0;
+  for (const auto& scan : scans) {
+    scan->begin();
+    records += scan->records_told();
+  }
+  found_.expect(records);
+  const uint64_t ahead =
+      std::clamp(records * sizeof(format::RecordHeader) / kAheadPart, kAheadBytesMin, kAheadBytesMax);
+  for (const auto& scan : scans) scan->look_ahead_at_records(ahead / scans.size());
+  for (size_t left = scans.size(); left > 0;) {
+    bool moved = false;
+    left = 0;
+    for (const auto& scan : scans) {
+      const bool ready = scan->ready();
+      const bool more = !ready || scan->step();
+      moved |= ready && more;
+      left += more ? 1 : 0;
+    }
+    if (left > 0) parts_.reactor.run_once(moved ? 0 : 10'000'000);
+  }
+  for (const auto& scan : scans) {
+    scan->log().start(scan->end());
+    if (scan->unreadable()) scan->log().give_up("it cannot be read");
+  }
+}
+
+/// Before anything else is done on what the logs say, anchors tell durably what was dropped, and up to where sequences
+/// may be used.
+Status Recovery::start_logs() {
+  scan_logs();
   const uint64_t start = rules().sequences_reserved ? std::max(anchored_end_, sequence_max_ + 1) : sequence_max_ + 1;
   parts_.sequences.begin_at(std::max<uint64_t>(start, 1));
   for (const auto& log : parts_.drives.logs()) {
@@ -97,33 +130,22 @@ int32_t Recovery::wait(Log& log, uint64_t offset, std::byte* memory, uint64_t by
 
 // --- what the logs say -----------------------------------------------------------------------------------------------
 
-void Recovery::Tomb::add(uint64_t sequence, LogPlace at) {
-  highest = std::max(highest, sequence);
-  if (at < last_at) return;
-  last = sequence;
-  last_at = at;
-}
-
 void Recovery::take(Log& log, uint64_t epoch, const format::RecordHeader& h, uint64_t payload_offset,
                     base::Bytes head) {
   ++parts_.counters.recovered_records;
   sequence_max_ = std::max(sequence_max_, h.sequence);
-  LogTombs& tombs = tombs_[log.config().slice.drive_index];
-  Found f;
-  f.header = h;
-  f.place = {log.config().slice.drive_index, payload_offset / format::kPackBytes};
-  f.epoch = epoch;
-  if (h.kind == format::RecordKind::kTombstone)
-    return tombs.by_digest[f.digest()].add(h.sequence, {epoch, payload_offset});
-  if (h.kind == format::RecordKind::kFlush)
-    return tombs.by_namespace[h.namespace_id].add(h.sequence, {epoch, payload_offset});
-  if (h.kind == format::RecordKind::kHead) {
-    const auto view = format::parse_head(head);
-    f.damaged = !view.ok();
-    if (view) f.block_bytes = view->head.block_bytes;
-    for (uint32_t i = 0; view && i < view->head.chunk_count; ++i) f.chunks.push_back(view->sequence(i));
+  const uint8_t drive = log.config().slice.drive_index;
+  const Place place{drive, payload_offset / format::kPackBytes};
+  switch (h.kind) {
+    case format::RecordKind::kTombstone:
+      return found_.add({{h.digest[0], h.digest[1]}, FoundRecord::Kind::kTombstone, h.sequence, place});
+    case format::RecordKind::kFlush:
+      return verdicts_.saw_flush(drive, found_.number_of(h.namespace_id), h.sequence, {epoch, payload_offset});
+    case format::RecordKind::kHead:
+      return found_.add_head({h, place, found_.number_of(h.namespace_id)}, head);
+    default:
+      return found_.add({h, place, found_.number_of(h.namespace_id)});
   }
-  (h.kind == format::RecordKind::kChunk ? chunks_ : commits_).push_back(std::move(f));
 }
 
 void Recovery::lose_records(Log& log, const format::NoteView& note) {
@@ -136,8 +158,7 @@ void Recovery::lose_records(Log& log, const format::NoteView& note) {
     const format::NoteEntry e = note.entry(i);
     const Digest digest{e.digest[0], e.digest[1]};
     sequence_max_ = std::max(sequence_max_, e.sequence);
-    Tomb& tomb = tombs_[drive].by_digest[digest];
-    tomb.highest = std::max(tomb.highest, e.sequence + 1);
+    found_.add({digest, FoundRecord::Kind::kLost, e.sequence + 1, {drive, 0}});
     missing_.push_back({drive, digest, e.sequence + 1});
   }
 }
@@ -150,135 +171,86 @@ void Recovery::lose_all(Log& log, LogPlace end) {
       "shard {}: drive {}: part of segment {} is lost, and what it held is not known: what lies before it in this "
       "log is dropped for good",
       parts_.options.shard, log.config().slice.drive_index, end.epoch);
-  LogPlace& cut = tombs_[log.config().slice.drive_index].cut;
-  cut = std::max(cut, end);
-}
-
-const Recovery::Tomb* Recovery::tomb_of_digest(const Found& f) const {
-  const auto& tombs = tombs_[f.place.drive].by_digest;
-  const auto it = tombs.find(f.digest());
-  return it == tombs.end() ? nullptr : &it->second;
-}
-
-const Recovery::Tomb* Recovery::tomb_of_namespace(const Found& f) const {
-  const auto& tombs = tombs_[f.place.drive].by_namespace;
-  const auto it = tombs.find(f.header.namespace_id);
-  return it == tombs.end() ? nullptr : &it->second;
-}
-
-bool Recovery::killed(const Found& f) const {
-  const Tomb* by_namespace = tomb_of_namespace(f);
-  const Tomb* by_digest = tomb_of_digest(f);
-  return (by_namespace != nullptr && by_namespace->kills(f)) || (by_digest != nullptr && by_digest->kills(f));
-}
-
-/// A log keeps its last tombstone longest: what lies behind it needs another.
-bool Recovery::outlives_its_tombs(const Found& f) const {
-  const Tomb* by_namespace = tomb_of_namespace(f);
-  const Tomb* by_digest = tomb_of_digest(f);
-  return (by_namespace == nullptr || !by_namespace->covers(f)) && (by_digest == nullptr || !by_digest->covers(f));
-}
-
-/// A record that reclaim moved may lie behind what replaced it, though never far: where that was perhaps cut away just
-/// now, nobody knows.
-bool Recovery::is_suspect(const Found& f) const {
-  const LogPlace cut = tombs_[f.place.drive].cut;
-  if (cut.epoch == 0) return false;
-  return f.at() < cut || ((f.header.flags & format::kRecordMoved) != 0 && f.epoch <= cut.epoch + 1);
+  verdicts_.cut(log.config().slice.drive_index, end);
 }
 
 // --- what follows from it --------------------------------------------------------------------------------------------
 
 void Recovery::resolve() {
-  const auto gone = [this](const Found& f) { return !usable(f); };
-  std::erase_if(commits_, gone);
-  std::erase_if(chunks_, gone);
-  find_winners();
-  bury_losers();
-  find_chunks();
-  install_winners();
-}
-
-/// The highest sequence of each digest wins, if no tombstone of its own log kills it.
-void Recovery::find_winners() {
-  std::erase_if(commits_, [this](const Found& f) {
-    if (!is_suspect(f)) return false;
-    if (!killed(f) || outlives_its_tombs(f)) missing_.push_back({f.place.drive, f.digest(), f.header.sequence + 1});
-    return true;
+  for (const auto& log : parts_.drives.logs()) {
+    if (log && !log->out()) verdicts_.set_usable(log->config().slice.drive_index);
+  }
+  const std::vector<uint64_t> dropped = choose_dropped();
+  for_each_winner([&](FoundRecords::Block records, const FoundRecord* winner) {
+    missing_.insert(missing_.end(), verdicts_.missing().begin(), verdicts_.missing().end());
+    if (winner == nullptr) return;
+    install(records, *winner, !std::binary_search(dropped.begin(), dropped.end(), winner->sequence()));
   });
-  for (size_t i = 0; i < commits_.size(); ++i) {
-    const Found& f = commits_[i];
-    if (killed(f)) continue;
-    const auto [it, fresh] = winner_.emplace(f.digest(), i);
-    if (fresh) continue;
-    const Found& other = commits_[it->second];
-    const bool newer = f.header.sequence > other.header.sequence ||
-                       (f.header.sequence == other.header.sequence && f.epoch > other.epoch);
-    if (newer) it->second = i;
-  }
+  found_.clear();
+  if (dropped.empty()) return;
+  MEMKV_LOG(kError,
+            "shard {}: the index has room for {} entries: the {} oldest blocks are dropped for good; a smaller "
+            "memory.index_block_size makes a larger index",
+            parts_.options.shard, parts_.blocks.entries_max(), dropped.size());
 }
 
-void Recovery::bury_losers() {
-  for (const Found& f : commits_) {
-    if (killed(f)) {
-      if (outlives_its_tombs(f)) missing_.push_back({f.place.drive, f.digest(), f.header.sequence + 1});
-      continue;
-    }
-    const Found& best = commits_[winner_.at(f.digest())];
-    const bool elsewhere = best.place.drive != f.place.drive || f.at() > best.at();
-    if (elsewhere && best.header.sequence > f.header.sequence)
-      missing_.push_back({f.place.drive, f.digest(), best.header.sequence});
-  }
+/// Calls visit(records, winner) for each block that was found. winner null: none of its records lives.
+template <typename Visit>
+void Recovery::for_each_winner(Visit&& visit) {
+  found_.for_each_block([&](FoundRecords::Block records) { visit(records, verdicts_.decide(records)); });
 }
 
-/// Of a moved record and its original the younger place.
-void Recovery::find_chunks() {
-  for (size_t i = 0; i < chunks_.size(); ++i) {
-    const Found& f = chunks_[i];
-    const auto [it, fresh] = chunk_at_.emplace(ChunkKey{f.digest(), f.header.sequence, f.header.chunk_number}, i);
-    if (!fresh && f.epoch > chunks_[it->second].epoch) it->second = i;
-  }
-}
-
-/// Chunks live and die with the head that names them: an upload may begin before a flush and commit behind it. False:
-/// one of them is lost.
-bool Recovery::find_chunks_of(const Found& head, ChunkRefs& chunks) const {
-  for (uint32_t n = 0; n < head.chunks.size(); ++n) {
-    if (head.chunks[n] == 0) continue;
-    const auto it = chunk_at_.find({head.digest(), head.chunks[n], n});
-    if (it == chunk_at_.end()) return false;
-    const Found& c = chunks_[it->second];
-    chunks.emplace_back(
-        n, RecordRef{c.place, c.header.sequence, c.header.checksum, c.header.payload_bytes, c.header.range_count > 0});
-  }
-  return !head.damaged;
-}
-
-/// The newest first: where the index is too small the oldest are dropped, for good.
-void Recovery::install_winners() {
-  std::vector<size_t> order;
-  for (const auto& [digest, i] : winner_) order.push_back(i);
-  std::sort(order.begin(), order.end(),
-            [this](size_t a, size_t b) { return commits_[a].header.sequence > commits_[b].header.sequence; });
-  uint64_t dropped = 0;
-  for (const size_t i : order) {
-    const Found& f = commits_[i];
+/// Sequences of the blocks that the index has no room for, sorted. The newest blocks have the first claim.
+std::vector<uint64_t> Recovery::choose_dropped() {
+  uint64_t room = parts_.blocks.entries_max() - parts_.blocks.entries();
+  if (found_.blocks_and_chunks() <= room) return {};  // whichever of them live
+  struct Claim {
+    uint64_t sequence, entries;
+  };
+  std::vector<Claim> claims;
+  for_each_winner([&](FoundRecords::Block records, const FoundRecord* winner) {
+    if (winner == nullptr) return;
     ChunkRefs chunks;
-    const bool whole = find_chunks_of(f, chunks);
-    const RecordRef ref{f.place, f.header.sequence, f.header.checksum, f.header.payload_bytes,
-                        f.header.range_count > 0};
-    const bool installed =
-        whole && parts_.blocks.install_block(f.digest(), ref, f.header.kind == format::RecordKind::kHead,
-                                             f.header.namespace_id, f.header.expiry_s, f.block_bytes, chunks);
-    if (!installed && rules().dropped_for_good) missing_.push_back({f.place.drive, f.digest(), f.header.sequence + 1});
-    dropped += whole && !installed ? 1 : 0;
+    const bool head = winner->kind() == FoundRecord::Kind::kHead;
+    if (!head || verdicts_.find_chunks(records, found_.head(*winner), chunks))
+      claims.push_back({winner->sequence(), chunks.size() + 1});
+  });
+  std::sort(claims.begin(), claims.end(), [](const Claim& a, const Claim& b) { return a.sequence > b.sequence; });
+  std::vector<uint64_t> dropped;
+  for (const Claim& claim : claims) {
+    if (claim.entries > room)
+      dropped.push_back(claim.sequence);
+    else
+      room -= claim.entries;
   }
-  if (dropped > 0) {
-    MEMKV_LOG(kError,
-              "shard {}: the index has room for {} entries: the {} oldest blocks are dropped for good; a smaller "
-              "memory.index_block_size makes a larger index",
-              parts_.options.shard, parts_.blocks.entries_max(), dropped);
+  std::reverse(dropped.begin(), dropped.end());
+  return dropped;
+}
+
+/// A block that lacks a chunk, or room in the index, is dropped for good.
+void Recovery::install(FoundRecords::Block records, const FoundRecord& winner, bool has_room) {
+  const bool installed =
+      has_room && (winner.kind() == FoundRecord::Kind::kHead ? install_head(records, winner) : install_whole(winner));
+  if (!has_room) ++parts_.counters.dropped_index_full;
+  if (!installed && rules().dropped_for_good)
+    missing_.push_back({winner.drive(), winner.digest(), winner.sequence() + 1});
+}
+
+bool Recovery::install_whole(const FoundRecord& winner) {
+  if (winner.namespace_number() != namespace_number_) {
+    namespace_number_ = winner.namespace_number();
+    namespace_index_ = parts_.blocks.namespace_index(found_.namespace_id(namespace_number_));
   }
+  return parts_.blocks.restore_block(winner.digest(), ref_of(winner), namespace_index_, winner.expiry_s());
+}
+
+bool Recovery::install_head(FoundRecords::Block records, const FoundRecord& winner) {
+  const FoundRecords::Head head = found_.head(winner);
+  ChunkRefs chunks;
+  return verdicts_.find_chunks(records, head, chunks) &&
+         parts_.blocks.install_block(winner.digest(), ref_of(winner), true,
+                                     found_.namespace_id(winner.namespace_number()), winner.expiry_s(),
+                                     head.block_bytes, chunks);
 }
 
 /// Rule 4: what is dead gets the tombstone that it lacks, before anything is served.

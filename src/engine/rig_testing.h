@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -340,5 +341,16 @@ struct PendingPut : PreparedPut {
     start();
   }
 };
+
+/// Puts so many blocks of 100 bytes, many at a time, so that they share extents.
+inline void put_many(Rig& rig, size_t count, const std::string& prefix = "key") {
+  constexpr size_t kAtOnce = 200;
+  for (size_t i = 0; i < count;) {
+    std::list<PendingPut> batch;
+    for (; batch.size() < kAtOnce && i < count; ++i) batch.emplace_back(rig, prefix + std::to_string(i), 1, 100);
+    const auto waits = [](const PendingPut& p) { return !p.acknowledged(); };
+    while (std::any_of(batch.begin(), batch.end(), waits)) rig.reactor().run_once(1'000'000);
+  }
+}
 
 }  // namespace memkv::engine

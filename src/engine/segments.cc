@@ -1,5 +1,7 @@
 #include "engine/segments.h"
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "base/sizes.h"
 #include "engine/test_rules.h"
@@ -28,6 +30,11 @@ uint64_t Segments::place_of(uint64_t epoch) const { return first_place_ + epoch 
 
 uint64_t Segments::place_of_sector(uint64_t epoch, uint32_t sector) const {
   return place_of(epoch) + uint64_t{sector} * base::kSectorBytes;
+}
+
+uint64_t Segments::number_of(uint64_t drive_offset) const {
+  if (drive_offset < first_place_) return count();
+  return std::min((drive_offset - first_place_) / bytes_, count());
 }
 
 uint64_t Segments::epoch_at(uint64_t drive_offset) const {

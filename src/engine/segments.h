@@ -24,12 +24,14 @@ class Segments {
   uint64_t free() const { return newest_ == 0 ? count() : count() - (newest_ - oldest_ + 1); }
   /// The newest one is in the last place.
   bool full() const { return newest_ != 0 && free() == 0; }
-  uint64_t bytes() const { return bytes_; }        ///< of each
-  uint32_t sectors() const;                        ///< likewise
-  uint64_t usable_bytes() const;                   ///< of all, less their first and last sector
-  uint64_t place_of(uint64_t epoch) const;         ///< offset on the drive
+  uint64_t bytes() const { return bytes_; }  ///< of each
+  uint32_t sectors() const;                  ///< likewise
+  uint64_t usable_bytes() const;             ///< of all, less their first and last sector
+  uint64_t place_of(uint64_t epoch) const;   ///< offset on the drive
+  uint64_t end_of(uint64_t epoch) const { return place_of(epoch) + bytes_; }
   uint64_t epoch_at(uint64_t drive_offset) const;  ///< 0: nothing live there
   uint64_t place_of_sector(uint64_t epoch, uint32_t sector) const;
+  uint64_t number_of(uint64_t drive_offset) const;  ///< of the place that it lies in; count(): none
 
   /// The next epoch, in a free place.
   void open_next();

@@ -179,6 +179,23 @@ class FooterReader {
   /// `trailer` and `bytes` are those of open_footer.
   FooterReader(const FooterTrailer& trailer, base::Bytes bytes);
   Result<bool> next(FooterEntry& out);  ///< as RecordReader::next
+  /// The same of a footer whose entries were all read by next() before: nothing is checked again. False: there are no
+  /// more.
+  bool next_checked(FooterEntry& out) {
+    if (left_ == 0) return false;
+    std::memcpy(&out.header, rest_.data(), sizeof(RecordHeader));
+    const bool head = out.header.kind == RecordKind::kHead;
+    if (head) {
+      const base::Bytes payload = rest_.subspan(sizeof(RecordHeader), out.header.payload_bytes);
+      std::memcpy(&out.head.head, payload.data(), sizeof(HeadPayload));
+      out.head.sequences = payload.subspan(sizeof(HeadPayload));
+    }
+    const uint32_t size = footer_entry_bytes(out.header);
+    MEMKV_ASSERT(size <= rest_.size(), "next() was not here before");
+    rest_ = rest_.subspan(size);
+    --left_;
+    return true;
+  }
 
  private:
   FooterTrailer trailer_;
