@@ -66,6 +66,42 @@ TEST(Opening, ReadsTheNewestSegmentInLargePieces) {
   EXPECT_LE(reads.count, 12u + 10u) << "12: of eleven segments, their ends and beginnings";
 }
 
+/// Payloads that nobody looks at are read ahead with the extents before and behind them. More of them cannot be read than
+/// a drive may have to stay in.
+TEST(Opening, WhatOnlyReadingAheadTouchesMayBeUnreadable) {
+  constexpr int kBlocks = 200;
+  DamageRig d(1);
+  for (int i = 0; i < kBlocks; ++i) d.put("key" + std::to_string(i), base::kSectorBytes);
+  d.rig.close();
+  const std::vector<uint64_t> payloads = d.find_blocks(0).at(BlockOf::kPayload);
+  ASSERT_EQ(payloads.size(), size_t{kBlocks});
+  d.rig.before_open_ = [&](Rig& rig) {
+    for (size_t i = 0; i < payloads.size(); i += 4) rig.device(0).fail_reads(payloads[i], base::kSectorBytes);
+  };
+  d.rig.open();
+  EXPECT_EQ(d.rig.store().counters().blocks, uint64_t{kBlocks});
+  EXPECT_EQ(d.rig.store().counters().recovered_rot, 0u);
+  EXPECT_EQ(d.rig.store().counters().recovered_torn, 0u);
+}
+
+/// Every read of a start that can go wrong goes wrong once.
+TEST(Opening, WhatComesWrongOnceIsReadAgain) {
+  DamageRig d(1);
+  for (int i = 0; i < 60; ++i) d.put("key" + std::to_string(i % 40), 200'000);
+  for (int i = 0; i < 100; ++i) d.put("small" + std::to_string(i), 3000);
+  d.rig.close();
+  std::vector<uint64_t> sectors;
+  for (const auto& [kind, places] : d.find_blocks(0)) sectors.insert(sectors.end(), places.begin(), places.end());
+  d.rig.before_open_ = [&](Rig& rig) {
+    for (const uint64_t sector : sectors) rig.device(0).fail_reads(sector, base::kSectorBytes, 1);
+  };
+  d.rig.open();
+  EXPECT_EQ(d.rig.store().counters().recovered_rot, 0u);
+  EXPECT_EQ(d.rig.store().counters().recovered_lost, 0u);
+  d.rig.device(0).heal();
+  EXPECT_EQ(d.check(), 0u);
+}
+
 /// More records than the index has room for, and yet room for all blocks, since most records are of older versions.
 TEST(Opening, OldVersionsTakeNoRoomInTheIndex) {
   DamageRig d(2);
