@@ -31,8 +31,7 @@ class SipStream {
   Hash128 finish128();
 
  private:
-  void compress(uint64_t word);
-  void rounds(int n);
+  struct State;
 
   uint64_t v0_, v1_, v2_, v3_;
   uint64_t pending_ = 0;  ///< bytes of the last word, as long as it has fewer than 8
