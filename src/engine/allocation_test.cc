@@ -13,12 +13,11 @@
 namespace memkv::engine {
 namespace {
 
-constexpr uint32_t kBytes = 300'000;
 constexpr size_t kKeys = 100;
 
 /// Puts and reads blocks again and again, with the test's own memory taken before. Counts what the store allocates
 /// meanwhile.
-class MemoryMode : public testing::Test {
+class MemoryMode : public testing::TestWithParam<uint32_t> {
  protected:
   MemoryMode() {
     for (size_t i = 0; i < kKeys; ++i) names_.push_back("key" + std::to_string(i));
@@ -28,21 +27,21 @@ class MemoryMode : public testing::Test {
 
   /// The sums do not fit the key. The store passes them on, and nobody checks them here.
   bool put(size_t i) {
-    const Reservation room = rig_.store().reserve(kBytes);
+    const Reservation room = rig_.store().reserve(bytes_, names_[i].size());
     if (room.data == nullptr) return false;
-    std::memcpy(room.data, content_.data(), kBytes);
+    std::memcpy(room.data, content_.data(), bytes_);
     PutOp op;
     op.key = keys_[i];
-    op.payload = {room.data, kBytes, sums_.data()};
+    op.payload = {room.data, bytes_, sums_.data()};
     return rig_.run(op, [&] { rig_.store().put(op); }) == Status::kOk;
   }
 
   bool get(size_t i) {
-    const Lookup found = rig_.store().lookup(keys_[i], 0, kBytes, 0);
+    const Lookup found = rig_.store().lookup(keys_[i], 0, bytes_, 0);
     if (found.status != Status::kOk) return false;
     ReadOp op;
     op.key = keys_[i];
-    op.length = kBytes;
+    op.length = bytes_;
     const bool read = rig_.run(op, [&] { rig_.store().read(op); }) == Status::kOk;
     if (read) rig_.store().release(op);
     return read;
@@ -57,9 +56,11 @@ class MemoryMode : public testing::Test {
     return counter.count();
   }
 
+  const uint32_t bytes_ = GetParam();
+  const size_t rounds_ = 600'000'000 / bytes_;  // several rounds through the log
   Rig rig_{1, 128 * kMi, true};
-  const std::string content_ = std::string(kBytes, 'x');
-  std::vector<uint64_t> sums_ = std::vector<uint64_t>(base::grain_count(kBytes));
+  const std::string content_ = std::string(bytes_, 'x');
+  std::vector<uint64_t> sums_ = std::vector<uint64_t>(base::grain_count(bytes_));
   std::vector<std::string> names_;
   std::vector<BlockKey> keys_;
   size_t hits_ = 0;
@@ -85,20 +86,22 @@ TEST(Opening, TakesAtMost64BytesABlock) {
   EXPECT_LE(many - few, 64 * (kMany - kFew)) << "beside what it always takes: " << few << " and " << many;
 }
 
-TEST_F(MemoryMode, AnAllocationIsCounted) {
+TEST_P(MemoryMode, AnAllocationIsCounted) {
   const base::AllocationCounter counter;
   names_.push_back(std::string(100, 'k'));
   EXPECT_GT(counter.count(), 0u);
 }
 
-TEST_F(MemoryMode, PutsGetsAndReclaimAllocateNothing) {
-  allocations_of(2000);  // several rounds through the log
+TEST_P(MemoryMode, PutsGetsAndReclaimAllocateNothing) {
+  allocations_of(rounds_);
   hits_ = 0;
   const uint64_t reclaimed = rig_.store().counters().segments_reclaimed;
-  EXPECT_EQ(allocations_of(2000), 0u);
-  EXPECT_EQ(hits_, 2000u);
+  EXPECT_EQ(allocations_of(rounds_), 0u);
+  EXPECT_EQ(hits_, rounds_);
   EXPECT_GT(rig_.store().counters().segments_reclaimed, reclaimed + 2) << "reclaim was part of it";
 }
+
+INSTANTIATE_TEST_SUITE_P(Sizes, MemoryMode, testing::Values(300'000, 4096));
 
 }  // namespace
 }  // namespace memkv::engine

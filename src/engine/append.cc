@@ -61,9 +61,9 @@ void FinishedAppends::on_post(io::IoOp& op, int32_t) {
   AppendQueue done = f.queue_;
   f.queue_ = {};
   while (Append* a = done.pop()) {
-    const uint64_t room_epoch = a->reserved_sector != 0 ? a->reserved_epoch : 0;
+    const uint64_t room_epoch = a->reserved_epoch, room_sector = a->reserved_sector;
     a->on_done(*a);
-    if (room_epoch != 0) f.owner_.close_room(room_epoch);
+    if (room_sector != 0) f.owner_.close_room(room_epoch, room_sector);
   }
   f.owner_.pump();
 }

@@ -54,7 +54,7 @@ class FinishedAppends {
   class Owner {
    public:
     /// The record's room in the segment is a record now, and its owner knows where it lies.
-    virtual void close_room(uint64_t epoch) = 0;
+    virtual void close_room(uint64_t epoch, uint64_t sector) = 0;
     /// All were told.
     virtual void pump() = 0;
 

@@ -21,11 +21,6 @@ uint32_t header_bytes_of(const Append& a) {
 
 uint32_t entry_bytes_of(const Append& a) { return format::footer_entry_bytes(a.header); }
 
-/// Where a payload of this size may start in an extent.
-uint64_t payload_start(uint64_t at, uint32_t bytes) {
-  return base::align_up(at, bytes != 0 && bytes % base::kSectorBytes == 0 ? base::kSectorBytes : format::kPackBytes);
-}
-
 }  // namespace
 
 ExtentWriter::ExtentWriter(io::Reactor& reactor, const LogConfig& config, Segments& segments, SegmentFooter& footer,

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/bytes.h"
 #include "engine/append.h"
 #include "engine/device_write.h"
 #include "engine/extent_note.h"
@@ -27,6 +28,11 @@ class ExtentBuffers {
 
 constexpr uint32_t sectors_of(uint64_t bytes) {
   return static_cast<uint32_t>((bytes + base::kSectorBytes - 1) / base::kSectorBytes);
+}
+
+/// Where a payload of this size may start in an extent.
+constexpr uint64_t payload_start(uint64_t at, uint32_t bytes) {
+  return base::align_up(at, bytes != 0 && bytes % base::kSectorBytes == 0 ? base::kSectorBytes : format::kPackBytes);
 }
 
 struct LogConfig {

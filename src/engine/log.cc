@@ -31,9 +31,10 @@ Log::Log(io::Reactor& reactor, const Config& config, LogOwner& owner, StoreCount
       finished_(reactor, *this),
       segments_(config_.slice),
       footer_(config_.slice.segment_bytes),
-      extents_(reactor, config_, segments_, footer_, evictions_, finished_, owner, *this, counters) {
-  header_write_.set_up(reactor, device(), config_.slice.dsync, on_header, this);
-  footer_write_.set_up(reactor, device(), config_.slice.dsync, on_footer, this);
+      extents_(reactor, config_, segments_, footer_, evictions_, finished_, owner, *this, counters),
+      rooms_(config_, segments_, extents_) {
+  segment_writes_.header.set_up(reactor, device(), config_.slice.dsync, on_header, this);
+  segment_writes_.footer.set_up(reactor, device(), config_.slice.dsync, on_footer, this);
 }
 
 void Log::start(const Position& position) {
@@ -67,33 +68,18 @@ void Log::enqueue(Append& a) {
   if (out()) return finished_.add(a, stopped_ ? Status::kCanceled : Status::kIo);
   if (trouble_.refuses(reactor_)) return finished_.add(a, trouble_.refusal);
   if (a.sums.size() > 1 || !a.ranges.empty()) a.lone = true;
-  if (a.reserved_sector != 0) return fill_room(a);
+  if (a.reserved_sector != 0) {  // it lies there already
+    rooms_.fill(a);
+    return finished_.add(a, Status::kOk);
+  }
   (a.move ? moves_ : fresh_).push(a);
-}
-
-/// Memory mode: the record lies there already, only its header is missing.
-void Log::fill_room(Append& a) {
-  MEMKV_ASSERT(config_.memory_mode && a.payload != nullptr);
-  a.header.payload_place = base::kSectorBytes / format::kPackBytes;
-  format::ExtentBuilder builder({a.payload - base::kSectorBytes, base::kSectorBytes});
-  MEMKV_ASSERT(builder.append(a.header, a.key, a.sums, a.ranges));
-  format::ExtentHeader h{};
-  h.epoch = a.reserved_epoch;
-  h.sector_in_segment = static_cast<uint32_t>(a.reserved_sector);
-  h.header_bytes = base::kSectorBytes;
-  h.extent_bytes =
-      base::kSectorBytes + static_cast<uint32_t>(base::align_up(a.header.payload_bytes, base::kSectorBytes));
-  builder.finish(h, extents_.seed());
-  const uint64_t offset = segments_.place_of(a.reserved_epoch) + (a.reserved_sector + 1) * base::kSectorBytes;
-  a.place = {config_.slice.drive_index, offset / format::kPackBytes};
-  a.epoch = a.reserved_epoch;
-  finished_.add(a, Status::kOk);
 }
 
 void Log::pump() {
   if (stopped_ && idle()) return owner_.on_log_at_rest();
   if (out() || trouble_.refuses(reactor_)) return;
-  if (phase_ == Phase::kHeader && !header_write_.pending()) header_write_.start_again();  // was refused a while ago
+  if (phase_ == Phase::kHeader && !segment_writes_.header.pending())
+    segment_writes_.header.start_again();  // was refused a while ago
   if (phase_ == Phase::kNeedSegment && (!fresh_.empty() || !moves_.empty())) need_segment();
   while (phase_ == Phase::kOpen && !extents_.full() && !(fresh_.empty() && moves_.empty())) {
     // The last segment is for what reclaim moves, and nothing else may seal it.
@@ -142,7 +128,8 @@ bool Log::write_mark() {
 }
 
 bool Log::idle() const {
-  return extents_.idle() && fresh_.empty() && moves_.empty() && !footer_write_.pending() && !header_write_.pending();
+  return extents_.idle() && fresh_.empty() && moves_.empty() && !segment_writes_.footer.pending() &&
+         !segment_writes_.header.pending();
 }
 
 void Log::stop(Status status) {
@@ -210,7 +197,7 @@ void Log::on_header(io::IoOp& op, int32_t result) {
   if (result < 0) {
     if (log.refuses_instead(result)) return;  // pump() comes again
     if (log.trouble_.errors >= kErrorsMax) return log.give_up("its segment headers cannot be written");
-    return log.header_write_.start_again();
+    return log.segment_writes_.header.start_again();
   }
   format::SegmentHeader written;
   std::memcpy(&written, log.header_, sizeof written);
@@ -266,40 +253,24 @@ bool Log::wants_anchor() const {
 // --- rooms and pins
 
 /// Takes room for a record and its header at the end of the newest segment, or of the next one.
-Log::Room Log::reserve(uint32_t bytes) {
+Log::Room Log::reserve(uint32_t bytes, size_t key_bytes) {
   MEMKV_ASSERT(config_.memory_mode);
-  const uint32_t sectors = 1 + sectors_of(bytes);
-  const auto is_full = [&] { return extents_.sector() + sectors + 1 > segments_.sectors(); };
-  if (out() || segments_.full() || sectors + 2 > segments_.sectors()) return {};
+  if (out() || segments_.full() || sectors_of(bytes) + 3 > segments_.sectors()) return {};
+  const auto is_full = [&] {
+    return extents_.sector() + rooms_.sectors_for(bytes, key_bytes) + 1 > segments_.sectors();
+  };
   for (int attempt = 0; attempt < 2; ++attempt) {
     if (phase_ == Phase::kNeedSegment) need_segment();
     if (phase_ != Phase::kOpen) return {};
-    if (!is_full()) break;
+    if (!is_full()) return rooms_.open(bytes, key_bytes);
     if (!extents_.idle() || attempt == 1) return {};
     seal();
   }
-  if (phase_ != Phase::kOpen || is_full()) return {};
-  Room room;
-  room.sector = extents_.sector();
-  room.epoch = segments_.newest();
-  room.data = device().view(segments_.place_of_sector(room.epoch, extents_.sector() + 1),
-                            base::align_up(bytes, base::kSectorBytes));
-  if (room.data == nullptr) return {};
-  // Until its put comes the room is an extent without records: where it is given back, a walk over the segment passes
-  // it.
-  extents_.skip(sectors);
-  segments_.open_room(room.epoch);
-  format::ExtentBuilder builder({room.data - base::kSectorBytes, base::kSectorBytes});
-  format::ExtentHeader h{};
-  h.epoch = room.epoch;
-  h.sector_in_segment = static_cast<uint32_t>(room.sector);
-  h.header_bytes = base::kSectorBytes;
-  h.extent_bytes = sectors * base::kSectorBytes;
-  builder.finish(h, extents_.seed());
-  return room;
+  return {};
 }
 
-void Log::close_room(uint64_t epoch) {
+void Log::close_room(uint64_t epoch, uint64_t sector) {
+  rooms_.close(epoch, sector);
   if (segments_.close_room(epoch)) owner_.on_oldest_unpinned(config_.slice.drive_index);
 }
 

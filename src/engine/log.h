@@ -8,6 +8,7 @@
 #include "engine/device_write.h"
 #include "engine/extent_writer.h"
 #include "engine/recent_evictions.h"
+#include "engine/room_extents.h"
 #include "engine/segment_footer.h"
 #include "engine/segments.h"
 #include "engine/store.h"
@@ -87,13 +88,9 @@ class Log final : private FinishedAppends::Owner, private ExtentWriter::Owner {
 
   // Memory mode: room that is filled in place. It is open until it is abandoned, or until on_done of its append has
   // run.
-  struct Room {
-    std::byte* data = nullptr;
-    uint64_t sector = 0;
-    uint64_t epoch = 0;
-  };
-  Room reserve(uint32_t bytes);
-  void close_room(uint64_t epoch) override;
+  using Room = RoomExtents::Room;
+  Room reserve(uint32_t bytes, size_t key_bytes);
+  void close_room(uint64_t epoch, uint64_t sector) override;
 
   Segments& segments() { return segments_; }
   const Segments& segments() const { return segments_; }
@@ -118,7 +115,11 @@ class Log final : private FinishedAppends::Owner, private ExtentWriter::Owner {
     void end(const LogConfig& config);  ///< a write was done
   };
 
-  void fill_room(Append& a);
+  /// Of what stands before and behind the extents.
+  struct SegmentWrites {
+    DeviceWrite header, footer;
+  };
+
   void on_extent_written() override;
   void append_failed_again();
   void seal();
@@ -139,13 +140,14 @@ class Log final : private FinishedAppends::Owner, private ExtentWriter::Owner {
   RecentEvictions evictions_;
   SegmentFooter footer_;
   ExtentWriter extents_;
+  RoomExtents rooms_;
   AppendQueue fresh_, moves_;  // waiting; those of reclaim go first
   Phase phase_ = Phase::kNeedSegment;
   bool out_ = false, stopped_ = false;
   Trouble trouble_;
   LogFacts anchored_;
   uint64_t idle_since_ns_ = 0;
-  DeviceWrite header_write_, footer_write_;
+  SegmentWrites segment_writes_;
   alignas(base::kSectorBytes) std::byte header_[base::kSectorBytes]{};
 };
 

@@ -37,7 +37,7 @@ void Log::write_footer() {
   const base::MutBytes bytes = footer_.finish(t, extents_.seed());
   counters_.device_bytes_written += bytes.size();
   const uint64_t end = segments_.place_of(segments_.newest()) + segments_.bytes();
-  footer_write_.start(bytes.data(), bytes.size(), end - bytes.size());
+  segment_writes_.footer.start(bytes.data(), bytes.size(), end - bytes.size());
 }
 
 void Log::request_reclaim() {
@@ -78,7 +78,7 @@ void Log::open_segment() {
   extents_.begin_segment(h.checksum);
   std::memcpy(header_, &h, sizeof h);
   counters_.device_bytes_written += base::kSectorBytes;
-  header_write_.start(header_, base::kSectorBytes, segments_.place_of(segments_.newest()));
+  segment_writes_.header.start(header_, base::kSectorBytes, segments_.place_of(segments_.newest()));
 }
 
 void Log::free_oldest() {

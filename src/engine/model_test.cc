@@ -268,7 +268,7 @@ class ModelTest {
       case Kind::kPut:
       case Kind::kPutIfAbsent:
         if (plan_.kind == RigKind::kMemory && !job.bytes.empty() && random_.below(2) == 0)
-          job.room = store.reserve(static_cast<uint32_t>(job.bytes.size()));
+          job.room = store.reserve(static_cast<uint32_t>(job.bytes.size()), job.block_key().key.size());
         job.put.key = job.block_key();
         job.put.if_absent = job.kind == Kind::kPutIfAbsent;
         job.put.payload = job.payload(job.bytes, 0);

@@ -19,7 +19,7 @@ constexpr size_t kFill = 1'900'000;  // about the size of a segment
 class RoomInTheOldestSegment : public testing::Test {
  protected:
   RoomInTheOldestSegment() : bytes(bytes_of("room", 1, kRoom)) {
-    room = rig.store().reserve(kRoom);
+    room = rig.store().reserve(kRoom, name.size());
     do {
       fills.emplace_back(rig, "fill" + std::to_string(fills.size()), 1, kFill);
       rig.reactor().advance(100 * kMs);

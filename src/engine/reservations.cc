@@ -14,12 +14,12 @@ constexpr size_t kRoomsAtStart = 1024;
 
 Reservations::Reservations(Drives& drives) : drives_(drives), rooms_(kRoomsAtStart) {}
 
-Reservation Reservations::reserve(uint32_t bytes) {
+Reservation Reservations::reserve(uint32_t bytes, size_t key_bytes) {
   const uint64_t id = next_id_;
   for (size_t i = 0; i < drives_.count(); ++i) {
     Log* log = drives_.usable_log(static_cast<uint8_t>((id + i) % drives_.count()));
     if (log == nullptr) continue;
-    const Log::Room room = log->reserve(bytes);
+    const Log::Room room = log->reserve(bytes, key_bytes);
     if (room.data == nullptr) continue;
     ++next_id_;
     insert({room.data, id, room.epoch, room.sector, log->config().slice.drive_index});
@@ -33,7 +33,7 @@ void Reservations::abandon(const Reservation& reservation) {
   if (found == nullptr || found->id != reservation.id) return;
   const Room room = *found;
   erase(*found);
-  drives_.log_of(room.drive)->close_room(room.epoch);
+  drives_.log_of(room.drive)->close_room(room.epoch, room.sector);
 }
 
 std::optional<Reservations::Room> Reservations::use(const std::byte* payload) {

@@ -25,7 +25,7 @@ class Reservations {
 
   explicit Reservations(Drives& drives);
   /// In turn on the drives; no data: none of them has room now.
-  Reservation reserve(uint32_t bytes);
+  Reservation reserve(uint32_t bytes, size_t key_bytes);
   /// Gives the room back. One that was used already is not known any more: nothing is done.
   void abandon(const Reservation& reservation);
   /// The room that the payload lies in, which is used from now on; nothing: it lies elsewhere.

@@ -79,9 +79,9 @@ void StoreImpl::flush_namespace(FlushOp& op) { Flush::start(parts_, range_writer
 
 void StoreImpl::read_key(KeyOp& op) { ReadKey::start(parts_, op); }
 
-Reservation StoreImpl::reserve(uint32_t bytes) {
+Reservation StoreImpl::reserve(uint32_t bytes, size_t key_bytes) {
   if (!options_.memory_mode || tick_.closing()) return {};
-  const Reservation reservation = reservations_.reserve(bytes);
+  const Reservation reservation = reservations_.reserve(bytes, key_bytes);
   if (reservation.data == nullptr) reclaimer_.start();
   return reservation;
 }

@@ -226,7 +226,7 @@ class Store {
   };
   virtual void read_key(KeyOp& op) = 0;
 
-  virtual Reservation reserve(uint32_t bytes) = 0;
+  virtual Reservation reserve(uint32_t bytes, size_t key_bytes) = 0;  ///< for a payload, with a key of at most so many
   virtual void abandon(Reservation reservation) = 0;  ///< one that no put or chunk has used; of others nothing is left
 
   /// The other drives' superblocks say durably that these are out, a bit each. All that went out together are told

@@ -42,7 +42,7 @@ class StoreImpl final : public Store {
     return blocks_.list(namespace_id, cursor, limit, visit, context);
   }
   void read_key(KeyOp& op) override;
-  Reservation reserve(uint32_t bytes) override;
+  Reservation reserve(uint32_t bytes, size_t key_bytes) override;
   void abandon(Reservation reservation) override { reservations_.abandon(reservation); }
   void take_drives_out(uint64_t drives) override;
   const StoreCounters& counters() const override;

@@ -55,7 +55,7 @@ TEST(Store, MemoryModeReadsInPlace) {
   Rig rig(1, 256 * kMi, true);
   put_all_sizes(rig);
   check_all_sizes(rig);
-  const Reservation room = rig.store().reserve(300'000);
+  const Reservation room = rig.store().reserve(300'000, 8);
   ASSERT_NE(room.data, nullptr);
   const std::string bytes = bytes_of("reserved", 1, 300'000);
   std::memcpy(room.data, bytes.data(), bytes.size());
@@ -67,7 +67,7 @@ TEST(Store, MemoryModeReadsInPlace) {
   op.payload = {room.data, 300'000, sums.data()};
   ASSERT_EQ(rig.run(op, [&] { rig.store().put(op); }), Status::kOk);
   rig.expect("reserved", bytes);
-  rig.store().abandon(rig.store().reserve(100'000));
+  rig.store().abandon(rig.store().reserve(100'000, 8));
 }
 
 TEST(Store, OverwriteRemoveIfAbsentAndListOverRestarts) {

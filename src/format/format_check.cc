@@ -199,6 +199,12 @@ ExtentBuilder::ExtentBuilder(base::MutBytes buffer) : buffer_(buffer) {
   MEMKV_ASSERT(!buffer.empty() && buffer.size() % base::kSectorBytes == 0);
 }
 
+ExtentBuilder::ExtentBuilder(base::MutBytes buffer, uint32_t used, uint16_t records) : ExtentBuilder(buffer) {
+  MEMKV_ASSERT(used >= sizeof(ExtentHeader) && used <= buffer.size());
+  used_ = used;
+  records_ = records;
+}
+
 bool ExtentBuilder::append(const RecordHeader& header, std::string_view key, std::span<const uint64_t> grain_sums,
                            std::span<const PresentRange> ranges) {
   MEMKV_ASSERT(note_words_ == 0, "the note comes last: it takes the end of the room that records grow into");

@@ -94,11 +94,14 @@ class ExtentBuilder {
  public:
   /// `buffer` is the header's whole room: a multiple of 4 KiB.
   explicit ExtentBuilder(base::MutBytes buffer);
+  /// Goes on with a header that has so many records, in its first `used` bytes.
+  ExtentBuilder(base::MutBytes buffer, uint32_t used, uint16_t records);
   /// Appends a record. The counts (key_bytes, grain_count, range_count) are taken from the spans. False: it does not
   /// fit, and nothing was written.
   bool append(const RecordHeader& header, std::string_view key, std::span<const uint64_t> grain_sums,
               std::span<const PresentRange> ranges = {});
   uint16_t record_count() const { return records_; }
+  uint32_t used() const { return static_cast<uint32_t>(used_); }
   /// Writes the note about the extent before this one at the header's end (format.h ExtentNote). False: it does not
   /// fit, and nothing was written.
   bool note(uint32_t sector, std::span<const NoteEntry> entries);

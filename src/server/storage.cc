@@ -132,8 +132,7 @@ uint64_t Storage::shard_bytes(uint32_t drive_index) const {
 uint64_t Storage::fitting_bytes(uint32_t drive_index, uint64_t block_bytes) const {
   if (!drives_[drive_index].present) return 0;
   const uint64_t segment = memory_mode() ? segment_bytes_ : volume_->superblock_of(drive_index).segment_bytes;
-  const uint32_t batch = memory_mode() ? 1u : format::kFitBatch;  // what is received where it stays stands alone
-  return shard_count_ * format::fitting_bytes(shard_bytes(drive_index), segment, block_bytes, batch);
+  return shard_count_ * format::fitting_bytes(shard_bytes(drive_index), segment, block_bytes, format::kFitBatch);
 }
 
 uint64_t Storage::index_bytes(uint64_t index_block_bytes) const {

@@ -14,6 +14,11 @@ using transport::PayloadTarget;
 
 namespace {
 
+/// That the record will have.
+std::string_view key_of(const Op& op) {
+  return op.request.kind == wire::OpKind::kChunk ? op.upload->key : op.request.key.key;
+}
+
 /// Whole chunks can be received where they stay.
 bool may_reserve(const Op& op) {
   if (op.request.length == 0) return false;
@@ -119,7 +124,8 @@ bool ConnectionReceiver::take_room(Op& op) {
   Worker& worker = connection_.worker();
   const uint32_t length = op.request.length;
   // What is received where it stays keeps its segment from being reclaimed: of that, too, each has a part.
-  if (may_reserve(op) && worker.slots().room_in_log(holder, length)) op.reservation = op.shard->store->reserve(length);
+  if (may_reserve(op) && worker.slots().room_in_log(holder, length))
+    op.reservation = op.shard->store->reserve(length, key_of(op).size());
   if (op.reservation.data != nullptr) {
     holder.tenant->room_bytes += length;
     holder.room_bytes += length;

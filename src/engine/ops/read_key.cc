@@ -55,7 +55,8 @@ bool ReadKey::find_header(base::Bytes window) {
     const base::Bytes bytes = window.subspan(at);
     const auto peeked = format::peek_extent(bytes);
     if (!peeked || peeked->header_bytes > bytes.size()) continue;
-    const auto extent = format::open_extent(bytes, log_.extents().seed());
+    // Memory mode: while rooms of the extent are open, its header is not hashed yet.
+    const auto extent = parts_.options.memory_mode ? peeked : format::open_extent(bytes, log_.extents().seed());
     const uint64_t sector = (begin_ + at - log_.segments().place_of(epoch_)) / base::kSectorBytes;
     if (!extent || extent->epoch != epoch_ || extent->sector_in_segment != sector) continue;
     if (find_record(*extent, bytes)) return true;
