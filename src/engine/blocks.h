@@ -31,6 +31,7 @@ class Blocks {
   /// The entry that points at the very record with this header at `place`; null: at another version, a copy, or none.
   Entry* find_record(const format::RecordHeader& header, Place place);
   /// A block whose drive is out is dropped here, and null.
+  void prefetch(Digest digest) const { index_.prefetch(digest); }
   Entry* find_usable(Digest digest);
   /// A chunk whose drive is out takes its block with it, and is null.
   Entry* find_usable_chunk(Digest block, uint32_t chunk);

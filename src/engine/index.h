@@ -94,6 +94,12 @@ class Index {
 
   Entry* find(Digest digest);
   const Entry* find(Digest digest) const { return const_cast<Index*>(this)->find(digest); }
+  /// find() is to come: the memory that it looks at first is on its way meanwhile.
+  void prefetch(Digest digest) const {
+    const Entry* entry = &slots_[home(digest)];
+    __builtin_prefetch(entry);
+    __builtin_prefetch(entry + 1);  // 48 bytes: on the same line of the cache, or the next
+  }
   /// A new entry, all other fields zero. The digest is not there yet (asserted). kNoSpace at entries_max.
   Result<Entry*> insert(Digest digest, uint16_t namespace_index = 0);
   /// The entry of the digest, or else a new one, as insert() makes it: `fresh` says which.

@@ -196,6 +196,8 @@ class Store {
   virtual void abort(Upload& upload) = 0;  ///< allowed while chunks are in flight; they finish and are dead
   virtual void write(WriteOp& op) = 0;
 
+  /// An op on the block is to come, after those of other blocks: what is known of it is fetched meanwhile.
+  virtual void prefetch(const BlockKey& key) = 0;
   virtual Lookup lookup(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation) = 0;
   virtual void read(ReadOp& op) = 0;     ///< looks up again; kMiss/kChanged/kBusy(buffer too small now) as status
   virtual void release(ReadOp& op) = 0;  ///< after on_done of a read with data: the bytes are not needed any more

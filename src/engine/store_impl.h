@@ -28,6 +28,7 @@ class StoreImpl final : public Store {
   void commit(CommitOp& op) override;
   void abort(Upload& upload) override { uploads_.abort(upload); }
   void write(WriteOp& op) override;
+  void prefetch(const BlockKey& key) override { blocks_.prefetch(key.digest); }
   Lookup lookup(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation) override;
   void read(ReadOp& op) override;
   void release(ReadOp& op) override;

@@ -55,13 +55,15 @@ PayloadTarget ConnectionReceiver::on_ops(const wire::FrameHeader& header, std::s
 }
 
 /// Gives each op a context, links those that are chained, refuses at once what cannot be done, and starts what needs no
-/// payload. The others wait for theirs, in incoming_.
+/// payload. The gets of a run start together: by then what the store knows of them has come from memory. What needs a
+/// payload waits for it, in incoming_.
 void ConnectionReceiver::admit_all(wire::OpsDecoder& decoder, OpsFrame& ops_frame) {
   const wire::OpsHeader header = decoder.header();
   Admission admission(connection_, ops_frame, header);
   // Before anything of this frame is done: what the client has given up until then is not done behind it.
   KnownClient& client = *connection_.client();
   client.epoch = std::max(client.epoch, header.epoch);
+  OpQueue gets;
   for (wire::Op wire_op; decoder.next(wire_op);) {
     Op* op = admission.admit(wire_op);
     if (op == nullptr && !admission.reject(wire_op.index)) break;
@@ -70,13 +72,23 @@ void ConnectionReceiver::admit_all(wire::OpsDecoder& decoder, OpsFrame& ops_fram
       if (!admission.check(*op)) op = nullptr;
     }
     if (!wire::has_payload(wire_op.kind)) {
-      if (op != nullptr) launch(*op);
+      if (op != nullptr && wire_op.kind == wire::OpKind::kGet) {
+        gets.push_back(*op);
+      } else if (op != nullptr) {
+        launch_all(gets);  // the order stays
+        launch(*op);
+      }
       continue;
     }
     incoming_[incoming_count_++] = {op, wire_op.length};
     if (op != nullptr) op->seed = chunk_seed_of(*op);
   }
   admission.end();
+  launch_all(gets);
+}
+
+void ConnectionReceiver::launch_all(OpQueue& ops) {
+  while (Op* op = ops.pop_front()) launch(*op);
 }
 
 /// An op without payload.

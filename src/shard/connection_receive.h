@@ -57,6 +57,7 @@ class ConnectionReceiver {
   std::span<Incoming> incoming() { return std::span(incoming_).first(incoming_count_); }
   void admit_all(wire::OpsDecoder& decoder, OpsFrame& ops_frame);
   void launch(Op& op);
+  void launch_all(OpQueue& ops);
   void reject_all(uint64_t request_id, std::span<const std::byte> body, Status status);
   transport::PayloadTarget find_room(uint32_t payload_bytes);
   bool take_room(Op& op);

@@ -335,6 +335,24 @@ TEST_F(WorkerTest, ChainedOpsRunInOrderAndStopAtAFailure) {
   EXPECT_EQ(plain(OpKind::kStat, "other").op.status, Status::kMiss);
 }
 
+/// Gets of a frame start together; what is chained to them waits all the same.
+TEST_F(WorkerTest, GetsOfAFrameKeepTheirPlaceInAChain) {
+  put("k", "one");
+  client.op({.kind = OpKind::kGet, .length = 100, .key = "absent"});
+  client.op({.kind = OpKind::kGet, .flags = wire::kOpChained, .length = 100, .key = "k"});
+  client.op({.kind = OpKind::kPut, .flags = wire::kOpChained, .key = "k"}, "other", sums_of("k", "other"));
+  client.op({.kind = OpKind::kGet, .flags = wire::kOpChained, .length = 100, .key = "k"});
+  client.op({.kind = OpKind::kRemove, .flags = wire::kOpChained, .key = "k"});
+  client.op({.kind = OpKind::kGet, .flags = wire::kOpChained, .length = 100, .key = "k"});
+  const uint64_t request = client.send();
+  EXPECT_EQ(reply(request, 0).op.status, Status::kMiss);
+  EXPECT_EQ(reply(request, 1).payload, "one");
+  EXPECT_EQ(reply(request, 2).op.status, Status::kOk);
+  EXPECT_EQ(reply(request, 3).payload, "other");
+  EXPECT_EQ(reply(request, 4).op.status, Status::kOk);
+  EXPECT_EQ(reply(request, 5).op.status, Status::kMiss);
+}
+
 /// When an op is over, its record belongs to another op.
 TEST_F(WorkerTest, AChainedOpThatIsRefusedIsForgottenByTheOneBeforeIt) {
   const std::string data = pattern(100'000);
