@@ -107,9 +107,11 @@ class FoundRecords {
   /// Calls visit(Block) for each digest, in their order.
   template <typename Visit>
   void for_each_block(Visit&& visit) {
-    for (Partition& partition : partitions_) {
-      sort(partition);
+    for (size_t p = 0; p < partitions_.size(); ++p) {
+      sort(partitions_[p]);
+      const Partition* const following = p + 1 < partitions_.size() ? &partitions_[p + 1] : nullptr;
       for (size_t at = 0; at < sorted_.size();) {
+        if (following != nullptr) following->prefetch(at);
         size_t end = at + 1;
         while (end < sorted_.size() && sorted_[end]->digest() == sorted_[at]->digest()) ++end;
         visit(Block(sorted_.data() + at, end - at));
@@ -127,6 +129,11 @@ class FoundRecords {
     FoundRecord* next = nullptr;  // the room that is left in the last piece
     FoundRecord* end = nullptr;
     std::vector<std::unique_ptr<FoundRecord[]>> pieces;
+    /// Into the cache: partitions are looked at one behind the other.
+    void prefetch(size_t record) const {
+      if (record < pieces.size() * kPieceRecords)
+        __builtin_prefetch(&pieces[record / kPieceRecords][record % kPieceRecords]);
+    }
     size_t count() const { return pieces.size() * kPieceRecords - static_cast<size_t>(end - next); }
   };
   struct Ranked {
