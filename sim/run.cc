@@ -258,8 +258,9 @@ void Run::act_on_network(const Action& action) {
   const uint64_t until = world_.now_ns() + action.b;
   switch (action.kind) {
     case Action::Kind::kPauseClient:
-      seat.disturbed_ns = until;
-      return action.seed % 2 == 0 ? seat.process->pause_until(until) : seat.process->stall_thread(action.seed, until);
+      action.seed % 2 == 0 ? seat.process->pause_until(until) : seat.process->stall_thread(action.seed, until);
+      seat.disturbed_ns = seat.process->paused_until_ns();  // another thread may stand still for longer
+      return;
     case Action::Kind::kKillClient:
       model_.client_died(seat.id, world_.now_ns());
       abandon_ops(*seat.process);
