@@ -30,8 +30,9 @@ class Blocks {
   const Entry* find_chunk(Digest block, uint32_t chunk) const { return index_.find(chunk_digest(block, chunk)); }
   /// The entry that points at the very record with this header at `place`; null: at another version, a copy, or none.
   Entry* find_record(const format::RecordHeader& header, Place place);
-  /// A block whose drive is out is dropped here, and null.
+  /// A lookup of the block is to come: what the index has of it is fetched meanwhile.
   void prefetch(Digest digest) const { index_.prefetch(digest); }
+  /// A block whose drive is out is dropped here, and null.
   Entry* find_usable(Digest digest);
   /// A chunk whose drive is out takes its block with it, and is null.
   Entry* find_usable_chunk(Digest block, uint32_t chunk);
