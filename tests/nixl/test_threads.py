@@ -88,8 +88,8 @@ def release_in_flight(stage, rounds, size):
         handle = agent.request("READ", [(back, slot * size, "victim", 0, size)])
         state = agent.nixl.transfer(handle)
         for _ in range(round % 3):
-            agent.nixl.check_xfer_state(handle)
-        flight += state == "PROC" and agent.nixl.check_xfer_state(handle) == "PROC"
+            under_way(agent, handle)
+        flight += state == "PROC" and under_way(agent, handle)
         refused += release(handle)
         blocks[slot] = 0xA5
     del handle
@@ -99,6 +99,15 @@ def release_in_flight(stage, rounds, size):
     assert (back.bytes[:size] == 0x11).all()
     counts = agent.close()
     return {"flight": flight, "refused": refused, "changed": changed, "canceled": counts["canceled_requests"]}
+
+
+def under_way(agent, handle):
+    """A miss is not: where a drive lags behind the others, a read of it is a miss, and not late."""
+    try:
+        return agent.nixl.check_xfer_state(handle) == "PROC"
+    except Exception as error:
+        assert type(error).__name__ == "nixlNotFoundError", error
+        return False
 
 
 def release(handle):
