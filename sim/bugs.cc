@@ -19,7 +19,7 @@ struct Bug {
   const char* what;
 };
 
-constexpr uint64_t kSeedsMax = 2000;  // a bug that no seed up to this number shows counts as not found
+constexpr uint64_t kSeedsMax = 5000;  // a bug that no seed up to this number shows counts as not found
 
 constexpr Bug kBugs[] = {
     {"extents", &TestRules::acknowledged_in_order, "rule 1: extents are acknowledged in any order"},
