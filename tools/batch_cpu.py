@@ -1,9 +1,7 @@
 #!/usr/bin/env python3
 """CPU time of servers for gets of small blocks in batches: MemKV beside redis (pipelined) and memcached (multiget).
 
-usage: tools/batch_cpu.py BIN [--rounds N] [--batch N] [--block BYTES] [--keys N]
-
-BIN is a folder with memkv and memkv-bench. Each server has one thread for requests; all are asked over loopback TCP by
+Each server has one thread for requests; all are asked over loopback TCP by
 one client with four batches under way, by turns. A line shows the median over all rounds of the user and system time
 that a server took a get, and of the other server's time over MemKV's in the same round. CPU time says little of rates,
 but a busy machine changes it less.
@@ -39,6 +37,8 @@ class Stream:
                 break
             except ConnectionRefusedError:
                 time.sleep(0.05)
+        else:
+            raise SystemExit("a server does not answer within 10 seconds")
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = bytearray(1 << 20)
 
@@ -108,6 +108,8 @@ def measure_memkv(args, keys, _):
                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             while not os.path.exists(ready) or os.path.getsize(ready) == 0:
+                if server.poll() is not None:
+                    raise SystemExit("memkv did not start")
                 time.sleep(0.05)
             with open(ready) as text:
                 address = text.read().strip()
@@ -130,7 +132,7 @@ def measure_memkv(args, keys, _):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bin", help="folder of the programs")
+    parser.add_argument("bin", help="folder with memkv and memkv-bench, such as build/release/bin")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--block", type=int, default=4096)
