@@ -112,9 +112,11 @@ def vllm(stage):
                 tier.on_schedule_end(None)
                 return LookupResult.RETRY not in verdicts
 
-            assert until_true(looked_up), "a question hangs"
-            assert set(verdicts) == {LookupResult.HIT if loaded else LookupResult.MISS}, verdicts
-            tier.on_request_finished(context)
+            try:
+                assert until_true(looked_up), "a question hangs"
+                assert set(verdicts) == {LookupResult.HIT if loaded else LookupResult.MISS}, verdicts
+            finally:
+                tier.on_request_finished(context)  # vLLM keeps a key's verdict until each request that asked for it has ended
             return loaded
 
         return store, load
