@@ -1,14 +1,20 @@
 #include "tools/bench/bare.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <csignal>
 
 #include "base/checksum.h"
 
 namespace memkv::bench {
 namespace {
+
+constexpr int kPipeBytes = 1 << 20;  // as much as a user may ask for (pipe-max-size)
 
 template <typename Move>
 bool move_all(std::span<iovec> pieces, Move&& move) {
@@ -40,6 +46,33 @@ bool send_all(int fd, std::span<iovec> pieces) {
 
 bool receive_all(int fd, std::span<iovec> pieces) {
   return move_all(pieces, [fd](msghdr& message) { return recvmsg(fd, &message, MSG_WAITALL); });
+}
+
+std::optional<PagePipe> PagePipe::make() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) < 0) return std::nullopt;
+  PagePipe pipe{base::UniqueFd(ends[0]), base::UniqueFd(ends[1])};
+  if (::fcntl(ends[1], F_SETPIPE_SZ, kPipeBytes) < kPipeBytes) return std::nullopt;
+  (void)std::signal(SIGPIPE, SIG_IGN);
+  return pipe;
+}
+
+bool PagePipe::send(int socket, base::Bytes head, base::Bytes block) {
+  if (::send(socket, head.data(), head.size(), MSG_MORE) != static_cast<ssize_t>(head.size())) return false;
+  while (!block.empty()) {
+    const iovec next{const_cast<std::byte*>(block.data()), std::min<size_t>(block.size(), kPipeBytes)};
+    ssize_t piped = ::vmsplice(in_.get(), &next, 1, 0);
+    if (piped <= 0) return false;
+    block = block.subspan(static_cast<size_t>(piped));
+    while (piped > 0) {
+      const unsigned more = block.empty() ? 0 : SPLICE_F_MORE;
+      const ssize_t moved =
+          ::splice(out_.get(), nullptr, socket, nullptr, static_cast<size_t>(piped), SPLICE_F_MOVE | more);
+      if (moved <= 0) return false;
+      piped -= moved;
+    }
+  }
+  return true;
 }
 
 void hash_block(base::Bytes block, uint64_t seed) {

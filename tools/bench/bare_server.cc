@@ -35,6 +35,8 @@ class MemoryServer {
   bool ready() const { return cold_.size() > 0; }
 
   void serve(int fd) {
+    auto pipe = options_.lend ? PagePipe::make() : std::nullopt;
+    if (options_.lend && !pipe) return;
     BareHeader header;
     for (iovec head{&header, sizeof header}; receive_all(fd, {&head, 1}); head = {&header, sizeof header}) {
       if (header.bytes > cold_.size()) return;
@@ -44,6 +46,9 @@ class MemoryServer {
         iovec payload{block, header.bytes};
         if (!receive_all(fd, {&payload, 1})) return;
         if (options_.hash) hash_block({block, header.bytes}, 1);
+      } else if (pipe) {
+        if (!pipe->send(fd, base::bytes_of(&header, sizeof header), {block, header.bytes})) return;
+        continue;
       }
       if (!send_all(fd, std::span(pieces, header.put != 0 ? 1 : 2))) return;
     }

@@ -83,6 +83,7 @@ Result<Best, Message> best_of_peer(const PeerTest& test) {
       plan.peer = test.peer;
       plan.put = test.put;
       plan.hash = test.hash;
+      plan.lend = test.lend && test.put;
       plan.block_bytes = test.block_bytes;
       plan.connections = connections;
       plan.depth = depth;
@@ -110,7 +111,9 @@ Result<BareServers, Message> start_bare_servers(const std::string& congestion) {
   if (!plain) return plain.error();
   auto hashing = start_bare({.hash = true, .congestion = congestion});
   if (!hashing) return hashing.error();
-  return BareServers{std::move(*plain), std::move(*hashing)};
+  auto lending = start_bare({.lend = true, .congestion = congestion});
+  if (!lending) return lending.error();
+  return BareServers{std::move(*plain), std::move(*hashing), std::move(*lending)};
 }
 
 double memcpy_gib_per_s(uint64_t block_bytes) {

@@ -19,7 +19,7 @@ struct Best {
 
 struct PeerTest {
   const Peer* peer = nullptr;
-  bool put = false, hash = false;
+  bool put = false, hash = false, lend = false;
   uint64_t block_bytes = 0;
   uint64_t keys = 4096;
   uint64_t window_bytes = 0;
@@ -32,9 +32,9 @@ struct PeerTest {
 /// The best over all depths and numbers of connections.
 Result<Best, Message> best_of_peer(const PeerTest& test);
 
-/// Bare TCP servers on this machine, with hashing and without.
+/// Bare TCP servers on this machine: one that only moves bytes, one that hashes puts, one that lends what it sends.
 struct BareServers {
-  Peer plain, hashing;
+  Peer plain, hashing, lending;
 };
 Result<BareServers, Message> start_bare_servers(const std::string& congestion);
 

@@ -38,11 +38,17 @@ class Ceiling {
       add(size, "memcpy", memcpy_gib_per_s(size));
       add(size, "memcpy, 1 block to 15", fan_out_gib_per_s(size));
       add(size, "checksums (XXH3, 64 KiB grains)", hash_gib_per_s(size));
-      if (auto r = tcp(size, "TCP get", bare->plain, false, false); !r) return r;
-      if (auto r = tcp(size, "TCP get, client hashes", bare->plain, false, true); !r) return r;
-      if (auto r = tcp(size, "TCP put", bare->plain, true, false); !r) return r;
-      if (auto r = tcp(size, "TCP put, server hashes", bare->hashing, true, false); !r) return r;
-      if (auto r = tcp(size, "TCP put, both hash", bare->hashing, true, true); !r) return r;
+      for (const bool lend : {false, true}) {
+        const Peer& sender = lend ? bare->lending : bare->plain;
+        const std::string copies = lend ? ", one copy" : "";
+        const PeerTest get = {.peer = &sender, .block_bytes = size};
+        const PeerTest put = {.peer = &bare->plain, .put = true, .lend = lend, .block_bytes = size};
+        if (auto r = tcp("TCP get" + copies, get); !r) return r;
+        if (auto r = tcp("TCP get" + copies + ", client hashes", hashing(get)); !r) return r;
+        if (auto r = tcp("TCP put" + copies, put); !r) return r;
+        if (auto r = tcp("TCP put" + copies + ", server hashes", at(bare->hashing, put)); !r) return r;
+        if (auto r = tcp("TCP put" + copies + ", both hash", hashing(at(bare->hashing, put))); !r) return r;
+      }
       for (const bool put : {false, true}) {
         for (const bool hash : {false, true}) {
           auto best = rings->best({.put = put, .hash = hash, .block_bytes = size, .window_bytes = kWindow});
@@ -62,8 +68,8 @@ class Ceiling {
       auto pipeline = start_bare(
           {.drive = drive, .drive_bytes = kDriveBytes, .block_bytes = size, .congestion = options_.congestion});
       if (!pipeline) return pipeline.error();
-      if (auto r = tcp(size, "drive to TCP", *pipeline, false, false); !r) return r;
-      if (auto r = tcp(size, "TCP to drive", *pipeline, true, false); !r) return r;
+      if (auto r = tcp("drive to TCP", {.peer = &*pipeline, .block_bytes = size}); !r) return r;
+      if (auto r = tcp("TCP to drive", {.peer = &*pipeline, .put = true, .block_bytes = size}); !r) return r;
     }
     return {};
   }
@@ -80,19 +86,26 @@ class Ceiling {
     fflush(stdout);
     Json line = {{"block_bytes", size}, {"what", what}, {"gib_per_s", gib_per_s}, {"ops_per_s", ops}};
     if (best) line["connections"] = best->connections, line["depth"] = best->depth;
+    if (best && best->cpu_s_per_gib > 0) line["cpu_s_per_gib"] = best->cpu_s_per_gib;
     report["ceilings"].push_back(line);
   }
 
-  Result<void, Message> tcp(uint64_t size, const std::string& what, const Peer& peer, bool put, bool hash) {
-    auto best = best_of_peer({.peer = &peer,
-                              .put = put,
-                              .hash = hash,
-                              .block_bytes = size,
-                              .keys = kDriveBytes / size,
-                              .window_bytes = kWindow,
-                              .congestion = options_.congestion});
+  static PeerTest hashing(PeerTest test) {
+    test.hash = true;
+    return test;
+  }
+  static PeerTest at(const Peer& peer, PeerTest test) {
+    test.peer = &peer;
+    return test;
+  }
+
+  Result<void, Message> tcp(const std::string& what, PeerTest test) {
+    test.keys = kDriveBytes / test.block_bytes;
+    test.window_bytes = kWindow;
+    test.congestion = options_.congestion;
+    auto best = best_of_peer(test);
     if (!best) return best.error();
-    add(size, what, best->gib_per_s, &*best);
+    add(test.block_bytes, what, best->gib_per_s, &*best);
     return {};
   }
 

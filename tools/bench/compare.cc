@@ -112,10 +112,11 @@ class Compare {
     return transport == transports_.front() ? "MemKV" : fmt::format("MemKV, {}", to_string(transport));
   }
 
-  Result<Best, Message> measure_peer(const Peer& peer, uint64_t size, bool put, bool hash) {
+  Result<Best, Message> measure_peer(const Peer& peer, uint64_t size, bool put, bool hash, bool lend = false) {
     return best_of_peer({.peer = &peer,
                          .put = put,
                          .hash = hash,
+                         .lend = lend,
                          .block_bytes = size,
                          .keys = keys_of(size),
                          .window_bytes = kWindow,
@@ -245,6 +246,10 @@ class Compare {
       if (!put) add("bare, client hashes", [&] { return measure_peer(bare_.plain, size, false, true); });
       if (put) add("bare, both hash", [&] { return measure_peer(bare_.hashing, size, true, true); });
       if (put) add("bare, server hashes", [&] { return measure_peer(bare_.hashing, size, true, false); });
+      add("bare, one copy",
+          [&, put] { return measure_peer(put ? bare_.plain : bare_.lending, size, put, false, true); });
+      add(put ? "bare, one copy, both hash" : "bare, one copy, client hashes",
+          [&, put] { return measure_peer(put ? bare_.hashing : bare_.lending, size, put, true, true); });
       if (!options_.no_peers) {
         add("memcached -t 2", [&, put] { return measure_peer(memcached_, size, put, false); });
         add("redis", [&, put] { return measure_peer(redis_, size, put, false); });
@@ -271,13 +276,13 @@ class Compare {
   void print(uint64_t size, const std::string& op, const std::vector<Contender>& all) {
     fmt::print("\n{} {}, median of {}\n", base::format_bytes(size), op, options_.repeat);
     const bool both = op == "put";
-    fmt::print("  {:<28} {:>9} {:>11} {:>8}  {:<22} {:>12}{}\n", "", "GiB/s", "ops/s", "CPU s/GiB", "best of",
+    fmt::print("  {:<30} {:>9} {:>11} {:>8}  {:<22} {:>12}{}\n", "", "GiB/s", "ops/s", "CPU s/GiB", "best of",
                "MemKV ratio", both ? "   server sums" : "");
     for (const Contender& one : all) {
       const Best best = one.median();
       const double ratio = all[0].median().gib_per_s / best.gib_per_s;
       const double ratio2 = both ? all[1].median().gib_per_s / best.gib_per_s : 0;
-      fmt::print("  {:<28} {:>9.3f} {:>11.0f} {:>9.2f}  {:<22} {:>12.2f}{}\n", one.name, best.gib_per_s, best.ops_per_s,
+      fmt::print("  {:<30} {:>9.3f} {:>11.0f} {:>9.2f}  {:<22} {:>12.2f}{}\n", one.name, best.gib_per_s, best.ops_per_s,
                  best.cpu_s_per_gib, fmt::format("{} conn., depth {}", best.connections, best.depth), ratio,
                  both ? fmt::format("{:>14.2f}", ratio2) : "");
       report["rows"].push_back({{"block_bytes", size},

@@ -140,8 +140,9 @@ void add_scaling(CLI::App& app, Chosen& chosen) {
 }
 
 void add_ceiling(CLI::App& app, Chosen& chosen) {
-  CLI::App* command = app.add_subcommand(
-      "ceiling", "What this machine can do at most: memory, hashing, bare TCP, the drive, bare pipelines");
+  CLI::App* command = app.add_subcommand("ceiling",
+                                         "What this machine can do at most: memory, hashing, bare TCP with two copies "
+                                         "and with one, the drive, bare pipelines");
   auto options = std::make_shared<CeilingOptions>();
   add_list(command, "--sizes", options->sizes, "block sizes");
   command->add_option("--congestion", options->congestion, kCongestionHelp);

@@ -21,6 +21,7 @@ struct BareOptions {
   uint64_t drive_bytes = 0;
   uint64_t block_bytes = 0;  ///< of the run; decides the size of slots
   bool hash = false;
+  bool lend = false;  ///< gets from memory go with one copy
   std::string congestion;
 };
 
@@ -43,6 +44,7 @@ struct PeerPlan {
   uint64_t window_bytes = 0;
   double seconds_max = 1e9;
   bool hash = false;  ///< the client makes checksums of what it sends or gets
+  bool lend = false;  ///< the client's puts go with one copy; of the bare protocol only
   std::string congestion;
 };
 struct PeerResult {

@@ -138,17 +138,23 @@ class PeerThread final : public Worker {
     return true;
   }
 
+  bool send_put(uint64_t i) {
+    request_.clear();
+    protocol_.head(request_, true, number(i));
+    if (pipe_) return pipe_->send(socket_.get(), base::as_bytes(request_), {block(i), plan_.block_bytes});
+    iovec pieces[] = {{request_.data(), request_.size()},
+                      {block(i), plan_.block_bytes},
+                      {protocol_.put_tail.data(), protocol_.put_tail.size()}};
+    return send_all(socket_.get(), std::span(pieces, protocol_.put_tail.empty() ? 2 : 3));
+  }
+
   bool puts() {
+    if (plan_.lend && !pipe_ && !(pipe_ = PagePipe::make())) return false;
     uint64_t received = 0;
     for (uint64_t sent = 0; sent < used_;) {
       const double started = monotonic_seconds();
       hash(sent);
-      request_.clear();
-      protocol_.head(request_, true, number(sent));
-      iovec pieces[] = {{request_.data(), request_.size()},
-                        {block(sent), plan_.block_bytes},
-                        {protocol_.put_tail.data(), protocol_.put_tail.size()}};
-      if (!send_all(socket_.get(), std::span(pieces, protocol_.put_tail.empty() ? 2 : 3))) return false;
+      if (!send_put(sent)) return false;
       sent++;
       if (sent - received < plan_.depth && sent < used_) continue;
       const uint64_t replies = sent == used_ ? sent - received : std::max<uint64_t>(1, plan_.depth / 2);
@@ -164,6 +170,7 @@ class PeerThread final : public Worker {
   const PeerPlan& plan_;
   const std::span<std::byte> memory_;
   const base::UniqueFd socket_;
+  std::optional<PagePipe> pipe_;  // of a plan that lends
   Protocol protocol_;
   const uint64_t first_, count_;
   uint64_t left_, used_ = 0, base_ = 0;

@@ -73,6 +73,7 @@ Json json_of(const Run& run, const std::vector<std::string>& servers) {
   json["gib_per_s"] = r.gib_per_s();
   json["ops_per_s"] = r.ops_per_s();
   json["ceiling_gib_per_s"] = run.ceiling_gib_per_s > 0 ? Json(run.ceiling_gib_per_s) : Json(nullptr);
+  json["one_copy_ceiling_gib_per_s"] = run.one_copy_gib_per_s > 0 ? Json(run.one_copy_gib_per_s) : Json(nullptr);
   json["latency_us"] = {{"p50", us(r.latency.percentile_ns(50))},
                         {"p90", us(r.latency.percentile_ns(90))},
                         {"p99", us(r.latency.percentile_ns(99))},
@@ -90,9 +91,10 @@ Json json_of(const Run& run, const std::vector<std::string>& servers) {
 }
 
 std::string table_head() {
-  return fmt::format("{:>8} {:>7} {:>8} {:>6} {:>9} {:>10} {:>9} {:>6} {:>10} {:>10} {:>10} {:>8} {:>8} {:>10} {:>6}\n",
-                     "block", "asked", "via", "op", "GiB/s", "ops/s", "ceiling", "share", "p50 us", "p99 us",
-                     "p99.9 us", "CPU cl.", "CPU srv.", "verified", "wrong");
+  return fmt::format(
+      "{:>8} {:>7} {:>8} {:>6} {:>9} {:>10} {:>9} {:>6} {:>9} {:>10} {:>10} {:>10} {:>8} {:>8} {:>10} {:>6}\n", "block",
+      "asked", "via", "op", "GiB/s", "ops/s", "ceiling", "share", "one copy", "p50 us", "p99 us", "p99.9 us", "CPU cl.",
+      "CPU srv.", "verified", "wrong");
 }
 
 std::string table_line(const Json& run) {
@@ -104,14 +106,15 @@ std::string table_line(const Json& run) {
     return value.is_null() ? std::string("-") : fmt::format(fmt::runtime(format), value.get<double>());
   };
   return fmt::format(
-      "{:>8} {:>7} {:>8} {:>6} {:>9.3f} {:>10.0f} {:>9} {:>6} {:>10.1f} {:>10.1f} {:>10.1f} {:>8.3f} {:>8} {:>10} "
+      "{:>8} {:>7} {:>8} {:>6} {:>9.3f} {:>10.0f} {:>9} {:>6} {:>9} {:>10.1f} {:>10.1f} {:>10.1f} {:>8.3f} {:>8} "
+      "{:>10} "
       "{:>6}{}\n",
       base::format_bytes(run["block_bytes"]), run["asked"].get<std::string>(), via_of(run),
       run["op"].get<std::string>(), rate, run["ops_per_s"].get<double>(), maybe(run["ceiling_gib_per_s"], "{:.3f}"),
-      ceiling ? fmt::format("{:.0f} %", 100 * rate / most) : "-", latency["p50"].get<double>(),
-      latency["p99"].get<double>(), latency["p99.9"].get<double>(), run["client_cpu_s_per_gib"].get<double>(),
-      maybe(run["server_cpu_s_per_gib"], "{:.3f}"), run["verified_blocks"].get<uint64_t>(),
-      run["mismatches"].get<uint64_t>(), run["emulated"] ? " emulated" : "");
+      ceiling ? fmt::format("{:.0f} %", 100 * rate / most) : "-", maybe(run["one_copy_ceiling_gib_per_s"], "{:.3f}"),
+      latency["p50"].get<double>(), latency["p99"].get<double>(), latency["p99.9"].get<double>(),
+      run["client_cpu_s_per_gib"].get<double>(), maybe(run["server_cpu_s_per_gib"], "{:.3f}"),
+      run["verified_blocks"].get<uint64_t>(), run["mismatches"].get<uint64_t>(), run["emulated"] ? " emulated" : "");
 }
 
 Result<void, Message> write_text(const std::string& path, const std::string& text) {

@@ -20,7 +20,8 @@ struct Run {
   uint64_t block_bytes = 0;
   uint32_t threads = 0, batch = 0, depth = 0;
   uint64_t keys = 0;
-  double ceiling_gib_per_s = 0;  ///< 0: not measured
+  double ceiling_gib_per_s = 0;   ///< 0: not measured
+  double one_copy_gib_per_s = 0;  ///< the same over TCP with one copy; 0: not measured
   bool server_cpu_known = false;
   LoadResult result;
 };

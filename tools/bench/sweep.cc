@@ -27,7 +27,7 @@ class Sweep {
 
   int run(const std::vector<uint64_t>& sizes) {
     if (!options_.no_ceiling) {
-      auto bare = start_bare({.congestion = options_.target.congestion});
+      auto bare = start_bare_servers(options_.target.congestion);
       if (!bare) return complain(bare.error());
       bare_ = std::move(*bare);
       auto rings = RingPeers::start();
@@ -101,14 +101,18 @@ class Sweep {
     if (auto run = run_op("write", true, 0, measure(size, true)); !run) return run.error();
     if (auto run = run_op("read", false, 1, measure(size, false)); !run) return run.error();
     if (options_.load.mix > 0) {
-      if (auto run = run_op("mixed", false, options_.load.mix, 0); !run) return run.error();
+      if (auto run = run_op("mixed", false, options_.load.mix, {}); !run) return run.error();
     }
     if (!options_.keep) remove_all(target_.client, keys);
     return {};
   }
 
-  double measure(uint64_t size, bool put) {
-    if (options_.no_ceiling) return 0;
+  /// What the machine can do at most, by the usual way and over TCP with one copy. 0: not measured.
+  struct Ceilings {
+    double usual = 0, one_copy = 0;
+  };
+  Ceilings measure(uint64_t size, bool put) {
+    if (options_.no_ceiling) return {};
     if (target_.client.transport == Transport::kShm) {
       auto best = rings_.best({.put = put,
                                .hash = true,
@@ -116,10 +120,15 @@ class Sweep {
                                .window_bytes = plan_.window_bytes / 2,
                                .depth = plan_.depth,
                                .seconds = 0.25});
-      return best ? best->gib_per_s : 0;
+      return {.usual = best ? best->gib_per_s : 0};
     }
-    auto best = best_of_peer({.peer = &bare_,
+    return {.usual = measure_tcp(bare_.plain, size, put, false),
+            .one_copy = measure_tcp(put ? bare_.plain : bare_.lending, size, put, true)};
+  }
+  double measure_tcp(const Peer& peer, uint64_t size, bool put, bool lend) {
+    auto best = best_of_peer({.peer = &peer,
                               .put = put,
+                              .lend = lend,
                               .block_bytes = size,
                               .window_bytes = plan_.window_bytes / 2,
                               .seconds = 0.25,
@@ -129,7 +138,7 @@ class Sweep {
 
   /// One line of the sweep: runs one kind of op over all keys of a size. The carriers' counters are read before and
   /// after it, and the result is kept beside its ceiling.
-  Result<void, Message> run_op(const std::string& op, bool fill, double read_share, double ceiling) {
+  Result<void, Message> run_op(const std::string& op, bool fill, double read_share, Ceilings ceilings) {
     const uint64_t size = plan_.keys->block_bytes;
     LoadPlan plan = plan_;
     plan.client = target_.client;
@@ -147,7 +156,8 @@ class Sweep {
     run->block_bytes = size;
     run->threads = plan.threads, run->batch = plan.batch, run->depth = plan.depth;
     run->keys = plan.keys->generations.size();
-    run->ceiling_gib_per_s = ceiling;
+    run->ceiling_gib_per_s = ceilings.usual;
+    run->one_copy_gib_per_s = ceilings.one_copy;
     run->server_cpu_known = target_.own.has_value();
     const Carried before = meter_->now();
     if (auto done = run_load(plan, run->result); !done) return done.error();
@@ -190,7 +200,7 @@ class Sweep {
   const std::vector<Way> ways_;
   const Way* way_ = nullptr;  ///< the way that runs now
   std::unique_ptr<CarriedMeter> meter_;
-  Peer bare_;
+  BareServers bare_;
   RingPeers rings_;
   Json report_;
   uint64_t wrong_ = 0, failures_ = 0, misses_ = 0, verified_ = 0;
