@@ -14,7 +14,7 @@ namespace memkv::transport {
 inline constexpr size_t kPageBytes = 4096;
 /// A run of whole pages below this is copied: below it, a copy costs less than the system calls (0037, "Measured").
 inline constexpr size_t kLentRunMin = 256 * 1024;
-/// Lent and not yet reported, of one connection; what comes above is copied.
+/// Lent and not yet reported, of one connection; what comes next waits for a report.
 inline constexpr uint32_t kLentBytesMax = 2 * 1024 * 1024;
 
 /// What the links of one owner lent, and what they copied instead, and why. Written by one thread, read by any.

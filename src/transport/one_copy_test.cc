@@ -113,19 +113,23 @@ TEST_P(OneCopy, APeerThatDoesNotReportGetsCopies) {
   EXPECT_TRUE(server_owner.heard[0].payload == frame.payload_text);
 }
 
-TEST_P(OneCopy, AboveTheLimitPayloadsAreCopied) {
+TEST_P(OneCopy, AboveTheLimitPayloadsWaitForReports) {
   connect();
   server_owner.mode = PayloadTarget::Kind::kPause;
   for (uint32_t i = 0; i < 6; i++) send(kMiB, i + 1);
   ASSERT_TRUE(run([&] { return server_owner.heard.size() == 1; }));
   settle();
   EXPECT_LE(stats.lent_bytes, kLentBytesMax);
+  TestFrame& small = send(1000, 7);
   server_owner.mode = PayloadTarget::Kind::kInto;
   server->resume(server_owner.target());
-  ASSERT_TRUE(run([&] { return server_owner.complete == 6; }));
-  for (size_t i = 0; i < 6; i++) EXPECT_TRUE(server_owner.heard[i].payload == frames[i]->payload_text) << i;
+  ASSERT_TRUE(run([&] { return server_owner.complete == 7; }));
+  for (size_t i = 0; i < 7; i++) EXPECT_TRUE(server_owner.heard[i].payload == frames[i]->payload_text) << i;
   ASSERT_TRUE(run([&] { return client->bytes_queued() == 0; }));
   for (const auto& f : frames) EXPECT_TRUE(f->done == 1 && f->sent);
+  EXPECT_GE(stats.lent_bytes, 6 * (kMiB - 2 * kPageBytes)) << "all six, but what stands around whole pages";
+  EXPECT_EQ(stats.limit_bytes, 0u);
+  EXPECT_FALSE(small.lent);
 }
 
 TEST_P(OneCopy, ACutLinkSaysThatPagesMayStillBeReferredTo) {

@@ -34,7 +34,7 @@ std::span<const iovec> SendQueue::fill() {
     FrameQueue& queue = plain_.empty() ? loaded_ : plain_;
     SendFrame* frame = queue.front();
     if (!frame || end_ + pieces_max(*frame) > kPiecesMax) break;
-    if (&queue == &loaded_ && batch_bytes_ >= kBatchBytes) break;
+    if (&queue == &loaded_ && (batch_bytes_ >= kBatchBytes || waits_for_report(*frame))) break;
     add(*queue.pop());
   }
   return {pieces_.data(), end_};
@@ -80,13 +80,23 @@ void SendQueue::add_payload(SendFrame& frame) {
   frame.lent = frame.lent_bytes > 0;
 }
 
-/// Only what the peer reports as soon as it is complete may be lent, and never more than the limit at once.
+/// Only what the peer reports as soon as it is complete.
+uint64_t SendQueue::lendable_bytes(const SendFrame& frame) const {
+  uint64_t bytes = 0;
+  if (!lending_ || !frame.may_lend || frame.payload_bytes < wire::kReportedPayloadMin) return bytes;
+  for (const iovec& part : frame.payload) bytes += page_run(part.iov_base, part.iov_len).bytes;
+  return bytes;
+}
+
+/// As much is lent as may be. The peer is about to report some of it: the copy would only fill its socket further.
+bool SendQueue::waits_for_report(const SendFrame& frame) const {
+  const uint64_t lendable = lent_bytes_ > 0 ? lendable_bytes(frame) : 0;
+  return lendable > 0 && lent_bytes_ + lendable > kLentBytesMax;
+}
+
 bool SendQueue::may_lend(const SendFrame& frame) {
   if (!lending_) return false;
-  size_t lendable = 0;
-  if (frame.may_lend && frame.payload_bytes >= wire::kReportedPayloadMin) {
-    for (const iovec& part : frame.payload) lendable += page_run(part.iov_base, part.iov_len).bytes;
-  }
+  const uint64_t lendable = lendable_bytes(frame);
   if (lendable == 0) {
     OneCopyStats::add(lending_->small_bytes, frame.payload_bytes);
   } else if (lent_bytes_ + lendable > kLentBytesMax) {

@@ -55,6 +55,8 @@ class SendQueue {
   void add(SendFrame& frame);
   void add_piece(const void* data, size_t bytes, bool lent);
   void add_payload(SendFrame& frame);
+  uint64_t lendable_bytes(const SendFrame& frame) const;
+  bool waits_for_report(const SendFrame& frame) const;
   bool may_lend(const SendFrame& frame);
   void drop(size_t bytes);
   void report_done(FrameQueue& done);
