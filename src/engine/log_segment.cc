@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "engine/log.h"
+#include "io/huge_memory.h"
 
 namespace memkv::engine {
 namespace {
@@ -81,7 +82,13 @@ void Log::open_segment() {
   segment_writes_.header.start(header_, base::kSectorBytes, segments_.place_of(segments_.newest()));
 }
 
+/// Nothing live lies there any more. Whoever still refers to its pages goes on seeing what was there.
 void Log::free_oldest() {
+  const uint64_t oldest = segments_.oldest();
+  if (segments_.renews(oldest)) {
+    std::byte* pages = device().view(segments_.place_of(oldest), segments_.bytes());
+    io::renew_pages({pages, segments_.bytes()}, /*prefault=*/false);
+  }
   segments_.free_oldest();
   ++counters_.segments_reclaimed;
   pump();

@@ -50,6 +50,9 @@ class Segments {
   [[nodiscard]] bool close_room(uint64_t epoch);
   uint32_t data_end(uint64_t epoch) const { return at(epoch).data_end; }  ///< sectors; of a sealed one
   void set_data_end(uint64_t epoch, uint32_t sector) { at(epoch).data_end = sector; }
+  /// Memory mode: the pages of this segment are to be other ones before its place is written again.
+  void renew(uint64_t epoch) { at(epoch).renew = true; }
+  bool renews(uint64_t epoch) const { return at(epoch).renew; }
   /// Reclaim has decided about each record of the oldest segment, which is still being read.
   void decide_oldest() { at(oldest_).decided = true; }
   /// Nothing is to be done about the oldest segment now: it is decided about and still being read, or has open rooms (a
@@ -61,6 +64,7 @@ class Segments {
     uint32_t pins = 0;
     uint32_t rooms = 0;  // open
     uint32_t data_end = 1;
+    bool renew = false;
     bool decided = false;  // by reclaim: what was to be moved is, the rest is dropped
   };
   Segment& at(uint64_t epoch) { return segments_[epoch % segments_.size()]; }

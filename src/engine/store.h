@@ -138,6 +138,9 @@ struct ReadOp : StoreOp {
   uint16_t sum_count = 0;
   uint64_t sums[33] = {};
   bool dropped = false;  ///< the record was damaged: its block is dropped
+  /// Set by the caller before release(): somebody may still see these pages. The store writes there again only when they
+  /// are other pages. Of data that was read in place.
+  bool seen_by_others = false;
   // Private to the store until release(): the segment that `data` lies in.
   uint64_t pinned_epoch = 0;  ///< 0: it lies in `buffer`
   uint8_t pinned_drive = 0;

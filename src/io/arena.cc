@@ -95,7 +95,9 @@ class Arena final : public SlotArena {
 
   std::span<std::byte> memory() const override { return memory_.bytes(); }
   bool reserved() const override { return memory_.reserved(); }
-  void renew(const Slot& slot) override { renew_pages({slot.data, base::align_up(slot.capacity, kSlotAlignment)}); }
+  void renew(const Slot& slot) override {
+    renew_pages({slot.data, base::align_up(slot.capacity, kSlotAlignment)}, /*prefault=*/true);
+  }
 
  private:
   struct Range {

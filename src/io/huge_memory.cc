@@ -81,7 +81,7 @@ HugeMemory::~HugeMemory() {
   if (mapping_) munmap(mapping_, mapping_bytes_);
 }
 
-void renew_pages(std::span<std::byte> memory) {
+void renew_pages(std::span<std::byte> memory, bool prefault) {
   const auto at = reinterpret_cast<uintptr_t>(memory.data());
   const uintptr_t begin = base::align_up(at, kSmallPageBytes);
   const uintptr_t end = base::align_down(at + memory.size(), kSmallPageBytes);
@@ -89,7 +89,7 @@ void renew_pages(std::span<std::byte> memory) {
   auto* pages = reinterpret_cast<std::byte*>(begin);
   const bool dropped = madvise(pages, end - begin, MADV_DONTNEED) == 0;
   MEMKV_ASSERT(dropped, "pages that a stopped peer may still be sent cannot be replaced");
-  prefault_all(pages, end - begin);
+  if (prefault) prefault_all(pages, end - begin);
 }
 
 bool use_huge_pages(int memfd, size_t bytes) {

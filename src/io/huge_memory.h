@@ -40,8 +40,8 @@ class HugeMemory {
 
 /// The whole pages of a range of private memory become other, zeroed pages at the same addresses; whoever still refers to
 /// the old ones sees no more of what is written here. Not on reserved hugepages. Asserts that it worked: nothing may be
-/// written there otherwise.
-void renew_pages(std::span<std::byte> memory);
+/// written there otherwise. `prefault` as above.
+void renew_pages(std::span<std::byte> memory, bool prefault);
 
 /// Puts a memfd of a multiple of 2 MiB onto 2 MiB pages, whatever `shmem_enabled` says (Linux 6.1). False: not all
 /// of it is, and what is not takes memory only where it was touched. Nobody may have it mapped yet.

@@ -32,6 +32,7 @@ struct StartOptions {
   uint32_t workers = 0;
   std::string io;  ///< auto, uring, epoll
   std::string congestion;
+  bool tcp_one_copy = false;      ///< or network.tcp_one_copy
   std::string shm_dir, shm_size;  ///< override shm.dir and shm.max_size
   bool no_shm = false;
   std::string log_level;   ///< overrides log.level

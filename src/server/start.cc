@@ -297,7 +297,7 @@ int Server::make_workers() {
     worker_options.prefault_devices = storage_->memory_mode();
     worker_options.rdma = rdma_.get();
     // With more tenants, one that lies about what it has consumed could read on in a page of another's (0037).
-    worker_options.tcp_one_copy = options_.tcp_one_copy && credentials_.size() == 1 && !storage_->memory_mode();
+    worker_options.tcp_one_copy = options_.tcp_one_copy && credentials_.size() == 1;
     for (const Credential& credential : credentials_) worker_options.namespaces.push_back(credential.namespace_id);
     auto worker = shard::Worker::make(std::move(reactor).value(), identity_, std::move(worker_options));
     if (!worker)

@@ -111,6 +111,7 @@ Result<Options, Message> merge_options(const StartOptions& start) {
   }
   if (start.workers != 0) options.workers = start.workers;
   if (!start.congestion.empty()) options.congestion = start.congestion;
+  options.tcp_one_copy |= start.tcp_one_copy;
   if (const char* devices = std::getenv("MEMKV_RDMA_DEVICES"); devices != nullptr && options.rdma_devices.empty()) {
     take_rdma_devices(devices, options);
   }

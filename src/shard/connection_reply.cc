@@ -177,14 +177,11 @@ bool ConnectionReplies::flush_payload(OpsFrame& ops_frame) {
   return send(*frame);
 }
 
-/// The link may lend the slots' pages to its socket, as far as the tenant's part goes. It then gives the frame back when
+/// The link may lend the pages of slots, or of the log in memory mode, to its socket, as far as the tenant's part goes. It then gives the frame back when
 /// the client says that it has the bytes.
 void ConnectionReplies::allow_lending(ReplyFrame& frame) {
   WorkerSlots& slots = connection_.worker().slots();
   if (!slots.lends() || connection_.transport() != Transport::kTcp) return;
-  for (const Op& op : frame.ops) {
-    if (!op.slot) return;  // memory mode: it is sent from the log, whose pages cannot be replaced
-  }
   Tenant& tenant = *connection_.holder().tenant;
   if (tenant.lent_bytes + frame.payload_bytes > slots.lent_bytes_max()) {
     transport::OneCopyStats& stats = connection_.worker().mutable_stats().one_copy;
@@ -195,14 +192,21 @@ void ConnectionReplies::allow_lending(ReplyFrame& frame) {
   frame.out.may_lend = true;
 }
 
-/// Before the slots are given back. Those of a link that was cut get fresh pages: the client's queue may still refer to
-/// the old ones, and shows whatever is written there.
+/// Before the slots are given back, and what was read in place is released. What was lent to a link that was cut gets
+/// fresh pages before it is written again: the client's queue may still refer to the old ones, and shows whatever is
+/// written there.
 void ConnectionReplies::end_lending(ReplyFrame& frame, bool sent) {
   Tenant& tenant = *connection_.holder().tenant;
   MEMKV_ASSERT(tenant.lent_bytes >= frame.lent_bytes, "counted once");
   tenant.lent_bytes -= std::exchange(frame.lent_bytes, 0);
   if (sent || !frame.out.lent) return;
-  for (const Op& op : frame.ops) connection_.worker().slots().arena().renew(op.slot);
+  for (Op& op : frame.ops) {
+    if (op.slot) {
+      connection_.worker().slots().arena().renew(op.slot);
+    } else {
+      std::get<engine::ReadOp>(op.store_op).seen_by_others = true;
+    }
+  }
 }
 
 bool ConnectionReplies::flush_map() {

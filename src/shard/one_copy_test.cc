@@ -1,4 +1,4 @@
-/// Gets whose payloads are lent to the socket, from slots.
+/// Gets whose payloads are lent to the socket: from slots, and from the log of memory mode.
 
 #include "transport/one_copy.h"
 #include "shard/raw_client_testing.h"
@@ -15,14 +15,15 @@ constexpr uint32_t kBlockBytes = 1 << 20;
 
 class OneCopyTest : public testing::Test {
  protected:
-  void start(bool one_copy = true) {
+  /// `views`: memory mode; else as with a drive.
+  void start(bool one_copy = true, bool views = false) {
     identity = test_identity(1);
     identity.worker_count = 1;
     WorkerOptions options = test_worker_options();
     options.stalled_ns = kStalledNs;
     options.tcp_one_copy = one_copy;
     worker = Worker::make(test_reactor(), identity, options).value();
-    worker->stores().plan(memory_plan(*worker, io::make_memory_storage(kBytes), kBytes, 0, 1, /*views=*/false));
+    worker->stores().plan(memory_plan(*worker, io::make_memory_storage(kBytes), kBytes, 0, 1, views));
     worker->start();
     until([&] { return worker->ready(); });
   }
@@ -57,9 +58,29 @@ class OneCopyTest : public testing::Test {
     until([&] { return whole(client.find(request)); });
     return whole(client.find(request)) ? *client.find(request) : Reply{};
   }
-  void put() {
-    const Op op{.kind = OpKind::kPut, .key = "k"};
-    ASSERT_EQ(reply(client.op(op, data, sums_of("k", data)).send()).op.status, Status::kOk);
+  void put() { put_as("k", data); }
+  void put_as(const std::string& key, const std::string& bytes) {
+    const Op op{.kind = OpKind::kPut, .key = key};
+    ASSERT_EQ(reply(client.op(op, bytes, sums_of(key, bytes)).send()).op.status, Status::kOk);
+  }
+  /// Asks for the block and reports nothing, until it is cut.
+  void be_cut(RawClient& silent) {
+    silent.fd = base::UniqueFd(adopt(wire::kFeatures));
+    silent.introduce({8, 8, 8});
+    const uint64_t before = lent();
+    silent.send_ops({.kind = OpKind::kGet, .length = kBlockBytes, .key = "k"}, 1);
+    until([&] { return lent() > before; });
+    until([&] { return worker->stats().connections_cut == 1; });
+  }
+  /// What its socket still holds.
+  static std::string seen_by(const RawClient& silent) {
+    std::string seen(2 * kBlockBytes, '\0');
+    size_t bytes = 0;
+    for (ssize_t n; (n = ::recv(silent.fd.get(), seen.data() + bytes, seen.size() - bytes, MSG_DONTWAIT)) > 0;)
+      bytes += static_cast<size_t>(n);
+    seen.resize(bytes);
+    EXPECT_GT(bytes, 64u << 10) << "else this test shows nothing";
+    return seen;
   }
   std::string get() {
     const Op op{.kind = OpKind::kGet, .length = kBlockBytes, .key = "k"};
@@ -106,24 +127,35 @@ TEST_F(OneCopyTest, TheSlotOfAClientThatIsCutLiesOnOtherPages) {
   connect(wire::kFeatures);
   put();
   RawClient silent;
-  silent.fd = base::UniqueFd(adopt(wire::kFeatures));
-  silent.introduce({8, 8, 8});
-  const uint64_t before = lent();
-  silent.send_ops({.kind = OpKind::kGet, .length = kBlockBytes, .key = "k"}, 1);
-  until([&] { return lent() > before; });
-  EXPECT_EQ(worker->slots().arena().in_use(), 1u);
-  until([&] { return worker->stats().connections_cut == 1 && worker->slots().arena().in_use() == 0; });
+  be_cut(silent);
+  until([&] { return worker->slots().arena().in_use() == 0; });
 
   const io::Slot slot = worker->slots().arena().take(kBlockBytes);
   std::fill(slot.data, slot.data + slot.capacity, std::byte{'!'});
   worker->slots().arena().give_back(slot);
-  std::string seen(2 * kBlockBytes, '\0');
-  size_t bytes = 0;
-  for (ssize_t n; (n = ::recv(silent.fd.get(), seen.data() + bytes, seen.size() - bytes, MSG_DONTWAIT)) > 0;)
-    bytes += static_cast<size_t>(n);
-  seen.resize(bytes);
-  EXPECT_GT(bytes, 64u << 10) << "else this test shows nothing";
-  EXPECT_EQ(seen.find("!!!!!!!!!!!!!!!!"), std::string::npos) << "somebody else's bytes";
+  EXPECT_EQ(seen_by(silent).find("!!!!!!!!!!!!!!!!"), std::string::npos) << "somebody else's bytes";
+}
+
+TEST_F(OneCopyTest, InMemoryModeTheLogIsLent) {
+  start(true, /*views=*/true);
+  connect(wire::kFeatures);
+  put();
+  for (int i = 0; i < 8; i++) EXPECT_TRUE(get() == data);
+  EXPECT_GE(lent(), 8 * kBlockBytes * 9 / 10);
+  until([&] { return worker->tenants().of(kTestNamespace).lent_bytes == 0; });
+}
+
+/// The log wraps, and other blocks lie where the block was.
+TEST_F(OneCopyTest, WhatAClientThatIsCutSeesOfTheLogIsNotWrittenAgain) {
+  start(true, /*views=*/true);
+  connect(wire::kFeatures);
+  put();
+  RawClient silent;
+  be_cut(silent);
+  const std::string others(kBlockBytes, '!');
+  for (uint64_t i = 0; i < 3 * kBytes / kBlockBytes; i++) put_as("other" + std::to_string(i), others);
+  EXPECT_FALSE(get() == data) << "its place was not needed: this test shows nothing";
+  EXPECT_EQ(seen_by(silent).find("!!!!!!!!!!!!!!!!"), std::string::npos) << "somebody else's bytes";
 }
 
 TEST_F(OneCopyTest, ATenantsPartIsNotExceeded) {

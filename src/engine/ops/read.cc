@@ -69,6 +69,7 @@ void Read::start(Parts& parts, ReadOp& op, bool over_holes) {
   op.whole_chunk = false;
   op.dropped = false;
   op.pinned_epoch = 0;
+  op.seen_by_others = false;
   const Target t = find_target(parts, op.key, op.offset, op.length, op.if_generation);
   op.generation = t.generation;
   op.block_bytes = t.block_bytes;
@@ -216,7 +217,9 @@ Status Read::deliver_pieces(const Loaded& loaded, uint64_t seed, const uint64_t*
 
 void release_read(Parts& parts, ReadOp& op) {
   if (op.pinned_epoch == 0) return;
-  parts.drives.log_of(op.pinned_drive)->unpin(std::exchange(op.pinned_epoch, 0));
+  Log& log = *parts.drives.log_of(op.pinned_drive);
+  if (op.seen_by_others) log.segments().renew(op.pinned_epoch);
+  log.unpin(std::exchange(op.pinned_epoch, 0));
 }
 
 }  // namespace memkv::engine
