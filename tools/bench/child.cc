@@ -97,6 +97,7 @@ Result<OwnServer, Message> start_own_server(const OwnServerOptions& options, con
   start.address = "127.0.0.1:0";
   start.workers = options.workers;
   start.congestion = options.congestion.empty() ? "system" : options.congestion;
+  start.tcp_one_copy = options.one_copy;
   start.ready_file = ready;
   if (options.memory) {
     start.storage_mode = "memory";

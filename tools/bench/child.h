@@ -48,7 +48,8 @@ struct OwnServerOptions {
   uint64_t size_bytes = 0;  ///< size of the drive or of the memory
   uint32_t workers = 0;
   std::string congestion;
-  std::string drive;  ///< a path to format, instead of a file in `dir`
+  bool one_copy = false;  ///< network.tcp_one_copy
+  std::string drive;      ///< a path to format, instead of a file in `dir`
 };
 
 /// A MemKV server of this benchmark, on loopback.

@@ -75,17 +75,10 @@ class Compare {
  private:
   Result<void, Message> start() {
     if (auto named = name_transports(); !named) return named;
-    auto dir = WorkDir::make(options_.dir);
-    if (!dir) return dir.error();
-    dir_ = std::move(*dir);
-    auto own = start_own_server({.memory = options_.drive.empty(),
-                                 .size_bytes = 2ull << 30,
-                                 .workers = options_.workers,
-                                 .congestion = options_.congestion,
-                                 .drive = options_.drive},
-                                dir_->path());
-    if (!own) return own.error();
-    own_ = std::move(*own);
+    if (auto started = start_own(false, dir_, own_); !started) return started;
+    if (lends()) {
+      if (auto started = start_own(true, lending_dir_, lending_); !started) return started;
+    }
     auto bare = start_bare_servers(options_.congestion);
     if (!bare) return bare.error();
     bare_ = std::move(*bare);
@@ -96,6 +89,24 @@ class Compare {
     redis_ = std::move(*redis);
     return {};
   }
+
+  Result<void, Message> start_own(bool one_copy, std::unique_ptr<WorkDir>& dir, OwnServer& server) {
+    auto made = WorkDir::make(options_.dir);
+    if (!made) return made.error();
+    dir = std::move(*made);
+    auto own = start_own_server({.memory = options_.drive.empty(),
+                                 .size_bytes = 2ull << 30,
+                                 .workers = options_.workers,
+                                 .congestion = options_.congestion,
+                                 .one_copy = one_copy,
+                                 .drive = options_.drive},
+                                dir->path());
+    if (!own) return own.error();
+    server = std::move(*own);
+    return {};
+  }
+  /// A second server of ours, which lends what it sends, stands beside the first.
+  bool lends() const { return options_.drive.empty() && transports_.front() == Transport::kTcp; }
 
   Result<void, Message> name_transports() {
     const std::string list = !options_.transport.empty() ? options_.transport : options_.busy > 0 ? "tcp,shm" : "tcp";
@@ -128,24 +139,25 @@ class Compare {
 
   uint64_t keys_of(uint64_t size) const { return std::min<uint64_t>(kKeyBytes / size, 1 << 15); }
 
-  LoadPlan plan_for(KeySpace& keys, Transport transport) const {
+  LoadPlan plan_for(const OwnServer& server, KeySpace& keys, Transport transport) const {
     LoadPlan plan;
-    plan.client.servers = {own_.address};
-    plan.client.namespace_key = own_.auth_key;
+    plan.client.servers = {server.address};
+    plan.client.namespace_key = server.auth_key;
     plan.client.congestion = options_.congestion.empty() ? "system" : options_.congestion;
     plan.client.transport = transport;
     plan.keys = &keys;
-    plan.server_cpu = [pid = own_.child->pid()] { return cpu_seconds_of(pid); };
+    plan.server_cpu = [pid = server.child->pid()] { return cpu_seconds_of(pid); };
     return plan;
   }
 
   /// MemKV's best over all numbers of connections and depths, as the peers are measured too. A wrong or failed op ends
   /// the comparison.
-  Result<Best, Message> measure_memkv(KeySpace& keys, Transport transport, bool put, PutChecksum checksum) {
+  Result<Best, Message> measure_memkv(const OwnServer& server, KeySpace& keys, Transport transport, bool put,
+                                      PutChecksum checksum) {
     Best best;
     for (const uint32_t threads : connections_) {
       for (const uint32_t depth : depths_) {
-        LoadPlan plan = plan_for(keys, transport);
+        LoadPlan plan = plan_for(server, keys, transport);
         plan.client.put_checksum = checksum;
         plan.threads = threads;
         plan.depth = depth;
@@ -171,8 +183,8 @@ class Compare {
     return best;
   }
 
-  Result<void, Message> fill(KeySpace& keys) {
-    LoadPlan plan = plan_for(keys, transports_.front());
+  Result<void, Message> fill(const OwnServer& server, KeySpace& keys) {
+    LoadPlan plan = plan_for(server, keys, transports_.front());
     plan.first_fill = true;
     plan.window_bytes = std::max(kWindow, 8 * keys.block_bytes);
     LoadResult result;
@@ -198,7 +210,11 @@ class Compare {
     keys.prefix = fmt::format("bench/{:08x}/{}/", random_tag(), size);
     keys.block_bytes = size;
     keys.generations.resize(keys_of(size));
-    if (auto filled = fill(keys); !filled) return filled;
+    if (auto filled = fill(own_, keys); !filled) return filled;
+    KeySpace lent = keys;  // the same blocks, of other generations in time
+    if (lends()) {
+      if (auto filled = fill(lending_, lent); !filled) return filled;
+    }
     Peer pipeline;
     if (!options_.drive.empty()) {
       const std::string file = dir_->path() + "/pipeline";
@@ -209,7 +225,7 @@ class Compare {
       }
     }
     for (const bool put : {false, true}) {
-      if (auto r = run_op(keys, put, pipeline); !r) return r;
+      if (auto r = run_op(keys, lent, put, pipeline); !r) return r;
     }
     return {};
   }
@@ -226,18 +242,20 @@ class Compare {
   }
 
   /// All contenders for one block size and direction: MemKV, and what may be compared with it.
-  Result<void, Message> run_op(KeySpace& keys, bool put, const Peer& pipeline) {
+  Result<void, Message> run_op(KeySpace& keys, KeySpace& lent, bool put, const Peer& pipeline) {
     const uint64_t size = keys.block_bytes;
     std::vector<Contender> all;
     const auto add = [&](std::string name, std::function<Result<Best, Message>()> measure) {
       all.push_back({std::move(name), std::move(measure), {}});
     };
     const Transport first = transports_.front();
-    add("MemKV", [&, put] { return measure_memkv(keys, first, put, PutChecksum::kClient); });
-    if (put) add("MemKV, put_checksum server", [&] { return measure_memkv(keys, first, true, PutChecksum::kServer); });
-    for (const Transport other : others()) {
-      add(memkv_name(other), [&, other, put] { return measure_memkv(keys, other, put, PutChecksum::kClient); });
-    }
+    const auto memkv = [this, put](const OwnServer& server, KeySpace& of, Transport transport, PutChecksum checksum) {
+      return [&, transport, checksum, put] { return measure_memkv(server, of, transport, put, checksum); };
+    };
+    add("MemKV", memkv(own_, keys, first, PutChecksum::kClient));
+    if (put) add("MemKV, put_checksum server", memkv(own_, keys, first, PutChecksum::kServer));
+    if (lends() && !put) add("MemKV, one copy", memkv(lending_, lent, first, PutChecksum::kClient));
+    for (const Transport other : others()) add(memkv_name(other), memkv(own_, keys, other, PutChecksum::kClient));
     if (!options_.drive.empty()) {
       add(put ? "bare TCP to drive" : "bare drive to TCP",
           [&, put] { return measure_peer(pipeline, size, put, false); });
@@ -306,11 +324,11 @@ class Compare {
     keys.prefix = fmt::format("bench/{:08x}/one/", random_tag());
     keys.block_bytes = 4096;
     keys.generations.resize(keys_of(4096));
-    if (auto filled = fill(keys); !filled) return filled;
+    if (auto filled = fill(own_, keys); !filled) return filled;
     std::vector<Contender> all;
     for (const Transport transport : transports_) {
       all.push_back({memkv_name(transport),
-                     [&, transport] { return measure_memkv(keys, transport, false, PutChecksum::kClient); },
+                     [&, transport] { return measure_memkv(own_, keys, transport, false, PutChecksum::kClient); },
                      {}});
     }
     all.push_back({"bare", [&] { return measure_peer(bare_.plain, 4096, false, false); }, {}});
@@ -340,8 +358,8 @@ class Compare {
 
   const CompareOptions& options_;
   std::vector<Transport> transports_;
-  std::unique_ptr<WorkDir> dir_;
-  OwnServer own_;
+  std::unique_ptr<WorkDir> dir_, lending_dir_;
+  OwnServer own_, lending_;
   BareServers bare_;
   Peer memcached_, redis_;
   std::vector<uint32_t> depths_ = {8, 32}, connections_ = {1, 2};
