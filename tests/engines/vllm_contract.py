@@ -317,6 +317,19 @@ def test_a_miss_is_not_forced_on_a_probe_under_way(world):
     world.finish(context)
 
 
+def test_a_block_that_is_stored_is_found_by_the_next_request(world):
+    """Beside one that was told that it is absent: upstream would give its answer to all that overlap with it."""
+    key = draw_keys(1)[0]
+    early, seen = world.request("early"), []
+    while set(seen) != {"MISS"}:
+        seen = [result.name for result in world.look(early, [key])]
+        world.step()
+    world.store([key])
+    world.forget()
+    assert world.find([key]) == ["HIT"]
+    world.finish(early)
+
+
 def test_stores_do_not_delay_loads(worlds):
     world = worlds(rows=900)
     assert len({id(client) for client in (world.tier._asks, world.tier._loads.client, world.tier._stores.client)}) == 3

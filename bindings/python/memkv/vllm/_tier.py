@@ -85,6 +85,13 @@ class _Lookups(AsyncLookupManager):  # type: ignore[misc]
         states = self._lookup_state
         super().mark_miss([key for key in keys if key in states and states[key].phase is LookupPhase.RESOLVED])
 
+    def mark_stored(self, keys: Iterable[OffloadKey]) -> None:
+        """Upstream keeps "absent" for all requests of a key that overlap, also once it is stored (0.32, 0.33)."""
+        for key in keys:
+            state = self._lookup_state.get(key)
+            if state is not None and state.phase is LookupPhase.RESOLVED:
+                state.result = True
+
 
 class _Touches:
     """Keys that vLLM has used: told to the store beside its stores, a batch at a time, once a step. Nobody waits for them,
@@ -271,6 +278,8 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
             self._count_failed(job, failed)
             self._warn(f"{failed} of {len(job.keys)} blocks were not stored ({_reasons(flight)})")
         stored = [key for key, status in zip(job.keys, flight.statuses) if status in _STORED]
+        # What the store kept as it was may be what could not be loaded a moment ago.
+        self._lookups.mark_stored(key for key, status in zip(job.keys, flight.statuses) if status == _library.OK)
         if stored and self._events is not None:
             self._events.append(OffloadingEvent(keys=stored, medium=self.medium, removed=False, locality=self.locality))
         self._finish(job, stored, not failed and not job.shed)
