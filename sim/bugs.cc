@@ -38,6 +38,7 @@ constexpr Bug kBugs[] = {
     {"quiet", &TestRules::quiet_memory, "a reply is still received into the memory of a completed get"},
     {"credit", &TestRules::credit_returned, "credit is lost with each frame"},
     {"twice", &TestRules::slot_freed_once, "a slot is freed twice"},
+    {"held", &TestRules::tier_held, "memory of the RAM tier is used again while it is being sent"},
     {"timer", &TestRules::slot_by_completion, "a timer frees the slot of a late op"},
 };
 

@@ -180,6 +180,13 @@ Story story_of(uint64_t seed) {
   return drawn == 2 ? kSmallBlocks : drawn == 3 ? kLateOps : drawn == 18 ? kRound : Story{};
 }
 
+/// A third of the seeds have a RAM tier, from one so small that no chunk fits to one that takes all. It is not drawn with
+/// the rest, which stays as it is without.
+uint64_t tier_bytes_of(uint64_t seed) {
+  base::Random random(base::mix64(seed ^ 0x71e4));
+  return random.chance(1, 3) ? (random.between(4, 8) * kMiB) >> random.below(7) : 0;
+}
+
 }  // namespace
 
 /// Draws the machines, then rounds of batches with faults between them: those of some groups, or of the seed's story.
@@ -198,6 +205,7 @@ Plan make_plan(uint64_t seed) {
     faults = story.faults;
     story.prepare(plan.setup, random);
   }
+  plan.setup.tier_bytes = tier_bytes_of(seed);
   uint64_t weight = 0;
   for (const Weighted& fault : faults) weight += fault.weight;
   uint64_t begun = 0;
@@ -240,12 +248,13 @@ std::string describe(const Action& action) {
 
 std::string describe(const Setup& s) {
   return fmt::format(
-      "{} drives of {} MiB, up to {:.1f} ms an op, cache {}, {} shards, {} workers, {} index entries, {} tenants, {} "
+      "{} drives of {} MiB, up to {:.1f} ms an op, cache {}, {} shards, {} workers, {} index entries, {} KiB of tier, "
+      "{} tenants, {} "
       "clients with {} contexts "
       "and {} connections, {} keys{}{}{}",
       s.drives, s.drive_bytes >> 20, static_cast<double>(s.drive_latency_ns_max) * 1e-6,
-      s.volatile_cache ? "volatile" : "safe", s.shards, s.workers, s.index_entries_max, s.tenants, s.clients,
-      s.contexts, s.connections_per_worker, s.keys, s.large_blocks ? ", large blocks" : "",
+      s.volatile_cache ? "volatile" : "safe", s.shards, s.workers, s.index_entries_max, s.tier_bytes >> 10, s.tenants,
+      s.clients, s.contexts, s.connections_per_worker, s.keys, s.large_blocks ? ", large blocks" : "",
       s.block_bytes_max != 0 ? fmt::format(", puts of {} to {} bytes", s.block_bytes_min, s.block_bytes_max) : "",
       s.slow_network ? ", slow network" : "");
 }

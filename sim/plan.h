@@ -17,6 +17,7 @@ struct Setup {
   uint64_t drive_latency_ns_max = 0;
   uint64_t index_entries_max = kManyIndexEntries;
   bool index_by_turns = false;  ///< each start has the other index, the smallest or a large one; else chance decides
+  uint64_t tier_bytes = 0;      ///< of memory for hot chunks, in each shard
   uint32_t tenants = 1, clients = 2, contexts = 2, connections_per_worker = 1;
   uint32_t keys = 16;
   bool large_blocks = false;  ///< many blocks have a chunk or more

@@ -60,6 +60,7 @@ Run::Run(uint64_t seed, const Plan& plan, const Options& options)
            .name = "s0",
            .workers = setup.workers,
            .index_entries_max = setup.index_entries_max,
+           .tier_bytes = setup.tier_bytes,
            .tenants = tenants_};
   hostiles_ = std::make_unique<Hostiles>(world_, network_, kServerHost, tenants_.back());
 }

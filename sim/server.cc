@@ -160,6 +160,7 @@ Result<void, Message> ServerProcess::make_worker(uint32_t index, const std::vect
     store.shard = number;
     store.stripe_width = volume_->superblock().stripe_width;
     store.index_entries_max = spec_.index_entries_max;
+    store.tier_bytes = spec_.tier_bytes;
     store.on_drive_out = on_drive_out;
     store.on_drive_out_context = this;
     for (uint32_t d = 0; d < volume_->drive_count(); d++) {
@@ -272,6 +273,9 @@ ServerCounts ServerProcess::counts() const {
       sum.store.dropped_corrupt += c.dropped_corrupt;
       sum.store.recovered_torn += c.recovered_torn;
       sum.store.recovered_rot += c.recovered_rot;
+      sum.store.tier_hits += c.tier_hits;
+      sum.store.tier_shared += c.tier_shared;
+      sum.store.tier_evictions += c.tier_evictions;
     }
   }
   return sum;

@@ -26,6 +26,7 @@ struct ServerSpec {
   std::string name = "s0";
   uint32_t workers = 1;
   uint64_t index_entries_max = 20'000;
+  uint64_t tier_bytes = 0;  ///< of each shard
   std::vector<Tenant> tenants;
   std::vector<std::string> accept_loss;
 };

@@ -25,6 +25,7 @@ struct TestRules {
   bool quiet_memory = true;        ///< the op of a client gets its memory back from the link before it completes
   bool credit_returned = true;     ///< credit comes back when the frame that used it has ended
   bool slot_freed_once = true;
+  bool tier_held = true;           ///< what is sent from the RAM tier is held until it has left
   bool slot_by_completion = true;  ///< a slot is held until its drive I/O has completed, whatever the deadline
 };
 

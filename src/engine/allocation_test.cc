@@ -1,5 +1,5 @@
-/// Memory mode serves from memory that it took at start: the test counts what puts and gets allocate. And opening a
-/// store takes little memory for each block.
+/// Memory mode serves from memory that it took at start, and so does the RAM tier: the tests count what puts and gets
+/// allocate. And opening a store takes little memory for each block.
 
 #include <gtest/gtest.h>
 
@@ -100,6 +100,38 @@ TEST_P(MemoryMode, PutsGetsAndReclaimAllocateNothing) {
   EXPECT_EQ(hits_, rounds_);
   EXPECT_GT(rig_.store().counters().segments_reclaimed, reclaimed + 2) << "reclaim was part of it";
 }
+
+class RamTier : public testing::TestWithParam<uint32_t> {};
+
+TEST_P(RamTier, AHitAllocatesNothing) {
+  Rig rig(1, 128 * kMi);
+  rig.tier_bytes = 16 * kMi;
+  rig.reopen();
+  const std::string name = "key", bytes = bytes_of(name, 1, GetParam());
+  ASSERT_EQ(rig.put(name, bytes), Status::kOk);
+  rig.expect(name, bytes);
+  const BlockKey key = rig.key(name);
+  const auto get = [&](uint64_t offset, uint32_t length, bool verify) {
+    ReadOp op;
+    op.key = key;
+    op.offset = offset;
+    op.length = length;
+    op.verify = verify;
+    ASSERT_EQ(rig.store().lookup(key, offset, length, 0).buffer_bytes, 0u);
+    ASSERT_EQ(rig.run(op, [&] { rig.store().read(op); }), Status::kOk);
+    rig.store().release(op);
+  };
+  get(0, GetParam(), false);
+  const base::AllocationCounter counter;
+  for (int i = 0; i < 100; ++i) {
+    get(0, GetParam(), i % 2 == 0);
+    get(3000, 1000, i % 2 == 0);
+  }
+  EXPECT_EQ(counter.count(), 0u);
+  EXPECT_EQ(rig.store().counters().tier_hits, 201u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, RamTier, testing::Values(300'000, 4096));
 
 INSTANTIATE_TEST_SUITE_P(Sizes, MemoryMode, testing::Values(300'000, 4096));
 

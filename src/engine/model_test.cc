@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "engine/rig_testing.h"
+#include "engine/tier.h"
 #include "format/format.h"
 
 namespace memkv::engine {
@@ -168,6 +169,7 @@ struct Plan {
   uint64_t keys = 48;
   double reopens = 0, power_cuts = 0;  // in each round
   uint64_t large_max = 5 * kMi;
+  uint64_t tier_bytes = 0;
 };
 
 class ModelTest {
@@ -178,6 +180,10 @@ class ModelTest {
 
   void run() {
     while (ops_ < plan_.ops && !testing::Test::HasFailure()) session();
+    if (plan_.tier_bytes == 0) return;
+    EXPECT_GT(from_tier_, 50u);
+    EXPECT_GT(shared_, 0u);
+    EXPECT_GT(evicted_, 5u);
   }
 
  private:
@@ -188,6 +194,7 @@ class ModelTest {
     if (plan_.kind == RigKind::kFaulty) {
       rig_->plan_.latency_ns_max = random_.below(400'000);
       rig_->seed_ = random_.next_u64();
+      rig_->tier_bytes = plan_.tier_bytes;
       rig_->reopen();
     }
     uint64_t bytes = 0;
@@ -198,6 +205,9 @@ class ModelTest {
       round();
       // The log does not count what memory mode receives in place.
       bytes += rig_->store().counters().device_bytes_written - device_before + (user_bytes_ - user_before);
+      from_tier_ = std::max(from_tier_, rig_->store().counters().tier_hits);
+      shared_ = std::max(shared_, rig_->store().counters().tier_shared);
+      evicted_ = std::max(evicted_, rig_->store().counters().tier_evictions);
       if (random_.next_double() < plan_.power_cuts) cut_power();
       if (random_.next_double() < plan_.reopens) reopen();
       if (random_.below(40) == 0) look_around();
@@ -570,6 +580,7 @@ class ModelTest {
   base::Random random_;
   std::string noise_;
   uint64_t ops_ = 0, user_bytes_ = 0;
+  uint64_t from_tier_ = 0, shared_ = 0, evicted_ = 0;  // in one life of a store, at most
   std::unique_ptr<Rig> rig_;
   std::map<std::string, Block> blocks_;
   std::vector<std::unique_ptr<Job>> jobs_;
@@ -625,6 +636,31 @@ TEST(Model, PowerCutsWrap) {
             .reopens = 0.005,
             .power_cuts = 0.01},
            {8, 9});
+}
+
+TEST(Model, TierOverPowerCutsKeepsAll) {
+  run_plan({.kind = RigKind::kFaulty,
+            .drives = 2,
+            .drive_bytes = 256 * kMi,
+            .ops = 15'000,
+            .keys = 32,
+            .reopens = 0.002,
+            .power_cuts = 0.003,
+            .tier_bytes = kTierBytesMin},
+           {10, 11});
+}
+
+TEST(Model, TierWraps) {
+  run_plan({.kind = RigKind::kFaulty,
+            .drives = 2,
+            .drive_bytes = 96 * kMi,
+            .ops = 12'000,
+            .wraps = true,
+            .keys = 40,
+            .reopens = 0.002,
+            .power_cuts = 0.003,
+            .tier_bytes = kTierBytesMin},
+           {12, 13});
 }
 
 }  // namespace

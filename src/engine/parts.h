@@ -10,6 +10,7 @@
 #include "engine/reservations.h"
 #include "engine/sequences.h"
 #include "engine/tick.h"
+#include "engine/tier.h"
 #include "engine/uploads.h"
 
 namespace memkv::engine {
@@ -28,6 +29,7 @@ struct Parts {
   Drives& drives;
   Sequences& sequences;
   Blocks& blocks;
+  Tier& tier;
   Reservations& reservations;
   Uploads& uploads;
 };

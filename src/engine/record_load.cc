@@ -35,6 +35,14 @@ bool RecordLoad::pin_in_place(const Drives& drives, const RecordRef& record) {
   return true;
 }
 
+void RecordLoad::use_copy(const Drives& drives, const RecordRef& record) {
+  MEMKV_ASSERT(!pinned_ && in_flight_ == 0, "one record at a time");
+  record_ = record;
+  result_ = 0;
+  log_ = drives.log_of(record.place.drive);  // out or not: it knows how its headers are sealed
+  MEMKV_ASSERT(log_ != nullptr);
+}
+
 RecordLoad::Started RecordLoad::start(const Drives& drives, const RecordRef& record, GrainSpan span, std::byte* buffer,
                                       bool with_header, Then then) {
   if (!find(drives, record)) return Started::kNowhere;
@@ -81,27 +89,14 @@ void RecordLoad::release() {
 
 bool RecordLoad::was_busy() const { return result_ == -EBUSY; }
 
-bool RecordLoad::read_header(const std::byte* header, Digest digest, uint32_t chunk, std::vector<uint64_t>* sums,
-                             std::vector<format::PresentRange>* ranges) const {
+bool RecordLoad::read_header(const std::byte* header, Digest digest, uint32_t chunk, format::RecordView& view) const {
   const base::Bytes bytes(header, base::kSectorBytes);
   auto extent = format::open_extent(bytes, log_->extents().seed());
   if (!extent) return false;
   format::RecordReader reader(*extent, bytes);
-  format::RecordView view;
   auto next = reader.next(view);
   if (!next || !*next) return false;
-  const bool own =
-      view.header.digest[0] == digest.lo && view.header.digest[1] == digest.hi && view.header.chunk_number == chunk;
-  if (!own) return false;
-  if (sums != nullptr) {
-    sums->clear();
-    for (size_t i = 0; i < view.header.grain_count; ++i) sums->push_back(view.grain_sum(i));
-  }
-  if (ranges != nullptr) {
-    ranges->clear();
-    for (size_t i = 0; i < view.header.range_count; ++i) ranges->push_back(view.range(i));
-  }
-  return true;
+  return view.header.digest[0] == digest.lo && view.header.digest[1] == digest.hi && view.header.chunk_number == chunk;
 }
 
 }  // namespace memkv::engine

@@ -2,7 +2,6 @@
 /// A record's bytes on their way from its drive.
 
 #include <cstdint>
-#include <vector>
 
 #include "engine/drives.h"
 #include "engine/record_ref.h"
@@ -37,6 +36,8 @@ class RecordLoad {
                 Then then);
   /// Memory mode: nothing is read, the record is used where it lies. False: its segment is gone.
   bool pin_in_place(const Drives& drives, const RecordRef& record);
+  /// The record's bytes are in memory, and no segment is pinned for them.
+  void use_copy(const Drives& drives, const RecordRef& record);
   /// The segment may go.
   void release();
 
@@ -47,9 +48,9 @@ class RecordLoad {
   bool succeeded() const { return result_ >= 0; }
   bool was_busy() const;  ///< not the drive's word: its queue was full
 
-  /// What the header in the sector before a lone record's payload says. False: it is not that record's.
-  bool read_header(const std::byte* header, Digest digest, uint32_t chunk, std::vector<uint64_t>* sums,
-                   std::vector<format::PresentRange>* ranges) const;
+  /// What the header in the sector before a lone record's payload says; the view is into that sector. False: it is not
+  /// that record's.
+  bool read_header(const std::byte* header, Digest digest, uint32_t chunk, format::RecordView& view) const;
 
  private:
   bool find(const Drives& drives, const RecordRef& record);

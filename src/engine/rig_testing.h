@@ -51,6 +51,7 @@ enum class RigKind { kFaulty, kMemory, kFile };
 class Rig {
  public:
   uint64_t index_entries_max = 20000;  ///< takes effect at the next open()
+  uint64_t tier_bytes = 0;             ///< likewise
   /// `on_memory`: memory mode instead of faulty devices.
   Rig(int drives, uint64_t drive_bytes, bool on_memory = false)
       : Rig(drives, drive_bytes, on_memory ? RigKind::kMemory : RigKind::kFaulty) {}
@@ -79,6 +80,7 @@ class Rig {
     StoreOptions o;
     std::memset(o.store_id, 7, sizeof o.store_id);
     o.index_entries_max = index_entries_max;
+    o.tier_bytes = tier_bytes;
     o.memory_mode = kind_ == RigKind::kMemory;
     o.on_drive_out = on_drive_out_;
     o.on_drive_out_context = on_drive_out_context_;

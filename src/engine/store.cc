@@ -30,8 +30,9 @@ StoreImpl::StoreImpl(io::Reactor& reactor, StoreOptions options)
       drives_(reactor, options_, buffers_, tick_, counters_),
       sequences_(reactor, options_, drives_, tick_),
       blocks_(options_, drives_, counters_),
-      parts_{reactor,  options_, counters_,  completions_, tick_,         pool_,   locks_,
-             buffers_, drives_,  sequences_, blocks_,      reservations_, uploads_} {
+      tier_(options_.memory_mode ? 0 : options_.tier_bytes, counters_),
+      parts_{reactor,  options_, counters_,  completions_, tick_, pool_,         locks_,
+             buffers_, drives_,  sequences_, blocks_,      tier_, reservations_, uploads_} {
   drives_.set_listener(reclaimer_);
 }
 
@@ -98,6 +99,8 @@ const StoreCounters& StoreImpl::counters() const {
     snapshot_.bytes_usable += log && !log->out() ? log->segments().usable_bytes() : 0;
     snapshot_.logs_refusing += log && log->refusal() != Status::kOk ? 1 : 0;
   }
+  snapshot_.tier_bytes = tier_.bytes_used();
+  snapshot_.tier_bytes_max = tier_.memory().size();
   snapshot_.index_entries = blocks_.entries();
   snapshot_.index_entries_max = blocks_.entries_max();
   return snapshot_;

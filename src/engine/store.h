@@ -18,6 +18,10 @@
 
 namespace memkv::engine {
 
+struct TierEntry;
+
+inline constexpr uint64_t kTierBytesMin = uint64_t{8} << 20;  ///< for a shard; with less hardly a chunk stays
+
 using Digest = base::Hash128;  ///< SipHash-128 (secret of the store) over namespace id and key
 
 /// A key as the engine sees it. `key` is borrowed until the op is done.
@@ -44,6 +48,7 @@ struct StoreOptions {
   std::vector<DriveSlice> slices;  ///< by drive index
   uint32_t stripe_width = 4;
   uint64_t index_entries_max = 0;      ///< 64 bytes of memory each at the load limit
+  uint64_t tier_bytes = 0;             ///< of memory for hot chunks of the drives; 0: none. Not in memory mode
   uint32_t writes_in_flight_max = 16;  ///< device writes per log
   bool memory_mode = false;            ///< devices give views: reserve and read in place, nothing survives a restart
   /// Called once when a drive failed in this shard: tell the membership, then take_drives_out(); until then no change
@@ -117,7 +122,7 @@ struct Lookup {
   Generation generation = 0;
   uint64_t block_bytes = 0;
   uint32_t bytes = 0;         ///< that will be delivered (range clipped to the block's end)
-  uint32_t buffer_bytes = 0;  ///< slot capacity needed by read(); 0: read in place, no slot needed
+  uint32_t buffer_bytes = 0;  ///< slot capacity needed by read(); 0: it lies in memory, or comes there: no slot needed
 };
 
 /// A get, step 2: one range inside one chunk.
@@ -131,19 +136,21 @@ struct ReadOp : StoreOp {
   uint32_t buffer_bytes = 0;
   // Results
   uint64_t block_bytes = 0;
-  const std::byte* data = nullptr;  ///< `bytes` valid until release(); inside buffer or the device's view
+  const std::byte* data = nullptr;  ///< `bytes` valid until release(); in buffer, the device's view or the RAM tier
   uint32_t bytes = 0;
   bool whole_chunk =
       false;  ///< sums[0] is the chunk's checksum; else sums are per piece cut at the chunk's grain boundaries
   uint16_t sum_count = 0;
   uint64_t sums[33] = {};
-  bool dropped = false;  ///< the record was damaged: its block is dropped
-  /// Set by the caller before release(): somebody may still see these pages. The store writes there again only when they
-  /// are other pages. Of data that was read in place.
+  bool dropped = false;    ///< the record was damaged: its block is dropped
+  bool renewable = false;  ///< its pages may become other ones; false: they are the RAM tier's, which keeps its own
+  /// Set by the caller before release(), of what memory mode reads in place: somebody may still see these pages. The store
+  /// writes there again only when they are other pages.
   bool seen_by_others = false;
   // Private to the store until release(): the segment that `data` lies in.
   uint64_t pinned_epoch = 0;  ///< 0: it lies in `buffer`
   uint8_t pinned_drive = 0;
+  TierEntry* pinned_entry = nullptr;  ///< the entry of the RAM tier that it lies in
 };
 
 struct RemoveOp : StoreOp {
@@ -166,7 +173,13 @@ struct Reservation {
   uint64_t id = 0;
 };
 
-struct StoreCounters {
+/// Of the RAM tier. Gets of records on drives: from memory, from a device read of another get, from one of their own.
+struct TierCounters {
+  uint64_t tier_hits, tier_shared, tier_misses;
+  uint64_t tier_evictions, tier_bytes, tier_bytes_max;
+};
+
+struct StoreCounters : TierCounters {
   uint64_t puts, gets, hits, misses, removes;
   uint64_t blocks, bytes_used, bytes_usable;
   uint64_t user_bytes_written, device_bytes_written, bytes_moved;  ///< write amplification = device / user
@@ -238,6 +251,8 @@ class Store {
   /// together: with none left, nothing is durable, and what waits for the word must not be acknowledged.
   virtual void take_drives_out(uint64_t drives) = 0;
   virtual const StoreCounters& counters() const = 0;
+  /// Of the RAM tier: bytes of gets go out from there. Empty: there is none.
+  virtual std::span<std::byte> tier_memory() const = 0;
   virtual uint64_t block_bytes_max() const = 0;  ///< a quarter of the shard's usable bytes
   virtual size_t ops_in_flight() const = 0;      ///< 0 at rest
 };

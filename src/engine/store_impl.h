@@ -47,9 +47,10 @@ class StoreImpl final : public Store {
   void abandon(Reservation reservation) override { reservations_.abandon(reservation); }
   void take_drives_out(uint64_t drives) override;
   const StoreCounters& counters() const override;
+  std::span<std::byte> tier_memory() const override { return tier_.memory(); }
   uint64_t block_bytes_max() const override { return drives_.block_bytes_max(); }
   size_t ops_in_flight() const override {
-    return pool_.used() + uploads_.count() + reservations_.count() + range_writer_.left();
+    return pool_.used() + uploads_.count() + reservations_.count() + range_writer_.left() + tier_.holds();
   }
   void skip_sequences(uint64_t count) { sequences_.skip(count); }  ///< for tests: as if so many changes had been made
 
@@ -65,6 +66,7 @@ class StoreImpl final : public Store {
   Drives drives_;
   Sequences sequences_;
   Blocks blocks_;
+  Tier tier_;
   Reservations reservations_{drives_};
   Uploads uploads_;
   Parts parts_;

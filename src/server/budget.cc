@@ -13,6 +13,7 @@ namespace {
 
 constexpr uint64_t kProgramBytes = 32 * base::kMiB;  // code, libraries, stacks, heap
 constexpr uint64_t kSlotBytesPerWorker = 256 * base::kMiB;
+constexpr uint64_t kSlotBytesPerNamespace = 8 * base::kMiB;  // of a worker: two slots of each size are 6.7 MiB
 constexpr uint64_t kSlotBytesPerWorkerMemory = 64 * base::kMiB;
 constexpr uint64_t kSlotBytesMin = 16 * base::kMiB;
 constexpr uint64_t kShmBytes = 512 * base::kMiB;
@@ -52,8 +53,22 @@ uint64_t choose_slot_bytes(const Options& options, const Needs& needs, uint64_t 
     const uint64_t wanted = std::min(kSlotBytesPerWorkerMemory * needs.workers, needs.store_bytes / 4);
     return std::max(least, std::min({wanted, limit / 4, left / 2}));
   }
-  if (options.memory_bytes_max != 0) return std::max(least, options.memory_bytes_max);
-  return std::max(least, std::min({kSlotBytesPerWorker * needs.workers, limit / 4, left / 2}));
+  const uint64_t usual = std::max(kSlotBytesPerWorker, kSlotBytesPerNamespace * needs.namespaces) * needs.workers;
+  if (options.memory_bytes_max == 0)
+    return std::max(least, std::min({kSlotBytesPerWorker * needs.workers, limit / 4, left / 2}));
+  if (options.tier_bytes) {
+    return std::max(least, options.memory_bytes_max - std::min(options.memory_bytes_max, *options.tier_bytes));
+  }
+  const uint64_t over = options.memory_bytes_max - std::min(options.memory_bytes_max, usual);
+  return std::max(least, over > 0 && over >= needs.tier_bytes_min ? usual : options.memory_bytes_max);
+}
+
+/// Memory for hot chunks: what the configuration says, or what the slots leave of memory.max_size.
+uint64_t choose_tier_bytes(const Options& options, const Needs& needs, uint64_t slot_bytes) {
+  if (needs.memory_mode) return 0;
+  const uint64_t rest = options.memory_bytes_max - std::min(options.memory_bytes_max, slot_bytes);
+  const uint64_t bytes = options.tier_bytes.value_or(rest);
+  return bytes < needs.tier_bytes_min ? 0 : bytes;
 }
 
 uint64_t choose_shm_bytes(const Options& options, const Needs& needs, uint64_t limit, uint64_t left) {
@@ -106,6 +121,8 @@ Result<Budget, Message> plan_budget(const Options& options, const Needs& needs, 
   budget.slot_bytes = choose_slot_bytes(options, needs, limit, left());
   const bool set_aside = limits.huge_bytes >= budget.slot_bytes;  // slots then come out of huge pages
   parts.push_back({set_aside ? 0 : budget.slot_bytes, "buffers", needs.memory_mode ? "" : "memory.max_size"});
+  budget.tier_bytes = choose_tier_bytes(options, needs, budget.slot_bytes);
+  parts.push_back({budget.tier_bytes, "hot chunks", options.tier_bytes ? "memory.tier_size" : "memory.max_size"});
   budget.shm_bytes = choose_shm_bytes(options, needs, limit, left());
   parts.push_back({budget.shm_bytes, "shared memory", "shm.max_size"});
   budget.bytes = sum(parts);

@@ -21,18 +21,21 @@ uint64_t default_store_bytes(const io::Limits& limits);
 /// The memory that store and workers will need, as far as it is fixed.
 struct Needs {
   bool memory_mode = false;
-  uint64_t store_bytes = 0;       ///< memory mode: of blocks
-  uint64_t index_bytes = 0;       ///< of all shards
-  uint64_t shard_bytes = 0;       ///< buffers of all shards
-  uint64_t worker_bytes = 0;      ///< pools of all workers, without slots and connections
-  uint64_t connection_bytes = 0;  ///< of one client connection
-  uint64_t window_bytes = 0;      ///< of one shm connection
+  uint64_t store_bytes = 0;                ///< memory mode: of blocks
+  uint64_t index_bytes = 0;                ///< of all shards
+  uint64_t shard_bytes = 0;                ///< buffers of all shards
+  uint64_t worker_bytes = 0;               ///< pools of all workers, without slots and connections
+  uint64_t connection_bytes = 0;           ///< of one client connection
+  uint64_t window_bytes = 0;               ///< of one shm connection
+  uint64_t tier_bytes_min = ~uint64_t{0};  ///< less than this for all shards is no RAM tier
   uint32_t workers = 1;
+  uint64_t namespaces = 1;
 };
 
 /// What the server may take, as plan_budget() divides it.
 struct Budget {
   uint64_t slot_bytes = 0;       ///< buffers of all workers
+  uint64_t tier_bytes = 0;       ///< RAM tiers of all shards; 0: there are none
   uint64_t shm_bytes = 0;        ///< windows of all shm clients; 0: there is no room for even one
   uint32_t connections_max = 0;  ///< of each worker
   uint64_t bytes = 0;            ///< all together

@@ -111,6 +111,60 @@ TEST(CaseC3Budget, shared_memory_is_left_out_where_no_window_fits) {
   EXPECT_EQ(plan_budget(off, needs_of(), limits_of(512 * kMiB))->shm_bytes, 0u);
 }
 
+/// A store on drives, with 8 MiB as the least for a RAM tier.
+Budget drives_budget(uint64_t memory_bytes_max, std::optional<uint64_t> tier_bytes, uint64_t namespaces = 1) {
+  Options options;
+  options.memory_bytes_max = memory_bytes_max;
+  options.tier_bytes = tier_bytes;
+  Needs needs = needs_of();
+  needs.workers = 2;
+  needs.tier_bytes_min = 8 * kMiB;
+  needs.namespaces = namespaces;
+  const auto budget = plan_budget(options, needs, limits_of(uint64_t{24} << 30));
+  EXPECT_TRUE(budget) << budget.error().text;
+  return budget ? *budget : Budget{};
+}
+
+TEST(TierBudget, what_max_size_leaves_above_the_slots_is_the_tier) {
+  EXPECT_EQ(drives_budget(4096 * kMiB, std::nullopt).slot_bytes, 512 * kMiB);
+  EXPECT_EQ(drives_budget(4096 * kMiB, std::nullopt).tier_bytes, 3584 * kMiB);
+  EXPECT_EQ(drives_budget(4096 * kMiB, std::nullopt, 64).slot_bytes, 1024 * kMiB) << "namespaces need slots";
+  EXPECT_EQ(drives_budget(0, std::nullopt).tier_bytes, 0u) << "who says nothing gets what he got";
+}
+
+TEST(TierBudget, a_small_max_size_is_all_slots) {
+  for (const uint64_t bytes : {64 * kMiB, 512 * kMiB, 519 * kMiB}) {
+    EXPECT_EQ(drives_budget(bytes, std::nullopt).slot_bytes, bytes);
+    EXPECT_EQ(drives_budget(bytes, std::nullopt).tier_bytes, 0u);
+  }
+  EXPECT_EQ(drives_budget(520 * kMiB, std::nullopt).tier_bytes, 8 * kMiB);
+}
+
+TEST(TierBudget, the_configuration_may_say_how_much) {
+  EXPECT_EQ(drives_budget(4096 * kMiB, 0).slot_bytes, 4096 * kMiB);
+  EXPECT_EQ(drives_budget(4096 * kMiB, 0).tier_bytes, 0u);
+  EXPECT_EQ(drives_budget(4096 * kMiB, 1024 * kMiB).slot_bytes, 3072 * kMiB);
+  EXPECT_EQ(drives_budget(4096 * kMiB, 1024 * kMiB).tier_bytes, 1024 * kMiB);
+  EXPECT_EQ(drives_budget(0, 1024 * kMiB).slot_bytes, 512 * kMiB);
+  EXPECT_EQ(drives_budget(0, 1024 * kMiB).tier_bytes, 1024 * kMiB);
+  EXPECT_EQ(drives_budget(64 * kMiB, 1024 * kMiB).slot_bytes, 32 * kMiB) << "the least that I/O needs stays";
+  EXPECT_EQ(drives_budget(0, 4 * kMiB).tier_bytes, 0u) << "less than the least";
+}
+
+TEST(TierBudget, it_counts_and_memory_mode_has_none) {
+  EXPECT_EQ(drives_budget(0, 1024 * kMiB).bytes - drives_budget(0, 0).bytes, 1024 * kMiB);
+  Options options;
+  options.memory_bytes_max = 4096 * kMiB;
+  options.tier_bytes = 1024 * kMiB;
+  Needs needs = needs_of(4096 * kMiB);
+  needs.tier_bytes_min = 8 * kMiB;
+  EXPECT_EQ(plan_budget(options, needs, limits_of(uint64_t{24} << 30))->tier_bytes, 0u);
+  options.tier_bytes = uint64_t{24} << 30;
+  needs = needs_of();
+  needs.tier_bytes_min = 8 * kMiB;
+  EXPECT_THAT(plan_budget(options, needs, limits_of(uint64_t{24} << 30)).error().text, HasSubstr("memory.tier_size"));
+}
+
 TEST(CaseC3Budget, buffers_on_huge_pages_that_were_set_aside_do_not_count) {
   Options options;
   options.memory_bytes_max = 512 * kMiB;

@@ -46,7 +46,7 @@ constexpr const char* kCacheNote =
 constexpr const char* kRest = R"(
 memory:
   index_block_size: 32KiB               # average block that the index has room for
-  # max_size: 1GiB                      # buffers; by default 256MiB a worker
+  # max_size: 8GiB                      # buffers, 256MiB a worker; what is over keeps hot chunks in memory
 
 # rdma:                                 # NICs of clients on other hosts
 #   devices: [mlx5_0, mlx5_1]           # as in /sys/class/infiniband; by default all usable ones; none turns it off

@@ -111,6 +111,7 @@ class Parser {
   void read_drive(const YAML::Node& node);
   void read_accept_loss(const YAML::Node& node);
   void read_size(const YAML::Node& node, std::string_view key, uint64_t& out);
+  void read_tier_size(const YAML::Node& node, std::string_view key);
   void read_ring_size(const YAML::Node& node, std::string_view key);
   void read_secret(const YAML::Node& node, std::string_view key, std::string_view name);
   void read_workers(const YAML::Node& node);
@@ -276,8 +277,9 @@ void Parser::add_rdma_devices(const YAML::Node& node, std::string_view key) {
 }
 
 void Parser::read_memory(const YAML::Node& root) {
-  static const Known kKnown = {"max_size", "index_block_size"};
+  static const Known kKnown = {"max_size", "tier_size", "index_block_size"};
   each(root, "memory", kKnown, [&](const std::string& key, const std::string& full, const YAML::Node& node) {
+    if (key == "tier_size") return read_tier_size(node, full);
     read_size(node, full, key == "max_size" ? options_.memory_bytes_max : options_.index_block_bytes);
   });
 }
@@ -315,6 +317,14 @@ void Parser::read_size(const YAML::Node& node, std::string_view key, uint64_t& o
   if (!scalar(node, key, text, "a size like 8GiB")) return;
   if (!take(parse_size_option(text, where(node, key)), out)) return;
   if (out == 0) fail(fmt::format("{}: must be more than 0", where(node, key)));
+}
+
+/// A size, or 0: no tier.
+void Parser::read_tier_size(const YAML::Node& node, std::string_view key) {
+  std::string text;
+  if (!scalar(node, key, text, "a size like 8GiB, or 0")) return;
+  uint64_t bytes = 0;
+  if (text == "0" || take(parse_size_option(text, where(node, key)), bytes)) options_.tier_bytes = bytes;
 }
 
 void Parser::read_workers(const YAML::Node& node) {

@@ -38,8 +38,9 @@ struct Options {
   std::vector<NamespaceOption> namespaces;  ///< network.auth_key is the namespace "default"
   StorageMode mode = StorageMode::kDirect;
   std::vector<DriveOption> drives;
-  std::vector<std::string> accept_loss;    ///< names of missing members whose blocks the owner gives up
-  uint64_t memory_bytes_max = 0;           ///< memory mode: of the store; else of the slots; 0: the machine decides
+  std::vector<std::string> accept_loss;  ///< names of missing members whose blocks the owner gives up
+  uint64_t memory_bytes_max = 0;         ///< memory mode: of the store; else of slots and tier; 0: the machine decides
+  std::optional<uint64_t> tier_bytes;    ///< of the RAM tier over drives; none: what memory.max_size leaves
   uint64_t index_block_bytes = 32 * 1024;  ///< the average block size for which the index has room
   ShmOptions shm;
   uint32_t workers = 0;  ///< 0: half of the CPUs

@@ -285,6 +285,7 @@ int Server::make_workers() {
   if (const std::string why = give_each_two_slots(classes, credentials_.size(), pool / count); !why.empty()) {
     return fail(kExitConfig, why + ": raise memory.max_size, or have fewer workers or namespaces");
   }
+  const ShardMemory memory{options_.index_block_bytes, budget_.tier_bytes / shards};
   bool epoll_told = false;
   for (uint32_t i = 0; i < count; i++) {
     auto reactor = make_reactor(options_.io, epoll_told);
@@ -303,7 +304,7 @@ int Server::make_workers() {
     if (!worker)
       return fail(kExitFailed, fmt::format("memory for worker {}: {} ({})", i, worker.error().what,
                                            std::strerror(worker.error().sys_errno)));
-    storage_->plan(**worker, shards_of[i], options_.index_block_bytes, DriveLosses::on_drive_out, &losses_);
+    storage_->plan(**worker, shards_of[i], memory, DriveLosses::on_drive_out, &losses_);
     workers_.push_back(std::move(worker).value());
   }
   if (const uint64_t limit = io::memlock_limit_bytes();
@@ -328,10 +329,15 @@ Result<void, Message> Server::plan(uint32_t workers) {
   needs.worker_bytes = workers * shard::WorkerPools::bytes(each);
   needs.connection_bytes = shard::WorkerConnections::bytes_each();
   needs.window_bytes = transport::ShmWindow::bytes(windows());
+  needs.tier_bytes_min = storage_->shard_count() * engine::kTierBytesMin;
   needs.workers = workers;
+  needs.namespaces = credentials_.size();
   auto budget = plan_budget(options_, needs, io::process_limits());
   if (!budget) return budget.error();
   budget_ = *budget;
+  if (options_.tier_bytes.value_or(0) > budget_.tier_bytes)
+    MEMKV_LOG(kWarn, "memory.tier_size: there is no RAM tier, which takes drives, and at least {} for {} shards",
+              base::format_bytes(needs.tier_bytes_min), storage_->shard_count());
   return {};
 }
 

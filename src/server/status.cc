@@ -100,6 +100,16 @@ Json counters(const engine::StoreCounters& c) {
           {"recovery_ms", c.recovery_ns / base::kNsPerMs}};
 }
 
+/// How the gets of records on drives went that the RAM tier was asked for.
+Json tier(const engine::StoreCounters& c) {
+  const uint64_t gets = c.tier_hits + c.tier_shared + c.tier_misses;
+  const double served = static_cast<double>(c.tier_hits + c.tier_shared);
+  return {{"bytes", c.tier_bytes},        {"bytes_max", c.tier_bytes_max},
+          {"hits", c.tier_hits},          {"shared_reads", c.tier_shared},
+          {"misses", c.tier_misses},      {"hit_rate", gets == 0 ? 0.0 : served / static_cast<double>(gets)},
+          {"evictions", c.tier_evictions}};
+}
+
 /// Payload bytes over tcp that were lent to sockets, and those that could have been and were copied, by reason.
 Json one_copy(const StatusSources& census) {
   using Stats = transport::OneCopyStats;
@@ -271,6 +281,7 @@ std::string status_json(const StatusSources& census, uint64_t namespace_id) {
                     {"slot_pool_bytes", census.slot_pool_bytes},
                     {"slots_total", sum(census, &shard::WorkerStats::slots_total)},
                     {"slots_in_use", sum(census, &shard::WorkerStats::slots_in_use)}};
+  json["tier"] = tier(c);
   json["counters"] = counters(c);
   json["service"] = service(census);
   return json.dump(2, ' ', false, Json::error_handler_t::replace);

@@ -158,7 +158,7 @@ Result<void> Storage::take_out(uint32_t drive_index) {
   return volume_->take_out(drive_index);
 }
 
-void Storage::plan(shard::Worker& worker, const std::vector<uint32_t>& shards, uint64_t index_block_bytes,
+void Storage::plan(shard::Worker& worker, const std::vector<uint32_t>& shards, const ShardMemory& memory,
                    void (*on_drive_out)(void*, uint8_t, const char*), void* context) {
   const auto drive_count = static_cast<uint32_t>(drives_.size());
   std::vector<io::BlockDevice*> devices(drive_count, nullptr);
@@ -202,7 +202,8 @@ void Storage::plan(shard::Worker& worker, const std::vector<uint32_t>& shards, u
       bytes += slice.size_bytes;
       store.slices.push_back(slice);
     }
-    store.index_entries_max = index_entries(bytes, index_block_bytes);
+    store.index_entries_max = index_entries(bytes, memory.index_block_bytes);
+    store.tier_bytes = memory.tier_bytes;
     worker.stores().plan(std::move(plan));
   }
 }

@@ -25,6 +25,12 @@ struct DriveInfo {
   uint64_t fitting_bytes = 0;  ///< of blocks of the size that the index was made for
 };
 
+/// Of each shard.
+struct ShardMemory {
+  uint64_t index_block_bytes = 0;  ///< average block for which its index has room
+  uint64_t tier_bytes = 0;         ///< for hot chunks of drives
+};
+
 /// Opened once, before the workers; must outlive them.
 class Storage {
  public:
@@ -46,7 +52,7 @@ class Storage {
   base::SipKey digest_key() const { return digest_key_; }
   Result<uint64_t, Message> namespace_id(const std::string& name);
   /// Gives a worker all it needs for its shards: devices bound to its reactor, and one plan for each shard.
-  void plan(shard::Worker& worker, const std::vector<uint32_t>& shards, uint64_t index_block_bytes,
+  void plan(shard::Worker& worker, const std::vector<uint32_t>& shards, const ShardMemory& memory,
             void (*on_drive_out)(void*, uint8_t, const char*), void* context);
   /// Takes a drive out: writes the next membership, without it, durably on all others.
   Result<void> take_out(uint32_t drive_index);

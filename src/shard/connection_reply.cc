@@ -182,6 +182,9 @@ bool ConnectionReplies::flush_payload(OpsFrame& ops_frame) {
 void ConnectionReplies::allow_lending(ReplyFrame& frame) {
   WorkerSlots& slots = connection_.worker().slots();
   if (!slots.lends() || connection_.transport() != Transport::kTcp) return;
+  for (const Op& op : frame.ops) {
+    if (!std::get<engine::ReadOp>(op.store_op).renewable) return;  // whatever slot it took, it lies in the RAM tier
+  }
   Tenant& tenant = *connection_.holder().tenant;
   if (tenant.lent_bytes + frame.payload_bytes > slots.lent_bytes_max()) {
     transport::OneCopyStats& stats = connection_.worker().mutable_stats().one_copy;

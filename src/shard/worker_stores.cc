@@ -49,6 +49,8 @@ void WorkerStores::make_planned(bool prefault, RdmaPort* rdma) {
       if (memory != nullptr) rdma->add_memory({memory, slice.size_bytes});
     }
     add(plan.number, engine::Store::make(reactor_, std::move(plan.options)));
+    const std::span<std::byte> tier = shards_.back().store->tier_memory();
+    if (rdma != nullptr && !tier.empty()) rdma->add_memory(tier);
   }
   plans_.clear();
 }

@@ -265,8 +265,11 @@ Status Merge::check_loaded(size_t buffer, uint32_t chunk, std::vector<format::Pr
   if (base::chunk_checksum_of({data, r.length}, seed) != r.checksum) return Status::kCorrupt;
   ranges.assign(1, {0, r.length});
   if (!r.has_holes) return Status::kOk;
-  return load_.read_header(data - base::kSectorBytes, digest(), chunk, nullptr, &ranges) ? Status::kOk
-                                                                                         : Status::kCorrupt;
+  format::RecordView view;
+  if (!load_.read_header(data - base::kSectorBytes, digest(), chunk, view)) return Status::kCorrupt;
+  ranges.clear();
+  for (size_t i = 0; i < view.header.range_count; ++i) ranges.push_back(view.range(i));
+  return Status::kOk;
 }
 
 /// The old block cannot be read: what was to be changed is lost.

@@ -7,6 +7,7 @@
 #include "base/chunk_seed.h"
 #include "base/log.h"
 #include "engine/ops/remove.h"
+#include "engine/test_rules.h"
 
 namespace memkv::engine {
 
@@ -57,6 +58,7 @@ Lookup look_up(Parts& parts, const BlockKey& key, uint64_t offset, uint32_t leng
   if (t.status != Status::kOk) return out;
   out.bytes = t.empty ? 0 : static_cast<uint32_t>(t.to - t.from);
   if (out.bytes == 0 || parts.options.memory_mode) return out;
+  if (parts.tier.on() && !t.record.has_holes && parts.tier.serves(t.record, t.is_whole())) return out;
   out.buffer_bytes = static_cast<uint32_t>(load_bytes(t.record, grains_covering(t.from, t.to, t.record.length)));
   return out;
 }
@@ -68,8 +70,9 @@ void Read::start(Parts& parts, ReadOp& op, bool over_holes) {
   op.sum_count = 0;
   op.whole_chunk = false;
   op.dropped = false;
+  op.renewable = op.seen_by_others = false;
   op.pinned_epoch = 0;
-  op.seen_by_others = false;
+  op.pinned_entry = nullptr;
   const Target t = find_target(parts, op.key, op.offset, op.length, op.if_generation);
   op.generation = t.generation;
   op.block_bytes = t.block_bytes;
@@ -77,11 +80,11 @@ void Read::start(Parts& parts, ReadOp& op, bool over_holes) {
   if (t.status != Status::kOk || t.to == t.from) return parts.completions.add(op, t.status);
   Read* read = parts.pool.make<Read>(op, parts, op, t, over_holes);
   if (read == nullptr) return;
-  parts.options.memory_mode ? read->read_in_place() : read->read_from_drive();
-}
-
-bool Read::is_whole() const {
-  return target_.from == 0 && target_.to == target_.record.length && !target_.record.has_holes;
+  if (parts.options.memory_mode) return read->read_in_place();
+  if (!parts.tier.on() || t.record.has_holes) return read->read_from_drive();
+  if (!over_holes) return read->read_through_tier();
+  parts.tier.forget(t.record);  // somebody saw damage, and what the drive has is what counts
+  read->read_from_drive();
 }
 
 void Read::read_in_place() {
@@ -98,12 +101,54 @@ void Read::read_from_drive() {
   const GrainSpan span = grains_covering(target_.from, target_.to, record.length);
   if (op_.buffer == nullptr || op_.buffer_bytes < load_bytes(record, span)) return finish(Status::kBusy);
   step_ = Step::kLoading;
-  const bool with_header = record.lone() && (!is_whole() || op_.verify);
+  const bool with_header = record.lone() && (!target_.is_whole() || op_.verify);
   const auto started =
       load_.start(parts_.drives, record, span, op_.buffer, with_header, Then::of<&Read::loaded>(*this));
   if (started == RecordLoad::Started::kBusy) return finish(Status::kBusy);
   if (started == RecordLoad::Started::kNowhere) record_is_gone();
 }
+
+/// What the tier has is used where it lies. What is on its way to it is waited for: one device read serves all gets of
+/// a record. What it takes in is read into its memory, and goes out from there.
+void Read::read_through_tier() {
+  MEMKV_ASSERT(step_ == Step::kStarted);
+  entry_ = parts_.tier.find(target_.record);
+  if (entry_ == nullptr) return fill_tier();
+  parts_.tier.hold(*entry_);
+  load_.use_copy(parts_.drives, target_.record);
+  step_ = Step::kLoading;
+  if (entry_->state == TierEntry::State::kResident) {
+    ++parts_.counters.tier_hits;
+    return loaded();
+  }
+  ++parts_.counters.tier_shared;
+  wait_.then = Then::of<&Read::loaded>(*this);
+  parts_.tier.wait(*entry_, wait_);
+}
+
+void Read::fill_tier() {
+  ++parts_.counters.tier_misses;
+  entry_ = parts_.tier.take(target_.record, target_.is_whole());
+  if (entry_ == nullptr) return read_from_drive();
+  parts_.tick.start();
+  step_ = Step::kLoading;
+  fills_ = true;
+  const RecordRef& record = target_.record;
+  const auto started = load_.start(parts_.drives, record, grains_covering(0, record.length, record.length),
+                                   parts_.tier.buffer_of(*entry_), record.lone(), Then::of<&Read::filled>(*this));
+  if (started == RecordLoad::Started::kYes) return;
+  parts_.tier.end_read(*entry_, /*good=*/false);
+  leave_entry();
+  started == RecordLoad::Started::kBusy ? finish(Status::kBusy) : record_is_gone();
+}
+
+void Read::filled() {
+  MEMKV_ASSERT(step_ == Step::kLoading && fills_);
+  parts_.tier.end_read(*entry_, load_.succeeded());
+  loaded();
+}
+
+void Read::leave_entry() { parts_.tier.release(*std::exchange(entry_, nullptr)); }
 
 /// The record's segment is gone, and did not take the entry with it: that would be busy, or another's bytes, for ever.
 void Read::record_is_gone() {
@@ -114,21 +159,37 @@ void Read::record_is_gone() {
 void Read::loaded() {
   MEMKV_ASSERT(step_ == Step::kLoading);
   step_ = Step::kLoaded;
-  const bool failed = !load_.succeeded() && !load_.was_busy();
-  Status status = load_.was_busy() ? Status::kBusy : failed ? Status::kIo : deliver();
+  const bool failed = reads_itself() && !load_.succeeded() && !load_.was_busy();
+  Status status = !bytes_came() ? Status::kBusy : deliver();
+  if (status == Status::kCorrupt && entry_ != nullptr) parts_.tier.forget(target_.record);
+  if (status == Status::kCorrupt && !reads_itself()) status = Status::kBusy;  // of memory: the drive has the last word
   if (failed || status == Status::kCorrupt)
     status = drop_damaged(failed ? "a read failed" : "a record failed its checksum");
   if (status != Status::kOk) {
     op_.data = nullptr;
     op_.bytes = 0;
   }
-  if (status == Status::kOk && parts_.options.memory_mode) {
-    op_.pinned_epoch = load_.epoch();  // its bytes are used where they lie, until release()
-    op_.pinned_drive = target_.record.place.drive;
-  } else {
-    load_.release();
-  }
+  keep_bytes(status == Status::kOk);
   finish(status);
+}
+
+/// Another read brought the bytes, or had brought them: then it is its business what a failure means for the block.
+bool Read::reads_itself() const { return entry_ == nullptr || fills_; }
+
+bool Read::bytes_came() const {
+  return reads_itself() ? load_.succeeded() : entry_->state == TierEntry::State::kResident;
+}
+
+/// What is used where it lies stays until release().
+void Read::keep_bytes(bool delivered) {
+  if (reads_itself() && !(delivered && parts_.options.memory_mode)) load_.release();
+  if (entry_ != nullptr && !(delivered && rules().tier_held)) leave_entry();
+  if (!delivered) return;
+  op_.pinned_entry = entry_;
+  op_.renewable = entry_ == nullptr;
+  if (!parts_.options.memory_mode) return;
+  op_.pinned_epoch = load_.epoch();
+  op_.pinned_drive = target_.record.place.drive;
 }
 
 Status Read::drop_damaged(const char* why) {
@@ -153,9 +214,10 @@ Read::Loaded Read::where_loaded() const {
     const std::byte* bytes = load_.log().device().view(load_.offset(), target_.record.length);
     return {bytes, 0, bytes - base::kSectorBytes};
   }
-  if (target_.record.lone())
-    return {op_.buffer, base::align_down(target_.from, base::kGrainBytes), op_.buffer - base::kSectorBytes};
-  return {op_.buffer + load_.offset() % base::kSectorBytes, 0, nullptr};
+  const std::byte* buffer = entry_ != nullptr ? parts_.tier.buffer_of(*entry_) : op_.buffer;
+  if (!target_.record.lone()) return {buffer + load_.offset() % base::kSectorBytes, 0, nullptr};
+  const uint64_t begin = entry_ != nullptr ? 0 : base::align_down(target_.from, base::kGrainBytes);
+  return {buffer, begin, buffer - base::kSectorBytes};
 }
 
 /// Fills in data, bytes and sums; kCorrupt: the bytes are not what was written.
@@ -164,7 +226,7 @@ Status Read::deliver() {
   MEMKV_ASSERT(at.begin <= target_.from && target_.from < target_.to);
   op_.data = at.bytes + (target_.from - at.begin);
   op_.bytes = static_cast<uint32_t>(target_.to - target_.from);
-  if (is_whole() && !op_.verify) {
+  if (target_.is_whole() && !op_.verify) {
     op_.whole_chunk = true;
     op_.sum_count = 1;
     op_.sums[0] = target_.record.checksum;
@@ -185,17 +247,17 @@ Status Read::read_sums(const Loaded& loaded, uint64_t seed, uint64_t* sums) cons
     sums[0] = base::xxh3({loaded.bytes, r.length}, seed);
     return base::chunk_checksum(sums, count, r.length, seed) == r.checksum ? Status::kOk : Status::kCorrupt;
   }
-  std::vector<uint64_t> stored;  // a ranged read: off the fastest path
-  std::vector<format::PresentRange> ranges;
-  const bool own = load_.read_header(loaded.header, op_.key.digest, target_.chunk, &stored, &ranges);
-  if (!own || stored.size() != count) return Status::kCorrupt;
-  std::copy(stored.begin(), stored.end(), sums);
+  format::RecordView view;
+  const bool own = load_.read_header(loaded.header, op_.key.digest, target_.chunk, view);
+  if (!own || view.header.grain_count != count) return Status::kCorrupt;
+  for (size_t i = 0; i < count; ++i) sums[i] = view.grain_sum(i);
   if (base::chunk_checksum(sums, count, r.length, seed) != r.checksum) return Status::kCorrupt;
   if (!r.has_holes || over_holes_) return Status::kOk;
-  const bool present = std::any_of(ranges.begin(), ranges.end(), [this](const format::PresentRange& p) {
-    return p.begin <= target_.from && target_.to <= p.end;
-  });
-  return present ? Status::kOk : Status::kMiss;
+  for (size_t i = 0; i < view.header.range_count; ++i) {
+    const format::PresentRange p = view.range(i);
+    if (p.begin <= target_.from && target_.to <= p.end) return Status::kOk;
+  }
+  return Status::kMiss;
 }
 
 /// One sum a piece: the stored one for whole grains, made here over the cut edges once their grain was verified.
@@ -216,6 +278,7 @@ Status Read::deliver_pieces(const Loaded& loaded, uint64_t seed, const uint64_t*
 }
 
 void release_read(Parts& parts, ReadOp& op) {
+  if (op.pinned_entry != nullptr) return parts.tier.release(*std::exchange(op.pinned_entry, nullptr));
   if (op.pinned_epoch == 0) return;
   Log& log = *parts.drives.log_of(op.pinned_drive);
   if (op.seen_by_others) log.segments().renew(op.pinned_epoch);

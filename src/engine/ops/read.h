@@ -27,8 +27,9 @@ class Read final : public PooledOp {
   friend Lookup look_up(Parts&, const BlockKey&, uint64_t, uint32_t, Generation);
   enum class Step : uint8_t {
     kStarted,  ///< the record is found; nothing is pinned yet
-    kLoading,  ///< its segment is pinned, so that reclaim cannot reuse it; the drive is read (memory mode: at once)
-    kLoaded,   ///< the bytes are there; memory mode keeps the pin until release()
+    kLoading,  ///< its segment is pinned, so that reclaim cannot reuse it; the drive is read (memory mode: at once). Or
+               ///< the RAM tier's entry is held, and its bytes are there or on their way
+    kLoaded,   ///< the bytes are there; memory mode keeps the pin, and the entry is held, until release()
   };
 
   /// What a range of a block means for the record behind it.
@@ -40,6 +41,7 @@ class Read final : public PooledOp {
     uint32_t chunk = 0;
     uint64_t from = 0, to = 0;  // in the record
     bool empty = false;
+    bool is_whole() const { return from == 0 && to == record.length && !record.has_holes; }
   };
   /// Where the record's bytes lie in memory.
   struct Loaded {
@@ -52,11 +54,17 @@ class Read final : public PooledOp {
 
   Read(Parts& parts, ReadOp& op, const Target& target, bool over_holes)
       : parts_(parts), op_(op), target_(target), over_holes_(over_holes) {}
-  bool is_whole() const;
   void read_in_place();
   void read_from_drive();
+  void read_through_tier();
+  void fill_tier();
+  void filled();
+  void leave_entry();
   void record_is_gone();
   void loaded();
+  bool reads_itself() const;
+  bool bytes_came() const;
+  void keep_bytes(bool delivered);
   Loaded where_loaded() const;
   Status deliver();
   Status read_sums(const Loaded& loaded, uint64_t seed, uint64_t* sums) const;
@@ -69,6 +77,9 @@ class Read final : public PooledOp {
   const Target target_;
   const bool over_holes_;
   RecordLoad load_;
+  TierEntry* entry_ = nullptr;  // held; null: the bytes come into the op's buffer, or lie on the device
+  bool fills_ = false;          // this read brings the entry's bytes
+  TierWait wait_;               // for another read that brings them
   Step step_ = Step::kStarted;
 };
 
