@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <random>
 
 #include "base/unique_fd.h"
@@ -50,11 +51,21 @@ Target choose_target(const DriveImage& image, uint32_t shard, const std::optiona
           start + mix(drawn) % extent.header.extent_bytes / base::kSectorBytes * base::kSectorBytes};
 }
 
+/// Takes 64 MiB of the server's memory for hot chunks.
+void add_tier(const std::string& config) {
+  std::ifstream in(config);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  const std::string section = "\nmemory:\n";
+  text.insert(text.find(section) + section.size(), "  tier_size: 64MiB\n");
+  std::ofstream(config) << text;
+}
+
 }  // namespace
 
 TortureStore::TortureStore(const StorePlan& plan) : plan_(plan) {
   config_ = setup_file_drives(dir_, plan.drives, std::to_string(plan.drive_bytes >> 20) + "MiB", plan.shards);
   append_second_tenant(config_);
+  if (plan.drives != 1) add_tier(config_);
 }
 
 std::string TortureStore::credential(int tenant) const {
