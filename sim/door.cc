@@ -42,7 +42,8 @@ void Door::on_accepted(int32_t result) {
     return;
   }
   MEMKV_ASSERT(result >= 0);
-  wire::ServerHandshake handshake(find_secret, this, name_);
+  const uint32_t features = workers_.front()->slots().lends() ? wire::kFeatures : 0;
+  wire::ServerHandshake handshake(find_secret, this, name_, features);
   guests_.push_back(transport::Acceptor::make(
       loop_, result, std::move(handshake), loop_.now_ns() + kHandshakeNs,
       [](void* context, transport::Acceptor& acceptor, Result<transport::Acceptor::Accepted> accepted) {
@@ -61,8 +62,10 @@ void Door::on_shaken(transport::Acceptor& acceptor, Result<transport::Acceptor::
     shard::WorkerMessage message;
     message.kind = shard::WorkerMessage::Kind::kConnection;
     message.fd = accepted->fd;
+    message.features = accepted->features;
     message.namespace_id = found->namespace_id;
     message.keys = accepted->keys;
+    message.client_name = shard::ClientName::of(accepted->client_name);
     if (!workers_[wanted < workers_.size() ? wanted : 0]->push(message)) ::close(accepted->fd);
   }
   std::erase_if(guests_, [&](const auto& guest) { return guest.get() == &acceptor; });
