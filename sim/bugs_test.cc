@@ -1,4 +1,4 @@
-/// Planted bugs that show only in the stories made for them. Each search begins at a seed that finds its bug today, so
+/// Planted bugs that show only in the stories made for them, or with several servers. Each search begins at a seed that finds its bug today, so
 /// it is short. When runs change it goes on from there, as far as `./dev sim --bugs` would.
 
 #include "sim/bugs.h"
@@ -13,6 +13,10 @@ TEST(PlantedBugs, what_a_start_had_no_room_for_comes_back) { EXPECT_TRUE(find_bu
 TEST(PlantedBugs, a_segments_former_round_is_taken_for_live) { EXPECT_TRUE(find_bugs(212, 1, "", "place")); }
 
 TEST(PlantedBugs, a_timer_frees_a_slot_that_a_drive_has) { EXPECT_TRUE(find_bugs(348, 1, "", "timer")); }
+
+TEST(PlantedBugs, a_read_asks_another_server_of_the_list) { EXPECT_TRUE(find_bugs(1, 1, "", "owner")); }
+
+TEST(PlantedBugs, a_server_that_is_gone_takes_ops_of_others_along) { EXPECT_TRUE(find_bugs(1, 1, "", "beside")); }
 
 }  // namespace
 }  // namespace memkv::sim

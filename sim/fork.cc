@@ -54,11 +54,11 @@ struct Child {
   Shared* shared = nullptr;
   int words = -1;  ///< its standard error
 
-  void start(uint64_t which, const std::vector<size_t>* keep);
+  void start(uint64_t which, const Run::Options& options, const std::vector<size_t>* keep);
   SeedReport take(int status);
 };
 
-void Child::start(uint64_t which, const std::vector<size_t>* keep) {
+void Child::start(uint64_t which, const Run::Options& options, const std::vector<size_t>* keep) {
   seed = which;
   void* at = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   MEMKV_ASSERT(at != MAP_FAILED);
@@ -75,7 +75,7 @@ void Child::start(uint64_t which, const std::vector<size_t>* keep) {
   setrlimit(RLIMIT_CORE, &no_core);
   base::set_log_level(base::LogLevel::kOff);
   take_memory();
-  RunResult result = run_seed(which, {}, keep);
+  RunResult result = run_seed(which, options, keep);
   std::strncpy(shared->violation, result.violation.c_str(), kTextMax - 1);
   result.violation.clear();
   shared->figures = result;
@@ -108,15 +108,15 @@ SeedReport Child::take(int status) {
 
 }  // namespace
 
-SeedReport run_forked(uint64_t seed, const std::vector<size_t>* keep) {
+SeedReport run_forked(uint64_t seed, const Run::Options& options, const std::vector<size_t>* keep) {
   Child child;
-  child.start(seed, keep);
+  child.start(seed, options, keep);
   int status = 0;
   MEMKV_ASSERT(waitpid(child.pid, &status, 0) == child.pid);
   return child.take(status);
 }
 
-void run_many(uint32_t jobs, const std::function<bool(uint64_t& seed)>& next,
+void run_many(uint32_t jobs, const Run::Options& options, const std::function<bool(uint64_t& seed)>& next,
               const std::function<void(const SeedReport&)>& tell) {
   std::vector<Child> children;
   bool more = true;
@@ -124,7 +124,7 @@ void run_many(uint32_t jobs, const std::function<bool(uint64_t& seed)>& next,
     uint64_t seed = 0;
     while (more && children.size() < jobs && (more = next(seed))) {
       children.emplace_back();
-      children.back().start(seed, nullptr);
+      children.back().start(seed, options, nullptr);
     }
     if (children.empty()) return;
     int status = 0;

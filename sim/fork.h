@@ -19,10 +19,10 @@ struct SeedReport {
 };
 
 /// Runs one seed in a child and waits for it.
-SeedReport run_forked(uint64_t seed, const std::vector<size_t>* keep = nullptr);
+SeedReport run_forked(uint64_t seed, const Run::Options& options = {}, const std::vector<size_t>* keep = nullptr);
 
 /// Runs seeds in `jobs` children at once, in order, until `next` returns false. Calls `tell` as each one ends.
-void run_many(uint32_t jobs, const std::function<bool(uint64_t& seed)>& next,
+void run_many(uint32_t jobs, const Run::Options& options, const std::function<bool(uint64_t& seed)>& next,
               const std::function<void(const SeedReport&)>& tell);
 
 }  // namespace memkv::sim

@@ -11,12 +11,6 @@
 #include "wire/messages.h"
 
 namespace memkv::sim {
-namespace {
-
-constexpr uint32_t kFirstHost = 10'000;
-
-}  // namespace
-
 /// One hostile connection. With a credential it shakes hands, and then sends frames with a right MAC and senseless
 /// bodies, or honest frames that it never finishes. Without one it sends random bytes. It may also stop reading.
 class Hostiles::Guest final : public Actor, public transport::LinkOwner {
@@ -105,8 +99,12 @@ class Hostiles::Guest final : public Actor, public transport::LinkOwner {
   bool over_ = false, closed_ = false;
 };
 
-Hostiles::Hostiles(World& world, Network& network, uint32_t server_host, Tenant tenant)
-    : world_(world), network_(network), server_host_(server_host), tenant_(std::move(tenant)) {}
+Hostiles::Hostiles(World& world, Network& network, uint32_t server_host, uint32_t first_host, Tenant tenant)
+    : world_(world),
+      network_(network),
+      server_host_(server_host),
+      first_host_(first_host),
+      tenant_(std::move(tenant)) {}
 
 Hostiles::~Hostiles() {
   for (auto& guest : guests_) {
@@ -118,7 +116,7 @@ Hostiles::~Hostiles() {
 void Hostiles::act(uint64_t seed) {
   if (!guests_.empty() && seed % 3 == 0) return guests_[seed / 3 % guests_.size()]->misbehave();
   guests_.push_back(
-      std::make_unique<Guest>(world_, network_, kFirstHost + ++count_, server_host_, tenant_, base::mix64(seed)));
+      std::make_unique<Guest>(world_, network_, first_host_ + ++count_, server_host_, tenant_, base::mix64(seed)));
   world_.add(*guests_.back());
 }
 

@@ -15,7 +15,8 @@ namespace memkv::sim {
 /// Thread: the world's.
 class Hostiles {
  public:
-  Hostiles(World& world, Network& network, uint32_t server_host, Tenant tenant);
+  /// Their hosts are numbered from `first_host`.
+  Hostiles(World& world, Network& network, uint32_t server_host, uint32_t first_host, Tenant tenant);
   ~Hostiles();
   /// One of them connects, or does something on a connection that it has.
   void act(uint64_t seed);
@@ -26,7 +27,7 @@ class Hostiles {
   class Guest;
   World& world_;
   Network& network_;
-  const uint32_t server_host_;
+  const uint32_t server_host_, first_host_;
   const Tenant tenant_;
   std::vector<std::unique_ptr<Guest>> guests_;
   uint32_t count_ = 0;

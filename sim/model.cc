@@ -37,6 +37,11 @@ Change::Fate fate_of(Status status) {
   }
 }
 
+/// How many of these times had come by then.
+uint32_t count_until(const std::vector<uint64_t>& times, uint64_t ns) {
+  return static_cast<uint32_t>(std::upper_bound(times.begin(), times.end(), ns) - times.begin());
+}
+
 const char* name_of(Change::Kind kind) {
   constexpr const char* kNames[] = {"put", "write", "remove", "flush"};
   return kNames[static_cast<size_t>(kind)];
@@ -63,11 +68,12 @@ void fill_content(std::span<std::byte> out, uint32_t key, Version version, uint6
 
 Version Model::begin(const Change& change) {
   changes_.push_back(change);
+  changes_.back().first_store = count_until(servers_[change.server].gone_ns, change.start_ns);
   const auto version = static_cast<Version>(changes_.size());
   if (change.kind == Change::Kind::kFlush)
-    flushes_[change.tenant].push_back(version);
+    flushes_[{change.server, change.tenant}].push_back(version);
   else
-    by_key_[{change.tenant, change.key}].push_back(version);
+    by_block_[{change.server, change.tenant, change.key}].push_back(version);
   return version;
 }
 
@@ -79,21 +85,31 @@ void Model::end(Version version, Status status, Generation generation, uint64_t 
   if (c.kind == Change::Kind::kFlush && c.fate == Change::Fate::kNever) c.fate = Change::Fate::kMaybe;
   // A change that found nothing to change has no place in the order of changes.
   c.generation = status == Status::kOk ? generation : 0;
+  end(c, now_ns);
+}
+
+/// If its server came back with an empty store meanwhile, the change may have been acknowledged by either store, and so
+/// may be gone.
+void Model::end(Change& c, uint64_t now_ns) {
   c.end_ns = now_ns;
+  c.last_store = count_until(servers_[c.server].begun_ns, now_ns);
+  if (c.first_store >= c.last_store || c.fate != Change::Fate::kApplied) return;
+  c.fate = Change::Fate::kMaybe;
+  c.generation = 0;
 }
 
 void Model::client_died(uint32_t client, uint64_t now_ns) {
   for (Change& c : changes_) {
     if (c.client != client || c.fate != Change::Fate::kUnderWay) continue;
     c.fate = Change::Fate::kMaybe;
-    c.end_ns = now_ns;
+    end(c, now_ns);
   }
 }
 
-uint64_t Model::longest(uint32_t tenant, uint32_t key) const {
+uint64_t Model::longest(uint32_t server, uint32_t tenant, uint32_t key) const {
   uint64_t longest = 0;
-  const auto at = by_key_.find({tenant, key});
-  if (at == by_key_.end()) return longest;
+  const auto at = by_block_.find({server, tenant, key});
+  if (at == by_block_.end()) return longest;
   for (const Version version : at->second) {
     const Change& c = changes_[version - 1];
     longest = std::max(longest, c.offset + c.length);
@@ -101,13 +117,20 @@ uint64_t Model::longest(uint32_t tenant, uint32_t key) const {
   return longest;
 }
 
-std::vector<Version> Model::of(uint32_t tenant, uint32_t key) const {
+/// What may have changed the block in this store of its server.
+std::vector<Version> Model::of(const Read& read, uint32_t store) const {
   std::vector<Version> versions;
-  if (const auto at = by_key_.find({tenant, key}); at != by_key_.end()) versions = at->second;
-  if (const auto at = flushes_.find(tenant); at != flushes_.end()) {
+  if (const auto at = by_block_.find({read.server, read.tenant, read.key}); at != by_block_.end())
+    versions = at->second;
+  if (const auto at = flushes_.find({read.server, read.tenant}); at != flushes_.end()) {
     versions.insert(versions.end(), at->second.begin(), at->second.end());
     std::sort(versions.begin(), versions.end());
   }
+  if (servers_[read.server].gone_ns.empty()) return versions;
+  std::erase_if(versions, [&](Version version) {
+    const Change& c = changes_[version - 1];
+    return store < c.first_store || store > c.last_store;
+  });
   return versions;
 }
 
@@ -126,14 +149,24 @@ bool Model::before(const Change& older, const Change& newer) const {
 std::string Model::describe(Version version) const {
   const Change& c = changes_[version - 1];
   constexpr const char* kFates[] = {"under way", "acknowledged", "refused", "given up"};
-  return fmt::format("v{} ({} of client {} at {:.6f}, {} at {:.6f}, generation {})", version, name_of(c.kind), c.client,
-                     static_cast<double>(c.start_ns) * 1e-9 - 1000, kFates[static_cast<size_t>(c.fate)],
-                     static_cast<double>(c.end_ns) * 1e-9 - 1000, c.generation);
+  return fmt::format("v{} ({} of client {} to s{} at {:.6f}, {} at {:.6f}, generation {})", version, name_of(c.kind),
+                     c.client, c.server, static_cast<double>(c.start_ns) * 1e-9 - 1000,
+                     kFates[static_cast<size_t>(c.fate)], static_cast<double>(c.end_ns) * 1e-9 - 1000, c.generation);
 }
 
+/// A read during which the server's store was replaced may be answered by the old one or by the new one.
 std::optional<std::string> Model::check(const Read& read) const {
   reads_++;
-  const std::vector<Version> versions = of(read.tenant, read.key);
+  const Server& server = servers_[read.server];
+  const uint32_t first = count_until(server.gone_ns, read.start_ns);
+  const uint32_t last = std::max(first, count_until(server.begun_ns, read.end_ns));
+  auto wrong = check_in(first, read);
+  for (uint32_t store = first + 1; wrong && store <= last; store++) wrong = check_in(store, read);
+  return wrong;
+}
+
+std::optional<std::string> Model::check_in(uint32_t store, const Read& read) const {
+  const std::vector<Version> versions = of(read, store);
   if (read.outcome.status == Status::kOk) return check_hit(read, versions);
   if (read.outcome.status == Status::kMiss) return check_miss(read, versions);
   return std::nullopt;
@@ -147,7 +180,7 @@ std::optional<std::string> Model::check_hit(const Read& read, const std::vector<
     if (c.fate != Change::Fate::kApplied || c.end_ns > read.start_ns || c.generation == 0) continue;
     if (c.kind == Change::Kind::kFlush || read.outcome.generation == 0) continue;
     if (read.outcome.generation >= c.generation) continue;
-    if (newest_damaged_ns_ > c.start_ns) {
+    if (servers_[read.server].newest_damaged_ns > c.start_ns) {
       stale_excused_++;
       return std::nullopt;
     }
@@ -198,7 +231,11 @@ std::optional<std::string> Model::check_hit(const Read& read, const std::vector<
 std::optional<std::string> Model::check_version(const Read& read, const std::vector<Version>& versions, Version version,
                                                 uint64_t at) const {
   if (version > changes_.size() || !std::binary_search(versions.begin(), versions.end(), version)) {
-    return fmt::format("wrong bytes at {}: version {} is not of this key", at, version);
+    const Change* c = version > changes_.size() ? nullptr : &changes_[version - 1];
+    if (c == nullptr || c->key != read.key || c->tenant != read.tenant)
+      return fmt::format("wrong bytes at {}: version {} is not of this key", at, version);
+    const char* why = c->server != read.server ? "it was written to another server" : "the store that had it is gone";
+    return fmt::format("wrong bytes at {} of s{}: {}: {}", at, read.server, describe(version), why);
   }
   const Change& c = changes_[version - 1];
   if (c.start_ns > read.end_ns) return fmt::format("bytes from the future: {}", describe(version));
@@ -207,7 +244,7 @@ std::optional<std::string> Model::check_version(const Read& read, const std::vec
     const Change& newer = changes_[other - 1];
     if (other == version || newer.fate != Change::Fate::kApplied || newer.end_ns > read.start_ns) continue;
     if (!newer.covers(at) || !before(c, newer)) continue;
-    if (newest_damaged_ns_ > newer.start_ns) {
+    if (servers_[read.server].newest_damaged_ns > newer.start_ns) {
       stale_excused_++;
       return std::nullopt;
     }
@@ -260,7 +297,8 @@ std::optional<std::string> Model::check_miss(const Read& read, const std::vector
     misses_excused_++;
     return std::nullopt;
   }
-  if (unreachable_until_ns_ > read.start_ns || last_drop_ns_ >= put.start_ns) {
+  const Server& server = servers_[read.server];
+  if (server.unreachable_until_ns > read.start_ns || server.last_drop_ns >= put.start_ns) {
     misses_excused_++;
     return std::nullopt;
   }

@@ -187,10 +187,92 @@ uint64_t tier_bytes_of(uint64_t seed) {
   return random.chance(1, 3) ? (random.between(4, 8) * kMiB) >> random.below(7) : 0;
 }
 
+// Several servers.
+
+bool is_of_server(Kind kind) {
+  const bool of_drive = kind >= Kind::kDriveErrors && kind <= Kind::kReadFlips;
+  const bool of_process = kind >= Kind::kPauseServer && kind <= Kind::kPowerCut && kind != Kind::kPauseClient;
+  return of_drive || of_process || kind == Kind::kHostile;
+}
+
+/// What only lists of servers meet. A seed draws up to two of them.
+const std::vector<std::vector<Weighted>>& groups_of_lists() {
+  static const std::vector<std::vector<Weighted>> kGroups = {
+      {{Kind::kNewStore, 1}},
+      {{Kind::kKillServer, 1}, {Kind::kPowerCut, 1}},  // for long: until the round ends
+      {{Kind::kCutServer, 1}, {Kind::kDarkServer, 2}},
+  };
+  return kGroups;
+}
+
+/// Gives each fault that the plan has a server. Half of the network's faults are the server's instead of a client's.
+void spread_over_servers(Plan& plan, base::Random& random) {
+  const Setup& setup = plan.setup;
+  for (Action& action : plan.actions) {
+    const bool of_network = action.kind == Kind::kCutNetwork || action.kind == Kind::kBlackhole;
+    if (of_network && random.chance(1, 2))
+      action.kind = action.kind == Kind::kBlackhole ? Kind::kDarkServer : Kind::kCutServer;
+    else if (!is_of_server(action.kind))
+      continue;
+    action.server = static_cast<uint32_t>(random.below(setup.servers()));
+    action.a = static_cast<uint32_t>(random.below(setup.server(action.server).drives));
+  }
+}
+
+Action make_list_fault(base::Random& random, Kind kind, const Setup& setup) {
+  Action action;
+  action.kind = kind;
+  action.seed = random.next_u64();
+  action.server = static_cast<uint32_t>(random.below(setup.servers()));
+  const bool for_long = kind == Kind::kKillServer || kind == Kind::kPowerCut;
+  action.b = for_long ? random.between(5, 60) * kSecond : log_uniform(random, 10 * kMs, 2 * kSecond);
+  action.wait_ns = log_uniform(random, 100 * kUs, 100 * kMs);
+  return action;
+}
+
+/// Adds faults of lists between the plan's actions, and lets the list grow: some clients start again at that moment, and
+/// the others go on with the list that they have.
+void add_list_faults(Plan& plan, base::Random& random) {
+  const Setup& setup = plan.setup;
+  std::vector<Weighted> faults;
+  for (uint64_t i = random.below(3); i > 0; i--) {
+    const auto& group = groups_of_lists()[random.below(groups_of_lists().size())];
+    faults.insert(faults.end(), group.begin(), group.end());
+  }
+  std::vector<size_t> grows;
+  for (uint32_t i = setup.listed; i < setup.servers(); i++) grows.push_back(random.below(plan.actions.size()));
+  std::vector<Action> actions;
+  for (size_t i = 0; i < plan.actions.size(); i++) {
+    for (auto due = std::count(grows.begin(), grows.end(), i); due > 0; due--) {
+      actions.push_back({.kind = Kind::kGrowList});
+      for (uint32_t client = 0; client < setup.clients; client++) {
+        if (random.chance(1, 2)) actions.push_back({.kind = Kind::kKillClient, .a = client});
+      }
+    }
+    actions.push_back(plan.actions[i]);
+    if (faults.empty() || !random.chance(1, 25)) continue;
+    actions.push_back(make_list_fault(random, faults[random.below(faults.size())].kind, setup));
+  }
+  plan.actions = std::move(actions);
+}
+
+/// All that is drawn for several servers comes from a stream of its own. So a seed with one server stays what it is.
+void draw_servers(Plan& plan, uint64_t seed) {
+  base::Random random(base::mix64(seed ^ 0x5e7e75));
+  if (!random.chance(3, 10)) return;
+  Setup& setup = plan.setup;
+  const uint64_t more = 1 + random.below(random.between(1, 3));  // two are what costs least
+  for (uint64_t i = 0; i < more; i++) setup.more.push_back(make_setup(random));
+  setup.listed = setup.servers();
+  if (random.chance(1, 2)) setup.listed = static_cast<uint32_t>(random.between(1, more));
+  spread_over_servers(plan, random);
+  add_list_faults(plan, random);
+}
+
 }  // namespace
 
 /// Draws the machines, then rounds of batches with faults between them: those of some groups, or of the seed's story.
-Plan make_plan(uint64_t seed) {
+Plan make_plan(uint64_t seed, bool may_have_several) {
   base::Random random(base::mix64(seed));
   Plan plan;
   plan.setup = make_setup(random);
@@ -233,27 +315,33 @@ Plan make_plan(uint64_t seed) {
     }
     plan.actions.push_back({.kind = Kind::kSettle});
   }
+  if (may_have_several && story.faults.empty()) draw_servers(plan, seed);
+  for (size_t i = 0; i < plan.setup.more.size(); i++)
+    plan.setup.more[i].tier_bytes = tier_bytes_of(base::mix64(seed ^ (i + 1)));
   return plan;
 }
 
 std::string describe(const Action& action) {
-  constexpr const char* kNames[] = {"batch",       "pause server", "stall thread", "pause client", "kill server",
-                                    "stop server", "power cut",    "kill client",  "cut network",  "half open",
-                                    "blackhole",   "drive errors", "drive dead",   "drive slow",   "drive back",
-                                    "reads fail",  "rot",          "zero",         "lost writes",  "misdirected",
-                                    "read flips",  "hostile",      "wall clock",   "settle"};
-  return fmt::format("{} {} for {:.3f} ms", kNames[static_cast<size_t>(action.kind)], action.a,
+  constexpr const char* kNames[] = {
+      "batch",       "pause server", "stall thread", "pause client", "kill server",  "stop server", "power cut",
+      "kill client", "cut network",  "half open",    "blackhole",    "drive errors", "drive dead",  "drive slow",
+      "drive back",  "reads fail",   "rot",          "zero",         "lost writes",  "misdirected", "read flips",
+      "hostile",     "wall clock",   "new store",    "cut server",   "dark server",  "grow list",   "settle"};
+  return fmt::format("{} {} (s{}) for {:.3f} ms", kNames[static_cast<size_t>(action.kind)], action.a, action.server,
                      static_cast<double>(action.b) * 1e-6);
+}
+
+std::string describe(const ServerSetup& s) {
+  return fmt::format(
+      "{} drives of {} MiB, up to {:.1f} ms an op, cache {}, {} shards, {} workers, {} index entries, "
+      "{} KiB of tier",
+      s.drives, s.drive_bytes >> 20, static_cast<double>(s.drive_latency_ns_max) * 1e-6,
+      s.volatile_cache ? "volatile" : "safe", s.shards, s.workers, s.index_entries_max, s.tier_bytes >> 10);
 }
 
 std::string describe(const Setup& s) {
   return fmt::format(
-      "{} drives of {} MiB, up to {:.1f} ms an op, cache {}, {} shards, {} workers, {} index entries, {} KiB of tier, "
-      "{} tenants, {} "
-      "clients with {} contexts "
-      "and {} connections, {} keys{}{}{}",
-      s.drives, s.drive_bytes >> 20, static_cast<double>(s.drive_latency_ns_max) * 1e-6,
-      s.volatile_cache ? "volatile" : "safe", s.shards, s.workers, s.index_entries_max, s.tier_bytes >> 10, s.tenants,
+      "{}, {} tenants, {} clients with {} contexts and {} connections, {} keys{}{}{}", describe(s.server(0)), s.tenants,
       s.clients, s.contexts, s.connections_per_worker, s.keys, s.large_blocks ? ", large blocks" : "",
       s.block_bytes_max != 0 ? fmt::format(", puts of {} to {} bytes", s.block_bytes_min, s.block_bytes_max) : "",
       s.slow_network ? ", slow network" : "");

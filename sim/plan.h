@@ -9,8 +9,8 @@ namespace memkv::sim {
 
 inline constexpr uint64_t kManyIndexEntries = 20'000;  ///< no run has so many blocks
 
-/// The machines of a run.
-struct Setup {
+/// A server, and the machine that it is on.
+struct ServerSetup {
   uint32_t drives = 1, shards = 1, workers = 1;
   uint64_t drive_bytes = 0;
   bool volatile_cache = false;
@@ -18,6 +18,12 @@ struct Setup {
   uint64_t index_entries_max = kManyIndexEntries;
   bool index_by_turns = false;  ///< each start has the other index, the smallest or a large one; else chance decides
   uint64_t tier_bytes = 0;      ///< of memory for hot chunks, in each shard
+};
+
+/// The machines of a run. It is itself the first server.
+struct Setup : ServerSetup {
+  std::vector<ServerSetup> more;  ///< servers beside the first
+  uint32_t listed = 1;            ///< so many of the servers stand in the lists of the first clients
   uint32_t tenants = 1, clients = 2, contexts = 2, connections_per_worker = 1;
   uint32_t keys = 16;
   bool large_blocks = false;  ///< many blocks have a chunk or more
@@ -26,6 +32,9 @@ struct Setup {
   bool slow_network = false;
   bool flushes = true;  ///< clients flush from time to time
   uint32_t window_bytes = 256 * 1024;
+
+  uint32_t servers() const { return 1 + static_cast<uint32_t>(more.size()); }
+  const ServerSetup& server(uint32_t i) const { return i == 0 ? *this : more[i - 1]; }
 };
 
 struct Action {
@@ -53,9 +62,14 @@ struct Action {
     kReadFlips,     ///< drive `a`, for `b`: reads come with a bit turned over, by chance
     kHostile,       ///< a hostile client does what `seed` says
     kWallClock,     ///< the wall clock jumps by `b` seconds (signed)
+    kNewStore,      ///< kill -9 of the server; `b` later it starts with new, empty drives
+    kCutServer,     ///< connections of the server are reset, or one of them is half open
+    kDarkServer,    ///< nothing passes to or from the server for `b`
+    kGrowList,      ///< clients that start from now on have one more server in their list
     kSettle,        ///< all faults end, then everything is checked
   };
   Kind kind = Kind::kBatch;
+  uint32_t server = 0;  ///< to which it happens, or to one of its drives
   uint32_t a = 0;
   uint64_t b = 0;
   uint64_t seed = 0;
@@ -67,8 +81,11 @@ struct Plan {
   std::vector<Action> actions;
 };
 
-Plan make_plan(uint64_t seed);
+/// `may_have_several`: about a quarter of the seeds have several servers; else each has one, and seeds that have one
+/// anyway stay as they are.
+Plan make_plan(uint64_t seed, bool may_have_several = true);
 std::string describe(const Action& action);
-std::string describe(const Setup& setup);
+std::string describe(const ServerSetup& setup);
+std::string describe(const Setup& setup);  ///< the first server, and what there is beside servers
 
 }  // namespace memkv::sim

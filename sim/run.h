@@ -9,13 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "client/placement.h"
 #include "sim/client.h"
-#include "sim/drive.h"
-#include "sim/hostile.h"
 #include "sim/model.h"
 #include "sim/network.h"
 #include "sim/plan.h"
-#include "sim/server.h"
+#include "sim/seat.h"
 #include "sim/world.h"
 
 namespace memkv::sim {
@@ -26,6 +25,7 @@ struct RunResult {
   uint64_t ops = 0, reads = 0, changes = 0, given_up = 0, misses_excused = 0, stale_excused = 0;
   uint64_t kills = 0, faults = 0;
   uint64_t simulated_ns = 0;
+  uint32_t servers = 0;
 };
 
 /// Thread: the world's.
@@ -33,6 +33,7 @@ class Run {
  public:
   struct Options {
     bool log = false;
+    bool one_server = false;  ///< also in a seed that would have several
   };
   Run(uint64_t seed, const Plan& plan, const Options& options);
   ~Run();
@@ -47,20 +48,22 @@ class Run {
     std::unique_ptr<ClientProcess> process;
     uint32_t id = 0;  ///< of this process, as the model knows it
     uint32_t tenant = 0;
-    uint64_t disturbed_ns = 0;  ///< until then the process, or a thread of it, stood still
+    uint32_t listed = 1;             ///< so many servers stand in its list, from the first on
+    uint64_t disturbed_ns = 0;       ///< until then the process, or a thread of it, stood still
+    uint64_t troubled_until_ns = 0;  ///< until then it may have no working way to servers
+    bool half_open = false;          ///< a connection is or was: that may be noticed long after
     uint64_t ops_done = 0;
+    uint64_t corrupt_before = 0, breakers_before = 0;  ///< as the process counted them
   };
 
   void act(const Action& action);
-  void act_on_server(const Action& action);
-  void act_on_network(const Action& action);
-  void act_on_drive(const Action& action);
+  void act_on_client(const Action& action);
   void seat_client(size_t seat, uint32_t tenant);
-  bool start_server();
-  void server_goes(const char* how, uint64_t down_ns);
-  void kill_server(bool power);
-  void bury_server(bool power);
+  void seat_auditors();
+  void start_due();
   void watch_counters();
+  bool expects_progress(const ClientSeat& seat, const ServerSeat& server, uint64_t ns) const;
+  void must_start(bool started, const ServerSeat& server);
   void settle();
   void heal();
   void audit(size_t seat);
@@ -73,15 +76,18 @@ class Run {
   void submit_batch(size_t seat, uint64_t seed);
   void add_op(Pending& pending, base::Random& random, bool first);
   void add_change(Pending& pending, base::Random& random, Change::Kind kind, uint32_t key);
+  void add_flushes(Pending& pending);
   void add_read(Pending& pending, uint32_t key, uint64_t offset, uint64_t length);
   void add_read_of_all(Pending& pending, uint32_t key);
   void start(std::unique_ptr<Pending> pending, uint64_t deadline_ns, size_t context);
   void on_done(Pending& pending);
+  void check_progress(const Pending& pending, const OpInfo& op, const Outcome& outcome);
   void on_op_done(Pending& pending, OpInfo& op, const Outcome& outcome);
   void check_quiet(Pending& pending);
   void forget_old();
   uint64_t draw_size(base::Random& random) const;
   std::string key_name(uint32_t key) const;
+  uint32_t server_of(const ClientSeat& seat, uint32_t key) const;
   void abandon_ops(const ClientProcess& client);
 
   void fail(std::string what);
@@ -94,22 +100,15 @@ class Run {
   Network network_;
   Model model_;
   RunResult result_;
-  std::vector<std::unique_ptr<Drive>> drives_;
   std::vector<Tenant> tenants_;
-  ServerSpec spec_;
-  std::unique_ptr<ServerProcess> server_;
-  std::vector<std::unique_ptr<ServerProcess>> graves_;  ///< servers that were killed
+  std::vector<std::unique_ptr<ServerSeat>> servers_;
+  std::vector<client::Placement> placements_;  ///< of lists of 1, 2, … servers
+  uint32_t listed_ = 1;                        ///< servers in the list of a client that starts now
   std::vector<std::unique_ptr<ClientProcess>> client_graves_;
-  uint64_t start_at_ns_ = 0;  ///< when the server starts again; 0: it is up
-  std::vector<ClientSeat> seats_;
+  std::vector<ClientSeat> seats_;  ///< those that the plan's actions name, then auditors
   uint32_t client_ids_ = 0;
   std::list<std::unique_ptr<Pending>> pending_, done_;
-  uint64_t dropped_before_ = 0;
-  uint64_t corrupt_before_ = 0, breakers_before_ = 0;  ///< as clients counted them
-  bool damaged_ = false;          ///< rot, lost or misdirected writes happened: what a start finds missing has a reason
-  bool io_errors_ = false;        ///< reads failed: what cannot be read counts as corrupt
-  bool drives_were_out_ = false;  ///< bitmap of drives that were out, and so come back empty
-  std::unique_ptr<Hostiles> hostiles_;
+  bool damage_seen_ = false;  ///< by a server, in any of its stores
 };
 
 /// Runs one seed in this process. `keep`: places of the plan's actions to keep; null: all.

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "sim/fork.h"
+#include "sim/plan.h"
 
 namespace memkv::sim {
 namespace {
@@ -16,6 +17,39 @@ TEST(SimulatedRun, two_runs_of_a_seed_are_the_same_to_the_byte) {
     EXPECT_EQ(first.result.trace_lines, second.result.trace_lines) << "seed " << seed;
     EXPECT_EQ(first.result.trace_hash, second.result.trace_hash) << "seed " << seed;
   }
+}
+
+TEST(SimulatedRun, two_runs_with_several_servers_are_the_same_to_the_byte) {
+  size_t grown = 0;
+  for (uint64_t seed = 1, runs = 0; runs < 8; seed++) {
+    const sim::Setup setup = make_plan(seed).setup;
+    if (setup.servers() == 1) continue;
+    runs++;
+    grown += setup.listed < setup.servers() ? 1 : 0;
+    const SeedReport first = run_forked(seed), second = run_forked(seed);
+    EXPECT_EQ(first.result.violation, "") << "seed " << seed;
+    EXPECT_EQ(first.result.servers, setup.servers());
+    EXPECT_EQ(first.result.trace_lines, second.result.trace_lines) << "seed " << seed;
+    EXPECT_EQ(first.result.trace_hash, second.result.trace_hash) << "seed " << seed;
+  }
+  EXPECT_GT(grown, 0u) << "lists that grow";
+}
+
+TEST(SimulatedRun, about_a_quarter_of_the_seeds_have_several_servers_and_the_others_stay_as_they_are) {
+  size_t several = 0;
+  for (uint64_t seed = 1; seed <= 1000; seed++) {
+    const Plan plan = make_plan(seed), alone = make_plan(seed, /*may_have_several=*/false);
+    EXPECT_EQ(alone.setup.servers(), 1u);
+    several += plan.setup.servers() > 1 ? 1 : 0;
+    if (plan.setup.servers() > 1) continue;
+    ASSERT_EQ(plan.actions.size(), alone.actions.size());
+    for (size_t i = 0; i < plan.actions.size(); i++) {
+      EXPECT_EQ(plan.actions[i].seed, alone.actions[i].seed);
+      EXPECT_EQ(plan.actions[i].server, 0u);
+    }
+  }
+  EXPECT_GT(several, 200u);
+  EXPECT_LT(several, 334u);
 }
 
 TEST(SimulatedRun, two_seeds_differ) { EXPECT_NE(run_forked(1).result.trace_hash, run_forked(2).result.trace_hash); }

@@ -26,7 +26,8 @@ struct ServerSpec {
   std::string name = "s0";
   uint32_t workers = 1;
   uint64_t index_entries_max = 20'000;
-  uint64_t tier_bytes = 0;  ///< of each shard
+  uint64_t tier_bytes = 0;        ///< of each shard
+  uint32_t connections_max = 32;  ///< of each worker
   std::vector<Tenant> tenants;
   std::vector<std::string> accept_loss;
 };

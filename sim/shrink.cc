@@ -37,11 +37,11 @@ std::string join(const std::vector<size_t>& places) {
 
 }  // namespace
 
-bool shrink_seed(uint64_t seed) {
-  const Plan plan = make_plan(seed);
+bool shrink_seed(uint64_t seed, const Run::Options& options) {
+  const Plan plan = make_plan(seed, !options.one_server);
   std::vector<size_t> keep(plan.actions.size());
   std::iota(keep.begin(), keep.end(), 0);
-  const SeedReport whole = run_forked(seed, &keep);
+  const SeedReport whole = run_forked(seed, options, &keep);
   if (whole.result.violation.empty()) {
     fmt::print("seed {} does not fail\n", seed);
     return false;
@@ -52,7 +52,7 @@ bool shrink_seed(uint64_t seed) {
       std::vector<size_t> less = keep;
       const auto from = less.begin() + static_cast<ptrdiff_t>(at);
       less.erase(from, from + static_cast<ptrdiff_t>(std::min(piece, less.size() - at)));
-      if (!less.empty() && kind_of(run_forked(seed, &less).result.violation) == kind)
+      if (!less.empty() && kind_of(run_forked(seed, options, &less).result.violation) == kind)
         keep = less;
       else
         at += piece;
@@ -60,7 +60,7 @@ bool shrink_seed(uint64_t seed) {
   }
   for (const size_t place : keep) fmt::print("  {}: {}\n", place, describe(plan.actions[place]));
   fmt::print("{} of {} actions are left: {}\n  replay: ./dev sim --seed {} --log --keep {}\n", keep.size(),
-             plan.actions.size(), run_forked(seed, &keep).result.violation, seed, join(keep));
+             plan.actions.size(), run_forked(seed, options, &keep).result.violation, seed, join(keep));
   return true;
 }
 

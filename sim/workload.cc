@@ -40,6 +40,7 @@ uint64_t Run::draw_size(base::Random& random) const {
 
 void Run::add_change(Pending& pending, base::Random& random, Change::Kind kind, uint32_t key) {
   OpInfo op;
+  op.server = server_of(seats_[pending.seat], key);
   op.key = key;
   op.length = kind == Change::Kind::kPut || kind == Change::Kind::kWrite ? draw_size(random) : 0;
   if (kind == Change::Kind::kWrite) {
@@ -50,6 +51,7 @@ void Run::add_change(Pending& pending, base::Random& random, Change::Kind kind, 
   change.kind = kind;
   change.if_absent = kind == Change::Kind::kPut && random.chance(1, 8);
   change.client = seats_[pending.seat].id;
+  change.server = op.server;
   change.key = key;
   change.tenant = pending.tenant;
   change.offset = op.offset;
@@ -73,6 +75,7 @@ void Run::add_change(Pending& pending, base::Random& random, Change::Kind kind, 
 void Run::add_read(Pending& pending, uint32_t key, uint64_t offset, uint64_t length) {
   OpInfo op;
   op.kind = OpInfo::Kind::kGet;
+  op.server = server_of(seats_[pending.seat], key);
   op.key = key;
   op.offset = offset;
   op.length = length;
@@ -83,7 +86,8 @@ void Run::add_read(Pending& pending, uint32_t key, uint64_t offset, uint64_t len
 
 /// Reads all of the block and a little more, since nothing may be answered where nobody wrote.
 void Run::add_read_of_all(Pending& pending, uint32_t key) {
-  add_read(pending, key, 0, model_.longest(pending.tenant, key) + 1000);
+  const uint32_t server = server_of(seats_[pending.seat], key);
+  add_read(pending, key, 0, model_.longest(server, pending.tenant, key) + 1000);
 }
 
 void Run::add_op(Pending& pending, base::Random& random, bool first) {
@@ -104,6 +108,7 @@ void Run::add_op(Pending& pending, base::Random& random, bool first) {
       add_read(pending, key, random.below(5000), random.below(9000));
   } else {
     OpInfo op;
+    op.server = server_of(seats_[pending.seat], key);
     op.key = key;
     op.kind = kind < 94 ? OpInfo::Kind::kExists : kind < 97 ? OpInfo::Kind::kStat : OpInfo::Kind::kTouch;
     const std::string name = key_name(key);
@@ -115,7 +120,27 @@ void Run::add_op(Pending& pending, base::Random& random, bool first) {
       pending.batch.touch(name);
     pending.ops.push_back(std::move(op));
   }
-  if (!first && change && random.chance(1, 4)) pending.batch.chained();
+  if (!first && change && random.chance(1, 4)) {
+    pending.batch.chained();
+    pending.ops.back().chained = true;
+  }
+}
+
+/// As Client::flush() does: one for each server of the list.
+void Run::add_flushes(Pending& pending) {
+  const ClientSeat& seat = seats_[pending.seat];
+  pending.admin.resize(seat.listed);
+  for (uint32_t i = 0; i < seat.listed; i++) {
+    OpInfo op;
+    op.server = (i + seat.id) % seat.listed;  // see seat_client()
+    Change change{.kind = Change::Kind::kFlush, .client = seat.id, .server = op.server, .tenant = pending.tenant};
+    change.start_ns = world_.now_ns();
+    change.deadline_ns = world_.now_ns() + pending.deadline_ns;
+    op.version = model_.begin(change);
+    pending.admin[i].server = i;
+    pending.batch.impl().add(client::Kind::kFlush, {}).admin = &pending.admin[i];
+    pending.ops.push_back(std::move(op));
+  }
 }
 
 void Run::submit_batch(size_t seat, uint64_t seed) {
@@ -127,14 +152,7 @@ void Run::submit_batch(size_t seat, uint64_t seed) {
   const uint64_t way = random.below(10);
   pending->deadline_ns = way < 2 ? random.between(1, 5) * kMs : way < 6 ? random.between(20, 300) * kMs : kSecond;
   if (random.chance(1, 60) && plan_.setup.flushes) {
-    Change change{.kind = Change::Kind::kFlush, .client = seats_[seat].id, .tenant = pending->tenant};
-    change.start_ns = world_.now_ns();
-    change.deadline_ns = world_.now_ns() + pending->deadline_ns;
-    OpInfo op;
-    op.version = model_.begin(change);
-    pending->admin.resize(1);
-    pending->batch.impl().add(client::Kind::kFlush, {}).admin = &pending->admin[0];
-    pending->ops.push_back(std::move(op));
+    add_flushes(*pending);
   } else {
     const uint64_t count = random.chance(1, 2) ? 1 : random.between(2, 6);
     for (uint64_t i = 0; i < count; i++) add_op(*pending, random, i == 0);
@@ -187,9 +205,10 @@ void Run::on_done(Pending& pending) {
 }
 
 void Run::on_op_done(Pending& pending, OpInfo& op, const Outcome& outcome) {
-  log(fmt::format("c{} {} key{} v{} [{}+{}]: {}, generation {}, {} bytes", seats_[pending.seat].id,
+  log(fmt::format("c{} s{} {} key{} v{} [{}+{}]: {}, generation {}, {} bytes", seats_[pending.seat].id, op.server,
                   static_cast<int>(op.kind), op.key, op.version, op.offset, op.length, to_string(outcome.status),
                   outcome.generation, outcome.bytes));
+  check_progress(pending, op, outcome);
   if (op.kind == OpInfo::Kind::kChange) {
     model_.end(op.version, outcome.status, outcome.generation, world_.now_ns());
     if (model_.change(op.version).fate == Change::Fate::kMaybe) result_.given_up++;
@@ -197,6 +216,7 @@ void Run::on_op_done(Pending& pending, OpInfo& op, const Outcome& outcome) {
     if (op.length > 0) std::memset(op.buffer.get(), 0xee, op.length);
   } else {
     Model::Read read;
+    read.server = op.server;
     read.key = op.key;
     read.tenant = pending.tenant;
     read.offset = op.offset;
@@ -209,9 +229,21 @@ void Run::on_op_done(Pending& pending, OpInfo& op, const Outcome& outcome) {
       read.bytes = {op.buffer.get(), outcome.status == Status::kOk ? outcome.bytes : 0};
     }
     if (op.kind == OpInfo::Kind::kExists || op.kind == OpInfo::Kind::kTouch) read.outcome.generation = 0;
-    if (auto wrong = model_.check(read)) fail(fmt::format("key{} of tenant {}: {}", op.key, pending.tenant, *wrong));
+    if (auto wrong = model_.check(read))
+      fail(fmt::format("key{} of tenant {} at s{}: {}", op.key, pending.tenant, op.server, *wrong));
   }
   if (op.buffer) op.hash = hash_of(op.buffer.get(), op.length);
+}
+
+/// With several servers: an op that has a second gets its answer from a server to which nothing happens, whatever the
+/// others do, and whatever becomes of the ops beside it.
+void Run::check_progress(const Pending& pending, const OpInfo& op, const Outcome& outcome) {
+  if (pending.deadline_ns < kSecond || op.chained) return;
+  if (!expects_progress(seats_[pending.seat], *servers_[op.server], pending.start_ns)) return;
+  if (outcome.unreachable || !is_outcome(outcome.status)) {
+    fail(fmt::format("no progress: {} of key{} at {}, to which nothing happened", to_string(outcome.status), op.key,
+                     servers_[op.server]->name()));
+  }
 }
 
 /// Checks that the memory of a completed op does not change.

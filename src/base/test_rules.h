@@ -26,6 +26,8 @@ struct TestRules {
   bool credit_returned = true;     ///< credit comes back when the frame that used it has ended
   bool slot_freed_once = true;
   bool tier_held = true;           ///< what is sent from the RAM tier is held until it has left
+  bool reads_ask_owner = true;     ///< a read goes to the server that the list gives its key
+  bool refused_alone = true;       ///< a server that is gone refuses its own ops only, not those beside them in a batch
   bool slot_by_completion = true;  ///< a slot is held until its drive I/O has completed, whatever the deadline
 };
 

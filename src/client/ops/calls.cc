@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/test_rules.h"
+
 namespace memkv::client {
 namespace {
 
@@ -130,7 +132,9 @@ bool Calls::fill_in(Op& op, Call& call, uint32_t index) {
       (spec.admin && spec.admin->server >= servers_.size())) {
     return false;
   }
-  op.server = servers_[spec.admin ? spec.admin->server : placement_.server_of(op.key)].server;
+  size_t server = spec.admin ? spec.admin->server : placement_.server_of(op.key);
+  if (!base::rules().reads_ask_owner && is_read(spec.kind) && server == servers_.size() - 1) server = 0;
+  op.server = servers_[server].server;
   return true;
 }
 

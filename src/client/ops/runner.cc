@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/test_rules.h"
+
 #include "client/ops/call.h"
 #include "client/remote/frame.h"
 
@@ -180,6 +182,11 @@ void Runner::on_lost(Unit& unit, bool sent) {
 /// Where a server cannot be reached a read is a miss and a change is refused: a cache that misses has not failed.
 void Runner::refuse(Op& op, Status why) {
   MEMKV_ASSERT(why != Status::kOk && op.step != Step::kFree && op.step != Step::kEnded);
+  if (!base::rules().refused_alone) {
+    Op* beside = nullptr;
+    for (Op& other : op.call->ops) beside = other.server != op.server && is_asking(other.step) ? &other : beside;
+    if (beside != nullptr) give_up(*beside, why);
+  }
   if (why == Status::kUnavailable) {
     op.outcome.unreachable = true;
     switch (op.spec->kind) {
