@@ -16,14 +16,16 @@ constexpr uint32_t kBlockBytes = 1 << 20;
 class OneCopyTest : public testing::Test {
  protected:
   /// `views`: memory mode; else as with a drive.
-  void start(bool one_copy = true, bool views = false) {
+  void start(bool one_copy = true, bool views = false, uint64_t tier_bytes = 0) {
     identity = test_identity(1);
     identity.worker_count = 1;
     WorkerOptions options = test_worker_options();
     options.stalled_ns = kStalledNs;
     options.tcp_one_copy = one_copy;
     worker = Worker::make(test_reactor(), identity, options).value();
-    worker->stores().plan(memory_plan(*worker, io::make_memory_storage(kBytes), kBytes, 0, 1, views));
+    auto plan = memory_plan(*worker, io::make_memory_storage(kBytes), kBytes, 0, 1, views);
+    plan.options.tier_bytes = tier_bytes;
+    worker->stores().plan(std::move(plan));
     worker->start();
     until([&] { return worker->ready(); });
   }
@@ -156,6 +158,16 @@ TEST_F(OneCopyTest, WhatAClientThatIsCutSeesOfTheLogIsNotWrittenAgain) {
   for (uint64_t i = 0; i < 3 * kBytes / kBlockBytes; i++) put_as("other" + std::to_string(i), others);
   EXPECT_FALSE(get() == data) << "its place was not needed: this test shows nothing";
   EXPECT_EQ(seen_by(silent).find("!!!!!!!!!!!!!!!!"), std::string::npos) << "somebody else's bytes";
+}
+
+/// Its pages are used again as soon as nobody holds them.
+TEST_F(OneCopyTest, WhatTheTierHasIsNotLent) {
+  start(true, /*views=*/false, kBytes / 2);
+  connect(wire::kFeatures);
+  put();
+  for (int i = 0; i < 8; i++) EXPECT_TRUE(get() == data);
+  EXPECT_GT(worker->stores().shards().front().store->counters().tier_hits, 0u) << "else this test shows nothing";
+  EXPECT_LE(lent(), 2 * kBlockBytes) << "the first two may have come by a slot";
 }
 
 TEST_F(OneCopyTest, ATenantsPartIsNotExceeded) {
