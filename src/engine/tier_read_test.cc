@@ -229,8 +229,9 @@ TEST_F(TierRead, WhatIsSuspectedIsReadAgainFromTheDrive) {
   settle();
   const_cast<std::byte*>(get.op.data)[100] ^= std::byte{1};
   rig_.store().release(get.op);
+  const std::string name = "large";
   RemoveOp op;
-  op.key = rig_.key("large");
+  op.key = rig_.key(name);
   EXPECT_EQ(rig_.run(op, [&] { rig_.store().suspect(op, 0); }), Status::kOk);
   rig_.expect("large", large_);
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/test_rules.h"
-
 #include "client/ops/call.h"
 #include "client/remote/frame.h"
 
