@@ -53,9 +53,12 @@ class ModelOfOneKey : public testing::Test {
     return check(Status::kOk, bytes, generation != 0 ? generation : generation_);
   }
   std::string miss() { return check(Status::kMiss, {}, 0); }
-  std::string check(Status status, std::span<const std::byte> bytes, Generation generation) {
+  /// `began`: when the read did; 0: now.
+  std::string check(Status status, std::span<const std::byte> bytes, Generation generation, uint32_t server = 0,
+                    uint64_t began = 0) {
     Model::Read read;
-    read.start_ns = ++now_;
+    read.server = server;
+    read.start_ns = began != 0 ? began : ++now_;
     read.end_ns = ++now_;
     read.outcome.status = status;
     read.outcome.generation = generation;
@@ -163,30 +166,15 @@ class ModelOfServers : public ModelOfOneKey {
     model_.end(version, Status::kOk, generation, ++now_);
     return version;
   }
-  /// `began`: when the read did; 0: now.
   std::string get(uint32_t server, Version version, Generation generation, uint64_t began = 0) {
     std::vector<std::byte> bytes(64);
     fill_content(bytes, 0, version, 0);
-    return answer(server, Status::kOk, bytes, generation, began);
+    return check(Status::kOk, bytes, generation, server, began);
   }
-  std::string miss_at(uint32_t server) { return answer(server, Status::kMiss, {}, 0, 0); }
+  std::string miss_at(uint32_t server) { return check(Status::kMiss, {}, 0, server); }
   void lose_store(uint32_t server) {
     model_.note_store_gone(server, ++now_);
     model_.note_new_store(server, now_ += 10);
-  }
-
- private:
-  std::string answer(uint32_t server, Status status, std::span<const std::byte> bytes, Generation generation,
-                     uint64_t began) {
-    Model::Read read;
-    read.server = server;
-    read.start_ns = began != 0 ? began : ++now_;
-    read.end_ns = ++now_;
-    read.outcome.status = status;
-    read.outcome.generation = generation;
-    read.bytes = bytes;
-    read.length = 64;
-    return model_.check(read).value_or("");
   }
 };
 
