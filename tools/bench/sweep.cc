@@ -27,9 +27,12 @@ class Sweep {
 
   int run(const std::vector<uint64_t>& sizes) {
     if (!options_.no_ceiling) {
-      auto bare = start_bare_servers(options_.target.congestion);
+      auto bare = start_bare({.congestion = options_.target.congestion});
       if (!bare) return complain(bare.error());
       bare_ = std::move(*bare);
+      auto lending = start_bare({.lend = true, .congestion = options_.target.congestion});
+      if (!lending) return complain(lending.error());
+      lending_ = std::move(*lending);
       auto rings = RingPeers::start();
       if (!rings) return complain(rings.error());
       rings_ = std::move(*rings);
@@ -122,8 +125,8 @@ class Sweep {
                                .seconds = 0.25});
       return {.usual = best ? best->gib_per_s : 0};
     }
-    return {.usual = measure_tcp(bare_.plain, size, put, false),
-            .one_copy = measure_tcp(put ? bare_.plain : bare_.lending, size, put, true)};
+    return {.usual = measure_tcp(bare_, size, put, false),
+            .one_copy = measure_tcp(put ? bare_ : lending_, size, put, true)};
   }
   double measure_tcp(const Peer& peer, uint64_t size, bool put, bool lend) {
     auto best = best_of_peer({.peer = &peer,
@@ -200,7 +203,7 @@ class Sweep {
   const std::vector<Way> ways_;
   const Way* way_ = nullptr;  ///< the way that runs now
   std::unique_ptr<CarriedMeter> meter_;
-  BareServers bare_;
+  Peer bare_, lending_;
   RingPeers rings_;
   Json report_;
   uint64_t wrong_ = 0, failures_ = 0, misses_ = 0, verified_ = 0;
