@@ -1,5 +1,5 @@
-/// Planted bugs that show only in the stories made for them, or with several servers. Each search begins at a seed that finds its bug today, so
-/// it is short. When runs change it goes on from there, as far as `./dev sim --bugs` would.
+/// Planted bugs that show only in the stories made for them, or with several servers. Each search begins at a seed that
+/// finds its bug today, so it is short. When runs change it goes on from there, as far as `./dev sim --bugs` would.
 
 #include "sim/bugs.h"
 
