@@ -262,7 +262,7 @@ start_other_guest() {
 names=$(sed -n 's/^#: \([a-z0-9]*\) .*/\1/p' "$0")
 case ${1:-list} in
 list) sed -n 's/^#: /  /p' "$0" ;;
-inside) (sleep "$3"; echo "guest: it takes too long"; tail -30 /run/server.log /run/load.log) & "test_$2"; echo "guest: $2 passed" ;;
+inside) (sleep "$3"; echo "guest: it takes too long"; tail -n 30 /run/server.log /run/load.log) & "test_$2"; echo "guest: $2 passed" ;;
 *)
   grep -qx "$1" <<< "$names" || { echo "no test '$1'; there are:" $names; exit 2; }
   mkdir -p "${2:-/tmp}"; work=${2:-$(mktemp -d "${TMPDIR:-/tmp}/memkv-guest-XXXXXX")}

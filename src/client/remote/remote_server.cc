@@ -300,8 +300,10 @@ void RemoteServer::on_one_sided_lost(Connection& connection, const std::string& 
   if (routes_.any_open(transport)) return;
   one_sided_.leave(transport, text);
   if (!routes_.choice().is_only(transport)) return;
-  // Maybe another process serves there now: tcp tells, when there are ops.
-  facts_.known = welcomed_ = false;
+  // Maybe another process serves there now: tcp tells, when there are ops. One that is open has told already. It may have
+  // opened while this connection was still being closed, and nothing would ask it a second time.
+  facts_.known = routes_.first().open();
+  welcomed_ = false;
   breaker_.note(text);
   reroute_all();  // also what waits for connections that are not open
 }
