@@ -16,6 +16,7 @@ constexpr uint64_t kSector = base::kSectorBytes;
 /// An anchor says how far a log was complete at least this often. Two writes that are lost within less time may hide a
 /// segment.
 constexpr uint64_t kAnchorNs = 1200 * kMs;
+constexpr uint64_t kSliceBytes = 16 * 1024;
 
 std::vector<std::byte> gather(std::span<const iovec> pieces) {
   std::vector<std::byte> bytes(io::pieces_bytes(pieces));
@@ -64,7 +65,7 @@ class DriveDevice final : public io::BlockDevice {
     flight->bytes = bytes;
     flight->pieces = pieces;
     flight->dsync = dsync;
-    load_.begin(flight->load_flight, bytes, loop_.now_ns());
+    load_.begin(flight->load_flight, io_kind, bytes, loop_.now_ns());
     return drive_.submit(std::move(flight));
   }
 
@@ -127,8 +128,28 @@ Result<void> Drive::submit(std::unique_ptr<Flight> flight) {
   const uint64_t id = flight->serial = ++serial_;
   if (flight->kind == Flight::Kind::kWrite) flight->tells_of = oldest_untold(*flight);
   flights_.emplace(id, std::move(flight));
-  world_.after(delay, [this, id] { finish(id); });
+  world_.after(delay, [this, id] { options_.bytes_per_s > 0 ? serve(id) : finish(id); });
   return {};
+}
+
+/// The drive begins to move the op's bytes, slice by slice in turn with the other ops.
+void Drive::serve(uint64_t id) {
+  const auto at = flights_.find(id);
+  if (at == flights_.end()) return;
+  turns_.push_back({id, at->second->bytes});
+  if (turns_.size() == 1) serve_slice();
+}
+
+void Drive::serve_slice() {
+  const uint64_t bytes = std::min(turns_.front().bytes_left, kSliceBytes);
+  world_.after(bytes * kSecond / options_.bytes_per_s, [this, bytes] {
+    Turn turn = turns_.front();
+    turns_.pop_front();
+    turn.bytes_left -= bytes;
+    if (turn.bytes_left > 0) turns_.push_back(turn);
+    if (!turns_.empty()) serve_slice();
+    if (turn.bytes_left == 0) finish(turn.id);
+  });
 }
 
 void Drive::finish(uint64_t id) {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -42,6 +43,7 @@ class Drive {
     uint64_t bytes = 0;
     bool volatile_cache = false;
     uint64_t latency_ns_min = 20 * kUs, latency_ns_max = 200 * kUs;
+    uint64_t bytes_per_s = 0;  ///< shared by all ops in flight, a slice each in turn; 0: an op takes its latency alone
   };
   /// Where the shards' slices lie. The drive needs this to know which writes are the newest of each.
   struct Slices {
@@ -110,6 +112,8 @@ class Drive {
   };
 
   Result<void> submit(std::unique_ptr<Flight> flight);
+  void serve(uint64_t id);
+  void serve_slice();
   void finish(uint64_t id);
   int32_t take_effect(Flight& flight);
   int32_t do_read(const Flight& flight);
@@ -143,6 +147,10 @@ class Drive {
   std::map<uint64_t, Cached> cache_;
   uint64_t cache_age_ = 0;
   std::map<uint64_t, std::unique_ptr<Flight>> flights_;  ///< by serial
+  struct Turn {
+    uint64_t id = 0, bytes_left = 0;
+  };
+  std::deque<Turn> turns_;  ///< of a drive with a rate: ops that get their slices, the next one first
   uint64_t serial_ = 0;
   std::vector<std::vector<Newest>> newest_;     ///< by slice, in the order in which they ended
   std::vector<std::vector<uint64_t>> lost_ns_;  ///< by slice: times of lost writes within its last second

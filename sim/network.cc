@@ -161,9 +161,16 @@ bool Network::is_dark(uint32_t host) const {
 }
 
 /// When a packet arrives: after everything that this end sent before.
-uint64_t Network::arrival_ns(Socket& from) {
+uint64_t Network::arrival_ns(Socket& from, size_t bytes) {
   base::Random& random = world_.random();
   uint64_t when = world_.now_ns() + random.between(plan_.latency_ns_min, plan_.latency_ns_max);
+  if (plan_.bytes_per_s > 0 && from.peer >= 0) {
+    uint64_t& out = links_[from.host].out_free_ns;
+    uint64_t& in = links_[find(from.peer)->host].in_free_ns;
+    const uint64_t passed = std::max({world_.now_ns(), out, in}) + bytes * kSecond / plan_.bytes_per_s;
+    out = in = passed;
+    when += passed - world_.now_ns();
+  }
   if (plan_.jitter_ns_max > 0) when += random.below(plan_.jitter_ns_max);
   const uint32_t hosts[] = {from.host, from.peer >= 0 ? find(from.peer)->host : from.host};
   for (const uint32_t host : hosts) {
@@ -180,7 +187,8 @@ void Network::transmit(int fd, std::vector<std::byte> bytes) {
   socket.in_flight += bytes.size();
   if (socket.lossy) return;  // it is never acknowledged, so the window fills up
   const int to = socket.peer;
-  world_.at(arrival_ns(socket), [this, fd, to, held = std::move(bytes)]() mutable { arrive(fd, to, std::move(held)); });
+  world_.at(arrival_ns(socket, bytes.size()),
+            [this, fd, to, held = std::move(bytes)]() mutable { arrive(fd, to, std::move(held)); });
 }
 
 void Network::arrive(int from, int to, std::vector<std::byte> bytes) {

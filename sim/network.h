@@ -25,6 +25,7 @@ struct NetworkPlan {
   uint64_t jitter_ns_max = 0;          ///< added to each packet by chance
   uint32_t window_bytes = 256 * 1024;  ///< the most that is sent and not yet read by the peer
   uint32_t packet_bytes_max = 64 * 1024;
+  uint64_t bytes_per_s = 0;  ///< of each host's link, each way, for all its connections; 0: no limit
 };
 
 /// Thread: the world's.
@@ -99,7 +100,7 @@ class Network {
 
   Socket* find(int fd);
   const Socket* find(int fd) const;
-  uint64_t arrival_ns(Socket& from);
+  uint64_t arrival_ns(Socket& from, size_t bytes = 0);
   void transmit(int fd, std::vector<std::byte> bytes);
   void arrive(int from, int to, std::vector<std::byte> bytes);
   void tell_end(int fd, int error);
@@ -115,6 +116,10 @@ class Network {
   std::map<std::pair<uint32_t, uint16_t>, int> listeners_;
   std::map<uint32_t, uint64_t> dark_until_ns_;  ///< until when a black hole holds, by host
   std::map<uint32_t, bool> off_;
+  struct Link {
+    uint64_t out_free_ns = 0, in_free_ns = 0;  ///< when what was sent so far has passed
+  };
+  std::map<uint32_t, Link> links_;  ///< by host; used where links have a rate
   uint16_t next_port_ = 20'000;
 };
 

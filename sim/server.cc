@@ -13,15 +13,15 @@
 namespace memkv::sim {
 namespace {
 
-/// Small pools, so that they are often empty.
-shard::WorkerOptions worker_options(uint32_t index, uint32_t connections_max) {
+shard::WorkerOptions worker_options(uint32_t index, const ServerSpec& spec) {
+  const uint32_t scale = spec.pool_scale;
   shard::WorkerOptions options;
   options.index = static_cast<uint16_t>(index);
-  options.ops_max = 128;
-  options.frames_max = 64;
-  options.connections_max = connections_max;
+  options.ops_max = 128 * scale;
+  options.frames_max = 64 * scale;
+  options.connections_max = spec.connections_max;
   options.uploads_max = 8;
-  options.slots = {{(2u << 20) + 8192, 4}, {72 * 1024, 8}, {16 * 1024, 16}};
+  options.slots = {{(2u << 20) + 8192, 4 * scale}, {72 * 1024, 8 * scale}, {16 * 1024, 16 * scale}};
   options.spin_ns = 0;
   options.drain_ns = 500 * kMs;
   return options;
@@ -143,7 +143,7 @@ Result<void, Message> ServerProcess::open(const std::vector<Drive*>& drives) {
 Result<void, Message> ServerProcess::make_worker(uint32_t index, const std::vector<uint32_t>& shards) {
   auto loop = std::make_unique<SimLoop>(world_, network_, SimLoop::Likeness::kUring, clock_offset_ns_);
   SimLoop& borrowed = *loop;
-  auto worker = shard::Worker::make(std::move(loop), identity_, worker_options(index, spec_.connections_max));
+  auto worker = shard::Worker::make(std::move(loop), identity_, worker_options(index, spec_));
   if (!worker) return Message{worker.error().status, worker.error().what};
   std::vector<io::BlockDevice*> devices;
   for (uint32_t d = 0; d < volume_->drive_count(); d++) {

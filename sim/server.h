@@ -28,6 +28,7 @@ struct ServerSpec {
   uint64_t index_entries_max = 20'000;
   uint64_t tier_bytes = 0;        ///< of each shard
   uint32_t connections_max = 32;  ///< of each worker
+  uint32_t pool_scale = 1;        ///< times the smallest pools; those are often empty
   std::vector<Tenant> tenants;
   std::vector<std::string> accept_loss;
 };

@@ -12,9 +12,12 @@
 namespace memkv::engine {
 namespace {
 
-constexpr uint32_t kErrorsMax = 3;              // device writes that fail one after another until the drive is given up
-constexpr uint64_t kGatherBytes = 64 * 1024;    // of payload in small records: what is a good extent
-constexpr uint64_t kRefusesNs = 1'000'000'000;  // then a drive that takes no writes is tried again
+constexpr uint32_t kErrorsMax = 3;            // device writes that fail one after another until the drive is given up
+constexpr uint64_t kGatherBytes = 64 * 1024;  // of payload in small records: what is a good extent
+/// What a drive that serves reads has of writes: enough to keep it busy, little to stand in front of the next read.
+constexpr uint64_t kWritesBesideReads = 256 * 1024;
+constexpr uint64_t kServesReadsNs = 10'000'000;  // behind each read
+constexpr uint64_t kRefusesNs = 1'000'000'000;   // then a drive that takes no writes is tried again
 
 /// Small records, while an extent of such is being written: with it back, one header serves all that came meanwhile.
 bool gathers(const AppendQueue& queue, const ExtentWriter& extents) {
@@ -86,11 +89,19 @@ void Log::pump() {
     if (segments_.full() && moves_.empty()) return request_reclaim();
     const bool moves = !moves_.empty();
     AppendQueue& queue = moves ? moves_ : fresh_;
-    if (gathers(queue, extents_)) break;
+    if (gathers(queue, extents_) || yields_to_reads()) break;
     const auto submitted = extents_.submit(queue, moves);
     if (submitted == ExtentWriter::Submitted::kSegmentIsFull) seal();
     if (submitted != ExtentWriter::Submitted::kYes) break;
   }
+}
+
+/// Loads come before stores: while a drive serves reads, writes leave for it one after the other. A log always has one
+/// under way, whose end calls pump().
+bool Log::yields_to_reads() const {
+  const io::DriveLoad* load = config_.slice.device->load();
+  return load != nullptr && !extents_.idle() && load->write_bytes() >= kWritesBesideReads &&
+         load->newest_read_ns() + kServesReadsNs > reactor_.now_ns();
 }
 
 void Log::tick(uint64_t now_ns) {

@@ -120,6 +120,7 @@ class Log final : private FinishedAppends::Owner, private ExtentWriter::Owner {
     DeviceWrite header, footer;
   };
 
+  bool yields_to_reads() const;
   void on_extent_written() override;
   void append_failed_again();
   void seal();

@@ -120,7 +120,7 @@ Result<void> FileDevice::start(IoOp& op, IoOp::Kind kind, uint64_t offset, std::
     release(passage);
     return submitted;
   }
-  load_.begin(passage.flight, total, reactor_.now_ns());
+  load_.begin(passage.flight, kind, total, reactor_.now_ns());
   in_flight_++;
   return {};
 }

@@ -99,7 +99,7 @@ Result<void> FaultyDevice::start(IoOp& op, const OpView& view, std::span<const i
   };
   op.kind = view.kind == OpKind::kRead ? IoOp::Kind::kRead : moves ? IoOp::Kind::kWrite : IoOp::Kind::kSync;
   in_flight_++;
-  load_.begin(flight->load, view.bytes, reactor_.now_ns());
+  load_.begin(flight->load, op.kind, view.bytes, reactor_.now_ns());
   reactor_.start(flight->timer, reactor_.now_ns() + delay_ns());
   return {};
 }
