@@ -18,9 +18,10 @@ struct Bug {
   bool TestRules::*rule;
   const char* what;
   bool of_list = false;  ///< only several servers can show it
+  bool of_shm = false;   ///< only shm can
 };
 
-Run::Options options_for(const Bug& bug) { return {.one_server = !bug.of_list}; }
+Run::Options options_for(const Bug& bug) { return {.one_server = !bug.of_list, .no_shm = !bug.of_shm}; }
 
 constexpr uint64_t kSeedsMax = 5000;  // a bug that no seed up to this number shows counts as not found
 

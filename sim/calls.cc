@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <optional>
@@ -30,7 +31,7 @@ std::optional<base::Random> entropy;
 
 constexpr uint64_t kWallAtStartS = 1'790'000'000;
 
-bool is_virtual(int fd) { return fd >= Network::kFirstFd; }
+bool is_virtual(int fd) { return fd >= Network::kFirstFd && fd < MemoryFiles::kFirstFd; }
 
 uint64_t monotonic_ns() {
   const Actor* actor = the_world->current();
@@ -58,6 +59,8 @@ void leave_world() {
 
 void use_network(Network* network) { the_network = network; }
 void use_host(uint32_t host) { the_host = host; }
+Network* network_now() { return the_network; }
+uint32_t host_now() { return the_host; }
 void step_wall_clock(int64_t seconds) { wall_step_s += seconds; }
 
 }  // namespace memkv::sim
@@ -90,6 +93,7 @@ int madvise(void* at, size_t bytes, int advice) noexcept {
 }
 
 int socket(int domain, int type, int protocol) noexcept {
+  if (the_network != nullptr && domain == AF_UNIX) return the_network->make_local_socket(the_host);
   if (the_network == nullptr || (domain != AF_INET && domain != AF_INET6)) {
     return static_cast<int>(syscall(SYS_socket, domain, type, protocol));
   }
@@ -97,6 +101,7 @@ int socket(int domain, int type, int protocol) noexcept {
 }
 
 int close(int fd) {
+  if (fd >= MemoryFiles::kFirstFd) return the_network != nullptr ? the_network->memory().close(fd), 0 : 0;
   if (!is_virtual(fd)) return static_cast<int>(syscall(SYS_close, fd));
   if (the_network != nullptr) the_network->close(fd);
   return 0;
@@ -116,6 +121,10 @@ int setsockopt(int fd, int level, int name, const void* value, socklen_t length)
 int getsockopt(int fd, int level, int name, void* value, socklen_t* length) noexcept {
   if (!is_virtual(fd)) return static_cast<int>(syscall(SYS_getsockopt, fd, level, name, value, length));
   std::memset(value, 0, *length);
+  if (level == SOL_SOCKET && name == SO_PEERCRED && the_network != nullptr) {
+    const ucred peer{.pid = static_cast<pid_t>(the_network->peer_host(fd)), .uid = 0, .gid = 0};
+    std::memcpy(value, &peer, std::min<size_t>(*length, sizeof peer));
+  }
   return 0;
 }
 

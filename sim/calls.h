@@ -16,6 +16,9 @@ void leave_world();
 void use_network(Network* network);
 /// The process in whose name code runs that no actor runs (set-up).
 void use_host(uint32_t host);
+/// The network that calls go to, null if there is none; and the process that makes them.
+Network* network_now();
+uint32_t host_now();
 /// Moves the wall clock of all processes by so many seconds, at once.
 void step_wall_clock(int64_t seconds);
 

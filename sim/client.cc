@@ -24,6 +24,7 @@ class ClientProcess::ContextActor final : public Actor {
     context->run_once(kSecond);
   }
   uint64_t clock_offset_ns() const override { return loop_.clock_offset_ns(); }
+  void touch() { loop_.touch(); }
 
   std::unique_ptr<client::Context> context;
 
@@ -51,7 +52,8 @@ ClientProcess::ClientProcess(World& world, Network& network, const ClientSpec& s
     MEMKV_ASSERT(parsed.ok());
     settings.servers.push_back(*parsed);
   }
-  settings.transport = Transport::kTcp;
+  settings.transport = spec.transport;
+  settings.shm_dirs = {kLocalFolder};
   settings.secret = spec.secret;
   settings.io_contexts = spec.contexts;
   settings.connections_per_worker = spec.connections_per_worker;
@@ -76,11 +78,13 @@ void ClientProcess::submit(size_t context, client::Call& call) {
   MEMKV_ASSERT(!dead_);
   use_host(spec_.host);
   threads_[context]->context->submit(call);
+  threads_[context]->touch();
 }
 
 void ClientProcess::cancel(size_t context, client::Call& call) {
   use_host(spec_.host);
   threads_[context]->context->cancel(call);
+  threads_[context]->touch();
 }
 
 size_t ClientProcess::server_of(std::string_view key) const { return threads_[0]->context->placement().server_of(key); }

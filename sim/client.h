@@ -20,6 +20,7 @@ struct ClientSpec {
   std::vector<std::string> servers;  ///< as ClientOptions::servers
   uint32_t contexts = 2;
   uint32_t connections_per_worker = 1;
+  Transport transport = Transport::kTcp;
 };
 
 /// Thread: the world's.

@@ -6,20 +6,53 @@
 #include <array>
 
 #include "base/assert.h"
+#include "io/socket.h"
 #include "sim/calls.h"
 #include "transport/link.h"
+#include "transport/shm/window.h"
 #include "wire/messages.h"
 
 namespace memkv::sim {
+
+/// Flips bytes that wait in the ring, or one that was there before; or turns an index or the sleep word into another
+/// one, often one that is nearly right.
+void scribble_in(std::span<std::byte> memory, base::Random& random) {
+  using transport::ShmPage;
+  MEMKV_ASSERT(memory.size() > ShmPage::kBytes);
+  const std::span<std::byte> ring = memory.first(memory.size() - ShmPage::kBytes);
+  auto& page = *reinterpret_cast<ShmPage*>(ring.data() + ring.size());
+  const uint64_t written = page.written.load();
+  const uint64_t way = random.below(8);
+  if (way < 4) {
+    for (uint64_t i = random.between(1, 8); i > 0; i--) {
+      const uint64_t back = random.chance(3, 4) ? 1 + random.below(std::min<uint64_t>(ring.size(), 4096)) : 0;
+      ring[(written - back) & (ring.size() - 1)] ^= static_cast<std::byte>(random.between(1, 255));
+    }
+    return;
+  }
+  auto& word = way == 4 ? page.sleep : way == 5 ? page.read : page.written;
+  const uint64_t step = random.chance(1, 2) ? random.below(ring.size() * 2) : random.next_u64();
+  word.store(random.chance(1, 2) ? word.load() + step : word.load() - step);
+}
+
 /// One hostile connection. With a credential it shakes hands, and then sends frames with a right MAC and senseless
 /// bodies, or honest frames that it never finishes. Without one it sends random bytes. It may also stop reading.
 class Hostiles::Guest final : public Actor, public transport::LinkOwner {
  public:
-  Guest(World& world, Network& network, uint32_t host, uint32_t server_host, const Tenant& tenant, uint64_t seed)
-      : Actor("hostile"), loop_(world, network, SimLoop::Likeness::kEpoll, 0), host_(host), random_(seed) {
-    const sockaddr_in address = Network::address(server_host, Network::kPort);
+  Guest(World& world, Network& network, uint32_t host, uint32_t server_host, const Tenant& tenant, uint64_t seed,
+        const std::string& socket_path)
+      : Actor("hostile"),
+        network_(network),
+        loop_(world, network, SimLoop::Likeness::kEpoll, 0),
+        host_(host),
+        shm_(!socket_path.empty()),
+        random_(seed) {
+    const sockaddr_in over_tcp = Network::address(server_host, Network::kPort);
+    const auto over_shm = io::unix_address(socket_path);
     use_host(host_);
+    if (shm_) network_.place(host_, server_host);
     transport::Connector::Options options;
+    if (shm_) options.transport = Transport::kShm;
     options.secret = tenant.secret;
     options.hello.version_min = wire::kVersionMin;
     options.hello.version_max = wire::kVersionMax;
@@ -27,7 +60,8 @@ class Hostiles::Guest final : public Actor, public transport::LinkOwner {
     options.client_name = "hostile";
     options.deadline_ns = loop_.now_ns() + 5 * kSecond;
     connector_ = transport::Connector::make(
-        loop_, reinterpret_cast<const sockaddr*>(&address), sizeof address, options, *this,
+        loop_, shm_ ? over_shm->get() : reinterpret_cast<const sockaddr*>(&over_tcp),
+        shm_ ? over_shm->length : sizeof over_tcp, options, *this,
         [](void* context, Result<std::unique_ptr<transport::Link>> link, std::string_view, std::string_view) {
           static_cast<Guest*>(context)->on_link(std::move(link));
         },
@@ -47,9 +81,17 @@ class Hostiles::Guest final : public Actor, public transport::LinkOwner {
   /// Sends a few bad frames.
   void misbehave() {
     if (link_ == nullptr || closed_) return;
+    loop_.touch();
+    if (shm_ && random_.chance(1, 4)) network_.memory().keep_all(host_, true);
+    if (shm_ && random_.chance(1, 2)) {
+      const auto memory = network_.memory().writable(host_);
+      return scribble_in(memory[0], random_);
+    }
     for (uint64_t i = random_.between(1, 4); i > 0; i--) send_nonsense();
   }
   void leave() {
+    network_.memory().keep_all(host_, false);
+    loop_.touch();
     if (link_ != nullptr && !closed_) link_->close(Status::kCanceled);
     if (connector_ && !over_) connector_->cancel();
   }
@@ -90,8 +132,10 @@ class Hostiles::Guest final : public Actor, public transport::LinkOwner {
     (void)link_->send(out.frame);
   }
 
+  Network& network_;
   SimLoop loop_;
   const uint32_t host_;
+  const bool shm_;
   base::Random random_;
   std::vector<std::unique_ptr<Out>> out_;
   std::unique_ptr<transport::Connector> connector_;
@@ -113,10 +157,10 @@ Hostiles::~Hostiles() {
   }
 }
 
-void Hostiles::act(uint64_t seed) {
+void Hostiles::act(uint64_t seed, const ServerProcess* shm) {
   if (!guests_.empty() && seed % 3 == 0) return guests_[seed / 3 % guests_.size()]->misbehave();
-  guests_.push_back(
-      std::make_unique<Guest>(world_, network_, first_host_ + ++count_, server_host_, tenant_, base::mix64(seed)));
+  guests_.push_back(std::make_unique<Guest>(world_, network_, first_host_ + ++count_, server_host_, tenant_,
+                                            base::mix64(seed), shm != nullptr ? shm->socket_path() : std::string()));
   world_.add(*guests_.back());
 }
 

@@ -12,14 +12,17 @@
 
 namespace memkv::sim {
 
+/// Writes nonsense where a client writes what its server reads. `memory`: its mapping of the put ring with its page.
+void scribble_in(std::span<std::byte> memory, base::Random& random);
+
 /// Thread: the world's.
 class Hostiles {
  public:
   /// Their hosts are numbered from `first_host`.
   Hostiles(World& world, Network& network, uint32_t server_host, uint32_t first_host, Tenant tenant);
   ~Hostiles();
-  /// One of them connects, or does something on a connection that it has.
-  void act(uint64_t seed);
+  /// One of them connects, or does something on a connection that it has. `shm`: over shared memory of that server.
+  void act(uint64_t seed, const ServerProcess* shm);
   /// All of them close their connections.
   void leave();
 

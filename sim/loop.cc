@@ -2,6 +2,8 @@
 
 #include <cerrno>
 
+#include "sim/calls.h"
+
 namespace memkv::sim {
 
 SimLoop::SimLoop(World& world, Network& network, Likeness likeness, uint64_t clock_offset_ns, uint32_t ops_max)
@@ -63,16 +65,28 @@ size_t SimLoop::run_sockets() {
 
 size_t SimLoop::run_once(uint64_t wait_ns) {
   bind_thread();
+  disarm_sources();
   // Called by code outside of all turns that waits for something: the world goes on meanwhile.
-  if (wait_ns > 0 && world_.current() == nullptr) world_.run_for(wait_ns);
+  if (wait_ns > 0 && world_.current() == nullptr) {
+    const uint32_t host = host_now();
+    world_.run_for(wait_ns);
+    use_host(host);
+  }
   size_t ran = poll_sources();
   ran += run_finished();
   told_turns_++;
   ran += run_sockets();
   ran += run_timers();
   ran += run_wake();
-  owner_has_work_ = wait_ns == 0;
+  owner_has_work_ = wait_ns == 0 || !may_sleep();
   return ran;
+}
+
+/// Poll sources are armed before the loop sleeps. Sometimes it stays awake for another turn, so that peers meet one that
+/// needs no wake-up.
+bool SimLoop::may_sleep() {
+  if (!has_sources()) return true;
+  return !world_.random().chance(1, 4) && arm_sources();
 }
 
 bool SimLoop::runnable() const {

@@ -41,6 +41,8 @@ class SimLoop final : public io::LoopBase {
   uint64_t told_turns() const { return told_turns_; }
 
   // For the network and the loop's actor.
+  /// The thread has been given something to do, and looks before it sleeps.
+  void touch() { owner_has_work_ = owner_has_work_ || has_sources(); }
   void poke(int fd) { hot_.push_back(fd); }
   bool runnable() const;
   uint64_t next_ns() const;
@@ -50,6 +52,7 @@ class SimLoop final : public io::LoopBase {
  private:
   static Error refused() { return {Status::kInvalid, 0, "the simulated reactor has no such descriptors"}; }
   size_t run_sockets();
+  bool may_sleep();
 
   World& world_;
   Network& network_;

@@ -22,7 +22,7 @@ using namespace memkv;
 struct Arguments {
   uint64_t seeds = 1000, from = 1, jobs = 1, seconds = 0, seeds_min = 0;
   uint64_t seed = 0, shrink = 0;
-  bool log = false, bugs = false, only_wrong_bytes = false, several = false;
+  bool log = false, bugs = false, only_wrong_bytes = false, several = false, shm = false;
   std::string keep, bug, junit;
 };
 
@@ -51,9 +51,11 @@ int replay(const Arguments& arguments, sim::Run::Options options) {
   const std::vector<size_t> keep = parse_keep(arguments.keep);
   options.log = arguments.log;
   const sim::RunResult result = sim::run_seed(arguments.seed, options, arguments.keep.empty() ? nullptr : &keep);
-  fmt::print("seed {}: {} servers, {} ops, {} reads checked, {:.1f} simulated seconds, trace {:016x} of {} lines: {}\n",
-             arguments.seed, result.servers, result.ops, result.reads, static_cast<double>(result.simulated_ns) * 1e-9,
-             result.trace_hash, result.trace_lines, result.violation.empty() ? "all was well" : result.violation);
+  fmt::print(
+      "seed {}: {} servers{}, {} ops, {} reads checked, {:.1f} simulated seconds, trace {:016x} of {} lines: {}\n",
+      arguments.seed, result.servers, result.shm ? ", shm" : "", result.ops, result.reads,
+      static_cast<double>(result.simulated_ns) * 1e-9, result.trace_hash, result.trace_lines,
+      result.violation.empty() ? "all was well" : result.violation);
   return result.violation.empty() ? 0 : 1;
 }
 
@@ -63,18 +65,22 @@ bool is_wrong_bytes(const std::string& violation) {
   return violation.find("wrong bytes") != std::string::npos || violation.find("memory of") != std::string::npos;
 }
 
+bool is_left_out(const Arguments& arguments, const sim::Setup& setup) {
+  return (arguments.several && setup.servers() == 1) || (arguments.shm && !setup.has_shm());
+}
+
 /// Seeds from `from` on, in children. The last line is the verdict.
 int run_all(const Arguments& arguments, const sim::Run::Options& options) {
   const std::string bug = arguments.bug.empty() ? "" : " --bug " + arguments.bug;
   const double start = seconds_now();
-  uint64_t next_seed = arguments.from, begun = 0, ended = 0, several = 0, failed = 0, forgiven = 0;
+  uint64_t next_seed = arguments.from, begun = 0, ended = 0, several = 0, shm = 0, failed = 0, forgiven = 0;
   sim::RunResult sum;
   sim::Junit junit("sim", arguments.junit);
   const auto more = [&](uint64_t& seed) {
     const bool late = arguments.seconds != 0 && seconds_now() - start >= static_cast<double>(arguments.seconds) &&
                       begun >= arguments.seeds_min;
     if (begun >= arguments.seeds || late) return false;
-    while (arguments.several && sim::make_plan(next_seed).setup.servers() == 1) next_seed++;
+    while (is_left_out(arguments, sim::make_plan(next_seed, options.may_have()).setup)) next_seed++;
     seed = next_seed++;
     begun++;
     return true;
@@ -83,6 +89,8 @@ int run_all(const Arguments& arguments, const sim::Run::Options& options) {
     ended++;
     const sim::RunResult& r = report.result;
     several += r.servers > 1 ? 1 : 0;
+    shm += r.shm ? 1 : 0;
+    sum.windows += r.windows, sum.switches += r.switches;
     sum.ops += r.ops, sum.reads += r.reads, sum.changes += r.changes, sum.given_up += r.given_up;
     sum.kills += r.kills, sum.faults += r.faults, sum.simulated_ns += r.simulated_ns;
     sum.misses_excused += r.misses_excused, sum.stale_excused += r.stale_excused;
@@ -104,11 +112,13 @@ int run_all(const Arguments& arguments, const sim::Run::Options& options) {
   const double took = seconds_now() - start;
   if (failed == forgiven) junit.add(fmt::format("seeds {} to {}", arguments.from, next_seed - 1), "");
   fmt::print(
-      "sim: {} seeds ({} to {}; {} with several servers), {} failed; {} ops, {} given up, {} reads checked ({} misses "
-      "and {} stale ones "
-      "excused), {} faults, {} kills, {:.0f} simulated seconds in {:.1f} s\n",
-      ended, arguments.from, next_seed - 1, several, failed, sum.ops, sum.given_up, sum.reads, sum.misses_excused,
-      sum.stale_excused, sum.faults, sum.kills, static_cast<double>(sum.simulated_ns) * 1e-9, took);
+      "sim: {} seeds ({} to {}; {} with several servers, {} with shm), {} failed; {} ops, {} given up, {} reads "
+      "checked "
+      "({} misses and {} stale ones excused), {} faults, {} kills, {} windows, {} switches of transport, {:.0f} "
+      "simulated seconds in {:.1f} s\n",
+      ended, arguments.from, next_seed - 1, several, shm, failed, sum.ops, sum.given_up, sum.reads, sum.misses_excused,
+      sum.stale_excused, sum.faults, sum.kills, sum.windows, sum.switches, static_cast<double>(sum.simulated_ns) * 1e-9,
+      took);
   if (forgiven > 0) fmt::print("{} of the failed are told and not counted: no wrong bytes\n", forgiven);
   return junit.write() && failed == forgiven ? 0 : 1;
 }
@@ -124,6 +134,7 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", arguments.seconds, "begin no seed after so many seconds; 0: no limit");
   app.add_option("--seeds-min", arguments.seeds_min, "run so many however long it takes");
   app.add_flag("--several", arguments.several, "leave out the seeds that have one server");
+  app.add_flag("--shm", arguments.shm, "leave out the seeds that have no shm");
   app.add_flag("--only-wrong-bytes", arguments.only_wrong_bytes,
                "other failures are printed, but the exit status does not tell of them");
   app.add_option("--junit", arguments.junit, "write a <testsuite> with the verdict to this file");

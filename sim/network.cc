@@ -1,6 +1,7 @@
 #include "sim/network.h"
 
 #include <fmt/format.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,7 +13,7 @@
 
 namespace memkv::sim {
 
-Network::Network(World& world) : world_(world) { use_network(this); }
+Network::Network(World& world) : world_(world), memory_(world) { use_network(this); }
 Network::~Network() { use_network(nullptr); }
 
 sockaddr_in Network::address(uint32_t host, uint16_t port) {
@@ -118,8 +119,9 @@ bool Network::try_out(int fd, const SimLoop& loop, io::IoOp*& op, int32_t& resul
   return true;
 }
 
-int32_t Network::receive(Socket& socket, const io::IoOp& op) {
+int32_t Network::receive(Socket& socket, io::IoOp& op) {
   size_t done = 0;
+  if (socket.local) take_carried(socket, op);
   for (size_t i = 0; i < op.message.msg_iovlen && socket.arrived_bytes > 0; i++) {
     const iovec& piece = op.message.msg_iov[i];
     for (size_t at = 0; at < piece.iov_len && socket.arrived_bytes > 0;) {
@@ -185,6 +187,7 @@ uint64_t Network::arrival_ns(Socket& from, size_t bytes) {
 void Network::transmit(int fd, std::vector<std::byte> bytes) {
   Socket& socket = *find(fd);
   socket.in_flight += bytes.size();
+  if (socket.local) return arrive(fd, socket.peer, std::move(bytes));
   if (socket.lossy) return;  // it is never acknowledged, so the window fills up
   const int to = socket.peer;
   world_.at(arrival_ns(socket, bytes.size()),
@@ -214,19 +217,21 @@ void Network::tell_end(int fd, int error) {
   Socket& socket = *find(fd);
   if (socket.peer < 0 || socket.lossy) return;
   const int to = socket.peer;
-  world_.at(arrival_ns(socket), [this, fd, to, error] {
+  const auto arrives = [this, fd, to, error] {
     if (find(fd)->lossy) return;
     Socket& peer = *find(to);
     if (error != 0) peer.error = error;
     peer.end = true;
     poke(to);
-  });
+  };
+  socket.local ? arrives() : world_.at(arrival_ns(socket), arrives);
 }
 
 // Opening and closing.
 
 void Network::connect(int fd, const sockaddr* address, socklen_t length) {
   Socket& socket = *find(fd);
+  if (socket.local) return connect_local(fd, reinterpret_cast<const sockaddr_un*>(address)->sun_path);
   sockaddr_in to{};
   MEMKV_ASSERT(length >= sizeof to && address->sa_family == AF_INET, "the simulated network speaks IPv4");
   std::memcpy(&to, address, sizeof to);
@@ -282,6 +287,7 @@ void Network::close(int fd) {
   socket.state = Socket::State::kClosed;
   socket.arrived.clear();
   socket.arrived_bytes = 0;
+  socket.carried.clear();
 }
 
 // Faults.
@@ -293,12 +299,13 @@ void Network::kill_host(uint32_t host) {
     socket.in = socket.out = nullptr;
     close(kFirstFd + static_cast<int>(i));
   }
+  memory_.kill(host);
 }
 
 void Network::cut_power(uint32_t host) {
   off_[host] = true;
   for (auto& socket : sockets_) {
-    if (socket->host == host) socket->vanished = true;
+    if (socket->host == host) socket->vanished = !socket->local;
   }
   kill_host(host);
 }
@@ -308,7 +315,7 @@ void Network::power_on(uint32_t host) { off_[host] = false; }
 void Network::reset_connections(uint32_t host) {
   for (size_t i = 0; i < sockets_.size(); i++) {
     Socket& socket = *sockets_[i];
-    if (socket.host != host || socket.state != Socket::State::kOpen || socket.peer < 0) continue;
+    if (socket.host != host || socket.state != Socket::State::kOpen || socket.peer < 0 || socket.local) continue;
     for (const int fd : {kFirstFd + static_cast<int>(i), socket.peer}) {
       if (find(fd)->state != Socket::State::kOpen) continue;
       find(fd)->error = ECONNRESET;
@@ -320,8 +327,9 @@ void Network::reset_connections(uint32_t host) {
 void Network::make_half_open(uint32_t host, uint64_t pick) {
   std::vector<size_t> open;
   for (size_t i = 0; i < sockets_.size(); i++) {
-    if (sockets_[i]->host == host && sockets_[i]->state == Socket::State::kOpen && sockets_[i]->peer >= 0)
-      open.push_back(i);
+    const Socket& socket = *sockets_[i];
+    const bool over_network = socket.peer >= 0 && !socket.local;
+    if (socket.host == host && socket.state == Socket::State::kOpen && over_network) open.push_back(i);
   }
   if (open.empty()) return;
   Socket& socket = *sockets_[open[pick % open.size()]];

@@ -1,6 +1,6 @@
 #pragma once
-/// Simulated TCP between simulated hosts. Bytes arrive in order within a connection; connections have no order among
-/// them.
+/// Simulated TCP between simulated hosts, and unix sockets within a machine. Bytes arrive in order within a connection;
+/// connections have no order among them.
 
 #include <netinet/in.h>
 
@@ -10,14 +10,19 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "io/reactor.h"
+#include "sim/memory_files.h"
 #include "sim/world.h"
 
 namespace memkv::sim {
 
 class SimLoop;
+
+/// Where servers have their unix sockets. On each machine it is another folder.
+inline constexpr char kLocalFolder[] = "/sim/memkv";
 
 /// How packets between two hosts travel. A change holds for what is sent from then on.
 struct NetworkPlan {
@@ -49,6 +54,20 @@ class Network {
   void close(int fd);
   void shut(int fd);
   int address_of(int fd, bool peer, sockaddr* out, socklen_t* length) const;
+
+  // Unix sockets. What is sent has arrived at once, and no fault of a network ever touches it.
+  int make_local_socket(uint32_t host);
+  /// A listening socket with a file; both are gone after unlink_local(). A process that is killed leaves the file.
+  int listen_local(uint32_t host, const std::string& path);
+  void unlink_local(uint32_t host, const std::string& path);
+  /// The process on `host` finds that file.
+  bool finds(uint32_t host, const std::string& path) const;
+  /// send() and sendmsg() with MSG_DONTWAIT. Descriptors that go along are named by their numbers.
+  ssize_t send_local(int fd, std::span<const iovec> pieces, std::span<const int> descriptors);
+  uint32_t peer_host(int fd) const;
+  /// The process is on the same machine as host `machine`; else each has a machine of its own.
+  void place(uint32_t host, uint32_t machine) { machines_[host] = machine; }
+  MemoryFiles& memory() { return memory_; }
 
   // For loops. An op is parked at its socket until try_in() or try_out() can do it. `loop` is told when that may be.
   void park(io::IoOp& op, SimLoop& loop);
@@ -96,6 +115,8 @@ class Network {
     io::IoOp* out = nullptr;
     SimLoop* in_loop = nullptr;
     SimLoop* out_loop = nullptr;
+    bool local = false;                                              ///< a unix socket
+    std::vector<std::shared_ptr<MemoryFiles::Description>> carried;  ///< descriptors that came with what arrived
   };
 
   Socket* find(int fd);
@@ -106,11 +127,15 @@ class Network {
   void tell_end(int fd, int error);
   void on_connected(int fd, uint32_t host, uint16_t port);
   void poke(int fd);
-  int32_t receive(Socket& socket, const io::IoOp& op);
+  int32_t receive(Socket& socket, io::IoOp& op);
   int32_t send(int fd, Socket& socket, const io::IoOp& op);
   bool is_dark(uint32_t host) const;
+  uint32_t machine_of(uint32_t host) const;
+  void connect_local(int fd, const std::string& path);
+  void take_carried(Socket& socket, io::IoOp& op);
 
   World& world_;
+  MemoryFiles memory_;
   NetworkPlan plan_;
   std::vector<std::unique_ptr<Socket>> sockets_;
   std::map<std::pair<uint32_t, uint16_t>, int> listeners_;
@@ -120,6 +145,8 @@ class Network {
     uint64_t out_free_ns = 0, in_free_ns = 0;  ///< when what was sent so far has passed
   };
   std::map<uint32_t, Link> links_;  ///< by host; used where links have a rate
+  std::map<uint32_t, uint32_t> machines_;
+  std::map<std::pair<uint32_t, std::string>, int> local_files_;  ///< by machine and path: the listening socket
   uint16_t next_port_ = 20'000;
 };
 

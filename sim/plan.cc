@@ -269,10 +269,72 @@ void draw_servers(Plan& plan, uint64_t seed) {
   add_list_faults(plan, random);
 }
 
+// Shared memory.
+
+/// What shm meets more often than chance would have it. A seed draws up to two of them.
+const std::vector<std::vector<Weighted>>& groups_of_shm() {
+  static const std::vector<std::vector<Weighted>> kGroups = {
+      {{Kind::kKillClient, 2}, {Kind::kPauseClient, 1}},
+      {{Kind::kScribble, 1}},
+      {{Kind::kHostileShm, 1}},
+      {{Kind::kNoWindows, 2}, {Kind::kNoSocket, 1}},
+      {{Kind::kPauseServer, 2}, {Kind::kStallThread, 1}},
+      {{Kind::kKillServer, 2}, {Kind::kStopServer, 1}},
+  };
+  return kGroups;
+}
+
+Action make_shm_fault(base::Random& random, Kind kind, const Setup& setup) {
+  Action action = make_fault(random, kind, setup);
+  action.server = static_cast<uint32_t>(random.below(setup.servers()));
+  const bool of_client = kind == Kind::kKillClient || kind == Kind::kPauseClient || kind == Kind::kScribble;
+  if (of_client) action.a = static_cast<uint32_t>(random.below(setup.clients));
+  if (kind == Kind::kHostileShm) action.a = 0;
+  return action;
+}
+
+void add_shm_faults(Plan& plan, base::Random& random) {
+  std::vector<Weighted> faults;
+  for (uint64_t i = random.below(3); i > 0; i--) {
+    const auto& group = groups_of_shm()[random.below(groups_of_shm().size())];
+    for (const Weighted& fault : group) faults.insert(faults.end(), fault.weight, fault);
+  }
+  if (faults.empty()) return;
+  std::vector<Action> actions;
+  for (const Action& action : plan.actions) {
+    actions.push_back(action);
+    if (action.kind == Kind::kSettle || !random.chance(1, 20)) continue;
+    actions.push_back(make_shm_fault(random, faults[random.below(faults.size())].kind, plan.setup));
+  }
+  plan.actions = std::move(actions);
+}
+
+/// A fifth of the seeds have shm. All that is drawn for it comes from a stream of its own, so the others stay what they
+/// are. Where windows are few, or there are several servers, no client depends on shm alone.
+void draw_shm(Plan& plan, uint64_t seed) {
+  base::Random random(base::mix64(seed ^ 0x5a3e));
+  if (!random.chance(1, 5)) return;
+  Setup& setup = plan.setup;
+  setup.shm.get_ring_bytes = 4096u << random.below(7);
+  setup.shm.put_ring_bytes = 4096u << random.below(7);
+  const bool few = random.chance(1, 4);
+  const uint64_t a_client = uint64_t{setup.contexts} * setup.connections_per_worker * 2;  // of up to two workers
+  setup.shm.windows_max = few ? random.between(1, 2 * a_client) : 4 * a_client * (setup.clients + 2);
+  for (uint32_t i = 0; i < setup.clients; i++) {
+    const bool may_depend = !few && setup.servers() == 1;
+    const uint64_t way = random.below(may_depend ? 8 : 6);
+    setup.shm.clients.push_back({.transport = way == 0  ? Transport::kTcp
+                                              : way < 6 ? Transport::kAuto
+                                                        : Transport::kShm,
+                                 .machine = static_cast<uint32_t>(random.below(setup.servers()))});
+  }
+  add_shm_faults(plan, random);
+}
+
 }  // namespace
 
 /// Draws the machines, then rounds of batches with faults between them: those of some groups, or of the seed's story.
-Plan make_plan(uint64_t seed, bool may_have_several) {
+Plan make_plan(uint64_t seed, const MayHave& may_have) {
   base::Random random(base::mix64(seed));
   Plan plan;
   plan.setup = make_setup(random);
@@ -315,9 +377,10 @@ Plan make_plan(uint64_t seed, bool may_have_several) {
     }
     plan.actions.push_back({.kind = Kind::kSettle});
   }
-  if (may_have_several && story.faults.empty()) draw_servers(plan, seed);
+  if (may_have.several && story.faults.empty()) draw_servers(plan, seed);
   for (size_t i = 0; i < plan.setup.more.size(); i++)
     plan.setup.more[i].tier_bytes = tier_bytes_of(base::mix64(seed ^ (i + 1)));
+  if (may_have.shm) draw_shm(plan, seed);
   return plan;
 }
 
@@ -326,7 +389,8 @@ std::string describe(const Action& action) {
       "batch",       "pause server", "stall thread", "pause client", "kill server",  "stop server", "power cut",
       "kill client", "cut network",  "half open",    "blackhole",    "drive errors", "drive dead",  "drive slow",
       "drive back",  "reads fail",   "rot",          "zero",         "lost writes",  "misdirected", "read flips",
-      "hostile",     "wall clock",   "new store",    "cut server",   "dark server",  "grow list",   "settle"};
+      "hostile",     "wall clock",   "new store",    "cut server",   "dark server",  "grow list",   "scribble",
+      "no windows",  "no socket",    "hostile shm",  "settle"};
   return fmt::format("{} {} (s{}) for {:.3f} ms", kNames[static_cast<size_t>(action.kind)], action.a, action.server,
                      static_cast<double>(action.b) * 1e-6);
 }
@@ -337,6 +401,14 @@ std::string describe(const ServerSetup& s) {
       "{} KiB of tier",
       s.drives, s.drive_bytes >> 20, static_cast<double>(s.drive_latency_ns_max) * 1e-6,
       s.volatile_cache ? "volatile" : "safe", s.shards, s.workers, s.index_entries_max, s.tier_bytes >> 10);
+}
+
+std::string describe(const ShmSetup& s) {
+  std::string text = fmt::format("shm with rings of {} and {} KiB, at most {} windows:", s.get_ring_bytes >> 10,
+                                 s.put_ring_bytes >> 10, s.windows_max);
+  for (const ClientPlace& place : s.clients)
+    text += fmt::format(" {} at s{}", to_string(place.transport), place.machine);
+  return text;
 }
 
 std::string describe(const Setup& s) {

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "memkv/types.h"
+
 namespace memkv::sim {
 
 inline constexpr uint64_t kManyIndexEntries = 20'000;  ///< no run has so many blocks
@@ -20,6 +22,19 @@ struct ServerSetup {
   uint64_t tier_bytes = 0;      ///< of memory for hot chunks, in each shard
 };
 
+/// Where a client is, and what it may use.
+struct ClientPlace {
+  Transport transport = Transport::kTcp;
+  uint32_t machine = 0;  ///< of which server; the client of a place without shm is elsewhere
+};
+
+/// Shared memory between servers and clients on their machines. Without `clients` there is none.
+struct ShmSetup {
+  uint64_t get_ring_bytes = 0, put_ring_bytes = 0;
+  uint64_t windows_max = 0;          ///< of all clients of a server together
+  std::vector<ClientPlace> clients;  ///< by their place
+};
+
 /// The machines of a run. It is itself the first server.
 struct Setup : ServerSetup {
   std::vector<ServerSetup> more;  ///< servers beside the first
@@ -32,7 +47,9 @@ struct Setup : ServerSetup {
   bool slow_network = false;
   bool flushes = true;  ///< clients flush from time to time
   uint32_t window_bytes = 256 * 1024;
+  ShmSetup shm;
 
+  bool has_shm() const { return !shm.clients.empty(); }
   uint32_t servers() const { return 1 + static_cast<uint32_t>(more.size()); }
   const ServerSetup& server(uint32_t i) const { return i == 0 ? *this : more[i - 1]; }
 };
@@ -66,6 +83,10 @@ struct Action {
     kCutServer,     ///< connections of the server are reset, or one of them is half open
     kDarkServer,    ///< nothing passes to or from the server for `b`
     kGrowList,      ///< clients that start from now on have one more server in their list
+    kScribble,      ///< client `a` writes nonsense into the memory that it shares with a server
+    kNoWindows,     ///< the server gets no memory for windows for `b`
+    kNoSocket,      ///< somebody removes the server's unix socket
+    kHostileShm,    ///< a hostile client on the server's machine does what `seed` says
     kSettle,        ///< all faults end, then everything is checked
   };
   Kind kind = Kind::kBatch;
@@ -81,11 +102,16 @@ struct Plan {
   std::vector<Action> actions;
 };
 
-/// `may_have_several`: about a quarter of the seeds have several servers; else each has one, and seeds that have one
-/// anyway stay as they are.
-Plan make_plan(uint64_t seed, bool may_have_several = true);
+/// What some seeds have beside one server and its clients over tcp. If they may not have it, the others stay as they are.
+struct MayHave {
+  bool several = true;  ///< about a quarter of the seeds have several servers
+  bool shm = true;      ///< a fifth have clients that use shm
+};
+Plan make_plan(uint64_t seed, const MayHave& may_have);
+inline Plan make_plan(uint64_t seed) { return make_plan(seed, MayHave{}); }
 std::string describe(const Action& action);
 std::string describe(const ServerSetup& setup);
+std::string describe(const ShmSetup& setup);
 std::string describe(const Setup& setup);  ///< the first server, and what there is beside servers
 
 }  // namespace memkv::sim

@@ -10,12 +10,19 @@
 #include "format/layout.h"
 #include "sim/calls.h"
 #include "sim/pending.h"
+#include "transport/shm/window.h"
 
 namespace memkv::sim {
 namespace {
 
 constexpr uint32_t kFirstClientHost = 100;
 constexpr uint64_t kReadyNsMax = 60 * kSecond;
+
+ShmSpec shm_of(const Setup& setup) {
+  if (!setup.has_shm()) return {};
+  const wire::Windows windows{.get_ring_bytes = setup.shm.get_ring_bytes, .put_ring_bytes = setup.shm.put_ring_bytes};
+  return {.windows = windows, .bytes_max = setup.shm.windows_max * transport::ShmWindow::bytes(windows)};
+}
 
 wire::Secret secret_of(uint32_t tenant) {
   wire::Secret secret{};
@@ -31,6 +38,7 @@ Run::Run(uint64_t seed, const Plan& plan, const Options& options)
   const Setup& setup = plan_.setup;
   log(describe(setup));
   for (uint32_t i = 1; i < setup.servers(); i++) log(fmt::format("s{}: {}", i, describe(setup.server(i))));
+  if (setup.has_shm()) log(describe(setup.shm));
   if (setup.servers() > 1) log(fmt::format("{} of {} servers are in the list", setup.listed, setup.servers()));
   if (setup.slow_network)
     network_.plan() = {.latency_ns_min = 100 * kUs, .latency_ns_max = 5 * kMs, .jitter_ns_max = 20 * kMs};
@@ -41,7 +49,8 @@ Run::Run(uint64_t seed, const Plan& plan, const Options& options)
   const uint32_t connections_max = setup.servers() == 1 ? 32 : 96;
   for (uint32_t i = 0; i < setup.servers(); i++) {
     servers_.push_back(std::make_unique<ServerSeat>(world_, network_, model_, i, setup.server(i), tenants_,
-                                                    connections_max, i == 0 ? seed : base::mix64(seed ^ i)));
+                                                    connections_max, i == 0 ? seed : base::mix64(seed ^ i),
+                                                    shm_of(setup)));
     names.push_back(servers_.back()->name());
     placements_.emplace_back(names);
   }
@@ -68,6 +77,9 @@ RunResult Run::go() {
   result_.trace_lines = world_.trace().lines();
   for (const auto& server : servers_) result_.kills += server->kills();
   result_.servers = plan_.setup.servers();
+  result_.shm = plan_.setup.has_shm();
+  result_.windows = network_.memory().files_made() / 2;
+  for (const ClientSeat& seat : seats_) result_.switches += seat.process->counters().transport_switches;
   result_.changes = model_.changes();
   result_.reads = model_.reads();
   result_.misses_excused = model_.misses_excused();
@@ -90,7 +102,7 @@ void Run::seat_client(size_t seat, uint32_t tenant) {
   s.id = ++client_ids_;
   s.tenant = tenant;
   s.listed = listed_;
-  s.half_open = false;
+  s.half_open = s.scribbled = false;
   s.troubled_until_ns = 0;
   s.ops_done = s.corrupt_before = s.breakers_before = 0;
   std::vector<std::string> list;  // of an order of its own, which does not matter
@@ -98,13 +110,17 @@ void Run::seat_client(size_t seat, uint32_t tenant) {
     const ServerSeat& server = *servers_[(i + s.id) % listed_];
     list.push_back(fmt::format("{}=10.0.0.{}:{}", server.name(), server.host(), Network::kPort));
   }
+  const bool placed = plan_.setup.has_shm() && seat < plan_.setup.clients;  // auditors are elsewhere
+  const ClientPlace place = placed ? plan_.setup.shm.clients[seat] : ClientPlace{};
+  if (place.transport != Transport::kTcp) network_.place(kFirstClientHost + s.id, servers_[place.machine]->host());
   s.process = std::make_unique<ClientProcess>(world_, network_,
                                               ClientSpec{.host = kFirstClientHost + s.id,
                                                          .name = fmt::format("c{}", s.id),
                                                          .secret = tenants_[tenant].secret,
                                                          .servers = list,
                                                          .contexts = plan_.setup.contexts,
-                                                         .connections_per_worker = plan_.setup.connections_per_worker});
+                                                         .connections_per_worker = plan_.setup.connections_per_worker,
+                                                         .transport = place.transport});
 }
 
 /// One more client for each tenant, to which nothing ever happens.
@@ -164,6 +180,7 @@ void Run::act(const Action& action) {
     case Kind::kCutNetwork:
     case Kind::kHalfOpen:
     case Kind::kBlackhole:
+    case Kind::kScribble:
       return act_on_client(action);
     case Kind::kWallClock:
       return step_wall_clock(static_cast<int64_t>(action.b));
@@ -172,8 +189,34 @@ void Run::act(const Action& action) {
       return seat_auditors();
     default:
       watch_counters();
+      if (action.kind == Kind::kPowerCut) kill_clients_on(action.server);
       return servers_[action.server]->act(action);
   }
+}
+
+void Run::kill_client(size_t number) {
+  ClientSeat& seat = seats_[number];
+  model_.client_died(seat.id, world_.now_ns());
+  abandon_ops(*seat.process);
+  result_.switches += seat.process->counters().transport_switches;
+  seat.process->kill();
+  client_graves_.push_back(std::move(seat.process));
+  seat_client(number, seat.tenant);
+}
+
+/// A machine loses power with all that is on it.
+void Run::kill_clients_on(uint32_t machine) {
+  for (size_t i = 0; plan_.setup.has_shm() && i < plan_.setup.clients; i++) {
+    if (uses_shm(seats_[i]) && plan_.setup.shm.clients[i].machine == machine) kill_client(i);
+  }
+}
+
+/// Writes nonsense where the client writes what servers read: into an index, a word, or bytes that wait in the ring.
+void Run::scribble(ClientSeat& seat, uint64_t seed) {
+  seat.scribbled = true;
+  base::Random random(seed);
+  const auto memory = network_.memory().writable(seat.process->spec().host);
+  if (!memory.empty()) scribble_in(memory[random.below(memory.size())], random);
 }
 
 void Run::act_on_client(const Action& action) {
@@ -187,11 +230,11 @@ void Run::act_on_client(const Action& action) {
       seat.troubled_until_ns = std::max(seat.troubled_until_ns, seat.disturbed_ns + kUnreachableNs);
       return;
     case Action::Kind::kKillClient:
-      model_.client_died(seat.id, world_.now_ns());
-      abandon_ops(*seat.process);
-      seat.process->kill();
-      client_graves_.push_back(std::move(seat.process));
-      return seat_client(action.a, seat.tenant);
+      return kill_client(action.a);
+    case Action::Kind::kScribble:
+      if (!uses_shm(seat)) return;
+      scribble(seat, action.seed);
+      break;
     case Action::Kind::kCutNetwork:
       network_.reset_connections(host);
       break;
@@ -280,7 +323,8 @@ void Run::check_damage_counted() {
   }
   if (damage_seen_ = damage_seen_ || damage; damage_seen_) return;
   for (const ClientSeat& seat : seats_) {
-    if (seat.process->counters().corrupt != 0) fail("a client was sent bytes that do not match their checksum");
+    if (seat.process->counters().corrupt != 0 && !seat.scribbled)
+      fail("a client was sent bytes that do not match their checksum");
   }
 }
 
@@ -300,13 +344,14 @@ void Run::finish() {
     return fail("a server does not stop");
   }
   for (const auto& server : servers_) {
-    server->process().check_whole();
+    if (server->process().check_whole() != 0) fail("a client that has left keeps a window");
     if (server->ops_on_drives() != 0) fail("a drive has ops in flight after the end");
   }
+  if (network_.memory().files() != 0) fail("memory of windows is left that nobody uses");
 }
 
 RunResult run_seed(uint64_t seed, const Run::Options& options, const std::vector<size_t>* keep) {
-  Plan plan = make_plan(seed, !options.one_server);
+  Plan plan = make_plan(seed, options.may_have());
   if (keep != nullptr) {
     std::vector<Action> kept;
     for (const size_t at : *keep) {

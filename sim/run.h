@@ -26,6 +26,8 @@ struct RunResult {
   uint64_t kills = 0, faults = 0;
   uint64_t simulated_ns = 0;
   uint32_t servers = 0;
+  bool shm = false;
+  uint64_t windows = 0, switches = 0;  ///< of shm connections; of clients that then used another transport
 };
 
 /// Thread: the world's.
@@ -34,6 +36,8 @@ class Run {
   struct Options {
     bool log = false;
     bool one_server = false;  ///< also in a seed that would have several
+    bool no_shm = false;      ///< also in a seed that would have it
+    MayHave may_have() const { return {.several = !one_server, .shm = !no_shm}; }
   };
   Run(uint64_t seed, const Plan& plan, const Options& options);
   ~Run();
@@ -52,12 +56,17 @@ class Run {
     uint64_t disturbed_ns = 0;       ///< until then the process, or a thread of it, stood still
     uint64_t troubled_until_ns = 0;  ///< until then it may have no working way to servers
     bool half_open = false;          ///< a connection is or was: that may be noticed long after
+    bool scribbled = false;          ///< it wrote nonsense into memory that it shares
     uint64_t ops_done = 0;
     uint64_t corrupt_before = 0, breakers_before = 0;  ///< as the process counted them
   };
 
   void act(const Action& action);
   void act_on_client(const Action& action);
+  void kill_client(size_t seat);
+  void kill_clients_on(uint32_t machine);
+  void scribble(ClientSeat& seat, uint64_t seed);
+  bool uses_shm(const ClientSeat& seat) const { return seat.process->spec().transport != Transport::kTcp; }
   void seat_client(size_t seat, uint32_t tenant);
   void seat_auditors();
   void start_due();

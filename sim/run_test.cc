@@ -38,7 +38,7 @@ TEST(SimulatedRun, two_runs_with_several_servers_are_the_same_to_the_byte) {
 TEST(SimulatedRun, about_a_quarter_of_the_seeds_have_several_servers_and_the_others_stay_as_they_are) {
   size_t several = 0;
   for (uint64_t seed = 1; seed <= 1000; seed++) {
-    const Plan plan = make_plan(seed), alone = make_plan(seed, /*may_have_several=*/false);
+    const Plan plan = make_plan(seed), alone = make_plan(seed, {.several = false});
     EXPECT_EQ(alone.setup.servers(), 1u);
     several += plan.setup.servers() > 1 ? 1 : 0;
     if (plan.setup.servers() > 1) continue;

@@ -17,7 +17,7 @@ constexpr uint32_t kFirstHost = 1, kFirstHostileHost = 10'000, kHostilesMax = 10
 }  // namespace
 
 ServerSeat::ServerSeat(World& world, Network& network, Model& model, uint32_t number, const ServerSetup& setup,
-                       const std::vector<Tenant>& tenants, uint32_t connections_max, uint64_t seed)
+                       const std::vector<Tenant>& tenants, uint32_t connections_max, uint64_t seed, const ShmSpec& shm)
     : world_(world),
       network_(network),
       model_(model),
@@ -31,7 +31,8 @@ ServerSeat::ServerSeat(World& world, Network& network, Model& model, uint32_t nu
             .tier_bytes = setup.tier_bytes,
             .connections_max = connections_max,
             .tenants = tenants,
-            .accept_loss = {}},
+            .accept_loss = {},
+            .shm = shm},
       hostiles_(world, network, spec_.host, kFirstHostileHost + number * kHostilesMax, tenants.back()) {
   make_drives();
 }
@@ -172,6 +173,7 @@ bool ServerSeat::heal() {
     drive->faults() = {};
   }
   network_.blackhole_until(spec_.host, 0);
+  network_.memory().refuse_until(spec_.host, 0);
   hostiles_.leave();
   if (server_) server_->pause_until(0);
   if (drives_return && server_) {
@@ -197,9 +199,13 @@ void ServerSeat::act(const Action& action) {
     case Kind::kCutServer:
     case Kind::kDarkServer:
       return act_on_network(action);
+    case Kind::kNoWindows:
+    case Kind::kNoSocket:
+      return act_on_shm(action);
     case Kind::kHostile:
+    case Kind::kHostileShm:
       troubled_until_ns_ = Actor::kNever;  // until the round ends: they take what honest clients would have
-      return hostiles_.act(action.seed);
+      return hostiles_.act(action.seed, action.kind == Kind::kHostileShm ? server_.get() : nullptr);
     default:
       return act_on_drive(action);
   }
@@ -238,6 +244,14 @@ void ServerSeat::act_on_network(const Action& action) {
   if (action.seed % 2 == 0) return network_.reset_connections(spec_.host);
   half_open_ = true;
   network_.make_half_open(spec_.host, action.seed % 1'000'000);
+}
+
+/// Clients go on over tcp, but for those that may use shm alone.
+void ServerSeat::act_on_shm(const Action& action) {
+  const uint64_t until = world_.now_ns() + action.b;
+  model_.note_unreachable(number_, until + kUnreachableNs);
+  if (action.kind == Action::Kind::kNoWindows) return network_.memory().refuse_until(spec_.host, until);
+  if (server_) server_->remove_socket();
 }
 
 void ServerSeat::act_on_drive(const Action& action) {

@@ -25,7 +25,7 @@ inline constexpr uint64_t kUnreachableNs = 8 * kSecond;
 class ServerSeat {
  public:
   ServerSeat(World& world, Network& network, Model& model, uint32_t number, const ServerSetup& setup,
-             const std::vector<Tenant>& tenants, uint32_t connections_max, uint64_t seed);
+             const std::vector<Tenant>& tenants, uint32_t connections_max, uint64_t seed, const ShmSpec& shm);
 
   /// False: it refuses to start. Recovery has ended when it returns.
   bool start();
@@ -58,6 +58,7 @@ class ServerSeat {
   void act_on_server(const Action& action);
   void act_on_drive(const Action& action);
   void act_on_network(const Action& action);
+  void act_on_shm(const Action& action);
   void kill(bool power);
   void bury(bool power);
   void goes(const char* how, uint64_t down_ns);

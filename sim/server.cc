@@ -8,7 +8,6 @@
 #include "base/assert.h"
 #include "base/random.h"
 #include "sim/calls.h"
-#include "sim/door.h"
 
 namespace memkv::sim {
 namespace {
@@ -31,11 +30,14 @@ shard::WorkerOptions worker_options(uint32_t index, const ServerSpec& spec) {
 
 class ServerProcess::WorkerActor final : public Actor {
  public:
-  WorkerActor(std::string name, SimLoop& loop, std::unique_ptr<shard::Worker> made)
-      : Actor(std::move(name)), worker(std::move(made)), loop_(loop) {}
+  WorkerActor(std::string name, SimLoop& loop, std::unique_ptr<shard::Worker> made, uint32_t host)
+      : Actor(std::move(name)), worker(std::move(made)), loop_(loop), host_(host) {}
   bool runnable() const override { return !over() && loop_.runnable(); }
   uint64_t next_ns() const override { return over() ? kNever : loop_.next_ns(); }
-  void turn() override { worker->turn(kSecond); }
+  void turn() override {
+    use_host(host_);
+    worker->turn(kSecond);
+  }
   uint64_t clock_offset_ns() const override { return loop_.clock_offset_ns(); }
   bool over() const { return worker->state() == shard::Worker::State::kStopped; }
 
@@ -43,17 +45,25 @@ class ServerProcess::WorkerActor final : public Actor {
 
  private:
   SimLoop& loop_;
+  const uint32_t host_;
 };
 
 class ServerProcess::DoorActor final : public Actor {
  public:
-  DoorActor(std::string name, std::unique_ptr<Door> made) : Actor(std::move(name)), door(std::move(made)) {}
+  DoorActor(std::string name, std::unique_ptr<Door> made, uint32_t host)
+      : Actor(std::move(name)), door(std::move(made)), host_(host) {}
   bool runnable() const override { return door->loop().runnable(); }
   uint64_t next_ns() const override { return door->loop().next_ns(); }
-  void turn() override { door->loop().run_once(kSecond); }
+  void turn() override {
+    use_host(host_);
+    door->loop().run_once(kSecond);
+  }
   uint64_t clock_offset_ns() const override { return door->loop().clock_offset_ns(); }
 
   std::unique_ptr<Door> door;
+
+ private:
+  const uint32_t host_;
 };
 
 /// What the server's main thread does while it serves: it writes the membership when drives go out.
@@ -128,9 +138,13 @@ Result<void, Message> ServerProcess::open(const std::vector<Drive*>& drives) {
     const wire::Secret& secret = spec_.tenants[i].secret;
     credentials.push_back({wire::key_id_of(secret), secret, namespace_ids_[i]});
   }
-  door_ = std::make_unique<DoorActor>(spec_.name + ".door",
-                                      std::make_unique<Door>(world_, network_, spec_.host, spec_.name, clock_offset_ns_,
-                                                             std::move(credentials), std::move(workers)));
+  auto door = std::make_unique<Door>(world_, network_, spec_.host, spec_.name, clock_offset_ns_, std::move(credentials),
+                                     std::move(workers));
+  if (spec_.shm.bytes_max > 0) {
+    shm_budget_ = std::make_unique<transport::ShmBudget>(spec_.shm.bytes_max, spec_.tenants.size());
+    door->open_shm(identity_.boot_id, spec_.shm.windows, *shm_budget_);
+  }
+  door_ = std::make_unique<DoorActor>(spec_.name + ".door", std::move(door), spec_.host);
   main_ = std::make_unique<MainActor>(spec_.name + ".main", *this);
   for (auto& worker : workers_) world_.add(*worker);
   world_.add(*door_);
@@ -178,8 +192,8 @@ Result<void, Message> ServerProcess::make_worker(uint32_t index, const std::vect
     }
     (*worker)->stores().plan(std::move(plan));
   }
-  workers_.push_back(
-      std::make_unique<WorkerActor>(fmt::format("{}.worker{}", spec_.name, index), borrowed, std::move(*worker)));
+  workers_.push_back(std::make_unique<WorkerActor>(fmt::format("{}.worker{}", spec_.name, index), borrowed,
+                                                   std::move(*worker), spec_.host));
   return {};
 }
 
@@ -237,6 +251,7 @@ void ServerProcess::kill() {
   }
   world_.remove(*door_);
   (void)door_->door.release();
+  (void)shm_budget_.release();
   world_.remove(*main_);
   network_.kill_host(spec_.host);
 }
@@ -281,8 +296,15 @@ ServerCounts ServerProcess::counts() const {
   return sum;
 }
 
-void ServerProcess::check_whole() const {
+uint64_t ServerProcess::check_whole() const {
   for (const auto& worker : workers_) worker->worker->check_whole();
+  if (shm_budget_ == nullptr) return 0;
+  shm_budget_->collect();
+  MEMKV_ASSERT(shm_budget_->in_use() == shm_budget_->kept(), "a window is left that no connection has");
+  return shm_budget_->kept();
 }
+
+const std::string& ServerProcess::socket_path() const { return door_->door->socket_path(); }
+void ServerProcess::remove_socket() { door_->door->remove_socket(); }
 
 }  // namespace memkv::sim

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "shard/worker.h"
+#include "sim/door.h"
 #include "sim/drive.h"
 #include "sim/loop.h"
 #include "sim/network.h"
@@ -31,6 +32,7 @@ struct ServerSpec {
   uint32_t pool_scale = 1;        ///< times the smallest pools; those are often empty
   std::vector<Tenant> tenants;
   std::vector<std::string> accept_loss;
+  ShmSpec shm;
 };
 
 /// Sums over all its stores of what they counted and gave up.
@@ -69,8 +71,11 @@ class ServerProcess {
   shard::Worker& worker(size_t i);
   const ServerSpec& spec() const { return spec_; }
   const volume::Volume& volume() const { return *volume_; }
-  /// Asserts that every pool is whole. Call it after stopped().
-  void check_whole() const;
+  /// Asserts that every pool is whole. Call it after stopped(). Returns the bytes of windows that its clients still have.
+  uint64_t check_whole() const;
+  /// Somebody removes the file of its unix socket.
+  void remove_socket();
+  const std::string& socket_path() const;
 
  private:
   class WorkerActor;
@@ -91,6 +96,7 @@ class ServerProcess {
   std::unique_ptr<volume::Volume> volume_;
   std::vector<uint64_t> namespace_ids_;
   shard::Identity identity_;
+  std::unique_ptr<transport::ShmBudget> shm_budget_;
   std::vector<std::unique_ptr<WorkerActor>> workers_;
   std::unique_ptr<DoorActor> door_;
   std::unique_ptr<MainActor> main_;

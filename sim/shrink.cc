@@ -38,7 +38,7 @@ std::string join(const std::vector<size_t>& places) {
 }  // namespace
 
 bool shrink_seed(uint64_t seed, const Run::Options& options) {
-  const Plan plan = make_plan(seed, !options.one_server);
+  const Plan plan = make_plan(seed, options.may_have());
   std::vector<size_t> keep(plan.actions.size());
   std::iota(keep.begin(), keep.end(), 0);
   const SeedReport whole = run_forked(seed, options, &keep);
