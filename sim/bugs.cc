@@ -47,6 +47,10 @@ constexpr Bug kBugs[] = {
     {"owner", &TestRules::reads_ask_owner, "what belongs to the last server of a list is read from the first", true},
     {"beside", &TestRules::refused_alone, "a server that is gone has an op of another one refused beside its own",
      true},
+    {"shm-order", &TestRules::shm_in_order, "over shm a given-up change is applied after a newer acknowledged one",
+     false, true},
+    {"windows", &TestRules::windows_counted, "memory that a client keeps when it leaves does not count any more", false,
+     true},
 };
 
 }  // namespace
@@ -89,6 +93,7 @@ bool find_bugs(uint64_t from, uint32_t jobs, const std::string& junit_path, std:
     run_many(
         jobs, options,
         [&](uint64_t& seed) {
+          while (bug.of_shm && !make_plan(next_seed, options.may_have()).setup.has_shm()) next_seed++;
           if (!first.result.violation.empty() || next_seed >= from + kSeedsMax) return false;
           seed = next_seed++;
           return true;

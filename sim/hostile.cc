@@ -82,7 +82,6 @@ class Hostiles::Guest final : public Actor, public transport::LinkOwner {
   void misbehave() {
     if (link_ == nullptr || closed_) return;
     loop_.touch();
-    if (shm_ && random_.chance(1, 4)) network_.memory().keep_all(host_, true);
     if (shm_ && random_.chance(1, 2)) {
       const auto memory = network_.memory().writable(host_);
       return scribble_in(memory[0], random_);
@@ -115,6 +114,8 @@ class Hostiles::Guest final : public Actor, public transport::LinkOwner {
     over_ = true;
     if (!link) return;
     link_ = std::move(*link);
+    if (shm_ && random_.chance(1, 2)) network_.memory().keep_all(host_, true);
+    if (shm_ && random_.chance(1, 3)) return link_->close(Status::kCanceled);
     misbehave();
   }
 

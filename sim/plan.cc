@@ -293,8 +293,10 @@ Action make_shm_fault(base::Random& random, Kind kind, const Setup& setup) {
   return action;
 }
 
-void add_shm_faults(Plan& plan, base::Random& random) {
+/// Where windows are few, some take them and keep them.
+void add_shm_faults(Plan& plan, base::Random& random, bool few) {
   std::vector<Weighted> faults;
+  if (few && random.chance(1, 2)) faults.assign(2, {Kind::kHostileShm, 1});
   for (uint64_t i = random.below(3); i > 0; i--) {
     const auto& group = groups_of_shm()[random.below(groups_of_shm().size())];
     for (const Weighted& fault : group) faults.insert(faults.end(), fault.weight, fault);
@@ -328,7 +330,7 @@ void draw_shm(Plan& plan, uint64_t seed) {
                                                         : Transport::kShm,
                                  .machine = static_cast<uint32_t>(random.below(setup.servers()))});
   }
-  add_shm_faults(plan, random);
+  add_shm_faults(plan, random, few);
 }
 
 }  // namespace

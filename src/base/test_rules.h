@@ -28,6 +28,8 @@ struct TestRules {
   bool tier_held = true;           ///< what is sent from the RAM tier is held until it has left
   bool reads_ask_owner = true;     ///< a read goes to the server that the list gives its key
   bool refused_alone = true;       ///< a server that is gone refuses its own ops only, not those beside them in a batch
+  bool shm_in_order = true;        ///< clients_in_order holds over shm as over tcp
+  bool windows_counted = true;     ///< a window counts until nobody has its memory any more
   bool slot_by_completion = true;  ///< a slot is held until its drive I/O has completed, whatever the deadline
 };
 

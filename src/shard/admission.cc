@@ -57,6 +57,9 @@ Op* Admission::admit(const wire::Op& wire_op) {
   if (op == nullptr) return nullptr;
   op->state() = {.connection = &connection_, .frame = &frame_, .sum_count = wire_op.sum_count};
   op->request = request_of(wire_op, header_, now_ns_);
+  if (!base::rules().shm_in_order && connection_.transport() == Transport::kShm) {
+    op->request.deadline_ns = now_ns_ + op->request.left_ns;
+  }
   op->reply = {};
   if (wire_op.sum_count > 0) std::memcpy(op->sums.data(), wire_op.sums, size_t{wire_op.sum_count} * 8);
   for (size_t i = 0; i < wire_op.remote_piece_count; i++) op->remote_pieces[i] = wire_op.remote_piece(i);

@@ -51,6 +51,11 @@ Start start_of(wire::OpKind kind) {
   MEMKV_ASSERT(false, "check() lets only known kinds through");
 }
 
+/// Always, unless a test takes the rule out.
+bool is_ordered(const Connection& connection) {
+  return base::rules().shm_in_order || connection.transport() != Transport::kShm;
+}
+
 }  // namespace
 
 Worker& worker_of(const Op& op) { return op.connection->worker(); }
@@ -59,7 +64,7 @@ bool expired(const Op& op) { return worker_of(op).now_ns() >= op.request.deadlin
 
 bool fenced(const Op& op) {
   return op.request.epoch < op.connection->client()->epoch && wire::is_change(op.request.kind) &&
-         base::rules().clients_in_order;
+         base::rules().clients_in_order && is_ordered(*op.connection);
 }
 
 void bind(engine::StoreOp& store_op, Op& op, engine::StoreOp::Fn on_done) {
@@ -69,6 +74,7 @@ void bind(engine::StoreOp& store_op, Op& op, engine::StoreOp::Fn on_done) {
   store_op.fence =
       &op.connection->client()->epoch;  // it lives as long as the connection, which lives as long as the op
   store_op.epoch = op.request.epoch;
+  if (!is_ordered(*op.connection)) store_op.fence = nullptr;
 }
 
 void start(Op& op) {
