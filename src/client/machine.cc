@@ -61,12 +61,15 @@ bool Machine::at_rest() const { return reactor_->pending() == 0 && (!rdma_ || rd
 void Machine::open_rdma() {
   const bool wanted = settings_.transport == Transport::kAuto || settings_.transport == Transport::kRdma;
   if (!wanted) return;
-  auto host = shared_rdma_host(settings_.rdma_devices);
-  if (!host) {
-    why_no_rdma_ = host.error().text;
-    return;
+  rdma_host_ = settings_.rdma;
+  if (!rdma_host_) {
+    auto host = shared_rdma_host(settings_.rdma_devices);
+    if (!host) {
+      why_no_rdma_ = host.error().text;
+      return;
+    }
+    rdma_host_ = std::move(*host);
   }
-  rdma_host_ = std::move(*host);
   transport::rdma::Poller::Options options;
   options.staging.assign(std::begin(kStaging), std::end(kStaging));
   options.staged_bytes = &counters_.staged_bytes;

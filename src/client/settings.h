@@ -2,6 +2,7 @@
 /// A client's settings after all their sources are merged: field > MEMKV_* environment > MEMKV_CONFIG file > default.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +10,10 @@
 #include "base/log.h"
 #include "memkv/client.h"
 #include "wire/handshake.h"
+
+namespace memkv::transport::rdma {
+class Devices;
+}  // namespace memkv::transport::rdma
 
 namespace memkv::client {
 
@@ -44,6 +49,7 @@ struct Settings {
   std::string congestion;  ///< empty: the system's
   std::string client_name;
   ClientIdentity* identity = nullptr;  ///< null: that of the process (a simulator has several clients in one)
+  std::shared_ptr<transport::rdma::Devices> rdma;  ///< null: that of the process, by `rdma_devices`
 };
 
 /// Also sets the log's level, where one is given.

@@ -30,7 +30,7 @@ void log_device(const Device& device) {
 HelperThread::HelperThread(Look look, void* context, std::unique_ptr<io::Reactor> reactor)
     : look_(look), context_(context), reactor_(std::move(reactor)), jobs_(kJobs, reactor_.get()) {}
 
-std::unique_ptr<HelperThread> HelperThread::make(const char* name, Look look, void* context) {
+std::unique_ptr<Helper> HelperThread::make(const char* name, Look look, void* context) {
   auto reactor = io::make_epoll_reactor({.kind = io::ReactorKind::kEpoll, .ops_max = 16, .device_threads = 0});
   if (!reactor) return nullptr;
   std::unique_ptr<HelperThread> helper(new HelperThread(look, context, std::move(*reactor)));
@@ -68,15 +68,22 @@ void HelperThread::loop() {
 Result<std::unique_ptr<Devices>, Message> Devices::open(std::vector<std::string> names) {
   auto verbs = load_verbs();
   if (!verbs) return verbs.error();
+  return open({**verbs, HelperThread::make}, std::move(names));
+}
+
+/// Opens each device that is listed, or each that there is, and starts the two helpers. One device is enough; those that
+/// cannot be opened now stay in the list only if somebody named them.
+Result<std::unique_ptr<Devices>, Message> Devices::open(const DevicesBase& base, std::vector<std::string> names) {
+  const Verbs& verbs = base.verbs;
   const bool listed = !names.empty();
-  if (!listed) names = list_devices(**verbs);
+  if (!listed) names = list_devices(verbs);
   if (names.empty()) return Message{Status::kUnavailable, "this host has no RDMA device"};
   if (names.size() > kRailsMax) names.resize(kRailsMax);
-  std::unique_ptr<Devices> host(new Devices(**verbs));
+  std::unique_ptr<Devices> host(new Devices(verbs));
   std::string why;
   bool any = false;
   for (const std::string& name : names) {
-    auto device = Device::open(**verbs, name);
+    auto device = Device::open(verbs, name);
     if (!device) {
       why = device.error().text;
       if (listed) MEMKV_LOG(kWarn, "rdma: {}", why);
@@ -90,9 +97,9 @@ Result<std::unique_ptr<Devices>, Message> Devices::open(std::vector<std::string>
     any = true;
   }
   if (!any) return Message{Status::kUnavailable, "no RDMA device can be used: " + why};
-  host->set_up_ = HelperThread::make(
+  host->set_up_ = base.make_helper(
       "memkv-rdma-up", [](void* self) { static_cast<Devices*>(self)->look(); }, host.get());
-  host->tear_down_ = HelperThread::make("memkv-rdma-down", nullptr, nullptr);
+  host->tear_down_ = base.make_helper("memkv-rdma-down", nullptr, nullptr);
   if (host->set_up_ && host->tear_down_) return host;
   return Message{Status::kIo, "no event loop or no thread for a helper (see ulimit -n, ulimit -u and pids.max)"};
 }

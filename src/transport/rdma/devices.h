@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -29,14 +30,21 @@ struct BlockingJob {
   bool pending = false;  ///< Thread: the owner's
 };
 
-/// A thread that runs jobs one after another, and looks at something regularly. Thread: any pushes.
-class HelperThread {
+/// Runs jobs one after another, and looks at something regularly. Thread: any pushes.
+class Helper {
  public:
   using Look = void (*)(void* context);
+  virtual ~Helper() = default;  ///< when no job is under way
+  virtual void push(BlockingJob& job) = 0;
+};
+
+/// A helper that has a thread.
+class HelperThread final : public Helper {
+ public:
   /// Null: no event loop or no thread can be had.
-  static std::unique_ptr<HelperThread> make(const char* name, Look look, void* context);
-  ~HelperThread();  ///< when no job is under way
-  void push(BlockingJob& job);
+  static std::unique_ptr<Helper> make(const char* name, Look look, void* context);
+  ~HelperThread() override;
+  void push(BlockingJob& job) override;
 
  private:
   HelperThread(Look look, void* context, std::unique_ptr<io::Reactor> reactor);
@@ -64,12 +72,19 @@ struct Rail {
   RailCounters counters;
 };
 
+/// What RDMA stands on in a process: libibverbs and threads, or what a simulator has in their place.
+struct DevicesBase {
+  const Verbs& verbs;
+  std::function<std::unique_ptr<Helper>(const char* name, Helper::Look look, void* context)> make_helper;
+};
+
 /// Made once per process that has something to do with RDMA. Thread: any, but for what says otherwise.
 class Devices {
  public:
   /// Empty `names`: all usable devices. Fails with a sentence that says why there is no RDMA here; a named device that
   /// cannot be opened now is taken when it comes. Blocks.
   static Result<std::unique_ptr<Devices>, Message> open(std::vector<std::string> names);
+  static Result<std::unique_ptr<Devices>, Message> open(const DevicesBase& base, std::vector<std::string> names);
   ~Devices();
 
   size_t rail_count() const { return rails_.size(); }
@@ -104,7 +119,7 @@ class Devices {
   const Verbs& verbs_;
   std::vector<std::unique_ptr<Rail>> rails_;
   MemoryTable memory_;
-  std::unique_ptr<HelperThread> set_up_, tear_down_;
+  std::unique_ptr<Helper> set_up_, tear_down_;
   uint64_t next_try_ns_ = 0;  // Thread: set-up
 };
 

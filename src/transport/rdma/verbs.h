@@ -10,7 +10,8 @@
 
 namespace memkv::transport::rdma {
 
-/// The functions that libibverbs exports, with the versions that this code was written against. Thread: any.
+/// The functions that libibverbs exports, with the versions that this code was written against. The simulator has a
+/// table of its own, which leads to simulated devices. Thread: any.
 struct Verbs {
   ibv_device** (*get_device_list)(int* count);
   void (*free_device_list)(ibv_device** list);
