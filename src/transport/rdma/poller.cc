@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/pause.h"
@@ -153,9 +154,9 @@ size_t Poller::take_events() {
 
 size_t Poller::poll() {
   size_t moved = take_jobs();
+  const bool look = std::exchange(look_, false);  // also with no queue left, or the loop would never sleep again
   if (hot_.empty() && cold_.empty()) return moved;
-  if (look_ || turn_++ % kTurnsPerLook == 0) moved += cold_.empty() ? 0 : take_events();
-  look_ = false;
+  if (look || turn_++ % kTurnsPerLook == 0) moved += cold_.empty() ? 0 : take_events();
   // Always waiting, so that the loop may sleep at any time. When the loop is full now, the next turn tries again.
   if (!events_op_.pending()) (void)reactor_.readable(events_op_, events_.get());
   // Bounded by what is hot now: a queue that cools goes, one that is added comes behind.
