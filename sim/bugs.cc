@@ -17,11 +17,13 @@ struct Bug {
   const char* name;
   bool TestRules::*rule;
   const char* what;
-  bool of_list = false;  ///< only several servers can show it
-  bool of_shm = false;   ///< only shm can
+  enum class Of : uint8_t { kAny, kList, kShm, kRdma } of = Of::kAny;  ///< only these can show it
 };
 
-Run::Options options_for(const Bug& bug) { return {.one_server = !bug.of_list, .no_shm = !bug.of_shm}; }
+Run::Options options_for(const Bug& bug) {
+  return {
+      .one_server = bug.of != Bug::Of::kList, .no_shm = bug.of != Bug::Of::kShm, .no_rdma = bug.of != Bug::Of::kRdma};
+}
 
 constexpr uint64_t kSeedsMax = 5000;  // a bug that no seed up to this number shows counts as not found
 
@@ -44,13 +46,17 @@ constexpr Bug kBugs[] = {
     {"twice", &TestRules::slot_freed_once, "a slot is freed twice"},
     {"held", &TestRules::tier_held, "memory of the RAM tier is used again while it is being sent"},
     {"timer", &TestRules::slot_by_completion, "a timer frees the slot of a late op"},
-    {"owner", &TestRules::reads_ask_owner, "what belongs to the last server of a list is read from the first", true},
+    {"owner", &TestRules::reads_ask_owner, "what belongs to the last server of a list is read from the first",
+     Bug::Of::kList},
     {"beside", &TestRules::refused_alone, "a server that is gone has an op of another one refused beside its own",
-     true},
+     Bug::Of::kList},
     {"shm-order", &TestRules::shm_in_order, "over shm a given-up change is applied after a newer acknowledged one",
-     false, true},
-    {"windows", &TestRules::windows_counted, "memory that a client keeps when it leaves does not count any more", false,
-     true},
+     Bug::Of::kShm},
+    {"windows", &TestRules::windows_counted, "memory that a client keeps when it leaves does not count any more",
+     Bug::Of::kShm},
+    {"placed", &TestRules::slot_until_placed, "a slot is used again while a NIC sends it", Bug::Of::kRdma},
+    {"probe", &TestRules::rdma_probed_again,
+     "when all of RDMA is lost, a server whose tcp is open is never probed again", Bug::Of::kRdma},
 };
 
 }  // namespace
@@ -93,7 +99,7 @@ bool find_bugs(uint64_t from, uint32_t jobs, const std::string& junit_path, std:
     run_many(
         jobs, options,
         [&](uint64_t& seed) {
-          while (bug.of_shm && !make_plan(next_seed, options.may_have()).setup.has_shm()) next_seed++;
+          while (bug.of == Bug::Of::kShm && !make_plan(next_seed, options.may_have()).setup.has_shm()) next_seed++;
           if (!first.result.violation.empty() || next_seed >= from + kSeedsMax) return false;
           seed = next_seed++;
           return true;

@@ -23,5 +23,7 @@ TEST(PlantedBugs, over_shm_a_given_up_change_undoes_a_newer_one) { EXPECT_TRUE(f
 
 TEST(PlantedBugs, a_window_that_is_kept_does_not_count) { EXPECT_TRUE(find_bugs(3275, 1, "", "windows")); }
 
+TEST(PlantedBugs, a_slot_is_used_again_while_a_nic_sends_it) { EXPECT_TRUE(find_bugs(1, 1, "", "placed")); }
+
 }  // namespace
 }  // namespace memkv::sim

@@ -3,7 +3,9 @@
 
 #include "sim/calls.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -13,10 +15,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdarg>
 #include <cstring>
 #include <optional>
+#include <string_view>
 
 #include "base/random.h"
+#include "sim/fabric.h"
 #include "sim/network.h"
 #include "sim/world.h"
 
@@ -32,6 +37,7 @@ std::optional<base::Random> entropy;
 constexpr uint64_t kWallAtStartS = 1'790'000'000;
 
 bool is_virtual(int fd) { return fd >= Network::kFirstFd && fd < MemoryFiles::kFirstFd; }
+bool is_of_rdma(int fd) { return fd >= Fabric::kFirstFd && fd < MemoryFiles::kFirstFd; }
 
 uint64_t monotonic_ns() {
   const Actor* actor = the_world->current();
@@ -61,6 +67,7 @@ void use_network(Network* network) { the_network = network; }
 void use_host(uint32_t host) { the_host = host; }
 Network* network_now() { return the_network; }
 uint32_t host_now() { return the_host; }
+Fabric& fabric() { return the_network->rdma(); }
 void step_wall_clock(int64_t seconds) { wall_step_s += seconds; }
 
 }  // namespace memkv::sim
@@ -103,8 +110,23 @@ int socket(int domain, int type, int protocol) noexcept {
 int close(int fd) {
   if (fd >= MemoryFiles::kFirstFd) return the_network != nullptr ? the_network->memory().close(fd), 0 : 0;
   if (!is_virtual(fd)) return static_cast<int>(syscall(SYS_close, fd));
-  if (the_network != nullptr) the_network->close(fd);
+  if (the_network != nullptr) is_of_rdma(fd) ? fabric().close_epoll(fd) : the_network->close(fd);
   return 0;
+}
+
+/// In a world only RDMA uses epoll, for its completion channels: reactors are simulated.
+int epoll_create1(int flags) noexcept {
+  return the_network ? fabric().make_epoll() : static_cast<int>(syscall(SYS_epoll_create1, flags));
+}
+
+int epoll_ctl(int epoll, int op, int fd, epoll_event* event) noexcept {
+  if (!is_of_rdma(epoll)) return static_cast<int>(syscall(SYS_epoll_ctl, epoll, op, fd, event));
+  return answer(fabric().control_epoll(epoll, op, fd, event));
+}
+
+int epoll_wait(int epoll, epoll_event* events, int count, int wait_ms) {
+  if (!is_of_rdma(epoll)) return static_cast<int>(syscall(SYS_epoll_pwait, epoll, events, count, wait_ms, nullptr, 0));
+  return fabric().wait_epoll(epoll, events, count);
 }
 
 int shutdown(int fd, int how) noexcept {

@@ -6,6 +6,7 @@
 
 namespace memkv::sim {
 
+class Fabric;
 class Network;
 class World;
 
@@ -19,6 +20,8 @@ void use_host(uint32_t host);
 /// The network that calls go to, null if there is none; and the process that makes them.
 Network* network_now();
 uint32_t host_now();
+/// The RDMA of the network.
+Fabric& fabric();
 /// Moves the wall clock of all processes by so many seconds, at once.
 void step_wall_clock(int64_t seconds);
 

@@ -54,6 +54,8 @@ ClientProcess::ClientProcess(World& world, Network& network, const ClientSpec& s
   }
   settings.transport = spec.transport;
   settings.shm_dirs = {kLocalFolder};
+  rdma_ = std::make_unique<ProcessRdma>(world, network.rdma(), spec.host, spec.name, clock_offset_ns);
+  settings.rdma = rdma_->devices();
   settings.secret = spec.secret;
   settings.io_contexts = spec.contexts;
   settings.connections_per_worker = spec.connections_per_worker;
@@ -97,6 +99,7 @@ size_t ClientProcess::calls() const {
 
 void ClientProcess::pause_until(uint64_t ns) {
   for (auto& thread : threads_) thread->pause_until(ns);
+  rdma_->pause_until(ns);
 }
 
 void ClientProcess::stall_thread(uint64_t pick, uint64_t ns) { threads_[pick % threads_.size()]->pause_until(ns); }
@@ -126,6 +129,7 @@ void ClientProcess::kill() {
     world_.remove(*thread);
     (void)thread->context.release();  // and all that it owns: when a process is killed no destructor runs
   }
+  rdma_->kill();
   network_.kill_host(spec_.host);
 }
 

@@ -9,6 +9,7 @@
 #include "memkv/client.h"
 #include "sim/loop.h"
 #include "sim/network.h"
+#include "sim/rdma.h"
 #include "sim/world.h"
 
 namespace memkv::sim {
@@ -48,6 +49,7 @@ class ClientProcess {
   /// Acts like kill -9: calls under way never complete.
   void kill();
   bool dead() const { return dead_; }
+  const std::shared_ptr<transport::rdma::Devices>& rdma() const { return rdma_->devices(); }  ///< null: it has none
 
  private:
   class ContextActor;
@@ -56,6 +58,7 @@ class ClientProcess {
   Network& network_;
   const ClientSpec spec_;
   std::unique_ptr<Identity> identity_;
+  std::unique_ptr<ProcessRdma> rdma_;
   std::vector<std::unique_ptr<ContextActor>> threads_;
   bool dead_ = false;
 };

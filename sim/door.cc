@@ -88,6 +88,7 @@ void Door::on_shaken(transport::Acceptor& acceptor, Result<transport::Acceptor::
     message.features = accepted->features;
     message.namespace_id = found->namespace_id;
     message.keys = accepted->keys;
+    message.rdma = accepted->rdma;
     message.client_name = shard::ClientName::of(accepted->client_name);
     const bool given = guest->shm ? add_window(*accepted, message) : true;
     if (!given || !workers_[wanted < workers_.size() ? wanted : 0]->push(message)) ::close(accepted->fd);

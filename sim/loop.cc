@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "sim/calls.h"
+#include "sim/fabric.h"
 
 namespace memkv::sim {
 
@@ -34,11 +35,21 @@ Result<void> SimLoop::send(io::IoOp& op, int fd, std::span<const iovec> pieces) 
   return {};
 }
 
+Result<void> SimLoop::readable(io::IoOp& op, int fd) {
+  if (auto admitted = admit(op, io::IoOp::Kind::kReadable, fd); !admitted) return admitted;
+  network_.rdma().watch(op, *this);
+  return {};
+}
+
 void SimLoop::cancel(io::IoOp& op) {
   if (!op.pending() || op.canceled) return;
   op.canceled = true;
   if (op.kind == io::IoOp::Kind::kPost) op.result = -ECANCELED;
   if (op.fd < 0 || op.place == io::IoOp::Place::kDone) return;
+  if (op.kind == io::IoOp::Kind::kReadable) {
+    network_.rdma().unwatch(op);
+    return finish_later(op, -ECANCELED);
+  }
   // With io_uring the cancel is only on its way: what arrives meanwhile still counts.
   if (likeness_ == Likeness::kUring && world_.random().chance(1, 2)) return poke(op.fd);
   network_.unpark(op);

@@ -23,7 +23,7 @@ class SimLoop final : public io::LoopBase {
   Result<void> connect(io::IoOp& op, int fd, const sockaddr* address, socklen_t length) override;
   Result<void> recv(io::IoOp& op, int fd, std::span<const iovec> pieces) override;
   Result<void> send(io::IoOp& op, int fd, std::span<const iovec> pieces) override;
-  Result<void> readable(io::IoOp&, int) override { return refused(); }
+  Result<void> readable(io::IoOp& op, int fd) override;  ///< of an epoll instance of RDMA
   Result<void> writable(io::IoOp&, int) override { return refused(); }
   Result<void> read(io::IoOp&, int, uint64_t, std::span<const iovec>) override { return refused(); }
   Result<void> write(io::IoOp&, int, uint64_t, std::span<const iovec>, bool) override { return refused(); }

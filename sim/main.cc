@@ -22,7 +22,7 @@ using namespace memkv;
 struct Arguments {
   uint64_t seeds = 1000, from = 1, jobs = 1, seconds = 0, seeds_min = 0;
   uint64_t seed = 0, shrink = 0;
-  bool log = false, bugs = false, only_wrong_bytes = false, several = false, shm = false;
+  bool log = false, bugs = false, only_wrong_bytes = false, several = false, shm = false, rdma = false;
   std::string keep, bug, junit;
 };
 
@@ -66,14 +66,15 @@ bool is_wrong_bytes(const std::string& violation) {
 }
 
 bool is_left_out(const Arguments& arguments, const sim::Setup& setup) {
-  return (arguments.several && setup.servers() == 1) || (arguments.shm && !setup.has_shm());
+  return (arguments.several && setup.servers() == 1) || (arguments.shm && !setup.has_shm()) ||
+         (arguments.rdma && setup.rails == 0);
 }
 
 /// Seeds from `from` on, in children. The last line is the verdict.
 int run_all(const Arguments& arguments, const sim::Run::Options& options) {
   const std::string bug = arguments.bug.empty() ? "" : " --bug " + arguments.bug;
   const double start = seconds_now();
-  uint64_t next_seed = arguments.from, begun = 0, ended = 0, several = 0, shm = 0, failed = 0, forgiven = 0;
+  uint64_t next_seed = arguments.from, begun = 0, ended = 0, several = 0, shm = 0, rdma = 0, failed = 0, forgiven = 0;
   sim::RunResult sum;
   sim::Junit junit("sim", arguments.junit);
   const auto more = [&](uint64_t& seed) {
@@ -91,8 +92,10 @@ int run_all(const Arguments& arguments, const sim::Run::Options& options) {
     several += r.servers > 1 ? 1 : 0;
     shm += r.shm ? 1 : 0;
     sum.windows += r.windows, sum.switches += r.switches;
+    rdma += r.rails > 0 ? 1 : 0;
     sum.ops += r.ops, sum.reads += r.reads, sum.changes += r.changes, sum.given_up += r.given_up;
     sum.kills += r.kills, sum.faults += r.faults, sum.simulated_ns += r.simulated_ns;
+    sum.rdma_bytes += r.rdma_bytes;
     sum.misses_excused += r.misses_excused, sum.stale_excused += r.stale_excused;
     if (!r.violation.empty()) {
       failed++;
@@ -112,13 +115,13 @@ int run_all(const Arguments& arguments, const sim::Run::Options& options) {
   const double took = seconds_now() - start;
   if (failed == forgiven) junit.add(fmt::format("seeds {} to {}", arguments.from, next_seed - 1), "");
   fmt::print(
-      "sim: {} seeds ({} to {}; {} with several servers, {} with shm), {} failed; {} ops, {} given up, {} reads "
-      "checked "
-      "({} misses and {} stale ones excused), {} faults, {} kills, {} windows, {} switches of transport, {:.0f} "
-      "simulated seconds in {:.1f} s\n",
-      ended, arguments.from, next_seed - 1, several, shm, failed, sum.ops, sum.given_up, sum.reads, sum.misses_excused,
-      sum.stale_excused, sum.faults, sum.kills, sum.windows, sum.switches, static_cast<double>(sum.simulated_ns) * 1e-9,
-      took);
+      "sim: {} seeds ({} to {}; {} with several servers, {} with shm, {} with rdma), {} failed; {} ops, {} given up, "
+      "{} reads checked ({} misses and {} stale ones excused), {} faults, {} kills, {} windows, {} switches of "
+      "transport, "
+      "{} MB over rdma, {:.0f} simulated seconds in {:.1f} s\n",
+      ended, arguments.from, next_seed - 1, several, shm, rdma, failed, sum.ops, sum.given_up, sum.reads,
+      sum.misses_excused, sum.stale_excused, sum.faults, sum.kills, sum.windows, sum.switches,
+      sum.rdma_bytes / 1'000'000, static_cast<double>(sum.simulated_ns) * 1e-9, took);
   if (forgiven > 0) fmt::print("{} of the failed are told and not counted: no wrong bytes\n", forgiven);
   return junit.write() && failed == forgiven ? 0 : 1;
 }
@@ -135,6 +138,7 @@ int main(int argc, char** argv) {
   app.add_option("--seeds-min", arguments.seeds_min, "run so many however long it takes");
   app.add_flag("--several", arguments.several, "leave out the seeds that have one server");
   app.add_flag("--shm", arguments.shm, "leave out the seeds that have no shm");
+  app.add_flag("--rdma", arguments.rdma, "leave out the seeds that have no RDMA");
   app.add_flag("--only-wrong-bytes", arguments.only_wrong_bytes,
                "other failures are printed, but the exit status does not tell of them");
   app.add_option("--junit", arguments.junit, "write a <testsuite> with the verdict to this file");

@@ -9,11 +9,14 @@
 
 #include "base/assert.h"
 #include "sim/calls.h"
+#include "sim/fabric.h"
 #include "sim/loop.h"
 
 namespace memkv::sim {
 
-Network::Network(World& world) : world_(world), memory_(world) { use_network(this); }
+Network::Network(World& world) : world_(world), memory_(world), rdma_(std::make_unique<Fabric>(world, *this)) {
+  use_network(this);
+}
 Network::~Network() { use_network(nullptr); }
 
 sockaddr_in Network::address(uint32_t host, uint16_t port) {
@@ -155,6 +158,14 @@ int32_t Network::send(int fd, Socket& socket, const io::IoOp& op) {
   return sent;
 }
 
+ssize_t Network::send_now(int fd, iovec piece) {
+  if (find(fd)->local) return send_local(fd, {&piece, 1}, {});
+  io::IoOp op;
+  op.message.msg_iov = &piece;
+  op.message.msg_iovlen = 1;
+  return send(fd, *find(fd), op);
+}
+
 // Packets.
 
 bool Network::is_dark(uint32_t host) const {
@@ -293,6 +304,7 @@ void Network::close(int fd) {
 // Faults.
 
 void Network::kill_host(uint32_t host) {
+  rdma_->kill_host(host);
   for (size_t i = 0; i < sockets_.size(); i++) {
     Socket& socket = *sockets_[i];
     if (socket.host != host) continue;
@@ -340,6 +352,11 @@ void Network::make_half_open(uint32_t host, uint64_t pick) {
 }
 
 void Network::blackhole_until(uint32_t host, uint64_t ns) { dark_until_ns_[host] = ns; }
+
+uint64_t Network::dark_until_ns(uint32_t host) const {
+  const auto dark = dark_until_ns_.find(host);
+  return dark == dark_until_ns_.end() ? 0 : dark->second;
+}
 
 size_t Network::connections(uint32_t host) const {
   return static_cast<size_t>(std::count_if(sockets_.begin(), sockets_.end(), [&](const auto& socket) {

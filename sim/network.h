@@ -19,6 +19,7 @@
 
 namespace memkv::sim {
 
+class Fabric;
 class SimLoop;
 
 /// Where servers have their unix sockets. On each machine it is another folder.
@@ -45,6 +46,7 @@ class Network {
   Network& operator=(const Network&) = delete;
 
   NetworkPlan& plan() { return plan_; }
+  Fabric& rdma() { return *rdma_; }
   /// The address of host n: 10.0.0.n.
   static sockaddr_in address(uint32_t host, uint16_t port);
 
@@ -53,6 +55,8 @@ class Network {
   int make_listener(uint32_t host, uint16_t port);
   void close(int fd);
   void shut(int fd);
+  /// What does not fit the window at once is lost.
+  ssize_t send_now(int fd, iovec piece);
   int address_of(int fd, bool peer, sockaddr* out, socklen_t* length) const;
 
   // Unix sockets. What is sent has arrived at once, and no fault of a network ever touches it.
@@ -92,6 +96,7 @@ class Network {
   void make_half_open(uint32_t host, uint64_t pick);
   /// Nothing arrives from or at the host before that time. Then TCP sends it again.
   void blackhole_until(uint32_t host, uint64_t ns);
+  uint64_t dark_until_ns(uint32_t host) const;
   size_t connections(uint32_t host) const;
 
  private:
@@ -136,6 +141,7 @@ class Network {
 
   World& world_;
   MemoryFiles memory_;
+  std::unique_ptr<Fabric> rdma_;
   NetworkPlan plan_;
   std::vector<std::unique_ptr<Socket>> sockets_;
   std::map<std::pair<uint32_t, uint16_t>, int> listeners_;

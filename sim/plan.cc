@@ -333,7 +333,55 @@ void draw_shm(Plan& plan, uint64_t seed) {
   add_shm_faults(plan, random, few);
 }
 
+// RDMA.
+
+const std::vector<std::vector<Weighted>>& groups_of_rdma() {
+  static const std::vector<std::vector<Weighted>> kGroups = {
+      {{Kind::kRailGone, 1}},
+      {{Kind::kRailDark, 1}},
+      {{Kind::kPairError, 1}},
+      {{Kind::kHelpersLate, 1}, {Kind::kPairError, 1}},
+      {{Kind::kNoMemory, 1}, {Kind::kPairError, 1}},
+  };
+  return kGroups;
+}
+
+Action make_rdma_fault(base::Random& random, Kind kind, const Setup& setup) {
+  Action action;
+  action.kind = kind;
+  action.seed = random.next_u64();
+  action.of_client = random.chance(1, 2);
+  action.server = static_cast<uint32_t>(random.below(setup.servers()));
+  action.a = static_cast<uint32_t>(random.below(setup.clients));
+  action.b = log_uniform(random, 10 * kMs, 6 * kSecond);
+  action.wait_ns = log_uniform(random, 100 * kUs, 100 * kMs);
+  return action;
+}
+
+/// A fifth of the seeds without shm have RDMA, with one rail or two, and by chance up to two groups of its faults. That comes from a
+/// stream of its own as well.
+void draw_rdma(Plan& plan, uint64_t seed) {
+  base::Random random(base::mix64(seed ^ 0x4d4a));
+  if (!random.chance(1, 5)) return;
+  plan.setup.rails = static_cast<uint32_t>(random.between(1, 2));
+  std::vector<Weighted> faults;
+  for (uint64_t i = random.below(3); i > 0; i--) {
+    const auto& group = groups_of_rdma()[random.below(groups_of_rdma().size())];
+    faults.insert(faults.end(), group.begin(), group.end());
+  }
+  std::vector<Action> actions;
+  for (const Action& action : plan.actions) {
+    actions.push_back(action);
+    if (faults.empty() || !random.chance(1, 12)) continue;
+    actions.push_back(make_rdma_fault(random, faults[random.below(faults.size())].kind, plan.setup));
+  }
+  if (actions.back().kind != Kind::kSettle) actions.push_back({.kind = Kind::kSettle});
+  plan.actions = std::move(actions);
+}
+
 }  // namespace
+
+bool is_of_rdma(Kind kind) { return kind >= Kind::kRailGone && kind <= Kind::kNoMemory; }
 
 /// Draws the machines, then rounds of batches with faults between them: those of some groups, or of the seed's story.
 Plan make_plan(uint64_t seed, const MayHave& may_have) {
@@ -383,6 +431,7 @@ Plan make_plan(uint64_t seed, const MayHave& may_have) {
   for (size_t i = 0; i < plan.setup.more.size(); i++)
     plan.setup.more[i].tier_bytes = tier_bytes_of(base::mix64(seed ^ (i + 1)));
   if (may_have.shm) draw_shm(plan, seed);
+  if (may_have.rdma && !plan.setup.has_shm()) draw_rdma(plan, seed);
   return plan;
 }
 
@@ -392,7 +441,13 @@ std::string describe(const Action& action) {
       "kill client", "cut network",  "half open",    "blackhole",    "drive errors", "drive dead",  "drive slow",
       "drive back",  "reads fail",   "rot",          "zero",         "lost writes",  "misdirected", "read flips",
       "hostile",     "wall clock",   "new store",    "cut server",   "dark server",  "grow list",   "scribble",
-      "no windows",  "no socket",    "hostile shm",  "settle"};
+      "no windows",  "no socket",    "hostile shm",  "rail gone",    "rail dark",    "pair error",  "helpers late",
+      "no memory",   "settle"};
+  if (is_of_rdma(action.kind)) {
+    return fmt::format("{} of {}{} for {:.3f} ms", kNames[static_cast<size_t>(action.kind)],
+                       action.of_client ? "client " : "s", action.of_client ? action.a : action.server,
+                       static_cast<double>(action.b) * 1e-6);
+  }
   return fmt::format("{} {} (s{}) for {:.3f} ms", kNames[static_cast<size_t>(action.kind)], action.a, action.server,
                      static_cast<double>(action.b) * 1e-6);
 }
@@ -415,10 +470,10 @@ std::string describe(const ShmSetup& s) {
 
 std::string describe(const Setup& s) {
   return fmt::format(
-      "{}, {} tenants, {} clients with {} contexts and {} connections, {} keys{}{}{}", describe(s.server(0)), s.tenants,
-      s.clients, s.contexts, s.connections_per_worker, s.keys, s.large_blocks ? ", large blocks" : "",
+      "{}, {} tenants, {} clients with {} contexts and {} connections, {} keys{}{}{}{}", describe(s.server(0)),
+      s.tenants, s.clients, s.contexts, s.connections_per_worker, s.keys, s.large_blocks ? ", large blocks" : "",
       s.block_bytes_max != 0 ? fmt::format(", puts of {} to {} bytes", s.block_bytes_min, s.block_bytes_max) : "",
-      s.slow_network ? ", slow network" : "");
+      s.slow_network ? ", slow network" : "", s.rails != 0 ? fmt::format(", {} rails of rdma", s.rails) : "");
 }
 
 }  // namespace memkv::sim

@@ -48,6 +48,7 @@ struct Setup : ServerSetup {
   bool flushes = true;  ///< clients flush from time to time
   uint32_t window_bytes = 256 * 1024;
   ShmSetup shm;
+  uint32_t rails = 0;  ///< RDMA devices of each host
 
   bool has_shm() const { return !shm.clients.empty(); }
   uint32_t servers() const { return 1 + static_cast<uint32_t>(more.size()); }
@@ -87,10 +88,16 @@ struct Action {
     kNoWindows,     ///< the server gets no memory for windows for `b`
     kNoSocket,      ///< somebody removes the server's unix socket
     kHostileShm,    ///< a hostile client on the server's machine does what `seed` says
+    kRailGone,      ///< a device of the server or of client `a` goes, and is back `b` later
+    kRailDark,      ///< nothing passes to or from one of these devices for `b`
+    kPairError,     ///< a queue pair of the server or of client `a` fails
+    kHelpersLate,   ///< what blocks of the server's or of client `a`'s RDMA takes up to seconds, for `b`
+    kNoMemory,      ///< the server or client `a` can register no memory for `b`
     kSettle,        ///< all faults end, then everything is checked
   };
   Kind kind = Kind::kBatch;
-  uint32_t server = 0;  ///< to which it happens, or to one of its drives
+  uint32_t server = 0;     ///< to which it happens, or to one of its drives
+  bool of_client = false;  ///< RDMA's faults: to client `a`
   uint32_t a = 0;
   uint64_t b = 0;
   uint64_t seed = 0;
@@ -106,9 +113,11 @@ struct Plan {
 struct MayHave {
   bool several = true;  ///< about a quarter of the seeds have several servers
   bool shm = true;      ///< a fifth have clients that use shm
+  bool rdma = true;     ///< a fifth of the rest have RDMA
 };
 Plan make_plan(uint64_t seed, const MayHave& may_have);
 inline Plan make_plan(uint64_t seed) { return make_plan(seed, MayHave{}); }
+bool is_of_rdma(Action::Kind kind);
 std::string describe(const Action& action);
 std::string describe(const ServerSetup& setup);
 std::string describe(const ShmSetup& setup);

@@ -9,7 +9,9 @@
 #include "base/log.h"
 #include "format/layout.h"
 #include "sim/calls.h"
+#include "sim/fabric.h"
 #include "sim/pending.h"
+#include "sim/wire.h"
 #include "transport/shm/window.h"
 
 namespace memkv::sim {
@@ -17,6 +19,7 @@ namespace {
 
 constexpr uint32_t kFirstClientHost = 100;
 constexpr uint64_t kReadyNsMax = 60 * kSecond;
+constexpr uint64_t kHelperJobsMax = 3;  ///< that stand one behind the other at a late helper, when a fault ends
 
 ShmSpec shm_of(const Setup& setup) {
   if (!setup.has_shm()) return {};
@@ -40,6 +43,9 @@ Run::Run(uint64_t seed, const Plan& plan, const Options& options)
   for (uint32_t i = 1; i < setup.servers(); i++) log(fmt::format("s{}: {}", i, describe(setup.server(i))));
   if (setup.has_shm()) log(describe(setup.shm));
   if (setup.servers() > 1) log(fmt::format("{} of {} servers are in the list", setup.listed, setup.servers()));
+  for (uint32_t i = 0; i < setup.servers(); i++) {
+    for (uint32_t rail = 0; rail < setup.rails; rail++) network_.rdma().add_device(1 + i, rail);
+  }
   if (setup.slow_network)
     network_.plan() = {.latency_ns_min = 100 * kUs, .latency_ns_max = 5 * kMs, .jitter_ns_max = 20 * kMs};
   network_.plan().window_bytes = setup.window_bytes;
@@ -80,6 +86,8 @@ RunResult Run::go() {
   result_.shm = plan_.setup.has_shm();
   result_.windows = network_.memory().files_made() / 2;
   for (const ClientSeat& seat : seats_) result_.switches += seat.process->counters().transport_switches;
+  result_.rails = plan_.setup.rails;
+  result_.rdma_bytes = network_.rdma().wire().bytes_moved();
   result_.changes = model_.changes();
   result_.reads = model_.reads();
   result_.misses_excused = model_.misses_excused();
@@ -110,17 +118,27 @@ void Run::seat_client(size_t seat, uint32_t tenant) {
     const ServerSeat& server = *servers_[(i + s.id) % listed_];
     list.push_back(fmt::format("{}=10.0.0.{}:{}", server.name(), server.host(), Network::kPort));
   }
+  const uint32_t host = kFirstClientHost + s.id;
   const bool placed = plan_.setup.has_shm() && seat < plan_.setup.clients;  // auditors are elsewhere
   const ClientPlace place = placed ? plan_.setup.shm.clients[seat] : ClientPlace{};
-  if (place.transport != Transport::kTcp) network_.place(kFirstClientHost + s.id, servers_[place.machine]->host());
+  Transport transport = place.transport;
+  if (transport != Transport::kTcp) network_.place(host, servers_[place.machine]->host());
+  if (plan_.setup.rails != 0) {
+    for (uint32_t rail = 0; rail < plan_.setup.rails; rail++) network_.rdma().add_device(host, rail);
+    constexpr Transport kTransports[] = {Transport::kAuto, Transport::kAuto, Transport::kRdma, Transport::kRdma,
+                                         Transport::kTcp};
+    transport = kTransports[base::mix64(s.id ^ plan_.actions.front().seed) % std::size(kTransports)];
+  }
+  s.rdma = plan_.setup.rails != 0 && transport != Transport::kTcp;
+  s.helpers_late_ns = 0;
   s.process = std::make_unique<ClientProcess>(world_, network_,
-                                              ClientSpec{.host = kFirstClientHost + s.id,
+                                              ClientSpec{.host = host,
                                                          .name = fmt::format("c{}", s.id),
                                                          .secret = tenants_[tenant].secret,
                                                          .servers = list,
                                                          .contexts = plan_.setup.contexts,
                                                          .connections_per_worker = plan_.setup.connections_per_worker,
-                                                         .transport = place.transport});
+                                                         .transport = transport});
 }
 
 /// One more client for each tenant, to which nothing ever happens.
@@ -157,6 +175,7 @@ void Run::watch_counters() {
     }
   }
   check_damage_counted();
+  if (!network_.rdma().complaint().empty()) fail("rdma: " + network_.rdma().complaint());
 }
 
 /// True if nothing is known that could keep this client from this server, from `ns` on until now.
@@ -174,6 +193,7 @@ void Run::act(const Action& action) {
   if (action.kind == Kind::kSettle) return settle();
   log(describe(action));
   result_.faults++;
+  if (is_of_rdma(action.kind)) return act_on_rdma(action);
   switch (action.kind) {
     case Kind::kPauseClient:
     case Kind::kKillClient:
@@ -250,16 +270,55 @@ void Run::act_on_client(const Action& action) {
   for (uint32_t i = 0; i < plan_.setup.servers(); i++) model_.note_unreachable(i, until + kUnreachableNs);
 }
 
+/// What clients and servers make of it shows as trouble with the network.
+void Run::act_on_rdma(const Action& action) {
+  ClientSeat& seat = seats_[action.a];
+  const uint32_t host = action.of_client ? seat.process->spec().host : servers_[action.server]->host();
+  const uint64_t until = world_.now_ns() + action.b;
+  const uint32_t rail = static_cast<uint32_t>(action.seed % std::max(plan_.setup.rails, 1u));
+  Fabric& fabric = network_.rdma();
+  switch (action.kind) {
+    case Action::Kind::kRailGone:
+      fabric.remove_device(host, rail);
+      world_.at(until, [&fabric, host, rail] { fabric.add_device(host, rail); });
+      break;
+    case Action::Kind::kRailDark:
+      fabric.faults(host).dark_ns[rail] = until;
+      break;
+    case Action::Kind::kPairError:
+      (void)fabric.wire().break_pair(host, action.seed % 1'000'000);
+      break;
+    case Action::Kind::kHelpersLate:
+      fabric.faults(host).helpers_late_until_ns = until;
+      if (action.of_client) seat.helpers_late_ns = until + kHelperJobsMax * kHelperLateNsMax;
+      break;
+    default:
+      fabric.faults(host).no_memory_until_ns = until;
+      break;
+  }
+  const uint64_t over = until + kHelperJobsMax * kHelperLateNsMax;
+  if (action.of_client) {
+    seat.troubled_until_ns = std::max(seat.troubled_until_ns, over + kUnreachableNs);
+    for (uint32_t i = 0; i < plan_.setup.servers(); i++) model_.note_unreachable(i, over + kUnreachableNs);
+  } else {
+    servers_[action.server]->note_trouble(over);
+  }
+}
+
 // The end of a round.
 
 /// Ends all faults; what was taken away comes back.
 void Run::heal() {
   for (ClientSeat& seat : seats_) {
     seat.process->pause_until(0);
+    network_.rdma().heal(seat.process->spec().host);
     network_.blackhole_until(seat.process->spec().host, 0);
     seat.troubled_until_ns = std::min(seat.troubled_until_ns, world_.now_ns() + kUnreachableNs);
   }
-  for (auto& server : servers_) must_start(server->heal(), *server);
+  for (auto& server : servers_) {
+    network_.rdma().heal(server->host());
+    must_start(server->heal(), *server);
+  }
 }
 
 void Run::must_start(bool started, const ServerSeat& server) {
@@ -346,6 +405,7 @@ void Run::finish() {
   for (const auto& server : servers_) {
     if (server->process().check_whole() != 0) fail("a client that has left keeps a window");
     if (server->ops_on_drives() != 0) fail("a drive has ops in flight after the end");
+    if (network_.rdma().objects_of(server->host()) != 0) fail("a server leaves queue pairs behind");
   }
   if (network_.memory().files() != 0) fail("memory of windows is left that nobody uses");
 }

@@ -25,9 +25,10 @@ struct RunResult {
   uint64_t ops = 0, reads = 0, changes = 0, given_up = 0, misses_excused = 0, stale_excused = 0;
   uint64_t kills = 0, faults = 0;
   uint64_t simulated_ns = 0;
-  uint32_t servers = 0;
+  uint32_t servers = 0, rails = 0;
   bool shm = false;
   uint64_t windows = 0, switches = 0;  ///< of shm connections; of clients that then used another transport
+  uint64_t rdma_bytes = 0;
 };
 
 /// Thread: the world's.
@@ -37,7 +38,8 @@ class Run {
     bool log = false;
     bool one_server = false;  ///< also in a seed that would have several
     bool no_shm = false;      ///< also in a seed that would have it
-    MayHave may_have() const { return {.several = !one_server, .shm = !no_shm}; }
+    bool no_rdma = false;     ///< also in a seed that would have it
+    MayHave may_have() const { return {.several = !one_server, .shm = !no_shm, .rdma = !no_rdma}; }
   };
   Run(uint64_t seed, const Plan& plan, const Options& options);
   ~Run();
@@ -47,6 +49,7 @@ class Run {
 
  private:
   struct OpInfo;
+  struct Registered;
   struct Pending;
   struct ClientSeat {
     std::unique_ptr<ClientProcess> process;
@@ -55,6 +58,8 @@ class Run {
     uint32_t listed = 1;             ///< so many servers stand in its list, from the first on
     uint64_t disturbed_ns = 0;       ///< until then the process, or a thread of it, stood still
     uint64_t troubled_until_ns = 0;  ///< until then it may have no working way to servers
+    bool rdma = false;               ///< it may use RDMA
+    uint64_t helpers_late_ns = 0;    ///< until then its RDMA may be slow to let go of memory
     bool half_open = false;          ///< a connection is or was: that may be noticed long after
     bool scribbled = false;          ///< it wrote nonsense into memory that it shares
     uint64_t ops_done = 0;
@@ -66,7 +71,10 @@ class Run {
   void kill_client(size_t seat);
   void kill_clients_on(uint32_t machine);
   void scribble(ClientSeat& seat, uint64_t seed);
-  bool uses_shm(const ClientSeat& seat) const { return seat.process->spec().transport != Transport::kTcp; }
+  bool uses_shm(const ClientSeat& seat) const {
+    return plan_.setup.has_shm() && seat.process->spec().transport != Transport::kTcp;
+  }
+  void act_on_rdma(const Action& action);
   void seat_client(size_t seat, uint32_t tenant);
   void seat_auditors();
   void start_due();
@@ -93,6 +101,10 @@ class Run {
   void check_progress(const Pending& pending, const OpInfo& op, const Outcome& outcome);
   void on_op_done(Pending& pending, OpInfo& op, const Outcome& outcome);
   void check_quiet(Pending& pending);
+  void register_buffers(Pending& pending);
+  /// As a Region that ends: no new use, and once nothing is in flight the NICs forget the memory.
+  void deregister(const std::shared_ptr<Registered>& registered);
+  uint64_t latest_end_ns(const Pending& pending) const;
   void forget_old();
   uint64_t draw_size(base::Random& random) const;
   std::string key_name(uint32_t key) const;

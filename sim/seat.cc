@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "format/layout.h"
 #include "sim/calls.h"
+#include "sim/fabric.h"
 
 namespace memkv::sim {
 namespace {
@@ -95,6 +96,7 @@ bool ServerSeat::start() {
     if (drive->newest_damaged() || read_wrong) model_.note_newest_damaged(number_, world_.now_ns());
   }
   network_.power_on(spec_.host);
+  network_.rdma().prepare_start(spec_.host);
   use_host(spec_.host);
   auto started = ServerProcess::start(world_, network_, spec_, drives);
   dropped_before_ = 0;
@@ -227,6 +229,7 @@ void ServerSeat::act_on_server(const Action& action) {
       if (!server_->stopped()) return kill(false), goes("killed, since it does not stop", action.b);
       watch();
       server_->check_whole();
+      MEMKV_ASSERT(network_.rdma().objects_of(spec_.host) == 0, "a server leaves queue pairs behind");
       server_->kill();
       graves_.push_back(std::move(server_));
       return goes("stopped in peace", action.b);

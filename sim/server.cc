@@ -123,6 +123,7 @@ Result<void, Message> ServerProcess::open(const std::vector<Drive*>& drives) {
   identity_.worker_count = static_cast<uint16_t>(count);
   identity_.shard_count = static_cast<uint8_t>(shards);
   identity_.context = this;
+  rdma_ = std::make_unique<ProcessRdma>(world_, network_.rdma(), spec_.host, spec_.name, clock_offset_ns_);
   std::vector<std::vector<uint32_t>> shards_of(count);
   for (uint32_t s = 0; s < shards; s++) {
     identity_.worker_of_shard[s] = static_cast<uint8_t>(s % count);
@@ -157,7 +158,9 @@ Result<void, Message> ServerProcess::open(const std::vector<Drive*>& drives) {
 Result<void, Message> ServerProcess::make_worker(uint32_t index, const std::vector<uint32_t>& shards) {
   auto loop = std::make_unique<SimLoop>(world_, network_, SimLoop::Likeness::kUring, clock_offset_ns_);
   SimLoop& borrowed = *loop;
-  auto worker = shard::Worker::make(std::move(loop), identity_, worker_options(index, spec_));
+  shard::WorkerOptions options = worker_options(index, spec_);
+  options.rdma = rdma_->devices().get();
+  auto worker = shard::Worker::make(std::move(loop), identity_, std::move(options));
   if (!worker) return Message{worker.error().status, worker.error().what};
   std::vector<io::BlockDevice*> devices;
   for (uint32_t d = 0; d < volume_->drive_count(); d++) {
@@ -253,6 +256,7 @@ void ServerProcess::kill() {
   (void)door_->door.release();
   (void)shm_budget_.release();
   world_.remove(*main_);
+  rdma_->kill();
   network_.kill_host(spec_.host);
 }
 
@@ -260,6 +264,7 @@ void ServerProcess::pause_until(uint64_t ns) {
   for (auto& worker : workers_) worker->pause_until(ns);
   door_->pause_until(ns);
   main_->pause_until(ns);
+  rdma_->pause_until(ns);
 }
 
 void ServerProcess::stall_thread(uint64_t pick, uint64_t ns) {

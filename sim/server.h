@@ -11,6 +11,7 @@
 #include "sim/drive.h"
 #include "sim/loop.h"
 #include "sim/network.h"
+#include "sim/rdma.h"
 #include "volume/volume.h"
 #include "wire/handshake.h"
 
@@ -97,6 +98,7 @@ class ServerProcess {
   std::vector<uint64_t> namespace_ids_;
   shard::Identity identity_;
   std::unique_ptr<transport::ShmBudget> shm_budget_;
+  std::unique_ptr<ProcessRdma> rdma_;
   std::vector<std::unique_ptr<WorkerActor>> workers_;
   std::unique_ptr<DoorActor> door_;
   std::unique_ptr<MainActor> main_;

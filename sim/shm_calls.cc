@@ -1,5 +1,5 @@
 /// More definitions that take the place of the C library's (see sim/calls.cc): what the shm transport asks of the system
-/// for its memory, and what it sends without a loop.
+/// for its memory, and what shm and RDMA send without a loop, and ask of descriptors and paths.
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -19,6 +19,7 @@
 #include <string_view>
 
 #include "sim/calls.h"
+#include "sim/fabric.h"
 #include "sim/network.h"
 
 namespace memkv::sim {
@@ -72,6 +73,7 @@ int fcntl(int fd, int command, ...) {
   va_end(list);
   MemoryFiles* memory = memory_of(fd);
   if (memory != nullptr) return memory_control(*memory, fd, command, argument);
+  if (is_socket(fd)) return 0;  // nothing of theirs ever blocks
   return static_cast<int>(syscall(SYS_fcntl, fd, command, argument));
 }
 
@@ -130,15 +132,19 @@ int munmap(void* at, size_t bytes) noexcept {
 }
 
 int access(const char* path, int mode) noexcept {
-  const bool ours = network_now() != nullptr && std::string_view(path).starts_with(kLocalFolder);
-  if (!ours) return static_cast<int>(syscall(SYS_faccessat, AT_FDCWD, path, mode));
-  return answer(network_now()->finds(host_now(), path) ? 0 : -ENOENT);
+  constexpr std::string_view kNodes = "/sys/class/infiniband_verbs/";  // a device that is gone has none any more
+  const std::string_view name(path);
+  const bool node = name.starts_with(kNodes);
+  if (network_now() == nullptr || (!node && !name.starts_with(kLocalFolder)))
+    return static_cast<int>(syscall(SYS_faccessat, AT_FDCWD, path, mode));
+  const bool there = node ? fabric().has_node(name.substr(kNodes.size())) : network_now()->finds(host_now(), path);
+  return answer(there ? 0 : -ENOENT);
 }
 
 ssize_t send(int fd, const void* data, size_t bytes, int flags) {
   if (!is_socket(fd)) return syscall(SYS_sendto, fd, data, bytes, flags, nullptr, 0);
   const iovec piece{const_cast<void*>(data), bytes};
-  return answer(network_now()->send_local(fd, {&piece, 1}, {}));
+  return answer(network_now()->send_now(fd, piece));
 }
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
@@ -151,7 +157,7 @@ ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   return answer(network_now()->send_local(fd, {message->msg_iov, message->msg_iovlen}, descriptors));
 }
 
-/// The hosts of a simulated world have no RDMA.
+/// No world uses the machine's own library: where there is RDMA, it is simulated.
 void* dlopen(const char* name, int mode) noexcept {
   if (network_now() != nullptr && name != nullptr && std::string_view(name).starts_with("libibverbs")) return nullptr;
   static const auto next = reinterpret_cast<void* (*)(const char*, int)>(dlsym(RTLD_NEXT, "dlopen"));

@@ -16,6 +16,9 @@ namespace {
 
 /// How late an op may complete after its deadline: a frame that holds its memory needs a moment to leave.
 constexpr uint64_t kLateNs = 60 * kMs;
+/// Memory that a link over RDMA has is given back when it was copied, when the server says that it does not touch it, or
+/// when the link is gone: the client waits 0.2 s for the word, and then the queue pair has to end.
+constexpr uint64_t kLetGoNs = 600 * kMs;
 constexpr uint64_t kAnswerNs = 20 * kSecond;
 constexpr uint64_t kKeepNs = 2 * kSecond;  ///< for so long buffers of completed ops are checked for changes
 
@@ -166,6 +169,7 @@ void Run::start(std::unique_ptr<Pending> pending, uint64_t deadline_ns, size_t c
   Pending& p = *pending;
   p.run = this;
   p.client = seats_[p.seat].process.get();
+  if (p.client->rdma() != nullptr) register_buffers(p);
   p.start_ns = world_.now_ns();
   p.call.batch = &p.batch.impl();
   p.call.outcomes = &p.outcomes;
@@ -185,8 +189,7 @@ void Run::on_done(Pending& pending) {
   ClientSeat& seat = seats_[pending.seat];
   pending.end_ns = world_.now_ns();
   if (++pending.times_done != 1) return fail("a batch completed twice");
-  const uint64_t due = std::max(pending.start_ns + pending.deadline_ns, seat.disturbed_ns) + kLateNs;
-  if (pending.end_ns > due) {
+  if (pending.end_ns > latest_end_ns(pending)) {
     fail(fmt::format("late: a batch of {} ops with {} ms took {:.3f} ms", pending.ops.size(), pending.deadline_ns / kMs,
                      static_cast<double>(pending.end_ns - pending.start_ns) * 1e-6));
   }
@@ -257,12 +260,43 @@ void Run::check_progress(const Pending& pending, const OpInfo& op, const Outcome
   }
 }
 
+uint64_t Run::latest_end_ns(const Pending& pending) const {
+  const ClientSeat& seat = seats_[pending.seat];
+  const uint64_t due = std::max(pending.start_ns + pending.deadline_ns, seat.disturbed_ns) + kLateNs;
+  const bool lends =
+      seat.rdma && std::any_of(pending.ops.begin(), pending.ops.end(), [](const OpInfo& op) { return op.length > 0; });
+  return lends ? std::max(due, seat.helpers_late_ns) + kLetGoNs : due;
+}
+
+/// Half of the buffers, and some of them for a short time only: their registration ends while the op is under way.
+void Run::register_buffers(Pending& pending) {
+  for (OpInfo& op : pending.ops) {
+    if (op.length == 0 || !op.buffer || !world_.random().chance(1, 2)) continue;
+    auto added = pending.client->rdma()->add_memory(op.buffer.get(), op.length, transport::rdma::Access::kRemote);
+    if (!added) continue;
+    op.registered = std::make_shared<Registered>(Registered{pending.client, pending.client->rdma(), *added});
+    if (!world_.random().chance(1, 6)) continue;
+    world_.after(world_.random().below(20 * kMs), [this, held = op.registered] { deregister(held); });
+  }
+}
+
+void Run::deregister(const std::shared_ptr<Registered>& registered) {
+  if (registered->gone || registered->client->dead()) return;
+  if (!std::exchange(registered->leaving, true)) registered->devices->memory().remove(*registered->memory);
+  registered->gone = registered->memory->retire();
+  if (registered->gone) return registered->memory->let_go();
+  world_.after(kMs, [this, registered] { deregister(registered); });
+}
+
 /// Checks that the memory of a completed op does not change.
 void Run::check_quiet(Pending& pending) {
   for (const OpInfo& op : pending.ops) {
     if (op.buffer && hash_of(op.buffer.get(), op.length) != op.hash) {
       fail(fmt::format("memory of a completed op changed (key{})", op.key));
     }
+    if (!op.registered || op.registered->client->dead()) continue;
+    deregister(op.registered);
+    if (!op.registered->gone) fail(fmt::format("memory of a completed op is still lent to a NIC (key{})", op.key));
   }
 }
 

@@ -30,6 +30,8 @@ struct TestRules {
   bool refused_alone = true;       ///< a server that is gone refuses its own ops only, not those beside them in a batch
   bool shm_in_order = true;        ///< clients_in_order holds over shm as over tcp
   bool windows_counted = true;     ///< a window counts until nobody has its memory any more
+  bool slot_until_placed = true;   ///< what a NIC sends is held until its completion, not until it is posted
+  bool rdma_probed_again = true;   ///< what tcp told of a server holds while tcp is open, also when all of RDMA is lost
   bool slot_by_completion = true;  ///< a slot is held until its drive I/O has completed, whatever the deadline
 };
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "base/test_rules.h"
 #include "client/remote/remote_server.h"
 #include "io/socket.h"
 #include "transport/rdma/devices.h"
@@ -302,7 +303,7 @@ void RemoteServer::on_one_sided_lost(Connection& connection, const std::string& 
   if (!routes_.choice().is_only(transport)) return;
   // Maybe another process serves there now: tcp tells, when there are ops. One that is open has told already. It may have
   // opened while this connection was still being closed, and nothing would ask it a second time.
-  facts_.known = routes_.first().open();
+  facts_.known = base::rules().rdma_probed_again && routes_.first().open();
   welcomed_ = false;
   breaker_.note(text);
   reroute_all();  // also what waits for connections that are not open

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/assert.h"
+#include "base/test_rules.h"
 
 namespace memkv::transport::rdma {
 
@@ -307,7 +308,7 @@ bool Sender::open_message() {
 
 void Sender::close_message() {
   Posted& posted = work_.send(next_buffer_, message_used_, returned_);
-  posted.frames = std::exchange(message_frames_, {});
+  (base::rules().slot_until_placed ? posted.frames : done_) = std::exchange(message_frames_, {});
   posted.bytes = std::exchange(message_placed_bytes_, 0);
   peer_left_ += std::exchange(returned_, 0);
   credits_--;
