@@ -3,6 +3,7 @@
 #include "engine/ops/chunk.h"
 #include "engine/ops/commit.h"
 #include "engine/ops/flush.h"
+#include "engine/ops/prefetch.h"
 #include "engine/ops/put.h"
 #include "engine/ops/read.h"
 #include "engine/ops/read_key.h"
@@ -68,6 +69,8 @@ Lookup StoreImpl::lookup(const BlockKey& key, uint64_t offset, uint32_t length, 
 }
 
 void StoreImpl::read(ReadOp& op) { Read::start(parts_, op, /*over_holes=*/false); }
+
+void StoreImpl::prefetch(PrefetchOp& op) { Prefetch::start(parts_, op); }
 
 void StoreImpl::release(ReadOp& op) { release_read(parts_, op); }
 

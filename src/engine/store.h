@@ -167,6 +167,14 @@ struct BlockStat {
   bool has_holes = false;
 };
 
+/// Brings one chunk of a block into the RAM tier, for gets to come. It counts as no use of the block. A get that comes
+/// meanwhile shares its read. kOk: the chunk is in the tier. kMiss: it is not there. kRefused: the tier has no room for
+/// it, or there is none. A read that fails says nothing of the block: the next get finds out.
+struct PrefetchOp : StoreOp {
+  Digest digest;  ///< of the block
+  uint32_t chunk = 0;
+};
+
 /// In-place room of memory mode: the payload is received straight into the log.
 struct Reservation {
   std::byte* data = nullptr;  ///< null: no room right now, or not memory mode
@@ -177,6 +185,8 @@ struct Reservation {
 struct TierCounters {
   uint64_t tier_hits, tier_shared, tier_misses;
   uint64_t tier_evictions, tier_bytes, tier_bytes_max;
+  /// Device reads that prefetches made; of those the ones whose record a get found, and the ones that left unread.
+  uint64_t tier_prefetches, tier_prefetches_used, tier_prefetches_wasted;
 };
 
 struct StoreCounters : TierCounters {
@@ -213,9 +223,10 @@ class Store {
   virtual void write(WriteOp& op) = 0;
 
   /// An op on the block is to come, after those of other blocks: what is known of it is fetched meanwhile.
-  virtual void prefetch(const BlockKey& key) = 0;
+  virtual void expect(const BlockKey& key) = 0;
   virtual Lookup lookup(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation) = 0;
-  virtual void read(ReadOp& op) = 0;     ///< looks up again; kMiss/kChanged/kBusy(buffer too small now) as status
+  virtual void read(ReadOp& op) = 0;  ///< looks up again; kMiss/kChanged/kBusy(buffer too small now) as status
+  virtual void prefetch(PrefetchOp& op) = 0;
   virtual void release(ReadOp& op) = 0;  ///< after on_done of a read with data: the bytes are not needed any more
   virtual bool exists(const BlockKey& key) = 0;
   virtual bool stat(const BlockKey& key, BlockStat& out) = 0;

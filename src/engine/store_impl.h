@@ -28,9 +28,10 @@ class StoreImpl final : public Store {
   void commit(CommitOp& op) override;
   void abort(Upload& upload) override { uploads_.abort(upload); }
   void write(WriteOp& op) override;
-  void prefetch(const BlockKey& key) override { blocks_.prefetch(key.digest); }
+  void expect(const BlockKey& key) override { blocks_.prefetch(key.digest); }
   Lookup lookup(const BlockKey& key, uint64_t offset, uint32_t length, Generation if_generation) override;
   void read(ReadOp& op) override;
+  void prefetch(PrefetchOp& op) override;
   void release(ReadOp& op) override;
   bool exists(const BlockKey& key) override { return blocks_.find_usable(key.digest) != nullptr; }
   bool stat(const BlockKey& key, BlockStat& out) override { return blocks_.stat(key, out); }

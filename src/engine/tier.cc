@@ -96,24 +96,39 @@ TierEntry* Tier::take(const RecordRef& record, bool whole) {
     memories_.add(name);
     return nullptr;
   }
-  const uint32_t sectors = sectors_of(record);
-  if (!make_room(sectors)) return nullptr;
+  if (!make_room(sectors_of(record))) return nullptr;
   (void)memories_.take(name, window());
   promised_ = 0;
+  return &add(record, way == TierEntrance::kMain ? TierQueue::kMain : TierQueue::kFirst);
+}
+
+TierEntry* Tier::take_ahead(const RecordRef& record) {
+  MEMKV_ASSERT(on() && !record.has_holes && record.length > 0);
+  const TierEntrance way = decide_entrance({.whole = true, .ahead = true});
+  if (!make_room(sectors_of(record))) return nullptr;
+  TierEntry& e = add(record, way == TierEntrance::kMain ? TierQueue::kMain : TierQueue::kFirst);
+  e.ahead = true;
+  e.remembered = memories_.take(name_of(record), window());
+  return &e;
+}
+
+/// Room was made for it.
+TierEntry& Tier::add(const RecordRef& record, TierQueue queue) {
   TierEntry& e = entries_[free_entry_];
   free_entry_ = e.next_in_table;
   MEMKV_ASSERT(e.state == TierEntry::State::kFree && e.holders == 0);
   e.state = TierEntry::State::kReading;
+  e.ahead = e.remembered = false;
   e.record = record;
-  e.first_sector = room_.take(sectors);
+  e.first_sector = room_.take(sectors_of(record));
   e.holders = 1;
   ++holds_;
   e.in_table = true;
   uint32_t& bucket = bucket_of(record);
   e.next_in_table = bucket;
   bucket = static_cast<uint32_t>(&e - entries_.data());
-  enter(e, way == TierEntrance::kMain ? TierQueue::kMain : TierQueue::kFirst);
-  return &e;
+  enter(e, queue);
+  return e;
 }
 
 void Tier::end_read(TierEntry& entry, bool good) {
@@ -127,7 +142,10 @@ void Tier::hold(TierEntry& entry) {
   MEMKV_ASSERT(entry.in_table, "found a moment ago");
   ++entry.holders;
   ++holds_;
-  if (entry.reads < kTierReadsMax) ++entry.reads;
+  const bool counts = !entry.ahead || first_read_counts(entry.remembered);
+  if (entry.ahead) ++counters_.tier_prefetches_used;
+  entry.ahead = false;
+  if (counts && entry.reads < kTierReadsMax) ++entry.reads;
 }
 
 void Tier::release(TierEntry& entry) {
@@ -154,7 +172,8 @@ bool Tier::make_room(uint32_t sectors) {
 }
 
 void Tier::give_turn(TierEntry& e) {
-  const TierVerdict verdict = decide_turn({.queue = e.queue, .reads = e.reads, .in_use = e.holders > 0});
+  const TierVerdict verdict =
+      decide_turn({.queue = e.queue, .reads = e.reads, .in_use = e.holders > 0, .ahead = e.ahead});
   if (verdict == TierVerdict::kStay || verdict == TierVerdict::kPromote) {
     const uint8_t reads = e.reads;
     const TierQueue queue = verdict == TierVerdict::kPromote ? TierQueue::kMain : e.queue;
@@ -188,6 +207,7 @@ void Tier::take_out(TierEntry& entry) {
   *at = entry.next_in_table;
   leave_queue(entry);
   entry.in_table = false;
+  if (entry.ahead) ++counters_.tier_prefetches_wasted;
   if (entry.holders == 0) free(entry);
 }
 

@@ -34,7 +34,9 @@ struct TierEntry {
   State state = State::kFree;
   TierQueue queue = TierQueue::kFirst;
   uint8_t reads = 0;
-  bool in_table = false;
+  bool in_table : 1 = false;
+  bool ahead : 1 = false;       ///< a prefetch made it, and no get has used it
+  bool remembered : 1 = false;  ///< of such a one: it had been read before
   uint32_t holders = 0;
   uint32_t first_sector = 0;
   uint32_t next_in_table = 0;
@@ -71,6 +73,8 @@ class Tier {
   /// A new entry for a record that find() does not have, to be read into buffer_of(); the caller holds it. Null: the
   /// policy does not want it, or there is no room.
   TierEntry* take(const RecordRef& record, bool whole);
+  /// The same for a get that is to come. Null: there is no room.
+  TierEntry* take_ahead(const RecordRef& record);
   /// Where the record is read to, as RecordLoad wants it.
   std::byte* buffer_of(const TierEntry& entry) const;
   /// The bytes are there, or they are not; those who wait go on.
@@ -94,6 +98,7 @@ class Tier {
   uint32_t& bucket_of(const RecordRef& record) { return table_[name_of(record) % table_.size()]; }
   uint32_t window() const;
   bool make_room(uint32_t sectors);
+  TierEntry& add(const RecordRef& record, TierQueue queue);
   void give_turn(TierEntry& entry);
   void enter(TierEntry& entry, TierQueue queue);
   void leave_queue(TierEntry& entry);

@@ -17,6 +17,7 @@ enum class TierQueue : uint8_t { kFirst, kMain };
 struct TierArrival {
   bool whole = false;       ///< all of it is read: the tier costs the drive nothing
   bool remembered = false;  ///< it was read before, not long ago
+  bool ahead = false;       ///< nobody reads it yet: a prefetch brings it
 };
 
 enum class TierEntrance : uint8_t {
@@ -26,16 +27,23 @@ enum class TierEntrance : uint8_t {
 };
 
 /// To take in a record of which a part is read means to read all of it. That pays only if it is read again.
+/// What a prefetch brings was not read: so prefetches alone move nothing into the main queue.
 constexpr TierEntrance decide_entrance(const TierArrival& a) {
+  if (a.ahead) return TierEntrance::kFirst;
   if (a.remembered) return TierEntrance::kMain;
   return a.whole ? TierEntrance::kFirst : TierEntrance::kPass;
 }
+
+/// The get that a prefetch was made for is the first read of its entry, not a second one. It counts only where the
+/// record had been read before it came in.
+constexpr bool first_read_counts(bool remembered) { return remembered; }
 
 /// The entry that came first into its queue, when room is needed.
 struct TierTurn {
   TierQueue queue = TierQueue::kFirst;
   uint8_t reads = 0;    ///< since it came into this queue, or since its last turn, at most kTierReadsMax
   bool in_use = false;  ///< it is being sent, or its bytes are still on their way from the drive
+  bool ahead = false;   ///< a prefetch brought it, and no get came
 };
 
 enum class TierVerdict : uint8_t {
@@ -47,7 +55,8 @@ enum class TierVerdict : uint8_t {
 
 constexpr TierVerdict decide_turn(const TierTurn& t) {
   if (t.in_use) return TierVerdict::kStay;
-  if (t.queue == TierQueue::kFirst) return t.reads > 0 ? TierVerdict::kPromote : TierVerdict::kRemember;
+  if (t.queue == TierQueue::kFirst && t.reads > 0) return TierVerdict::kPromote;
+  if (t.queue == TierQueue::kFirst) return t.ahead ? TierVerdict::kForget : TierVerdict::kRemember;
   return t.reads > 0 ? TierVerdict::kStay : TierVerdict::kForget;
 }
 

@@ -38,6 +38,21 @@ TEST(TierPolicy, WhatIsInUseStays) {
   EXPECT_EQ(decide_turn({.queue = TierQueue::kMain, .in_use = true}), TierVerdict::kStay);
 }
 
+TEST(TierPolicy, WhatAPrefetchBringsComesIntoTheFirstQueue) {
+  EXPECT_EQ(decide_entrance({.whole = true, .ahead = true}), TierEntrance::kFirst);
+  EXPECT_EQ(decide_entrance({.whole = true, .remembered = true, .ahead = true}), TierEntrance::kFirst);
+}
+
+TEST(TierPolicy, WhatAPrefetchBroughtAndNobodyReadIsForgotten) {
+  EXPECT_EQ(decide_turn({.queue = TierQueue::kFirst, .ahead = true}), TierVerdict::kForget);
+  EXPECT_EQ(decide_turn({.queue = TierQueue::kFirst, .in_use = true, .ahead = true}), TierVerdict::kStay);
+}
+
+TEST(TierPolicy, TheFirstReadOfWhatAPrefetchBroughtCountsIfItHadBeenReadBefore) {
+  EXPECT_FALSE(first_read_counts(/*remembered=*/false));
+  EXPECT_TRUE(first_read_counts(/*remembered=*/true));
+}
+
 TEST(TierPolicy, TheFirstQueueKeepsHalf) {
   EXPECT_EQ(queue_to_shrink(50, 50), TierQueue::kFirst);
   EXPECT_EQ(queue_to_shrink(49, 51), TierQueue::kMain);

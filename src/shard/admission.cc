@@ -151,7 +151,7 @@ Status Admission::find_status(Op& op) {
   }
   if (is_too_large(op.request, worker.stores().block_bytes_max())) return Status::kTooLarge;
   key.digest = engine::digest_of(worker.identity().digest_key, key.namespace_id, key.key);
-  op.shard->store->prefetch(key);
+  op.shard->store->expect(key);
   return Status::kOk;
 }
 
