@@ -67,7 +67,7 @@ struct Outcome {
   Generation generation = 0;
   uint64_t bytes = 0;        ///< get: delivered; put, write: stored
   uint64_t block_bytes = 0;  ///< get, stat: size of the whole block
-  bool exists = false;       ///< exists, stat
+  bool exists = false;       ///< exists, stat, prefetch
   bool unreachable = false;  ///< the server could not be asked, or said nothing at all: why kMiss, kRefused, kDeadline
 
   bool hit() const { return status == Status::kOk; }
@@ -182,6 +182,13 @@ class Batch {
   Batch& touch(std::string_view key);
   /// Size and generation of the block, without its bytes.
   Batch& stat(std::string_view key);
+  /// A hint: the block will be asked for soon. A server with a RAM tier may bring it from its drive into memory, all of
+  /// it, behind the ops of its clients; no byte comes here. kOk: it is there, or on its way. kMiss: there is no such
+  /// block. kRefused: the server was too busy for hints, and nothing is tried again. kUnsupported: an older server.
+  /// Outcome::exists says that the block was found, kRefused or not. Without a RAM tier, or in memory mode, nothing is
+  /// read, and the answer says whether the block is there. It promises nothing: the bytes may come too late, not at
+  /// all, or leave before they are asked for; the block counts as used when it is read, not before.
+  Batch& prefetch(std::string_view key);
   /// The op added last starts only after the one before it is done (and is canceled if that failed).
   Batch& chained();
   /// The put or write added last is fed: its bytes become readable while it is under way, front to back, and none of

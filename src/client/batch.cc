@@ -65,6 +65,7 @@ Batch& Batch::exists(std::string_view key, bool touch) {
 
 Batch& Batch::remove(std::string_view key) { return impl_->add(Kind::kRemove, key), *this; }
 Batch& Batch::touch(std::string_view key) { return impl_->add(Kind::kTouch, key), *this; }
+Batch& Batch::prefetch(std::string_view key) { return impl_->add(Kind::kPrefetch, key), *this; }
 Batch& Batch::stat(std::string_view key) { return impl_->add(Kind::kStat, key), *this; }
 
 Batch& Batch::chained() {

@@ -12,12 +12,12 @@
 namespace memkv {
 namespace client {
 
-enum class Kind : uint8_t { kGet, kPut, kWrite, kExists, kRemove, kTouch, kStat, kFlush, kStatus, kList };
+enum class Kind : uint8_t { kGet, kPut, kWrite, kExists, kRemove, kTouch, kStat, kPrefetch, kFlush, kStatus, kList };
 
 /// Ops that only change or read what a second try changes or reads again without harm.
 constexpr bool is_read(Kind k) {
-  return k == Kind::kGet || k == Kind::kExists || k == Kind::kTouch || k == Kind::kStat || k == Kind::kStatus ||
-         k == Kind::kList;
+  return k == Kind::kGet || k == Kind::kExists || k == Kind::kTouch || k == Kind::kStat || k == Kind::kPrefetch ||
+         k == Kind::kStatus || k == Kind::kList;
 }
 
 /// For ops that name a server instead of a key: what goes there and what comes back.

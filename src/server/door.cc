@@ -131,7 +131,8 @@ void Door::admit(int fd, bool shm) {
   shaking_.push_back(*guest);
   half_open_.store(static_cast<uint32_t>(shaking_.size()), std::memory_order_relaxed);
   // Reports cost a frame each: only who lends asks for them.
-  const uint32_t features = workers_.front()->slots().lends() ? wire::kFeatures : 0;
+  const uint32_t features =
+      workers_.front()->slots().lends() ? wire::kFeatures : wire::kFeatures & ~uint32_t{wire::kFeatureConsumed};
   guest->acceptor = transport::Acceptor::make(
       *reactor_, fd, wire::ServerHandshake(find_secret, guest, options_.server_name, features),
       reactor_->now_ns() + options_.handshake_ns,

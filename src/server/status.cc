@@ -104,10 +104,16 @@ Json counters(const engine::StoreCounters& c) {
 Json tier(const engine::StoreCounters& c) {
   const uint64_t gets = c.tier_hits + c.tier_shared + c.tier_misses;
   const double served = static_cast<double>(c.tier_hits + c.tier_shared);
-  return {{"bytes", c.tier_bytes},        {"bytes_max", c.tier_bytes_max},
-          {"hits", c.tier_hits},          {"shared_reads", c.tier_shared},
-          {"misses", c.tier_misses},      {"hit_rate", gets == 0 ? 0.0 : served / static_cast<double>(gets)},
-          {"evictions", c.tier_evictions}};
+  return {{"bytes", c.tier_bytes},
+          {"bytes_max", c.tier_bytes_max},
+          {"hits", c.tier_hits},
+          {"shared_reads", c.tier_shared},
+          {"misses", c.tier_misses},
+          {"hit_rate", gets == 0 ? 0.0 : served / static_cast<double>(gets)},
+          {"evictions", c.tier_evictions},
+          {"prefetches", c.tier_prefetches},
+          {"prefetches_used", c.tier_prefetches_used},
+          {"prefetches_wasted", c.tier_prefetches_wasted}};
 }
 
 /// Payload bytes over tcp that were lent to sockets, and those that could have been and were copied, by reason.
@@ -144,6 +150,7 @@ Json service(const StatusSources& census) {
           {"busy", sum(census, &Stats::busy)},
           {"wrong_worker", sum(census, &Stats::wrong_worker)},
           {"fenced", sum(census, &Stats::fenced)},
+          {"prefetches_refused", sum(census, &Stats::prefetches_refused)},
           {"deadlines_missed", sum(census, &Stats::deadlines_missed)},
           {"checksum_mismatches", sum(census, &Stats::checksum_mismatches)},
           {"connections_cut", sum(census, &Stats::connections_cut)},

@@ -63,7 +63,7 @@ class Connection final : public transport::LinkOwner {
   size_t ops_live() const { return live_.size(); }
   /// The op and its reply are over.
   void free_op(Op& op);
-  void hold() { held_++; }  ///< list, status and exists under way
+  void hold() { held_++; }  ///< list, status, exists and prefetches under way
   void unhold();
   /// Ends what waits past its deadline: gets, the payload that the link holds back, uploads.
   void expire_waiting();

@@ -45,6 +45,8 @@ Start start_of(wire::OpKind kind) {
       return start_flush;
     case wire::OpKind::kSuspect:
       return start_suspect;
+    case wire::OpKind::kPrefetch:
+      return start_prefetch;
     case wire::OpKind::kPin:
       break;
   }

@@ -195,6 +195,7 @@ void start_abort(Op& op);
 void start_remove(Op& op);
 void start_touch(Op& op);
 void start_stat(Op& op);
+void start_prefetch(Op& op);
 void start_flush(Op& op);
 void start_suspect(Op& op);
 

@@ -1,5 +1,6 @@
 #pragma once
-/// Requests that are no ops of a batch: LIST, long EXISTS and STATUS. Small pools of them per worker.
+/// Requests that are no ops of a batch: LIST, long EXISTS and STATUS; and prefetches, which go on when their op was
+/// answered. Small pools of them per worker.
 
 #include <array>
 #include <cstddef>
@@ -22,7 +23,7 @@ static_assert(12 + kListEntriesMax * (18 + kKeyBytesMax) <= wire::kBodyBytesMax)
 
 /// Keys of an EXISTS that are looked up at a time.
 inline constexpr uint32_t kExistsStepKeys = 512;
-inline constexpr uint32_t kListOps = 4, kExistsOps = 16;  ///< of a worker
+inline constexpr uint32_t kListOps = 4, kExistsOps = 16, kPrefetches = 1024;  ///< of a worker
 
 /// What a new LIST resets as a whole.
 struct ListState {
@@ -65,6 +66,25 @@ struct ExistsOp : Walk, ExistsState {
 
   ExistsState& state() { return *this; }
 };
+
+/// What a new prefetch resets as a whole.
+struct PrefetchState {
+  Connection* connection = nullptr;  ///< held meanwhile
+  Shard* shard = nullptr;
+  uint64_t deadline_ns = 0;
+  uint64_t left_bytes = 0;  ///< of the block, from the next chunk on
+  engine::Digest digest{};
+  uint32_t next_chunk = 0;
+};
+
+/// One block whose chunks come into the RAM tier one after another. Thread: worker.
+struct Prefetch : PrefetchState {
+  engine::PrefetchOp op;
+  base::ListLink<Prefetch> link;  ///< of its tenant, while it waits
+
+  PrefetchState& state() { return *this; }
+};
+using PrefetchQueue = base::IntrusiveList<Prefetch, &Prefetch::link>;
 
 struct StatusOp {
   Connection* connection = nullptr;

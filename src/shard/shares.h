@@ -18,6 +18,7 @@ enum Pooled : uint8_t {
   kPooledConnections,
   kPooledLists,
   kPooledQuestions,
+  kPooledPrefetches,
   kPooledSlots
 };
 inline constexpr size_t kPoolsMax = kPooledSlots + 16;

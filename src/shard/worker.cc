@@ -29,6 +29,7 @@ std::vector<uint32_t> pool_sizes(const WorkerOptions& options) {
   sizes[kPooledConnections] = options.connections_max;
   sizes[kPooledLists] = kListOps;
   sizes[kPooledQuestions] = kExistsOps;
+  sizes[kPooledPrefetches] = kPrefetches;
   std::vector<io::SlotClass> sorted = options.slots;  // as the arena numbers them
   std::sort(sorted.begin(), sorted.end(),
             [](const auto& a, const auto& b) { return a.payload_bytes < b.payload_bytes; });
@@ -188,6 +189,7 @@ void Worker::tick() {
   const uint64_t now = now_ns();
   connections_.cut_stalled(std::min(now - std::exchange(last_tick_ns_, now), 2 * kTickNs));
   connections_.expire_waiting();
+  tenants_.prefetches().drop_unwanted();
   free_slots_of_late_ops(*this);
   publish();
   slots_.renew_credits();

@@ -27,18 +27,20 @@ WorkerPools::WorkerPools(const WorkerOptions& options)
       reply_frames(options.frames_max),
       list_ops(kListOps),
       exists_ops(kExistsOps),
-      status_ops(kStatusOps) {}
+      status_ops(kStatusOps),
+      prefetches(kPrefetches) {}
 
 uint64_t WorkerPools::bytes(const WorkerOptions& options) {
   constexpr uint64_t kReactorBytes = 4 << 20;  // rings, heap of timers, table of descriptors
   return options.ops_max * (sizeof(Op) + sizeof(OpsFrame)) + options.uploads_max * sizeof(Upload) +
          options.frames_max * sizeof(ReplyFrame) + kListOps * sizeof(ListOp) + kExistsOps * sizeof(ExistsOp) +
-         kStatusOps * sizeof(StatusOp) + kMailboxCapacity * sizeof(WorkerMessage) + kChunkBytesMax + kReactorBytes;
+         kStatusOps * sizeof(StatusOp) + kPrefetches * sizeof(Prefetch) + kMailboxCapacity * sizeof(WorkerMessage) +
+         kChunkBytesMax + kReactorBytes;
 }
 
 bool WorkerPools::whole() const {
   return ops.in_use() == 0 && ops_frames.in_use() == 0 && uploads.in_use() == 0 && reply_frames.in_use() == 0 &&
-         list_ops.in_use() == 0 && exists_ops.in_use() == 0 && status_ops.in_use() == 0;
+         list_ops.in_use() == 0 && exists_ops.in_use() == 0 && status_ops.in_use() == 0 && prefetches.in_use() == 0;
 }
 
 }  // namespace memkv::shard

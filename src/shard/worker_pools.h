@@ -38,6 +38,7 @@ struct WorkerPools {
   Pool<ListOp> list_ops;
   Pool<ExistsOp> exists_ops;
   Pool<StatusOp> status_ops;
+  Pool<Prefetch> prefetches;
 };
 
 }  // namespace memkv::shard

@@ -68,7 +68,7 @@ struct WorkerStats {
       checksum_mismatches{0}, connections_cut{0};
   std::array<std::atomic<uint64_t>, kTransportCount> payload_bytes_in{}, payload_bytes_out{};  ///< by Transport
   transport::OneCopyStats one_copy;
-  std::atomic<uint64_t> slots_in_use{0}, slots_total{0}, deadlines_missed{0};
+  std::atomic<uint64_t> slots_in_use{0}, slots_total{0}, deadlines_missed{0}, prefetches_refused{0};
   engine::StoreCounters store_counters() const;
 };
 

@@ -16,7 +16,8 @@ namespace {
 wire::Hello hello_of(const Connector::Options& options) {
   wire::Hello hello = options.hello;
   hello.client_name = options.client_name;
-  if (options.transport == Transport::kTcp) hello.features = options.features;
+  hello.features = options.features;
+  if (options.transport != Transport::kTcp) hello.features &= ~uint32_t{wire::kFeatureConsumed};
   return hello;
 }
 
@@ -83,6 +84,7 @@ void StreamConnector::on_window(std::span<const std::byte> frame) {
 
 void StreamConnector::finish(std::unique_ptr<Link> link) {
   const std::string name(handshake_.server_name());
+  link->set_features(handshake_.features());
   on_done_(context_, std::move(link), name, {});  // may destroy this
 }
 

@@ -148,8 +148,14 @@ class Link {
   /// Makes memory readable and writable for the peer. False: this link cannot do that, has no room for it now, or
   /// (kNever) the memory is not registered with its device. The payload then comes in the stream.
   virtual bool expose(std::span<const iovec> /*pieces*/, Staging /*staging*/, Exposure& /*out*/) { return false; }
+  /// wire::Features that both ends have.
+  uint32_t features() const { return features_; }
+  void set_features(uint32_t features) { features_ = features; }
   /// How much an owner that reads payloads from a drive may have under way for this link at once. It never changes.
   virtual SendRoom send_room() const { return {}; }
+
+ private:
+  uint32_t features_ = 0;
 };
 
 enum class Role : uint8_t { kClient, kServer };
@@ -195,7 +201,7 @@ class Connector {
     std::string client_name;
     std::string congestion;
     uint64_t deadline_ns = 0;
-    uint32_t features = wire::kFeatures;  ///< to be offered, over tcp
+    uint32_t features = wire::kFeatures;  ///< to be offered; kFeatureConsumed over tcp only
     OneCopyStats* one_copy = nullptr;     ///< as in TcpOptions
   };
   static std::unique_ptr<Connector> make(io::Reactor& reactor, const sockaddr* address, socklen_t length,

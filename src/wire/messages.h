@@ -74,8 +74,10 @@ enum class Opcode : uint8_t {
 enum Features : uint32_t {
   /// Over tcp it says what it has received (CONSUMED), and understands it when the peer says so.
   kFeatureConsumed = 1,
+  /// The server knows OpKind::kPrefetch.
+  kFeaturePrefetch = 2,
 };
-inline constexpr uint32_t kFeatures = kFeatureConsumed;  ///< all of this build
+inline constexpr uint32_t kFeatures = kFeatureConsumed | kFeaturePrefetch;  ///< all of this build
 /// A peer with kFeatureConsumed tells of a payload of this size or more at the latest when it is complete.
 inline constexpr uint32_t kReportedPayloadMin = 32 * 1024;
 enum FrameFlags : uint16_t {
@@ -118,6 +120,9 @@ enum class OpKind : uint8_t {
   kFlush = 11,    ///< removes all blocks of the namespace in this worker's shards
   kSuspect = 12,  ///< the client saw a wrong checksum: look, and drop the block if it is damaged
   kPin = 13,      ///< reserved
+  /// The block will be asked for soon: the server may bring it from its drive into its RAM. Only to a server with
+  /// kFeaturePrefetch. Offset and length are 0.
+  kPrefetch = 14,
 };
 /// Bits of Op::flags.
 enum OpFlags : uint8_t {

@@ -97,6 +97,8 @@ const char* check_range(const Op& op) {
       return nullptr;
     case OpKind::kPut:
       return op.length > kChunkBytesMax ? "ops: more than a chunk" : nullptr;
+    case OpKind::kPrefetch:
+      return op.length > 0 || op.offset > 0 ? "ops: a range where none belongs" : nullptr;
     default:
       return op.length > 0 ? "ops: a length where none belongs" : nullptr;
   }
@@ -123,7 +125,7 @@ const char* check_remote_pieces(const Op& op) {
 
 /// What is wrong with the op; null if the server may rely on it.
 const char* check(const Op& op) {
-  if (op.kind < OpKind::kGet || op.kind > OpKind::kPin) return "ops: unknown kind";
+  if (op.kind < OpKind::kGet || op.kind > OpKind::kPrefetch) return "ops: unknown kind";
   if ((op.flags & ~kOpFlagsKnown) != 0) return "ops: unknown flags";
   if (op.index >= kOpsPerFrameMax) return "ops: index out of range";
   if (op.key.empty() == needs_key(op.kind) || op.key.size() > kKeyBytesMax) return "ops: bad key length";

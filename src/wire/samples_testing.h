@@ -60,6 +60,7 @@ inline std::vector<std::byte> sample_ops(uint64_t& payload_bytes) {
   add({.kind = OpKind::kFlush}, 0);
   add({.kind = OpKind::kSuspect, .offset = 1 << 20, .key = "h"}, 0);
   add({.kind = OpKind::kPin, .key = "i"}, 0);
+  add({.kind = OpKind::kPrefetch, .key = "j"}, 0);
   payload_bytes = encoder.payload_bytes();
   body.resize(encoder.finish().size());
   return body;

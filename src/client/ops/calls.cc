@@ -195,7 +195,7 @@ void Calls::start_chained(Call& call) {
 
 uint64_t Calls::deadline_of(const Call& call, Kind kind) const {
   const Settings& settings = machine_.settings();
-  const bool read = kind == Kind::kGet || kind == Kind::kExists || kind == Kind::kStat;
+  const bool read = kind == Kind::kGet || kind == Kind::kExists || kind == Kind::kStat || kind == Kind::kPrefetch;
   const uint64_t usual = (read ? settings.get_timeout_ns : settings.put_timeout_ns) + call.allowance_ns;
   return call.started_ns + std::min<uint64_t>(call.timeout_ns != 0 ? call.timeout_ns : usual, uint64_t{1} << 60);
 }

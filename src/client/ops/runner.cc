@@ -59,6 +59,7 @@ Next Runner::begin(Op& op) {
     case Kind::kExists:
     case Kind::kTouch:
     case Kind::kStat:
+    case Kind::kPrefetch:
       return start_exists(units_, op);
     case Kind::kFlush:
     case Kind::kStatus:
@@ -81,6 +82,8 @@ Next Runner::step(Unit& unit, const wire::OpReply& reply, Path from) {
     case Kind::kTouch:
     case Kind::kStat:
       return on_exists_reply(units_, unit, reply);
+    case Kind::kPrefetch:
+      return on_prefetch_reply(units_, unit, reply);
     case Kind::kFlush:
     case Kind::kStatus:
     case Kind::kList:
@@ -139,6 +142,8 @@ bool Runner::try_again(Unit& unit, const wire::OpReply& reply) {
   const bool fenced = reply.status == Status::kBusy && (reply.flags & wire::kReplyFenced) != 0;
   if (fenced) {
     machine_.counters().fenced.add();  // it goes again, under the present epoch
+  } else if (op.spec->kind == Kind::kPrefetch && reply.status != Status::kWrongWorker) {
+    return false;  // a hint that comes late is worth little
   } else if (reply.status == Status::kBusy || reply.status == Status::kNotReady) {
     op.last_delay = reply.status;
   } else if (!called_too_late && reply.status != Status::kWrongWorker) {
@@ -193,6 +198,7 @@ void Runner::refuse(Op& op, Status why) {
       case Kind::kExists:
       case Kind::kTouch:
       case Kind::kStat:
+      case Kind::kPrefetch:
         why = Status::kMiss;
         break;
       case Kind::kPut:

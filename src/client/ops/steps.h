@@ -40,6 +40,8 @@ Next on_upload_reply(Units& units, Unit& unit, const wire::OpReply& reply, Path 
 /// exists, touch, stat.
 Next start_exists(Units& units, Op& op);
 Next on_exists_reply(Units& units, Unit& unit, const wire::OpReply& reply);
+/// prefetch begins as these do.
+Next on_prefetch_reply(Units& units, Unit& unit, const wire::OpReply& reply);
 
 /// flush, status, list.
 Next start_admin(Units& units, Op& op);

@@ -12,6 +12,8 @@ void SendQueues::add(Unit& unit) {
     queue = &admin;
   else if (unit.op->gpu && unit.length > 0)
     queue = &gpu;
+  else if (unit.kind == wire::OpKind::kPrefetch)
+    queue = &hints;
   else if (wire::has_payload(unit.kind))
     queue = unit.length > wire::kEagerPayloadMax ? &large : &small;
   else if (is_large_get(unit))
@@ -24,7 +26,7 @@ void SendQueues::add(Unit& unit) {
 }
 
 void SendQueues::take_all(UnitQueue& into) {
-  for (UnitQueue* queue : {&exists, &ops, &gets, &small, &large, &gpu, &admin}) {
+  for (UnitQueue* queue : {&exists, &ops, &gets, &small, &large, &gpu, &hints, &admin}) {
     while (Unit* unit = queue->pop_front()) {
       unit->take_off();
       add_to(into, *unit);

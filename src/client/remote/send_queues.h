@@ -11,7 +11,8 @@ struct SendQueues {
   UnitQueue gets;   ///< larger ones
   UnitQueue small;  ///< payload up to kEagerPayloadMax
   UnitQueue large;
-  UnitQueue gpu;  ///< whatever their size: their memory is exposed, for a get and for a payload
+  UnitQueue gpu;    ///< whatever their size: their memory is exposed, for a get and for a payload
+  UnitQueue hints;  ///< prefetches
   UnitQueue exists;
   UnitQueue admin;           ///< status, list: a frame of its own kind each
   uint64_t load_bytes = 0;   ///< of units here and in frames
@@ -21,7 +22,7 @@ struct SendQueues {
   /// Hands over all of them, in no particular order between kinds.
   void take_all(UnitQueue& into);
   /// Ops: neither questions nor admin.
-  size_t size() const { return ops.size() + gets.size() + small.size() + large.size() + gpu.size(); }
+  size_t size() const { return ops.size() + gets.size() + small.size() + large.size() + gpu.size() + hints.size(); }
   bool empty() const { return size() == 0 && exists.empty() && admin.empty(); }
   bool less_loaded_than(const SendQueues& other) const {
     return load_bytes != other.load_bytes ? load_bytes < other.load_bytes : given_bytes < other.given_bytes;

@@ -36,7 +36,7 @@ void Sender::pump() {
   // A window that small ops fill belongs to the large gets that wait every second time.
   const bool gets_first = std::exchange(gets_first_, !gets_first_);
   while (may_send() && (send_exists() || (gets_first && send_gets()) || send_ops() || send_gets() || send_large() ||
-                        send_gpu() || send_admin())) {
+                        send_gpu() || send_admin() || send_hints())) {
   }
 }
 
@@ -222,6 +222,23 @@ bool Sender::send_gpu() {
     frames_.add_exposure(frame, unit, memory);
   if (is_large_get(unit)) credits_.get_bytes += unit.length;
   send_alone(frame, unit, credit);
+  return true;
+}
+
+/// Prefetches leave when nothing else can, and leave a quarter of the credit for ops that somebody waits for. A server
+/// of an older build would take them for a breach of the protocol.
+bool Sender::send_hints() {
+  const uint32_t ops = credits_.ops_left(), kept = credits_.limit.ops / 4u;
+  if (queues_.hints.empty() || ops <= kept) return false;
+  if ((line_.link->features() & wire::kFeaturePrefetch) == 0) {
+    shared_.units.on_refused(*queues_.hints.front(), Status::kUnsupported);
+    return true;
+  }
+  RequestFrame& frame = frame_for({&queues_.hints});
+  wire::OpsEncoder encoder = begin_ops(frame);
+  while (!queues_.hints.empty() && encoder.count() < ops - kept && add_op(frame, encoder, *queues_.hints.front())) {
+  }
+  send(frame, Opcode::kOps, encoder.finish());
   return true;
 }
 

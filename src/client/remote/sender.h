@@ -39,6 +39,7 @@ class Sender {
   bool send_gets();
   bool send_large();
   bool send_gpu();
+  bool send_hints();
   bool send_exists();
   bool send_admin();
   void send_alone(RequestFrame& frame, Unit& unit, uint32_t credit);

@@ -17,6 +17,7 @@ wire::Hello hello_of(const Connector::Options& options) {
   wire::Hello hello = options.hello;
   hello.transport = wire::kTransportRdma;
   hello.client_name = options.client_name;
+  hello.features = options.features & ~uint32_t{wire::kFeatureConsumed};
   return hello;
 }
 
@@ -176,6 +177,7 @@ void RdmaConnector::on_ready() {
   void* const context = context_;
   LinkParts parts{std::move(pair_), rail_, peer_, base::UniqueFd(release_fd())};
   auto link = std::make_unique<RdmaLink>(poller_, std::move(parts), Role::kClient, handshake_.keys(), owner_);
+  link->set_features(handshake_.features());
   on_done(context, std::unique_ptr<Link>(std::move(link)), name, {});  // may destroy this
 }
 
