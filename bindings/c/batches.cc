@@ -120,6 +120,12 @@ int32_t memkv_stat(memkv_client* client, const void* key, size_t key_size, int64
                  [](Batch& batch, std::string_view k) { batch.stat(k); });
 }
 
+int32_t memkv_prefetch(memkv_client* client, const void* key, size_t key_size, int64_t timeout_ns,
+                       memkv_outcome* outcome) {
+  return run_one(client, key, key_size, nullptr, 0, timeout_ns, outcome,
+                 [](Batch& batch, std::string_view k) { batch.prefetch(k); });
+}
+
 int32_t memkv_run(memkv_client* client, const memkv_batch* batch, const memkv_results* results) {
   return guarded([&] {
     const Entered entered(client);

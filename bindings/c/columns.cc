@@ -28,8 +28,8 @@ Message wrong(size_t op, const std::string& what) { return invalid("op " + std::
 
 Checked check_op(const memkv_batch& batch, size_t op) {
   const uint32_t kind = kind_of(batch, op), flags = flags_of(batch, op);
-  if (kind < MEMKV_OP_GET || kind > MEMKV_OP_STAT) {
-    return wrong(op, "its kind is " + std::to_string(kind) + "; kinds are MEMKV_OP_GET to MEMKV_OP_STAT");
+  if (kind < MEMKV_OP_GET || kind > MEMKV_OP_PREFETCH) {
+    return wrong(op, "its kind is " + std::to_string(kind) + "; kinds are MEMKV_OP_GET to MEMKV_OP_PREFETCH");
   }
   if ((flags & ~uint32_t{MEMKV_FLAG_CHAINED | MEMKV_FLAG_TOUCH}) != 0) {
     return wrong(op, "its flags are " + std::to_string(flags) + ", of which this library does not know all");
@@ -121,6 +121,9 @@ void fill(const memkv_batch& from, Batch& to) {
         break;
       case MEMKV_OP_TOUCH:
         to.touch(key);
+        break;
+      case MEMKV_OP_PREFETCH:
+        to.prefetch(key);
         break;
       default:
         to.stat(key);

@@ -82,7 +82,11 @@ enum {
   MEMKV_OP_EXISTS = 5,        /* MEMKV_OK or MEMKV_MISS */
   MEMKV_OP_REMOVE = 6,
   MEMKV_OP_TOUCH = 7, /* counts as used, as if it had been read */
-  MEMKV_OP_STAT = 8   /* block_bytes, generation */
+  MEMKV_OP_STAT = 8,  /* block_bytes, generation */
+  /* A hint: the block will be asked for soon, and its server may bring it from its drive into its RAM; no byte comes
+   * here, and nothing is promised. MEMKV_OK: it is there or on its way. MEMKV_MISS: no such block. MEMKV_REFUSED: the
+   * server was too busy for hints. MEMKV_UNSUPPORTED: an older server. `exists` says that the block was found. */
+  MEMKV_OP_PREFETCH = 9
 };
 
 /* Flags of an op. */
@@ -155,7 +159,7 @@ MEMKV_API void memkv_close(memkv_client* client);
 typedef struct memkv_outcome {
   size_t struct_size;
   int32_t status;
-  uint8_t exists;       /* exists, stat */
+  uint8_t exists;       /* exists, stat, prefetch */
   uint8_t unreachable;  /* the server could not be asked, or said nothing: why a miss, refused, deadline */
   uint16_t reserved;    /* 0 */
   uint64_t bytes;       /* get: delivered; put, write: stored */
@@ -180,6 +184,8 @@ MEMKV_API int32_t memkv_touch(memkv_client* client, const void* key, size_t key_
                               memkv_outcome* outcome);
 MEMKV_API int32_t memkv_stat(memkv_client* client, const void* key, size_t key_size, int64_t timeout_ns,
                              memkv_outcome* outcome);
+MEMKV_API int32_t memkv_prefetch(memkv_client* client, const void* key, size_t key_size, int64_t timeout_ns,
+                                 memkv_outcome* outcome);
 
 /* ---- Batches ---------------------------------------------------------------------------------------------------- */
 

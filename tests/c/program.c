@@ -64,6 +64,8 @@ static void one_op_at_a_time(memkv_client* client) {
   CHECK(memkv_exists(client, "one", 3, 0, &outcome) == MEMKV_OK && outcome.exists == 1);
   CHECK(memkv_touch(client, "one", 3, 0, NULL) == MEMKV_OK);
   CHECK(memkv_stat(client, "one", 3, 0, &outcome) == MEMKV_OK && outcome.generation != 0);
+  CHECK(memkv_prefetch(client, "one", 3, 0, &outcome) == MEMKV_OK && outcome.exists == 1 && outcome.bytes == 0);
+  CHECK(memkv_prefetch(client, "nobody", 6, 0, &outcome) == MEMKV_MISS && outcome.exists == 0);
   CHECK(memkv_remove(client, "one", 3, 0, NULL) == MEMKV_OK);
   CHECK(memkv_exists(client, "one", 3, 1000000000, &outcome) == MEMKV_MISS && outcome.exists == 0);
   CHECK(memkv_put(client, "", 0, block, 1, 0, NULL) == MEMKV_INVALID);

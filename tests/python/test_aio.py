@@ -33,10 +33,12 @@ def test_calls_are_awaited(run):
         memory = bytearray(3)
         assert await kv.get_into("k", memory) == 3 and memory == b"123"
         assert await kv.exists("k") and await kv.exists_many(["k", "none"]) == [True, False]
+        assert await kv.prefetch(["k", "none"]) == [True, False] and await kv.prefetch([]) == []
         async with kv.batch() as b:
             b.put("l", b"x")
             b.exists("none")
-        assert [outcome.name for outcome in b.outcomes] == ["ok", "miss"]
+            b.prefetch("k")
+        assert [outcome.name for outcome in b.outcomes] == ["ok", "miss", "ok"]
         assert await kv.remove("k") and not await kv.remove("k")
         with pytest.raises(memkv.InvalidError):
             await kv.put("", b"x")

@@ -115,6 +115,19 @@ def test_outcomes_are_values(kv):
     assert kv.touch("k") and kv.stat("k").block_bytes == 3 and kv.stat("k").generation > 0
 
 
+def test_a_prefetch_answers_what_is_there_and_brings_no_byte(kv):
+    kv.put("k", b"one")
+    assert kv.prefetch(["k", "none", b"k"]) == [True, False, True] and kv.prefetch([]) == []
+    with kv.batch() as b:
+        b.prefetch("k")
+        b.prefetch("none")
+        b.prefetch("")
+    assert [outcome.name for outcome in b.outcomes] == ["ok", "miss", "invalid"]
+    assert b.outcomes[0].exists and b.outcomes[0].bytes == 0 and b.outcomes[0].block_bytes == 3 and not b.outcomes[1].exists
+    with pytest.raises(TypeError, match="a list of keys"):
+        kv.prefetch("k")
+
+
 def test_a_batch_has_an_outcome_an_op(kv):
     memory = bytearray(4)
     with kv.batch() as b:
@@ -263,7 +276,7 @@ WRONG_TIMEOUTS = [math.nan, math.inf, -1, 0, "2", "2s", True, [1], 10**400]
 def test_a_timeout_that_is_none_is_told_by_every_call(kv, timeout):
     pool = bytearray(8)
     calls = {
-        "put": ("k", b"v"), "get": ("k",), "get_into": ("k", pool), "exists": ("k",), "exists_many": ([],), "get_pages": (["k"], pool, [0], 8),
+        "put": ("k", b"v"), "get": ("k",), "get_into": ("k", pool), "exists": ("k",), "exists_many": ([],), "prefetch": ([],), "get_pages": (["k"], pool, [0], 8),
         "put_pages": ([], pool, [], 8), "remove": ("k",), "touch": ("k",), "stat": ("k",), "batch": (), "flush": (), "list": (), "server_status": (),
     }  # fmt: skip
     for name, arguments in calls.items():

@@ -94,6 +94,10 @@ class Batch:
     def stat(self, key: Key) -> int:
         return self._ops.add(_library.OP_STAT, key, flags=self._flags())
 
+    def prefetch(self, key: Key) -> int:
+        """As Client.prefetch(), of one block."""
+        return self._ops.add(_library.OP_PREFETCH, key, flags=self._flags())
+
     def chained(self) -> "Batch":
         """The op added next starts only after the one before it is done, and is canceled if that failed."""
         self._chain = _library.FLAG_CHAINED
@@ -114,6 +118,13 @@ class Batch:
             flight = self._client._fly(self._ops, self._timeout)
             self.outcomes = flight.outcomes() if flight else []
         self._ops = Ops()
+
+
+def hints_of(keys: Iterable[Key]) -> Ops:
+    """Prefetches of a list of keys."""
+    if isinstance(keys, (str, bytes)):
+        raise TypeError("prefetch() takes a list of keys")
+    return Ops.of_keys(_library.OP_PREFETCH, keys)
 
 
 def add_put(ops: Ops, key: Key, data: Any, if_absent: bool, offset: int | None, flags: int = 0) -> int:
@@ -315,6 +326,17 @@ class Client(ClientBase):
     def exists_many(self, keys: Iterable[Key], *, touch: bool = False, timeout: float | None = None) -> list[bool]:
         """One answer for each key, in one round. A key that could not be asked about is False."""
         flight = self._fly(Ops.of_keys(_library.OP_EXISTS, keys, _library.FLAG_TOUCH if touch else 0), timeout)
+        return [status == _library.OK for status in flight.statuses] if flight else []
+
+    def prefetch(self, keys: Iterable[Key], *, timeout: float | None = None) -> list[bool]:
+        """Tells the servers that these blocks will be asked for soon: one that has a RAM tier may read them from its drive
+        into memory meanwhile. No byte comes here, and nothing is promised. True = the block is in the server's memory, or
+        on its way there (without a RAM tier: it is there); False = it is not there, or its server did not take the hint.
+
+        >>> kv.prefetch(["doc/1", "doc/none"])
+        [True, False]
+        """
+        flight = self._fly(hints_of(keys), timeout)
         return [status == _library.OK for status in flight.statuses] if flight else []
 
     def get_pages(self, keys: Iterable[Key], memory: Any, offsets: Sequence[int], size: int, *, timeout: float | None = None) -> list[int | None]:

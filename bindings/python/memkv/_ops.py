@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
     generation: int
     """version of the block; 0 = none"""
     exists: bool
-    """exists, stat"""
+    """exists, stat, prefetch"""
     unreachable: bool
     """the server could not be asked or did not answer; that is why the status is miss, refused or deadline"""
 
@@ -129,7 +129,7 @@ class Ops:
         return repr(self.keys[op].decode(errors="backslashreplace"))
 
 
-_KIND_NAMES = ["", "get", "put", "put_if_absent", "write", "exists", "remove", "touch", "stat"]
+_KIND_NAMES = ["", "get", "put", "put_if_absent", "write", "exists", "remove", "touch", "stat", "prefetch"]
 
 
 def _address(column: Any) -> int:

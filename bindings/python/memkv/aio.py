@@ -13,7 +13,7 @@ from ctypes import c_void_p
 from typing import Any
 
 from . import _library, _parameters
-from ._client import _GUESS_BYTES, Client, ClientBase, add_put
+from ._client import _GUESS_BYTES, Client, ClientBase, add_put, hints_of
 from ._library import check, lib
 from ._ops import Flight, Key, Ops, Outcome
 from ._state import State
@@ -40,6 +40,9 @@ class Batch:
 
     def remove(self, key: Key) -> int:
         return self._ops.add(_library.OP_REMOVE, key)
+
+    def prefetch(self, key: Key) -> int:
+        return self._ops.add(_library.OP_PREFETCH, key)
 
     async def __aenter__(self) -> "Batch":
         return self
@@ -159,6 +162,14 @@ class AsyncClient(ClientBase):
             return []
         flight = await self._fly(ops, timeout)
         return [status == _library.OK for status in flight.statuses]
+
+    async def prefetch(self, keys: Iterable[Key], *, timeout: float | None = None) -> list[bool]:
+        """As Client.prefetch()."""
+        ops = hints_of(keys)
+        if not len(ops):
+            _parameters.nanoseconds("timeout", timeout)  # as with ops
+            return []
+        return [status == _library.OK for status in (await self._fly(ops, timeout)).statuses]
 
     async def remove(self, key: Key, *, timeout: float | None = None) -> bool:
         """As Client.remove()."""
