@@ -16,7 +16,7 @@ import numpy
 import pytest
 import vllm
 from memkv import _vllm_plugin
-from processes import Server, freeze
+from processes import DriveServer, Server, freeze
 from vllm.v1.kv_offload.base import LookupResult, Medium, ReqContext, ScheduleEndContext, make_offload_key
 from vllm.v1.kv_offload.config import OffloadingCacheConfig, OffloadingConfig, OffloadingGroupConfig, OffloadingModelConfig, OffloadingParallelConfig
 from vllm.v1.kv_offload.tiering.async_lookup import LookupPhase
@@ -180,6 +180,23 @@ def worlds(server):
 
 def draw_keys(count, size=32):
     return [make_offload_key(os.urandom(size), 0) for _ in range(count)]
+
+
+def test_what_a_lookup_finds_is_announced_and_read_once(tmp_path):
+    drive = DriveServer(tmp_path)
+    world = World(drive, tier={"prefetch": True, "auth_key": drive.key, "lookup_timeout_s": 5.0, "load_timeout_s": 5.0})
+    keys = draw_keys(8)
+    try:
+        world.store(keys, byte=3)
+        world.forget()
+        assert set(world.find(keys + draw_keys(1))) == {"HIT", "MISS"}
+        assert all(set(world.loaded(key)) == {3} for key in keys)
+        time.sleep(0.3)
+        tier = drive.tier()
+        assert tier["prefetches"] > 0 and tier["prefetches"] + tier["misses"] == 8, tier
+    finally:
+        world.end()
+        drive.kill()
 
 
 # -- The interface ----------------------------------------------------------------------------------------------------

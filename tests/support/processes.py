@@ -1,5 +1,6 @@
 """Real processes for the Python tests: programs come from MEMKV_BIN (build/release/bin), servers take a free port and are always reaped."""
 
+import json
 import os
 import pathlib
 import signal
@@ -101,6 +102,37 @@ def servers(tmp_path):
 def memory_server(tmp_path_factory):
     """A server that a module's tests share."""
     started = Server(tmp_path_factory.mktemp("server"), "--mode", "memory", "--memory", "256MiB")
+    yield started
+    started.kill()
+
+
+class DriveServer:
+    """A server with one drive, a file of 256 MiB, and a RAM tier: .address, .key."""
+
+    def __init__(self, folder, tier_size="64MiB"):
+        self.folder, self.key = folder, f"@{folder}/store.key"
+        made = run("memkv", "setup", "--drive", f"{folder}/d0.memkv:256MiB", "--shards", 1, "--auth-key-file", f"{folder}/store.key")
+        assert made.code == 0, made
+        config = pathlib.Path(folder) / "store.yaml"
+        config.write_text(made.text.replace("\nmemory:\n", f"\nmemory:\n  tier_size: {tier_size}\n"))
+        self.server = Server(folder, "--config", config, "--workers", 1)
+        self.address, self.kill = self.server.address, self.server.kill
+
+    def tier(self):
+        env = clean_environment(MEMKV_SERVERS=self.address, MEMKV_AUTH_KEY=self.key)
+        return json.loads(run("memkv", "status", "--json", cwd=self.folder, env=env).text)["servers"][0]["status"]["tier"]
+
+    def wait_for(self, **figures):
+        """Until the tier's figures are these; they are published ten times a second."""
+        until = time.monotonic() + 10
+        while any(self.tier()[name] != value for name, value in figures.items()):
+            assert time.monotonic() < until, f"{self.tier()}, not {figures}"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def tier_server(tmp_path):
+    started = DriveServer(tmp_path)
     yield started
     started.kill()
 

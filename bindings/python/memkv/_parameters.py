@@ -156,6 +156,7 @@ TIER: dict[str, Check] = {
     "load_timeout_s": seconds,
     "store_timeout_s": seconds,
     "max_store_backlog_mb": megabytes,
+    "prefetch": flag,
 }
 """What the tiers of vLLM and LMCache have in common."""
 

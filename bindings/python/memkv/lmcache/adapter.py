@@ -93,7 +93,11 @@ class MemKVL2Adapter(L2AdapterInterface):  # type: ignore[misc]
 
     def query_lookup_and_lock_result(self, task_id: int) -> Any:
         flight = self._traffic.lookups.take(task_id)
-        return self._bitmap(flight)[0] if flight else None
+        if flight is None:
+            return None
+        bitmap, hits = self._bitmap(flight)
+        self._traffic.announce(flight, hits)
+        return bitmap
 
     def submit_unlock(self, keys: list[Any]) -> None:
         """There are no locks."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from .. import _library, _parameters
 from .._buffers import piece_of
 from .._client import Client
+from .._hints import Hints
 from .._library import OK, check, lib
 from .._ops import _NOT_YET, Flight, Ops, _address
 from ..errors import MemKVError, UnauthorizedError
@@ -217,6 +218,7 @@ class Traffic:
                 lane.close()
             raise
         self.lookups, self.loads, self.stores = opened
+        self._hints = Hints(self.lookups.client) if settings.prefetch else None
         self.counts = dict.fromkeys(("found not_found loaded not_loaded stored not_stored removed not_removed not_made refused_bytes").split(), 0)
         self.longest_s = dict.fromkeys(("lookup", "load", "store"), 0.0)
         self.reachable: bool | None = None
@@ -226,6 +228,11 @@ class Traffic:
         tag = next(self._tags)
         self.lookups.submit(tag, KindFlight(_library.OP_EXISTS, keys, asked, self.settings.lookup_timeout_s, _library.FLAG_TOUCH))
         return tag
+
+    def announce(self, flight: KindFlight, hits: Sequence[int]) -> None:
+        """What a lookup has found will be loaded, once LMCache has room for it."""
+        if self._hints is not None:
+            self._hints.send([flight.keys.key(i) for i in hits])
 
     def load(self, keys: KeyColumns, asked: Any, memory: Memory) -> int:
         timeout = self.settings.load_timeout_s + sum(memory.sizes) / _BYTES_A_SECOND

@@ -62,9 +62,11 @@ class MemKVNativeClient:
         return [self._completion(tag, flight) for lane in self._lanes for tag, flight in lane.take_all().items()]
 
     def _completion(self, tag: int, flight: KindFlight) -> Completion:
-        answers = [False] * len(flight.keys)
-        for i in flight.hits():
+        answers, hits = [False] * len(flight.keys), flight.hits()
+        for i in hits:
             answers[i] = True
+        if flight.columns.kind == _library.OP_EXISTS:
+            self._traffic.announce(flight, hits)
         self._traffic.count(flight, sum(answers))
         ok = flight.columns.kind != _library.OP_PUT or all(answers)  # LMCache looks at a lookup's answers only where it is ok
         return tag, ok, "" if ok else "not all blocks were stored", answers

@@ -40,6 +40,8 @@ class Settings:
     store_timeout_s: float = 10.0
     max_store_backlog_mb: float = 1024
     """stores under way beyond this are refused"""
+    prefetch: bool = False
+    """what a lookup finds is announced to the servers: those with a RAM tier read it from their drives meanwhile"""
     max_capacity_gb: float = 0
     """what LMCache takes for the tier's size where it is to evict; 0 = MemKV evicts by itself"""
 

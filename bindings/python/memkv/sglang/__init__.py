@@ -27,6 +27,7 @@ from sglang.srt.mem_cache.hicache_storage import (
 )
 
 from .. import _library
+from .._hints import Hints
 from ..errors import MemKVError
 from . import _policies, _settings
 from ._lane import GET, PUT, Lane, exists_ops, ops_on
@@ -80,6 +81,7 @@ class MemKVHiCacheStorage(HiCacheStorage):  # type: ignore[misc]  # an engine's 
         self._asks = Lane(self.settings, "asked for")
         self._reads = Lane(self.settings, "read", self.settings.io_contexts)
         self._writes = Lane(self.settings, "written")
+        self._hints = Hints(self._asks.client) if self.settings.prefetch else None
         self._pools: dict[str, _Pool] = {}
         self._regions: dict[tuple[int, int], list[Any]] = {}
         self.registered_pools: dict[Any, Any] = {}
@@ -178,6 +180,11 @@ class MemKVHiCacheStorage(HiCacheStorage):  # type: ignore[misc]  # an engine's 
             return [[False] * len(hashes) for _, hashes in asked]
         return [pool.by_page(blocks) for (pool, _), blocks in zip(asked, _cut(there, keys))]
 
+    def _announce(self, pool: _Pool, hashes: Sequence[str]) -> None:
+        """These pages will be read, once SGLang has host memory for them."""
+        if self._hints is not None:
+            self._hints.send(pool.keys(hashes))
+
     def _move(self, transfers: list[tuple[_Pool, Sequence[str], Any]], write: bool) -> list[list[bool]]:
         """Pages of each pool, between the store and the host indices given. Pages without a place are False, pools without
         pages of their own True."""
@@ -256,7 +263,10 @@ class MemKVHiCacheStorage(HiCacheStorage):  # type: ignore[misc]  # an engine's 
             return PoolTransferResult(0, {}, [])
         if anchor.pages is None and not transfers:
             return PoolTransferResult(0, {}, [])
-        present = self._exist(([(anchor, keys)] if anchor.pages else []) + [(pool, _asked_of(transfer, keys)) for transfer, pool in transfers])
+        asked = ([(anchor, keys)] if anchor.pages else []) + [(pool, _asked_of(transfer, keys)) for transfer, pool in transfers]
+        present = self._exist(asked)
+        for (pool, hashes), some in zip(asked, present):
+            self._announce(pool, list(compress(hashes, some)))
         kv_pages = _policies.leading(present.pop(0)) if anchor.pages else len(keys)
         hits: dict[Any, int] = {PoolName.KV: kv_pages} if kv_pages else {}
         restorable = set(range(1, kv_pages + 1))
@@ -342,6 +352,7 @@ class MemKVHiCacheStorage(HiCacheStorage):  # type: ignore[misc]  # an engine's 
         if anchor.pool is not None and anchor.pages is None:
             return 0  # its pages are in side pools, which nobody named
         hits = _policies.leading(self._exist([(anchor, keys)])[0])
+        self._announce(anchor, keys[:hits])
         self._counts["exists_pages"] += len(keys)
         self._counts["hit_pages"] += hits
         return hits

@@ -25,6 +25,7 @@ _KNOWN: dict[str, _parameters.Check] = {
     **_parameters.STORE,
     "prefix": _parameters.prefix,
     "register_memory": _parameters.flag,
+    "prefetch": _parameters.flag,
     "interface_v1": _parameters.flag,  # the engine reads it, too
     "io_contexts": partial(_parameters.count, least=0, most=_parameters.IO_CONTEXTS_MAX),
 }
@@ -47,6 +48,7 @@ class Settings:
     get_timeout_s: float = 2.0
     put_timeout_s: float = 5.0
     register_memory: bool = True
+    prefetch: bool = False
     model: str | None = None
     weights: str | None = None
     draft_weights: str | None = None

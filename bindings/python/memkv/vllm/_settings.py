@@ -34,6 +34,8 @@ class Settings:
     store_timeout_s: float = 30.0
     max_store_backlog_mb: float = 1024
     """MB (2^20 bytes) of stores under way; what would be above is not stored, and counted"""
+    prefetch: bool = False
+    """what a lookup finds is announced to the servers: those with a RAM tier read it from their drives meanwhile"""
     enable_kv_events: bool = False
     locality: str | None = None
     """"LOCAL" or "REMOTE"; both as in upstream's tiers"""

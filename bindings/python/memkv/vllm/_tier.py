@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import islice
+from itertools import compress, islice
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from vllm.distributed.kv_transfer.kv_connector.v1.offloading.metrics import OffloadingConnectorStats
@@ -25,6 +25,7 @@ from vllm.v1.kv_offload.tiering.base import JobResult, SecondaryTierManager, Tie
 
 import memkv
 from memkv import _library
+from memkv._hints import Hints
 from memkv._ops import Flight, Ops
 from memkv._queued import QueuedClient
 
@@ -67,14 +68,17 @@ class _Job(NamedTuple):
 class _Lookups(AsyncLookupManager):  # type: ignore[misc]
     """Asks in upstream's thread, one batch a request, never beyond the request's deadline."""
 
-    def __init__(self, tier_type: str, client: memkv.Client, prefix: bytes, seconds_left: Callable[[str], float]) -> None:
-        self._client, self._prefix, self._seconds_left = client, prefix, seconds_left
+    def __init__(self, tier_type: str, client: memkv.Client, prefix: bytes, seconds_left: Callable[[str], float], hints: Hints | None) -> None:
+        self._client, self._prefix, self._seconds_left, self._hints = client, prefix, seconds_left, hints
         self.late = 0  # batches that were not answered in time; written by the thread alone
         super().__init__(tier_type)
 
     def batch_lookup(self, keys: list[OffloadKey], req_context: ReqContext) -> Iterable[bool]:
         left = self._seconds_left(req_context.req_id)
-        found = self._client.exists_many([self._prefix + key for key in keys], timeout=left) if left > 0 else [False] * len(keys)
+        asked = [self._prefix + key for key in keys]
+        found = self._client.exists_many(asked, timeout=left) if left > 0 else [False] * len(keys)
+        if self._hints is not None:
+            self._hints.send(list(compress(asked, found)))  # loads of these follow, once the primary tier has room
         if self._seconds_left(req_context.req_id) <= 0:
             self.late += 1
         return found
@@ -166,7 +170,8 @@ class MemKVTier(SecondaryTierManager):  # type: ignore[misc]
         self._stores = QueuedClient(settings.connect("stores", settings.n_write_threads))
         self._touches = _Touches(self._stores.client, settings.store_timeout_s)
         self._regions = list(self._register(primary_kv_view))
-        self._lookups = _Lookups(tier_type, self._asks, self._prefix, self._seconds_left)
+        hints = Hints(self._asks) if settings.prefetch else None
+        self._lookups = _Lookups(tier_type, self._asks, self._prefix, self._seconds_left, hints)
         logger.info("MemKV tier: %s; blocks of %d bytes, keys %r", self._asks.describe().strip(), self._block_size_bytes, self._prefix)
 
     def _register(self, view: memoryview) -> Iterator[Any]:
