@@ -97,6 +97,8 @@ class OddServer {
   size_t accepted() const { return accepted_; }
   size_t cancels() const { return cancels_; }
   size_t asked() const { return asked_; }
+  /// wire::Features of connections that come from now on.
+  void know(uint32_t features) { features_ = features; }
   /// The worker that connections are told they belong to.
   void welcome_as(uint16_t worker) { worker_ = worker; }
   /// How many workers connections are told of from now on.
@@ -184,7 +186,7 @@ class OddServer {
     Peer& peer = *peers_.emplace_back(std::make_unique<Peer>(*this));
     const auto any_secret = [](void*, const wire::KeyId&, wire::Secret& out) { return out = {}, true; };
     peer.acceptor = transport::Acceptor::make(
-        *reactor_, fd, wire::ServerHandshake(any_secret, nullptr, ""), reactor_->now_ns() + 5'000'000'000,
+        *reactor_, fd, wire::ServerHandshake(any_secret, nullptr, "", features_), reactor_->now_ns() + 5'000'000'000,
         [](void* context, transport::Acceptor&, Result<transport::Acceptor::Accepted> accepted) {
           if (!accepted) return;
           auto& self = *static_cast<Peer*>(context);
@@ -201,6 +203,7 @@ class OddServer {
   std::atomic<size_t> accepted_{0}, cancels_{0}, asked_{0};
   std::atomic<uint16_t> worker_{wire::kAnyWorker};
   std::atomic<uint8_t> workers_{2};
+  std::atomic<uint32_t> features_{0};
   std::thread thread_;
 };
 
@@ -263,6 +266,47 @@ class OddServerTest : public testing::Test {
   std::optional<Session> session_;
   std::vector<char> room_ = std::vector<char>(10'000);
 };
+
+/// A server of an older build closes connections with kinds of ops that it does not know.
+TEST_F(OddServerTest, DoesNotKnowPrefetches) {
+  std::atomic<int> prefetches{0};
+  server_.play([&](const Say& say, uint64_t request_id, std::vector<wire::Op> ops) {
+    for (const wire::Op& op : ops) prefetches += op.kind == wire::OpKind::kPrefetch ? 1 : 0;
+    misses(say, request_id, std::move(ops));
+  });
+  const size_t accepted = server_.accepted();
+  Batch batch;
+  batch.prefetch("a").get("b", Scatter(room_.data(), 5000)).prefetch("c");
+  EXPECT_EQ(statuses(batch), (std::vector<Status>{Status::kUnsupported, Status::kMiss, Status::kUnsupported}));
+  EXPECT_EQ(prefetches, 0);
+  EXPECT_EQ(server_.accepted(), accepted) << "the connection stays";
+}
+
+class NewServerTest : public OddServerTest {
+ protected:
+  void SetUp() override {
+    server_.know(wire::kFeaturePrefetch);
+    OddServerTest::SetUp();
+  }
+};
+
+/// A hint that the server has no place for is not tried again.
+TEST_F(NewServerTest, IsTooBusyForPrefetches) {
+  std::atomic<int> prefetches{0};
+  server_.play([&](const Say& say, uint64_t request_id, std::vector<wire::Op> ops) {
+    std::vector<wire::OpReply> replies;
+    for (const wire::Op& op : ops) {
+      const bool hint = op.kind == wire::OpKind::kPrefetch;
+      prefetches += hint ? 1 : 0;
+      replies.push_back({.index = op.index, .status = hint ? Status::kBusy : Status::kMiss});
+    }
+    say(Opcode::kReply, request_id, reply_body(replies), "");
+  });
+  Batch batch;
+  batch.prefetch("a").prefetch("b");
+  EXPECT_EQ(statuses(batch), (std::vector<Status>{Status::kRefused, Status::kRefused}));
+  EXPECT_EQ(prefetches, 2);
+}
 
 TEST_F(OddServerTest, AnswersOneOpTwice) {
   expect_failure_and_recovery([](const Say& say, uint64_t id, auto ops) {
