@@ -107,11 +107,11 @@ def memory_server(tmp_path_factory):
 
 
 class DriveServer:
-    """A server with one drive, a file of 256 MiB, and a RAM tier: .address, .key."""
+    """A server with one drive, a file, and a RAM tier: .address, .key."""
 
-    def __init__(self, folder, tier_size="64MiB"):
+    def __init__(self, folder, tier_size="64MiB", drive_size="256MiB"):
         self.folder, self.key = folder, f"@{folder}/store.key"
-        made = run("memkv", "setup", "--drive", f"{folder}/d0.memkv:256MiB", "--shards", 1, "--auth-key-file", f"{folder}/store.key")
+        made = run("memkv", "setup", "--drive", f"{folder}/d0.memkv:{drive_size}", "--shards", 1, "--auth-key-file", f"{folder}/store.key")
         assert made.code == 0, made
         config = pathlib.Path(folder) / "store.yaml"
         config.write_text(made.text.replace("\nmemory:\n", f"\nmemory:\n  tier_size: {tier_size}\n"))
