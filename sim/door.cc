@@ -62,7 +62,8 @@ void Door::on_accepted(Entrance& entrance, int32_t result) {
     return listen(entrance);
   }
   MEMKV_ASSERT(result >= 0);
-  const uint32_t features = workers_.front()->slots().lends() ? wire::kFeatures : 0;
+  const uint32_t features =
+      workers_.front()->slots().lends() ? wire::kFeatures : wire::kFeatures & ~uint32_t{wire::kFeatureConsumed};
   wire::ServerHandshake handshake(find_secret, this, name_, features);
   auto acceptor = transport::Acceptor::make(
       loop_, result, std::move(handshake), loop_.now_ns() + kHandshakeNs,

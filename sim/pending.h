@@ -19,7 +19,7 @@ struct Run::Registered {
 };
 
 struct Run::OpInfo {
-  enum class Kind : uint8_t { kChange, kGet, kExists, kStat, kTouch } kind = Kind::kChange;
+  enum class Kind : uint8_t { kChange, kGet, kExists, kStat, kTouch, kPrefetch } kind = Kind::kChange;
   uint32_t server = 0;  ///< that is to be asked
   uint32_t key = 0;
   Version version = 0;  ///< for a change

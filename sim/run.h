@@ -94,6 +94,7 @@ class Run {
   void add_op(Pending& pending, base::Random& random, bool first);
   void add_change(Pending& pending, base::Random& random, Change::Kind kind, uint32_t key);
   void add_flushes(Pending& pending);
+  void add_hints(Pending& pending, uint64_t seed);
   void add_read(Pending& pending, uint32_t key, uint64_t offset, uint64_t length);
   void add_read_of_all(Pending& pending, uint32_t key);
   void start(std::unique_ptr<Pending> pending, uint64_t deadline_ns, size_t context);

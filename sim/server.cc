@@ -296,6 +296,8 @@ ServerCounts ServerProcess::counts() const {
       sum.store.tier_hits += c.tier_hits;
       sum.store.tier_shared += c.tier_shared;
       sum.store.tier_evictions += c.tier_evictions;
+      sum.store.tier_prefetches += c.tier_prefetches;
+      sum.store.tier_prefetches_used += c.tier_prefetches_used;
     }
   }
   return sum;

@@ -129,6 +129,20 @@ void Run::add_op(Pending& pending, base::Random& random, bool first) {
   }
 }
 
+/// Prefetches, where there is a RAM tier. They are not drawn with the rest, which stays as it is without.
+void Run::add_hints(Pending& pending, uint64_t seed) {
+  base::Random random(base::mix64(seed ^ 0xa4ead));
+  if (plan_.setup.tier_bytes == 0 || !random.chance(1, 3)) return;
+  for (uint64_t i = random.between(1, 4); i > 0; i--) {
+    OpInfo op;
+    op.kind = OpInfo::Kind::kPrefetch;
+    op.key = static_cast<uint32_t>(random.below(plan_.setup.keys));
+    op.server = server_of(seats_[pending.seat], op.key);
+    pending.batch.prefetch(key_name(op.key));
+    pending.ops.push_back(std::move(op));
+  }
+}
+
 /// As Client::flush() does: one for each server of the list.
 void Run::add_flushes(Pending& pending) {
   const ClientSeat& seat = seats_[pending.seat];
@@ -160,6 +174,7 @@ void Run::submit_batch(size_t seat, uint64_t seed) {
     const uint64_t count = random.chance(1, 2) ? 1 : random.between(2, 6);
     for (uint64_t i = 0; i < count; i++) add_op(*pending, random, i == 0);
   }
+  add_hints(*pending, seed);
   const size_t context = random.below(seats_[seat].process->contexts());
   const uint64_t deadline = pending->deadline_ns;
   start(std::move(pending), deadline, context);
@@ -231,6 +246,9 @@ void Run::on_op_done(Pending& pending, OpInfo& op, const Outcome& outcome) {
       if (outcome.bytes > op.length) return fail("a get delivered more than was asked for");
       read.bytes = {op.buffer.get(), outcome.status == Status::kOk ? outcome.bytes : 0};
     }
+    if (op.kind == OpInfo::Kind::kPrefetch && outcome.bytes > 0) return fail("a prefetch delivered bytes");
+    // A hint that was not taken still says that the block is there.
+    if (op.kind == OpInfo::Kind::kPrefetch && outcome.exists) read.outcome.status = Status::kOk;
     if (op.kind == OpInfo::Kind::kExists || op.kind == OpInfo::Kind::kTouch) read.outcome.generation = 0;
     if (auto wrong = model_.check(read))
       fail(fmt::format("key{} of tenant {} at s{}: {}", op.key, pending.tenant, op.server, *wrong));
