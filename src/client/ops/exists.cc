@@ -31,11 +31,8 @@ Next on_exists_reply(Units& units, Unit& unit, const wire::OpReply& reply) {
 /// A server that has no place for a hint has chosen not to take it.
 Next on_prefetch_reply(Units& units, Unit& unit, const wire::OpReply& reply) {
   Op& op = op_of(unit);
-  MEMKV_ASSERT(op.step == Step::kAsking);
-  units.drop(unit);
-  op.outcome.generation = reply.generation;
-  op.outcome.block_bytes = reply.block_bytes;
-  op.outcome.exists = reply.generation != 0;
+  (void)on_exists_reply(units, unit, reply);
+  op.outcome.exists = reply.generation != 0;  // also of a block whose hint was refused
   const bool later = reply.status == Status::kBusy || reply.status == Status::kNotReady;
   return {Next::What::kEnd, later ? Status::kRefused : reply.status};
 }
